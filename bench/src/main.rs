@@ -1,0 +1,2 @@
+//! Benchmarks of xtipc.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The xtipc command: operate a node as with the tipc tool.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What xtipcd and its tools tell each other over the control socket.

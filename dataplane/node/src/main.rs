@@ -1,0 +1,2 @@
+//! The xtipc daemon: workers, steward, bearers, application boundary.
+fn main() {}

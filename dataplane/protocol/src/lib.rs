@@ -1,0 +1,1 @@
+//! TIPC, sans I/O: wire codec and protocol engine.

@@ -1,0 +1,1 @@
+//! The XDP classifier that steers TIPC frames to xtipc, and its loader.

@@ -1,0 +1,1 @@
+//! TIPC sockets over shared memory: the Rust API of xtipc.
