@@ -15,7 +15,7 @@ pub struct Limits {
     pub own: u32,
     /// Bindings learned from one peer. A Linux node has 65534 of sockets and its NODE_STATE.
     pub per_peer: u32,
-    /// Bindings learned from all peers together: bounds the memory to about 150 MB.
+    /// Bindings learned from all peers together: 100 to 160 bytes each.
     pub learned: u32,
 }
 
