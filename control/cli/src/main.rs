@@ -1,2 +1,99 @@
 //! The xtipc command: operate a node as with the tipc tool.
-fn main() {}
+//!
+//! Grammar, text, JSON, messages and exit status are those of the tipc tool of iproute2, so that scripts written for
+//! it go on working; what xtipc adds is asked for by a flag or by a word of its own.
+//!
+//! Reference: `docs/protocol/08-management.md`.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod grammar;
+mod json;
+mod options;
+mod show;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use xtipc_management::{Client, ClientError};
+
+use grammar::GrammarError;
+use options::{OptionError, Options};
+
+/// What the tipc tool ends with when a command fails.
+const FAILED: u8 = 255;
+
+/// What it ends with when an option is wrong.
+const WRONG_OPTION: u8 = 1;
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("xtipc: {0}\n")]
+    Option(#[from] OptionError),
+    #[error("{0}")]
+    Grammar(#[from] GrammarError),
+    #[error("{}", daemon_error(.0))]
+    Daemon(#[from] ClientError),
+    #[error("error, missing link\n")]
+    MissingLink,
+    #[error("error, missing media\n")]
+    MissingMedia,
+    #[error("error, not supported for media\n")]
+    NoMediaMtu,
+    #[error("cannot write JSON: {0}\n")]
+    Json(#[from] serde_json::Error),
+}
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned());
+    let error = match run(arguments) {
+        Ok(text) => {
+            return match io::stdout().lock().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // The reader has what it wanted, as `head` has.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
+                Err(error) => complain(&format!("xtipc: cannot write: {error}\n"), FAILED),
+            };
+        }
+        Err(error) => error,
+    };
+    complain(
+        &error.to_string(),
+        if matches!(error, Error::Option(_)) {
+            WRONG_OPTION
+        } else {
+            FAILED
+        },
+    )
+}
+
+fn run(arguments: impl Iterator<Item = String>) -> Result<String, Error> {
+    let options = Options::parse(arguments)?;
+    let typed = commands::typed(&options)?;
+    let path = options.control_socket()?;
+    show::answer(&typed, &options, || Client::connect(&path))
+}
+
+/// Prints to stderr; where even that fails only the status is left to tell.
+fn complain(text: &str, status: u8) -> ExitCode {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(status)
+}
+
+/// A refusal in the two lines of the tipc tool: the daemon's text if there is one, and the error's name.
+fn daemon_error(error: &ClientError) -> String {
+    let ClientError::Refused(failure) = error else {
+        return format!("{error}\n");
+    };
+    let extended = if failure.text.is_empty() {
+        String::new()
+    } else {
+        format!("Error: {}.\n", failure.text)
+    };
+    let named = io::Error::from_raw_os_error(failure.errno).to_string();
+    let name = named.split(" (os error").next().unwrap_or_default();
+    format!("{extended}xtipcd answers: {name}\n")
+}

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 /// The longest instance name; keeps socket paths far below the 107 octets the kernel allows.
 const INSTANCE_NAME_MAX: usize = 32;
 
-/// An instance name that cannot be a directory below `/run/xtipc`.
+/// An instance name that cannot be a directory below `/run/xtipc`, beside the sockets there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid instance name \"{0}\": accepted are 1 to {INSTANCE_NAME_MAX} characters of 0-9 A-Z a-z - _"
+    "invalid instance name \"{0}\": accepted are 1 to {INSTANCE_NAME_MAX} characters of 0-9 A-Z a-z . _ -, \
+     not starting with . or - and not ending in .sock"
 )]
 pub struct InstanceNameError(pub String);
 
@@ -21,7 +22,9 @@ pub fn runtime_directory(instance: Option<&str>) -> Result<PathBuf, InstanceName
     let fits = (1..=INSTANCE_NAME_MAX).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && !name.starts_with(['.', '-'])
+        && !name.ends_with(".sock");
     if fits {
         Ok(base.join(name))
     } else {
@@ -55,7 +58,7 @@ mod tests {
     #[test]
     fn an_instance_name_cannot_leave_the_directory() {
         let long = "x".repeat(33);
-        for name in ["", "..", "a/b", "control.sock", long.as_str()] {
+        for name in ["", "..", "-a", "a/b", "control.sock", long.as_str()] {
             assert_eq!(
                 runtime_directory(Some(name)),
                 Err(InstanceNameError(name.to_owned()))

@@ -1,0 +1,115 @@
+//! Bearers and media. Reference: `docs/protocol/08-management.md` §2, §4.
+
+use xtipc_management::{
+    BearerInfo, BearerMode, ClientError, Counters, Failure, MediaInfo, QueueInfo,
+};
+
+use super::node::state;
+use crate::Error;
+use crate::commands::Property;
+
+/// `EINVAL`, for a media nobody knows.
+const INVALID_ARGUMENT: i32 = 22;
+
+pub(crate) fn list_text(bearers: &[BearerInfo], details: bool) -> String {
+    let line = |bearer: &BearerInfo| {
+        let more = if details {
+            details_text(bearer)
+        } else {
+            String::new()
+        };
+        format!("{}\n{more}", bearer.name)
+    };
+    bearers.iter().map(line).collect()
+}
+
+/// The lines below the name of a bearer: state, path and why this path, traffic, drops.
+pub(crate) fn details_text(bearer: &BearerInfo) -> String {
+    let mut text = format!(
+        "  {}  MTU:{}  Priority:{}  Tolerance:{} ms  Window:{} packets  {}\n",
+        state(bearer.up),
+        bearer.mtu,
+        bearer.priority,
+        bearer.tolerance_ms,
+        bearer.window,
+        bearer.media_address,
+    );
+    text += &match bearer.mode_reason.as_str() {
+        "" => format!("  path: {}\n", path(bearer.mode)),
+        reason => format!("  path: {} ({reason})\n", path(bearer.mode)),
+    };
+    text += &format!(
+        "  RX packets:{} octets:{}\n",
+        bearer.rx_packets, bearer.rx_bytes
+    );
+    text += &format!(
+        "  TX packets:{} octets:{}\n",
+        bearer.tx_packets, bearer.tx_bytes
+    );
+    text += &counters_text("  drops", &bearer.drops);
+    text += &counters_text("  classifier", &bearer.classifier);
+    text + &bearer.queues.iter().map(queue_text).collect::<String>()
+}
+
+fn queue_text(queue: &QueueInfo) -> String {
+    let head = format!(
+        "  queue {}: worker:{} RX packets:{} TX packets:{}\n",
+        queue.queue, queue.worker, queue.rx_packets, queue.tx_packets
+    );
+    head + &counters_text("    kernel", &queue.kernel)
+}
+
+fn path(mode: BearerMode) -> &'static str {
+    match mode {
+        BearerMode::XdpZeroCopy => "AF_XDP zero-copy",
+        BearerMode::XdpNative => "AF_XDP native copy",
+        BearerMode::XdpGeneric => "AF_XDP generic copy",
+        BearerMode::Packet => "AF_PACKET",
+        BearerMode::Udp => "UDP socket",
+    }
+}
+
+/// One line of named counters, without those that are zero; nothing when all are.
+pub(crate) fn counters_text(heading: &str, counters: &Counters) -> String {
+    let shown: String = counters
+        .iter()
+        .filter(|(_, count)| **count != 0)
+        .map(|(name, count)| format!(" {name}:{count}"))
+        .collect();
+    if shown.is_empty() {
+        shown
+    } else {
+        format!("{heading}:{shown}\n")
+    }
+}
+
+pub(crate) fn media_text(media: &[MediaInfo]) -> String {
+    media
+        .iter()
+        .map(|media| format!("{}\n", media.name))
+        .collect()
+}
+
+/// The name and value of a property.
+pub(crate) fn media_property(
+    all: &[MediaInfo],
+    name: &str,
+    property: Property,
+) -> Result<(&'static str, u32), Error> {
+    let unknown = || {
+        ClientError::Refused(Failure {
+            errno: INVALID_ARGUMENT,
+            text: "Media not found".to_owned(),
+        })
+    };
+    let media = all
+        .iter()
+        .find(|media| media.name == name)
+        .ok_or_else(unknown)?;
+    Ok(match property {
+        Property::Priority => ("priority", media.priority),
+        Property::Tolerance => ("tolerance", media.tolerance_ms),
+        Property::Window => ("window", media.window),
+        Property::Mtu => ("mtu", media.mtu.ok_or(Error::NoMediaMtu)?),
+    })
+}

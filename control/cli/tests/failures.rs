@@ -1,0 +1,206 @@
+//! What an operator sees when something is wrong: one clear message on stderr, nothing on stdout, the status of the
+//! tipc tool.
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{FakeDaemon, Outcome, command, run};
+use xtipc_management::Response;
+
+fn failed(stderr: &str) -> Outcome {
+    Outcome {
+        stdout: String::new(),
+        stderr: stderr.to_owned(),
+        status: Some(255),
+    }
+}
+
+#[test]
+fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
+    let daemon = FakeDaemon::start();
+    let table = [
+        (
+            "frob",
+            "error, invalid command \"frob\"\nuse --help for command help\n",
+        ),
+        (
+            "n list",
+            "error, invalid command \"n\"\nuse --help for command help\n",
+        ),
+        (
+            "link get priority frob x",
+            "error, invalid option \"frob\"\n",
+        ),
+        ("link get priority link", "error, missing value\n"),
+        ("link get priority", "error, missing link\n"),
+        ("media get mtu", "error, missing media\n"),
+        (
+            "media get mtu media eth",
+            "error, not supported for media\n",
+        ),
+        (
+            "media get mtu media foo",
+            "Error: Media not found.\nxtipcd answers: Invalid argument\n",
+        ),
+        (
+            "link get priority link nowhere",
+            "xtipcd answers: Invalid argument\n",
+        ),
+        (
+            "link get priority link broadcast-link",
+            "xtipcd answers: Operation not supported\n",
+        ),
+        (
+            "socket",
+            "Usage: xtipc socket COMMAND [ARGS] ...\n\nCOMMANDS\n list                  - List sockets (ports), with -d also their owners\n",
+        ),
+        ("socket list -h", "Usage: xtipc socket list\n"),
+        (
+            "link monitor summary",
+            "error, \"link monitor\" is not supported by this version of xtipc\n",
+        ),
+    ];
+    for (line, stderr) in table {
+        assert_eq!(daemon.xtipc(line), failed(stderr), "xtipc {line}");
+    }
+}
+
+#[test]
+fn a_wrong_option_ends_with_the_status_of_getopt_users() {
+    let outcome = FakeDaemon::start().xtipc("link list -x");
+    assert_eq!(
+        (outcome.status, outcome.stderr.as_str()),
+        (Some(1), "xtipc: invalid option -- 'x'\n")
+    );
+}
+
+#[test]
+fn without_a_daemon_the_message_asks_whether_it_runs() {
+    for path in ["/nonexistent/control.sock", "/dev/null/control.sock"] {
+        let outcome = run(command(Path::new(path), "link list")).expect("xtipc runs");
+        assert_eq!(
+            outcome,
+            failed(&format!("no daemon at {path}: is xtipcd running?\n"))
+        );
+    }
+    let stale = tempfile::TempDir::new().expect("a directory");
+    let path = stale.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    let outcome = run(command(&path, "link list")).expect("xtipc runs");
+    assert_eq!(
+        outcome,
+        failed(&format!(
+            "no daemon at {}: is xtipcd running?\n",
+            path.display()
+        ))
+    );
+}
+
+#[test]
+fn the_socket_of_an_instance_is_below_its_directory() {
+    let mut named = Command::new(env!("CARGO_BIN_EXE_xtipc"));
+    named.args(["--instance", "no-such-instance", "status"]);
+    let expected =
+        failed("no daemon at /run/xtipc/no-such-instance/control.sock: is xtipcd running?\n");
+    assert_eq!(run(named).expect("xtipc runs"), expected);
+}
+
+#[test]
+fn a_user_whom_the_socket_does_not_admit_is_told_so() {
+    const NOBODY: u32 = 65_534;
+    let daemon = FakeDaemon::start();
+    let directory = daemon.socket().parent().expect("a directory").to_owned();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("own directory");
+    fs::set_permissions(daemon.socket(), Permissions::from_mode(0o000)).expect("own socket");
+    let is_root = fs::metadata("/proc/self").expect("procfs").uid() == 0;
+    let mut asking = command(&daemon.socket(), "status");
+    if is_root {
+        asking.uid(NOBODY);
+    }
+    match run(asking) {
+        Ok(outcome) => {
+            assert!(
+                outcome.stderr.starts_with("permission denied at "),
+                "{outcome:?}"
+            );
+            assert_eq!(outcome.status, Some(255));
+        }
+        Err(error) => eprintln!("skipped: another user cannot run the binary here: {error}"),
+    }
+}
+
+#[test]
+fn a_daemon_that_goes_away_is_reported() {
+    let daemon = FakeDaemon::accepting(|stream| {
+        let mut request = String::new();
+        BufReader::new(&stream)
+            .read_line(&mut request)
+            .expect("a request");
+        (&stream)
+            .write_all(b"{\"ok\":")
+            .expect("a client that reads");
+    });
+    let stderr = format!(
+        "the daemon at {} went away before it had answered\n",
+        daemon.socket().display()
+    );
+    assert_eq!(daemon.xtipc("status"), failed(&stderr));
+}
+
+#[test]
+fn an_answer_that_is_none_is_reported() {
+    for answer in [
+        "garbage\n",
+        "{\"ok\":{\"nodes\":[]}}\n",
+        "{\"ok\":{\"links\":[{\"name\":1}]}}\n",
+    ] {
+        let daemon = FakeDaemon::accepting(move |stream| {
+            let mut request = String::new();
+            BufReader::new(&stream)
+                .read_line(&mut request)
+                .expect("a request");
+            (&stream)
+                .write_all(answer.as_bytes())
+                .expect("a client that reads");
+        });
+        let outcome = daemon.xtipc("link list");
+        assert!(
+            outcome.stderr.contains("answered something else"),
+            "{outcome:?}"
+        );
+        assert!(
+            outcome
+                .stderr
+                .ends_with("are xtipc and xtipcd of one version?\n"),
+            "{outcome:?}"
+        );
+        assert_eq!((outcome.stdout.as_str(), outcome.status), ("", Some(255)));
+    }
+}
+
+#[test]
+fn a_refusal_shows_the_text_of_the_daemon_and_the_name_of_the_error() {
+    let daemon = FakeDaemon::answering(|_| Response::error(1, "only root may ask that"));
+    let stderr = "Error: only root may ask that.\nxtipcd answers: Operation not permitted\n";
+    assert_eq!(daemon.xtipc("status"), failed(stderr));
+}
+
+#[test]
+fn a_reader_that_leaves_early_causes_no_message() {
+    let daemon = FakeDaemon::start();
+    let mut asking = command(&daemon.socket(), "link list");
+    let mut child = asking
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("xtipc runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

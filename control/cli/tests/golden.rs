@@ -1,0 +1,163 @@
+//! The output of every command, byte for byte, from the real binary asking a fake daemon.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{FakeDaemon, Outcome};
+
+fn good(stdout: &str) -> Outcome {
+    Outcome {
+        stdout: stdout.to_owned(),
+        stderr: String::new(),
+        status: Some(0),
+    }
+}
+
+#[test]
+fn text_and_json_are_those_of_the_tipc_tool() {
+    let daemon = FakeDaemon::start();
+    let table = [
+        ("node list", include_str!("data/node-list.txt")),
+        (
+            "node get identity",
+            include_str!("data/node-get-identity.txt"),
+        ),
+        ("node get address", "0a010000\n"),
+        ("node get netid", "4711\n"),
+        ("node get clusterid", "4711\n"),
+        ("link list", include_str!("data/link-list.txt")),
+        ("link list -p", include_str!("data/link-list.txt")),
+        ("-j link list", include_str!("data/link-list.json")),
+        ("link -jp list", include_str!("data/link-list-pretty.json")),
+        (
+            "link statistics show",
+            include_str!("data/link-statistics.txt"),
+        ),
+        ("link statistics show link nowhere", ""),
+        ("link statistics show link nowhere -j", "[]\n"),
+        (
+            "-j -p link stat show link node-2",
+            include_str!("data/link-statistics-node-2-pretty.json"),
+        ),
+        (
+            "link get priority link 0a0000000001:eth0-node-2:eth0",
+            "10\n",
+        ),
+        (
+            "link get tolerance link 0a0000000001:eth0-node-2:eth0 -j",
+            "[{\"tolerance\":1500}]\n",
+        ),
+        ("link get window link broadcast-link", "50\n"),
+        ("nametable show", include_str!("data/nametable.txt")),
+        ("nametable show -j", include_str!("data/nametable.json")),
+        ("bearer list", include_str!("data/bearer-list.txt")),
+        (
+            "bearer list -d",
+            include_str!("data/bearer-list-details.txt"),
+        ),
+        ("media list", "eth\nudp\n"),
+        ("media get window media eth", "8191\n"),
+        ("media get mtu media udp", "14000\n"),
+        ("socket list", include_str!("data/socket-list.txt")),
+        (
+            "socket list -d",
+            include_str!("data/socket-list-details.txt"),
+        ),
+        ("status", include_str!("data/status.txt")),
+    ];
+    for (line, stdout) in table {
+        assert_eq!(daemon.xtipc(line), good(stdout), "xtipc {line}");
+    }
+}
+
+#[test]
+fn link_all_also_lists_the_broadcast_receive_links() {
+    let text = FakeDaemon::start()
+        .xtipc("link statistics show link all")
+        .stdout;
+    let names: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("Link <"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "Link <broadcast-link>",
+            "Link <broadcast-link:node-2>",
+            "Link <0a0000000001:eth0-node-2:eth0>"
+        ]
+    );
+}
+
+#[test]
+fn json_of_the_commands_that_print_only_text_in_the_tool() {
+    let daemon = FakeDaemon::start();
+    let ask =
+        |line: &str| -> Value { serde_json::from_str(&daemon.xtipc(line).stdout).expect(line) };
+    assert_eq!(
+        ask("node list -j")[1],
+        json!({"identity": "node-2", "hash": "435d6465", "address": 1_130_194_021, "state": "up"})
+    );
+    assert_eq!(
+        ask("node get identity -j"),
+        json!([{"identity": "0a0000000001", "hash": "0a010000"}])
+    );
+    assert_eq!(ask("node get address -j"), json!([{"address": "0a010000"}]));
+    assert_eq!(
+        ask("node get netid -jp"),
+        json!([{"netid": 4711, "clusterid": 4711}])
+    );
+    assert_eq!(ask("media list -j")[1]["mtu"], json!(14_000));
+    assert_eq!(ask("bearer list -j")[0]["mode"], json!("xdp-generic"));
+    assert_eq!(
+        ask("socket list -j")[0]["bound"],
+        json!([{"type": 1, "lower": 1, "upper": 1, "scope": "node"}])
+    );
+    assert_eq!(
+        ask("socket list -j")[1]["connected"]["via"],
+        json!({"type": 18_888, "instance": 17})
+    );
+    let status = ask("status -j");
+    assert_eq!(status[0]["node"]["identity"], json!("0a0000000001"));
+    assert_eq!(status[0]["peers"][0]["identity"], json!("node-2"));
+    assert_eq!(
+        status[0]["bearers"][0]["queues"][0]["kernel"]["rx-dropped"],
+        json!(1)
+    );
+    assert_eq!(status[0]["workers"][0]["wait"], json!("io-uring"));
+    assert_eq!(status, ask("status -jp"), "the layout changes nothing");
+}
+
+#[test]
+fn an_empty_node_prints_only_what_the_tool_prints() {
+    let daemon = FakeDaemon::answering(|request| {
+        use xtipc_management::{OwnNode, Reply, Request, Response};
+        Response::Ok(match request {
+            Request::NodeList => Reply::Nodes(Vec::new()),
+            Request::NodeGet => Reply::Node(OwnNode {
+                cluster_id: 4711,
+                ..OwnNode::default()
+            }),
+            Request::NameTable => Reply::NameTable(Vec::new()),
+            Request::BearerList => Reply::Bearers(Vec::new()),
+            Request::SocketList => Reply::Sockets(Vec::new()),
+            other => return Response::error(22, format!("not asked here: {other:?}")),
+        })
+    });
+    let unset = format!("Node Identity                    Hash\n{:33}00000000\n", "");
+    let table = [
+        (
+            "node list",
+            "Node Identity                    Hash     State\n",
+        ),
+        ("node get identity", unset.as_str()),
+        ("nametable show", ""),
+        ("nametable show -j", "[]\n"),
+        ("bearer list", ""),
+        ("bearer list -d", ""),
+        ("socket list", ""),
+    ];
+    for (line, stdout) in table {
+        assert_eq!(daemon.xtipc(line), good(stdout), "xtipc {line}");
+    }
+}
