@@ -8,6 +8,7 @@ mod node;
 mod socket;
 mod status;
 
+use serde::Serialize;
 use xtipc_management::{Client, ClientError, LinkFilter};
 
 use crate::Error;
@@ -22,119 +23,89 @@ pub(crate) fn answer(
     options: &Options,
     connect: impl FnOnce() -> Result<Client, ClientError>,
 ) -> Result<String, Error> {
-    let json = options.json;
-    let pretty = options.pretty;
-    Ok(match typed.command {
-        Command::NodeList => {
-            let nodes = connect()?.nodes()?;
-            if json {
-                render(&node::list_json(&nodes), pretty)?
-            } else {
-                node::list_text(&nodes)
-            }
-        }
-        Command::NodeGetIdentity => {
-            let own = connect()?.node()?;
-            if json {
-                render(&node::identity_json(&own), pretty)?
-            } else {
-                node::identity_text(&own)
-            }
-        }
+    let out = Output { options };
+    let details = options.details;
+    match typed.command {
+        Command::NodeList => out.print(&*connect()?.nodes()?, node::list_json, node::list_text),
+        Command::NodeGetIdentity => out.print(
+            &connect()?.node()?,
+            node::identity_json,
+            node::identity_text,
+        ),
         Command::NodeGetAddress => {
-            let own = connect()?.node()?;
-            if json {
-                render(&node::address_json(&own), pretty)?
-            } else {
-                format!("{:08x}\n", own.address)
-            }
+            out.print(&connect()?.node()?, node::address_json, node::address_text)
         }
-        Command::NodeGetClusterId => {
-            let own = connect()?.node()?;
-            if json {
-                render(&node::cluster_id_json(&own), pretty)?
-            } else {
-                format!("{}\n", own.cluster_id)
-            }
-        }
-        Command::LinkList => {
-            let links = connect()?.links()?;
-            if json {
-                render(&link::list_json(&links), pretty)?
-            } else {
-                link::list_text(&links)
-            }
-        }
+        Command::NodeGetClusterId => out.print(
+            &connect()?.node()?,
+            node::cluster_id_json,
+            node::cluster_id_text,
+        ),
+        Command::LinkList => out.print(&*connect()?.links()?, link::list_json, link::list_text),
         Command::LinkStatisticsShow => {
             let filter = typed
                 .value("link")
                 .map_or(LinkFilter::Usual, LinkFilter::from_text);
             let links = connect()?.link_statistics(filter)?;
-            if json {
-                render(&link::statistics_json(&links), pretty)?
-            } else {
-                link::statistics_text(&links)
-            }
+            out.print(&*links, link::statistics_json, link::statistics_text)
         }
         Command::LinkGet(property) => {
             let name = typed.value("link").ok_or(Error::MissingLink)?;
             let (key, value) = link::property(&connect()?.link(name.to_owned())?, property)?;
-            if json {
-                render(&node::single(key, value), pretty)?
-            } else {
-                format!("{value}\n")
-            }
+            out.print(
+                &value,
+                |value| node::single(key, *value),
+                |value| format!("{value}\n"),
+            )
         }
-        Command::MediaList => {
-            let media = connect()?.media()?;
-            if json {
-                render(&media, pretty)?
-            } else {
-                bearer::media_text(&media)
-            }
-        }
+        Command::MediaList => out.print(&*connect()?.media()?, |all| all, bearer::media_text),
         Command::MediaGet(property) => {
             let name = typed.value("media").ok_or(Error::MissingMedia)?;
             let (key, value) = bearer::media_property(&connect()?.media()?, name, property)?;
-            if json {
-                render(&node::single(key, value), pretty)?
-            } else {
-                format!("{value}\n")
-            }
+            out.print(
+                &value,
+                |value| node::single(key, *value),
+                |value| format!("{value}\n"),
+            )
         }
         Command::BearerList => {
-            let bearers = connect()?.bearers()?;
-            if json {
-                render(&bearers, pretty)?
-            } else {
-                bearer::list_text(&bearers, options.details)
-            }
+            let text = |all: &_| bearer::list_text(all, details);
+            out.print(&*connect()?.bearers()?, |all| all, text)
         }
-        Command::NametableShow => {
-            let table = connect()?.name_table()?;
-            if json {
-                render(&socket::table_json(&table), pretty)?
-            } else {
-                socket::table_text(&table)
-            }
-        }
+        Command::NametableShow => out.print(
+            &*connect()?.name_table()?,
+            socket::table_json,
+            socket::table_text,
+        ),
         Command::SocketList => {
-            let sockets = connect()?.sockets()?;
-            if json {
-                render(&sockets, pretty)?
-            } else {
-                socket::list_text(&sockets, options.details)
-            }
+            let text = |all: &_| socket::list_text(all, details);
+            out.print(&*connect()?.sockets()?, |all| all, text)
         }
-        Command::Status => {
-            let status = connect()?.status()?;
-            if json {
-                render(&[status::json(&status)], pretty)?
-            } else {
-                status::text(&status)
-            }
+        Command::Status => out.print(
+            &*connect()?.status()?,
+            |status| [status::json(status)],
+            status::text,
+        ),
+    }
+}
+
+/// Where the options ask for JSON, JSON; else text.
+struct Output<'a> {
+    options: &'a Options,
+}
+
+impl Output<'_> {
+    fn print<'f, F: ?Sized, J: Serialize>(
+        &self,
+        facts: &'f F,
+        json: impl FnOnce(&'f F) -> J,
+        text: impl FnOnce(&'f F) -> String,
+    ) -> Result<String, Error> {
+        if self.options.json {
+            Ok(render(&json(facts), self.options.pretty)?)
+        } else {
+            Ok(text(facts))
         }
-    })
+    }
 }
 
 /// A name that others chose, such as a peer or an attached process, made harmless for a terminal and for scripts that

@@ -24,6 +24,14 @@ pub(crate) fn identity_text(own: &OwnNode) -> String {
     )
 }
 
+pub(crate) fn address_text(own: &OwnNode) -> String {
+    format!("{:08x}\n", own.address)
+}
+
+pub(crate) fn cluster_id_text(own: &OwnNode) -> String {
+    format!("{}\n", own.cluster_id)
+}
+
 /// A peer for scripts: `hash` as in the text, `address` the same number as name tables have it.
 #[derive(serde::Serialize)]
 pub(crate) struct NodeJson {
