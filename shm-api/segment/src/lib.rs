@@ -1,1 +1,68 @@
-//! The shared-memory contract between xtipcd and an application.
+//! The shared-memory contract between xtipcd and an application: memory layout, rings, waking, and the handshake that
+//! sets them up. Both sides' types live here, and all `unsafe` of this border.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`attach`] | messages on the attach socket: hello, welcome, refusal, fds |
+//! | [`daemon`] | the daemon's side of a segment |
+//! | [`application`] | the application's side of a segment |
+//! | [`layout`] | where everything is in memory |
+//! | `ring`, `wake` | single-producer single-consumer ring, sleep and wake handshake; model-checked with loom |
+//!
+//! What travels:
+//!
+//! ```text
+//!             submission ring ───────▶            requests; payloads in the submission arena
+//! application ◀─────── completion ring  daemon    one answer per request
+//!             ◀─────── delivery ring              messages; payloads in the delivery arena
+//!             release ring ──────────▶            messages consumed, memory returned
+//! ```
+//!
+//! Offsets and lengths only, no pointers. Memory lives in two sealed memfds: the *application area* is written by the
+//! application, the *daemon area* by the daemon alone, which the kernel enforces. The daemon trusts nothing it reads:
+//! every index and length is read once, checked, and used from the private copy; see [`Violation`].
+
+mod primitive;
+mod ring;
+mod violation;
+mod wake;
+
+#[cfg(not(loom))]
+mod address;
+#[cfg(not(loom))]
+pub mod application;
+#[cfg(not(loom))]
+mod area;
+#[cfg(not(loom))]
+pub mod attach;
+#[cfg(not(loom))]
+mod blocks;
+#[cfg(not(loom))]
+mod buffers;
+#[cfg(not(loom))]
+pub mod daemon;
+#[cfg(not(loom))]
+mod delivery;
+#[cfg(not(loom))]
+mod fork;
+#[cfg(not(loom))]
+pub mod layout;
+#[cfg(not(loom))]
+mod request;
+
+#[cfg(not(loom))]
+pub use crate::{
+    address::{
+        Destination, DestinationName, Importance, Scope, ServiceAddress, ServiceRange,
+        SocketAddress, SocketKind,
+    },
+    delivery::{DeliveryFlags, Meta},
+    request::{Completion, PayloadPlace, Request, SendFlags, Submission, address_value, option},
+};
+pub use violation::Violation;
+
+/// Most bytes a message can carry.
+pub const MESSAGE_LEN_MAX: usize = 66_000;
+
+#[cfg(all(test, loom))]
+mod model;

@@ -1,0 +1,298 @@
+//! The application's side of a segment, in four parts that different locks may guard.
+//!
+//! At most [`Submitter::requests_max`] requests may be under way. The daemon is trusted to own its memory, but not to
+//! be free of faults: what cannot be is a [`Violation`], never a panic.
+//!
+//! Nothing here may be called in a forked child of the process that attached: ask [`Submitter::is_attached_here`] or
+//! its like first; a read of a [`DeliveryBuffer`] asks by itself.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::area::{Area, Segment, sealed_len};
+use crate::blocks::{BlockMap, Run};
+use crate::daemon::SegmentFds;
+use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
+use crate::layout::LayoutError;
+use crate::request::{Completion, PayloadPlace, Submission};
+use crate::ring::{Consumer, Producer};
+use crate::violation::Violation;
+use crate::wake::{Progress, Sleeper, Waker};
+
+/// A segment that was received cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// Its header is not one of ours.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// It cannot be mapped.
+    #[error("cannot map the segment: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// All parts of the application's side.
+#[derive(Debug)]
+pub struct ApplicationSide {
+    /// Puts requests in.
+    pub submitter: Submitter,
+    /// Takes completions and deliveries out.
+    pub receiver: Receiver,
+    /// Gives delivery buffers back.
+    pub releaser: Releaser,
+    /// Read end of the pipe to sleep on.
+    pub wake: OwnedFd,
+}
+
+impl ApplicationSide {
+    /// Maps what the daemon sent.
+    pub fn map(fds: SegmentFds) -> Result<Self, MapError> {
+        let application_len = sealed_len(&fds.application)?;
+        let daemon_len = sealed_len(&fds.daemon)?;
+        let smallest = crate::layout::Word::Release.offset();
+        if application_len <= smallest || daemon_len <= smallest {
+            return Err(LayoutError::Region { region: "header" }.into());
+        }
+        let daemon = Area::map(fds.daemon.as_fd(), daemon_len, false)?;
+        let header = daemon.read_header();
+        header.check(application_len, daemon_len)?;
+        let application = Area::map(fds.application.as_fd(), application_len, true)?;
+        let segment = Arc::new(Segment {
+            application,
+            daemon,
+            header,
+        });
+        let doorbell = Arc::new(fds.doorbell);
+        Ok(Self {
+            submitter: Submitter {
+                segment: Arc::clone(&segment),
+                submissions: Producer::default(),
+                arena: BlockMap::new(header.submission_arena.len as usize),
+                bell: Bell::new(&doorbell),
+            },
+            receiver: Receiver {
+                segment: Arc::clone(&segment),
+                completions: Consumer::default(),
+                deliveries: Consumer::default(),
+                sleeper: Sleeper::default(),
+            },
+            releaser: Releaser {
+                segment,
+                releases: Producer::default(),
+                bell: Bell::new(&doorbell),
+            },
+            wake: fds.wake,
+        })
+    }
+}
+
+/// One of those who may wake the daemon.
+#[derive(Debug)]
+struct Bell {
+    waker: Waker,
+    doorbell: Arc<OwnedFd>,
+}
+
+impl Bell {
+    fn new(doorbell: &Arc<OwnedFd>) -> Self {
+        Self {
+            waker: Waker::default(),
+            doorbell: Arc::clone(doorbell),
+        }
+    }
+
+    fn ring_if_asleep(&mut self, segment: &Segment, progress: Progress) {
+        if self.waker.must_ring(segment.daemon_sleep(), progress) {
+            // Fails only if the counter is full, and then the daemon is being woken already.
+            let _ = rustix::io::write(&*self.doorbell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// A payload in the submission arena. To be given back by [`Submitter::unstage`] when its send is completed.
+#[derive(Debug)]
+pub struct Staged {
+    run: Run,
+    place: PayloadPlace,
+}
+
+impl Staged {
+    /// What to put into the request.
+    pub fn place(&self) -> PayloadPlace {
+        self.place
+    }
+}
+
+/// Puts requests into the submission ring and their payloads into the arena.
+#[derive(Debug)]
+pub struct Submitter {
+    segment: Arc<Segment>,
+    submissions: Producer,
+    arena: BlockMap,
+    bell: Bell,
+}
+
+impl Submitter {
+    /// How many requests may be under way: submitted, and their completion not yet taken.
+    pub fn requests_max(&self) -> usize {
+        self.segment.header.completions.entries as usize
+    }
+
+    /// Whether this process is the one that attached, and not a forked child of it.
+    pub fn is_attached_here(&self) -> bool {
+        self.segment.application.is_mapped_here()
+    }
+
+    /// Copies a payload into the arena. `None`: no room now.
+    pub fn stage(&mut self, payload: &[u8]) -> Option<Staged> {
+        let run = self.arena.take(payload.len())?;
+        let place = PayloadPlace {
+            offset: run.offset() as u32,
+            len: payload.len() as u32,
+        };
+        let arena = self.segment.header.submission_arena.offset as usize;
+        self.segment
+            .application
+            .copy_in(arena + run.offset(), payload);
+        Some(Staged { run, place })
+    }
+
+    /// Makes room again.
+    pub fn unstage(&mut self, staged: Staged) {
+        self.arena.give_back(staged.run);
+    }
+
+    /// Whether the submission ring takes another request.
+    pub fn has_room(&mut self) -> Result<bool, Violation> {
+        self.submissions.has_room(&self.segment.submissions())
+    }
+
+    /// Submits a request. `Ok(false)`: the ring is full.
+    pub fn push(&mut self, submission: &Submission) -> Result<bool, Violation> {
+        self.submissions
+            .push(&self.segment.submissions(), &submission.encode())
+    }
+
+    /// After one or several submissions: wakes the daemon if it sleeps.
+    pub fn ring_doorbell(&mut self) {
+        self.bell.ring_if_asleep(&self.segment, Progress::Work);
+    }
+}
+
+/// Takes completions and deliveries, and owns the application's sleep word.
+#[derive(Debug)]
+pub struct Receiver {
+    segment: Arc<Segment>,
+    completions: Consumer,
+    deliveries: Consumer,
+    sleeper: Sleeper,
+}
+
+impl Receiver {
+    /// The next completion.
+    pub fn next_completion(&mut self) -> Result<Option<Completion>, Violation> {
+        let words = self.completions.pop(&self.segment.completions())?;
+        Ok(words.as_ref().map(Completion::decode))
+    }
+
+    /// The next message, with its memory.
+    pub fn next_delivery(&mut self) -> Result<Option<(Meta, DeliveryBuffer)>, Violation> {
+        let Some(words) = self.deliveries.pop(&self.segment.deliveries())? else {
+            return Ok(None);
+        };
+        let entry = DeliveryEntry::decode(&words, self.segment.header.delivery_arena.len)?;
+        let buffer = DeliveryBuffer {
+            segment: Arc::clone(&self.segment),
+            handle: entry.handle,
+            place: entry.payload,
+        };
+        Ok(Some((entry.meta, buffer)))
+    }
+
+    /// Announces that a thread is about to sleep on the wake fd. The caller then looks at the rings once more, and
+    /// sleeps only if there was nothing. `wants_room`: wake also when only submissions were taken.
+    pub fn announce_sleep(&mut self, wants_room: bool) {
+        self.sleeper
+            .announce(self.segment.application_sleep(), wants_room);
+    }
+
+    /// Takes the announcement back.
+    pub fn awake(&mut self) {
+        self.sleeper.awake(self.segment.application_sleep());
+    }
+}
+
+/// Memory of a delivered message; only the daemon can write it, and does not until it is returned.
+///
+/// Dropping it without [`Releaser::returned`] keeps its room taken until the attachment ends.
+#[derive(Debug)]
+pub struct DeliveryBuffer {
+    segment: Arc<Segment>,
+    handle: u32,
+    place: PayloadPlace,
+}
+
+impl Deref for DeliveryBuffer {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child of the process that received the message: its memory is not there.
+    fn deref(&self) -> &[u8] {
+        assert!(
+            self.segment.daemon.is_mapped_here(),
+            "a TIPC message cannot be read in a forked child of the process that received it"
+        );
+        let arena = self.segment.header.delivery_arena.offset as usize;
+        let at = arena + self.place.offset as usize;
+        // SAFETY: the daemon gave this run to this buffer alone and does not write it until it is returned, which
+        // consumes the buffer; nobody else can write the area at all (sealed).
+        unsafe { self.segment.daemon.bytes(at, self.place.len as usize) }
+    }
+}
+
+/// Gives delivery buffers back to the daemon.
+#[derive(Debug)]
+pub struct Releaser {
+    segment: Arc<Segment>,
+    releases: Producer,
+    bell: Bell,
+}
+
+impl Releaser {
+    /// Reports that recv handed the message to its caller.
+    pub fn consumed(&mut self, buffer: &DeliveryBuffer) -> Result<(), Violation> {
+        self.push(buffer.handle, ReleaseKind::CONSUMED)
+    }
+
+    /// Gives the memory back.
+    pub fn returned(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
+        self.push(buffer.handle, ReleaseKind::RETURNED)
+    }
+
+    /// Both at once, for a message that nobody needs to see.
+    pub fn discarded(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
+        self.push(buffer.handle, ReleaseKind::CONSUMED | ReleaseKind::RETURNED)
+    }
+
+    /// Whether this process is the one that attached, and not a forked child of it.
+    pub fn is_attached_here(&self) -> bool {
+        self.segment.application.is_mapped_here()
+    }
+
+    fn push(&mut self, handle: u32, kind: ReleaseKind) -> Result<(), Violation> {
+        let ring = self.segment.releases();
+        // Two entries for each buffer that can be out: it is full only if the daemon lost count.
+        if !self.releases.push(&ring, &[encode_release(handle, kind)])? {
+            return Err(Violation::Buffer { handle });
+        }
+        self.bell.ring_if_asleep(&self.segment, Progress::Room);
+        Ok(())
+    }
+}
+
+/// Empties a pipe the daemon writes to. Callers then look for what they were woken for.
+pub fn drain_wake(read_end: BorrowedFd<'_>) {
+    let mut bytes = [0u8; 256];
+    while let Ok(256) = rustix::io::read(read_end, &mut bytes) {}
+}

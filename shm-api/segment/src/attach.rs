@@ -1,0 +1,412 @@
+//! The attach protocol: datagrams over a Unix SOCK_SEQPACKET socket.
+//!
+//! ```text
+//! application                         daemon
+//!   Hello{version}         ─────▶      checks credentials, makes a segment
+//!              ◀─────  Welcome{node} + 4 fds   or   Refused{reason}, then closes
+//!   Watch{socket}          ─────▶
+//!              ◀─────  Watching{socket, result} + read end of a pipe
+//! ```
+//!
+//! The connection stays open as long as the attachment: its end tells the application that the daemon died. (The
+//! daemon looks at the pidfd, as a forked child keeps the connection open.) A message is the magic, its kind, and
+//! numbers of 32 bits in the machine's byte order. Decoding is total.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::daemon::SegmentFds;
+
+/// First bytes of each message.
+const MAGIC: [u8; 8] = *b"XTIPCATT";
+/// Longest message.
+const MESSAGE_MAX: usize = 512;
+/// Most fds in a message.
+const FDS_MAX: usize = 4;
+/// Longest reason of a refusal, in bytes.
+const REASON_MAX: usize = 400;
+
+const HELLO: u32 = 1;
+const WELCOME: u32 = 2;
+const REFUSED: u32 = 3;
+const WATCH: u32 = 4;
+const WATCHING: u32 = 5;
+
+/// A message on the attach socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The application wants to attach.
+    Hello {
+        /// Layout version it knows ([`crate::layout::VERSION`]).
+        version: u32,
+    },
+    /// It is attached. Comes with the fds of [`SegmentFds`].
+    Welcome(Welcome),
+    /// It is not.
+    Refused {
+        /// Layout version the daemon knows.
+        version: u32,
+        /// Why, for people. Cut to 400 bytes.
+        reason: String,
+    },
+    /// The application wants a pollable fd for a socket.
+    Watch {
+        /// Id of the socket.
+        socket: u32,
+    },
+    /// Answer to [`Message::Watch`]; comes with one fd if the result is 0.
+    Watching {
+        /// Id of the socket.
+        socket: u32,
+        /// 0 or a negative errno.
+        result: i32,
+    },
+}
+
+/// What an attached application learns about its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Layout version of the segment.
+    pub version: u32,
+    /// Node address, 0 while the node has none.
+    pub node: u32,
+    /// Node identity.
+    pub identity: [u8; 16],
+}
+
+/// Bytes that are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// It does not start with the magic.
+    #[error("not a message of the xtipc attach protocol")]
+    Magic,
+    /// It ends too early.
+    #[error("attach message of kind {kind} is cut off")]
+    Truncated {
+        /// Its kind.
+        kind: u32,
+    },
+    /// There is no such kind.
+    #[error("attach message of unknown kind {0}")]
+    Kind(u32),
+}
+
+impl Message {
+    /// The bytes to send.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        let mut word = |value: u32| out.extend_from_slice(&value.to_ne_bytes());
+        match self {
+            Self::Hello { version } => {
+                word(HELLO);
+                word(*version);
+            }
+            Self::Welcome(welcome) => {
+                word(WELCOME);
+                word(welcome.version);
+                word(welcome.node);
+                out.extend_from_slice(&welcome.identity);
+            }
+            Self::Refused { version, reason } => {
+                word(REFUSED);
+                word(*version);
+                let end = reason.floor_char_boundary(REASON_MAX);
+                out.extend_from_slice(&reason.as_bytes()[..end]);
+            }
+            Self::Watch { socket } => {
+                word(WATCH);
+                word(*socket);
+            }
+            Self::Watching { socket, result } => {
+                word(WATCHING);
+                word(*socket);
+                word(result.cast_unsigned());
+            }
+        }
+        out
+    }
+
+    /// Reads a message. Bytes behind it are of a later version and ignored.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut rest = bytes.strip_prefix(&MAGIC).ok_or(MessageError::Magic)?;
+        let word = |rest: &mut &[u8], kind: u32| {
+            let (first, tail) = rest
+                .split_first_chunk::<4>()
+                .ok_or(MessageError::Truncated { kind })?;
+            *rest = tail;
+            Ok(u32::from_ne_bytes(*first))
+        };
+        let kind = word(&mut rest, 0)?;
+        Ok(match kind {
+            HELLO => Self::Hello {
+                version: word(&mut rest, kind)?,
+            },
+            WELCOME => Self::Welcome(Welcome {
+                version: word(&mut rest, kind)?,
+                node: word(&mut rest, kind)?,
+                identity: *rest.first_chunk().ok_or(MessageError::Truncated { kind })?,
+            }),
+            REFUSED => Self::Refused {
+                version: word(&mut rest, kind)?,
+                reason: String::from_utf8_lossy(rest).into_owned(),
+            },
+            WATCH => Self::Watch {
+                socket: word(&mut rest, kind)?,
+            },
+            WATCHING => Self::Watching {
+                socket: word(&mut rest, kind)?,
+                result: word(&mut rest, kind)?.cast_signed(),
+            },
+            kind => return Err(MessageError::Kind(kind)),
+        })
+    }
+}
+
+/// A message could not be received.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The socket failed, or would block.
+    #[error("attach socket: {0}")]
+    Io(#[from] io::Error),
+    /// The bytes are no message.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+}
+
+/// Sends a message with up to four fds. Never raises SIGPIPE.
+pub fn send_message(
+    socket: BorrowedFd<'_>,
+    message: &Message,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = message.encode();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            socket,
+            &[IoSlice::new(&bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
+    Ok(())
+}
+
+/// Receives a message and its fds. `None`: the other side closed.
+pub fn receive_message(
+    socket: BorrowedFd<'_>,
+) -> Result<Option<(Message, Vec<OwnedFd>)>, ReceiveError> {
+    let mut bytes = [0u8; MESSAGE_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    });
+    let received = match received {
+        Ok(received) => received,
+        // The other side closed with something of ours unread.
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(error) => return Err(io::Error::from(error).into()),
+    };
+    // Taking the fds out first: whatever the bytes are, they must not leak.
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(MessageError::Truncated { kind: 0 }.into());
+    }
+    Ok(Some((Message::decode(&bytes[..received.bytes])?, fds)))
+}
+
+impl SegmentFds {
+    /// The fds in the order in which [`Message::Welcome`] carries them.
+    pub fn as_fds(&self) -> [BorrowedFd<'_>; 4] {
+        [
+            self.application.as_fd(),
+            self.daemon.as_fd(),
+            self.doorbell.as_fd(),
+            self.wake.as_fd(),
+        ]
+    }
+
+    /// The same, received.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> Option<Self> {
+        let [application, daemon, doorbell, wake] = <[OwnedFd; 4]>::try_from(fds).ok()?;
+        Some(Self {
+            application,
+            daemon,
+            doorbell,
+            wake,
+        })
+    }
+}
+
+/// Connects to the attach socket at a path.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = seqpacket(SocketFlags::CLOEXEC)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Makes the attach socket at a path, non-blocking. The path must not exist.
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    let socket = seqpacket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Accepts a connection, non-blocking.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(
+        listener,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+    )?)
+}
+
+fn seqpacket(flags: SocketFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
+}
+
+/// The process at the other end, as it was when it connected.
+#[derive(Debug)]
+pub struct PeerProcess {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Readable when the process has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// Asks the kernel who is at the other end.
+pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<PeerProcess> {
+    let credentials = rustix::net::sockopt::socket_peercred(socket)?;
+    let pidfd = match peer_pidfd(socket) {
+        Ok(pidfd) => pidfd,
+        // Kernels before 6.5: between connecting and this call the id might have passed to another process; then the
+        // credentials are those of the process that connected, and its attachment ends when the other one does.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            pidfd_open(credentials.pid, PidfdFlags::empty())?
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(PeerProcess {
+        pid: Pid::as_raw(Some(credentials.pid)).cast_unsigned(),
+        uid: credentials.uid.as_raw(),
+        gid: credentials.gid.as_raw(),
+        pidfd,
+    })
+}
+
+fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    /// `SO_PEERPIDFD`, which the libc crate does not have on every target.
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut pidfd: libc::c_int = -1;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option writes one int, and `len` says that there is room for one.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut pidfd).cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: on success the kernel installed a new fd that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_message_reads_as_it_was_written() {
+        let messages = [
+            Message::Hello { version: 1 },
+            Message::Welcome(Welcome {
+                version: 1,
+                node: 0x0100_1001,
+                identity: *b"0123456789abcdef",
+            }),
+            Message::Refused {
+                version: 2,
+                reason: "uid 7 may not attach".to_owned(),
+            },
+            Message::Watch { socket: 3 },
+            Message::Watching {
+                socket: 3,
+                result: -9,
+            },
+        ];
+        for message in messages {
+            let bytes = message.encode();
+            assert_eq!(Message::decode(&bytes), Ok(message.clone()));
+            assert!(bytes.len() <= MESSAGE_MAX);
+            if !matches!(message, Message::Refused { .. }) {
+                assert!(Message::decode(&bytes[..bytes.len() - 1]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let message = Message::Refused {
+            version: 1,
+            reason: "é".repeat(300),
+        };
+        let decoded = Message::decode(&message.encode());
+        let Ok(Message::Refused { reason, .. }) = decoded else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!(reason, "é".repeat(200));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(
+            magic: bool, bytes in proptest::collection::vec(any::<u8>(), 0..64)
+        ) {
+            let mut all = if magic { MAGIC.to_vec() } else { Vec::new() };
+            all.extend(bytes);
+            let _ = Message::decode(&all);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The daemon's private record of delivery buffers that are out with the application.
+
+use crate::blocks::{BlockMap, Run};
+use crate::daemon::Consumed;
+use crate::delivery::{Meta, ReleaseKind};
+use crate::request::PayloadPlace;
+use crate::violation::Violation;
+
+/// A buffer just taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) handle: u32,
+    pub(crate) place: PayloadPlace,
+}
+
+/// Effect of one release entry.
+#[derive(Debug)]
+pub(crate) struct Released {
+    pub(crate) consumed: Option<Consumed>,
+    pub(crate) returned: bool,
+}
+
+#[derive(Debug)]
+struct Record {
+    meta: Meta,
+    place: PayloadPlace,
+    run: Run,
+    /// Order of delivery.
+    number: u64,
+    /// Upper half of the handle: an entry for an earlier use of the record is a violation.
+    generation: u16,
+    out: bool,
+    consumed: bool,
+}
+
+/// Grows with the number of buffers out at once, up to the limit.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    records: Vec<Record>,
+    free: Vec<u16>,
+    blocks: BlockMap,
+    limit: usize,
+    next_number: u64,
+}
+
+impl Buffers {
+    /// `limit` is at most 2^16: a handle carries the record in 16 bits.
+    pub(crate) fn new(limit: u32, arena_len: usize) -> Self {
+        Self {
+            records: Vec::new(),
+            free: Vec::new(),
+            blocks: BlockMap::new(arena_len),
+            limit: limit as usize,
+            next_number: 0,
+        }
+    }
+
+    pub(crate) fn out(&self) -> usize {
+        self.records.len() - self.free.len()
+    }
+
+    pub(crate) fn take(&mut self, meta: &Meta, len: usize) -> Option<Taken> {
+        if self.free.is_empty() && self.records.len() == self.limit {
+            return None;
+        }
+        let run = self.blocks.take(len)?;
+        let place = PayloadPlace {
+            offset: run.offset() as u32,
+            len: len as u32,
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        let (index, generation) = match self.free.pop() {
+            Some(index) => (index, self.records[usize::from(index)].generation),
+            None => (self.records.len() as u16, 0),
+        };
+        let record = Record {
+            meta: *meta,
+            place,
+            run,
+            number,
+            generation,
+            out: true,
+            consumed: false,
+        };
+        match self.records.get_mut(usize::from(index)) {
+            Some(slot) => *slot = record,
+            None => self.records.push(record),
+        }
+        Some(Taken {
+            handle: u32::from(generation) << 16 | u32::from(index),
+            place,
+        })
+    }
+
+    pub(crate) fn release(
+        &mut self,
+        handle: u32,
+        kind: ReleaseKind,
+    ) -> Result<Released, Violation> {
+        let (index, generation) = (handle as u16, (handle >> 16) as u16);
+        let record = self
+            .records
+            .get_mut(usize::from(index))
+            .filter(|record| record.out && record.generation == generation)
+            .ok_or(Violation::Buffer { handle })?;
+        let read = kind.contains(ReleaseKind::CONSUMED);
+        let returned = kind.contains(ReleaseKind::RETURNED);
+        if record.consumed && !returned {
+            return Err(Violation::Buffer { handle });
+        }
+        let consumed = (!record.consumed).then_some(Consumed {
+            socket: record.meta.socket,
+            cost: record.meta.cost,
+            cookie: record.meta.cookie,
+            read,
+        });
+        record.consumed = true;
+        if returned {
+            record.out = false;
+            record.generation = record.generation.wrapping_add(1);
+            self.blocks.give_back(record.run);
+            self.free.push(index);
+        }
+        Ok(Released { consumed, returned })
+    }
+
+    /// Passes every buffer that is out and not consumed, oldest first, and counts it as consumed.
+    pub(crate) fn take_unread(
+        &mut self,
+        socket: Option<u32>,
+        mut on_unread: impl FnMut(&Meta, PayloadPlace),
+    ) {
+        let mut unread: Vec<&mut Record> = self
+            .records
+            .iter_mut()
+            .filter(|r| r.out && !r.consumed && socket.is_none_or(|s| s == r.meta.socket))
+            .collect();
+        unread.sort_unstable_by_key(|record| record.number);
+        for record in unread {
+            record.consumed = true;
+            on_unread(&record.meta, record.place);
+        }
+    }
+}

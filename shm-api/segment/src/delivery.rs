@@ -1,0 +1,196 @@
+//! Entries of the delivery ring (a message for the application) and of the release ring (what became of it).
+//!
+//! ```text
+//! delivery, 8 words                                       release, 1 word
+//!   0  socket:32 error:8 importance:8 name kind:8 flags:8   0  handle:32 kind:32 (1 consumed, 2 returned,
+//!   1  source port:32 source node:32                                             3 both)
+//!   2  name type:32 lower:32
+//!   3  name upper:32 handle:32
+//!   4  payload offset:32 length:32
+//!   5  original length:32 zero:32
+//!   6  time stamp in ns, 0 if none
+//!   7  zero
+//! ```
+//!
+//! "Consumed" is the moment recv hands the message to the caller: it frees room in the socket's receive buffer.
+//! "Returned" is the moment the caller lets go of the memory. A buffer returned without having been consumed was
+//! never read.
+
+use bitflags::bitflags;
+
+use crate::address::{DestinationName, Importance, SocketAddress};
+use crate::layout::DELIVERY_WORDS;
+use crate::request::{PayloadPlace, check_payload};
+use crate::violation::Violation;
+
+bitflags! {
+    /// Properties of a delivered message.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct DeliveryFlags: u8 {
+        /// The payload is shorter than the original message (only a returned message is cut).
+        const TRUNCATED = 1;
+    }
+}
+
+/// All about a message but its payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The socket it is for.
+    pub socket: u32,
+    /// 0, or why it came back: 1 no such service, 2 no such port, 3 node unreachable, 4 overload, 5 shut down.
+    pub error: u8,
+    /// Its importance.
+    pub importance: Importance,
+    /// Properties.
+    pub flags: DeliveryFlags,
+    /// Who sent it; for a returned message, who rejected it.
+    pub source: SocketAddress,
+    /// The name it was sent to.
+    pub destination: DestinationName,
+    /// Length of the message as it was sent.
+    pub original_len: u32,
+    /// When it arrived, 0 if not taken.
+    pub timestamp_ns: u64,
+    /// What it costs in the socket's receive buffer. Not shared: reported back by the release.
+    pub cost: u32,
+    /// For the daemon's own use. Not shared.
+    pub cookie: u64,
+}
+
+/// One entry of the delivery ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeliveryEntry {
+    pub(crate) meta: Meta,
+    pub(crate) handle: u32,
+    pub(crate) payload: PayloadPlace,
+}
+
+impl DeliveryEntry {
+    pub(crate) fn encode(&self) -> [u64; DELIVERY_WORDS] {
+        let meta = &self.meta;
+        let (name_kind, [type_, lower, upper]) = meta.destination.encode();
+        let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let small = u32::from_le_bytes([
+            meta.error,
+            meta.importance as u8,
+            name_kind,
+            meta.flags.bits(),
+        ]);
+        [
+            pair(meta.socket, small),
+            pair(meta.source.port, meta.source.node),
+            pair(type_, lower),
+            pair(upper, self.handle),
+            pair(self.payload.offset, self.payload.len),
+            pair(meta.original_len, 0),
+            meta.timestamp_ns,
+            0,
+        ]
+    }
+
+    /// Gives the words a meaning; checks that the payload lies inside an arena of `arena` bytes.
+    pub(crate) fn decode(words: &[u64; DELIVERY_WORDS], arena: u32) -> Result<Self, Violation> {
+        let halves = |word: u64| [word as u32, (word >> 32) as u32];
+        let [socket, small] = halves(words[0]);
+        let [error, importance, name_kind, flags] = small.to_le_bytes();
+        let [port, node] = halves(words[1]);
+        let [type_, lower] = halves(words[2]);
+        let [upper, handle] = halves(words[3]);
+        Ok(Self {
+            meta: Meta {
+                socket,
+                error,
+                importance: Importance::decode(importance.into())?,
+                flags: DeliveryFlags::from_bits_truncate(flags),
+                source: SocketAddress { port, node },
+                destination: DestinationName::decode(name_kind, [type_, lower, upper])?,
+                original_len: words[5] as u32,
+                timestamp_ns: words[6],
+                cost: 0,
+                cookie: 0,
+            },
+            handle,
+            payload: check_payload(words[4], arena)?,
+        })
+    }
+}
+
+bitflags! {
+    /// What became of a delivery buffer.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct ReleaseKind: u32 {
+        const CONSUMED = 1;
+        const RETURNED = 2;
+    }
+}
+
+pub(crate) fn encode_release(handle: u32, kind: ReleaseKind) -> u64 {
+    u64::from(kind.bits()) << 32 | u64::from(handle)
+}
+
+pub(crate) fn decode_release(word: u64) -> Result<(u32, ReleaseKind), Violation> {
+    let value = (word >> 32) as u32;
+    match ReleaseKind::from_bits(value) {
+        Some(kind) if !kind.is_empty() => Ok((word as u32, kind)),
+        _ => Err(Violation::Field {
+            field: "release kind",
+            value,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{ServiceAddress, ServiceRange};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_delivery_reads_as_it_was_written(
+            socket: u32, error: u8, importance in 0u32..4, port: u32, node: u32,
+            name_kind in 0u8..3, name: [u32; 3], handle: u32, original_len: u32, timestamp_ns: u64, cut: bool,
+        ) {
+            let [type_, lower, upper] = name;
+            let entry = DeliveryEntry {
+                meta: Meta {
+                    socket,
+                    error,
+                    importance: Importance::from_number(importance).expect("0 to 3"),
+                    flags: if cut { DeliveryFlags::TRUNCATED } else { DeliveryFlags::empty() },
+                    source: SocketAddress { port, node },
+                    destination: match name_kind {
+                        0 => DestinationName::None,
+                        1 => DestinationName::Multicast(ServiceRange { type_, lower, upper }),
+                        _ => DestinationName::Service(ServiceAddress { type_, instance: lower }),
+                    },
+                    original_len,
+                    timestamp_ns,
+                    cost: 0,
+                    cookie: 0,
+                },
+                handle,
+                payload: PayloadPlace { offset: 100, len: 50 },
+            };
+            prop_assert_eq!(DeliveryEntry::decode(&entry.encode(), 150), Ok(entry));
+        }
+
+        #[test]
+        fn any_words_are_a_delivery_inside_the_arena_or_a_violation(
+            words in any::<[u64; DELIVERY_WORDS]>(), arena in 0u32..100_000,
+        ) {
+            if let Ok(entry) = DeliveryEntry::decode(&words, arena) {
+                let end = u64::from(entry.payload.offset) + u64::from(entry.payload.len);
+                prop_assert!(end <= u64::from(arena));
+            }
+        }
+    }
+
+    #[test]
+    fn a_release_of_no_kind_is_a_violation() {
+        assert!(decode_release(7).is_err());
+        assert!(decode_release(u64::MAX).is_err());
+        let both = ReleaseKind::CONSUMED | ReleaseKind::RETURNED;
+        assert_eq!(decode_release(encode_release(7, both)), Ok((7, both)));
+    }
+}

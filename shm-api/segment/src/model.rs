@@ -1,0 +1,138 @@
+//! Model checks with loom: `RUSTFLAGS="--cfg loom" cargo test -p xtipc-segment --release model`.
+//!
+//! The wake fd is modelled by a mutex and a condition variable: like the fd it remembers that it was rung.
+
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+
+use crate::primitive::{AtomicU32, AtomicU64};
+use crate::ring::{Consumer, Producer, RingMemory};
+use crate::wake::{Progress, Sleeper, Waker};
+
+struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock().expect("not poisoned") = true;
+        self.changed.notify_one();
+    }
+
+    fn sleep_and_drain(&self) {
+        let mut rung = self.rung.lock().expect("not poisoned");
+        while !*rung {
+            rung = self.changed.wait(rung).expect("not poisoned");
+        }
+        *rung = false;
+    }
+}
+
+struct Shared {
+    head: AtomicU32,
+    tail: AtomicU32,
+    entries: Vec<[AtomicU64; 1]>,
+    consumer_sleep: AtomicU32,
+    consumer_bell: Bell,
+    producer_sleep: AtomicU32,
+    producer_bell: Bell,
+}
+
+impl Shared {
+    fn new(capacity: usize) -> Arc<Self> {
+        let bell = || Bell {
+            rung: Mutex::new(false),
+            changed: Condvar::new(),
+        };
+        Arc::new(Self {
+            head: AtomicU32::new(0),
+            tail: AtomicU32::new(0),
+            entries: (0..capacity).map(|_| [AtomicU64::new(0)]).collect(),
+            consumer_sleep: AtomicU32::new(0),
+            consumer_bell: bell(),
+            producer_sleep: AtomicU32::new(0),
+            producer_bell: bell(),
+        })
+    }
+
+    fn ring(&self) -> RingMemory<'_, 1> {
+        RingMemory {
+            name: "model",
+            head: &self.head,
+            tail: &self.tail,
+            entries: &self.entries,
+        }
+    }
+}
+
+/// Takes `count` entries, sleeping when there is none, and wakes a producer that waits for room.
+fn consume(shared: &Shared, count: u64) {
+    let (mut consumer, mut sleeper, mut waker) =
+        (Consumer::default(), Sleeper::default(), Waker::default());
+    for expected in 1..=count {
+        loop {
+            if let Some([value]) = consumer.pop(&shared.ring()).expect("honest producer") {
+                assert_eq!(value, expected, "entries arrive whole and in order");
+                break;
+            }
+            sleeper.announce(&shared.consumer_sleep, false);
+            if consumer.available(&shared.ring()).expect("honest producer") == 0 {
+                shared.consumer_bell.sleep_and_drain();
+            }
+            sleeper.awake(&shared.consumer_sleep);
+        }
+        if waker.must_ring(&shared.producer_sleep, Progress::Room) {
+            shared.producer_bell.ring();
+        }
+    }
+}
+
+/// Puts `count` entries, sleeping when there is no room, and wakes a consumer that waits.
+fn produce(shared: &Shared, count: u64) {
+    let (mut producer, mut sleeper, mut waker) =
+        (Producer::default(), Sleeper::default(), Waker::default());
+    for value in 1..=count {
+        while !producer
+            .push(&shared.ring(), &[value])
+            .expect("honest consumer")
+        {
+            sleeper.announce(&shared.producer_sleep, true);
+            if producer.free(&shared.ring()).expect("honest consumer") == 0 {
+                shared.producer_bell.sleep_and_drain();
+            }
+            sleeper.awake(&shared.producer_sleep);
+        }
+        if waker.must_ring(&shared.consumer_sleep, Progress::Work) {
+            shared.consumer_bell.ring();
+        }
+    }
+}
+
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+#[test]
+fn no_wake_up_is_lost_while_the_ring_has_room() {
+    check(4, || {
+        let shared = Shared::new(4);
+        let other = Arc::clone(&shared);
+        let consumer = thread::spawn(move || consume(&other, 2));
+        produce(&shared, 2);
+        consumer.join().expect("the consumer got everything");
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost_when_the_producer_waits_for_room_too() {
+    check(3, || {
+        let shared = Shared::new(1);
+        let other = Arc::clone(&shared);
+        let consumer = thread::spawn(move || consume(&other, 3));
+        produce(&shared, 3);
+        consumer.join().expect("the consumer got everything");
+    });
+}

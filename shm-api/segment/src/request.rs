@@ -1,0 +1,436 @@
+//! What an application asks of the daemon, and the answer: entries of the submission and completion rings.
+//!
+//! Every submission is answered by exactly one completion with its tag, also [`Request::Cancel`] itself. A send's
+//! payload belongs to the daemon until then. Results are 0 or a negative errno.
+//!
+//! ```text
+//! submission, 8 words                              completion, 4 words
+//!   0  opcode:8 kind:8 flags:16 socket:32            0  tag
+//!   1  tag                                           1  result (i32) in the low half
+//!   2  a:32 b:32                                     2  first value
+//!   3  c:32 d:32                                     3  second value
+//!   4  payload offset:32 length:32
+//!   5..7  zero
+//! ```
+
+use bitflags::bitflags;
+
+use crate::address::{Destination, Scope, ServiceRange, SocketKind};
+use crate::layout::{COMPLETION_WORDS, SUBMISSION_WORDS};
+use crate::violation::Violation;
+
+bitflags! {
+    /// How to send.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SendFlags: u16 {
+        /// Answer -EAGAIN instead of holding the message while the destination is congested.
+        const DONTWAIT = 1;
+    }
+}
+
+/// Numbers for [`Request::SetOption`] and [`Request::GetOption`]: those of the `SOL_TIPC` level.
+pub mod option {
+    /// Importance of messages sent, 0 to 3.
+    pub const IMPORTANCE: u32 = 127;
+    /// Messages sent may be dropped by a congested sender.
+    pub const SRC_DROPPABLE: u32 = 128;
+    /// Messages that cannot be delivered are dropped, not returned.
+    pub const DEST_DROPPABLE: u32 = 129;
+    /// Number of messages in the receive queue (get only).
+    pub const SOCK_RECVQ_DEPTH: u32 = 132;
+    /// Send multicast by broadcast (set only).
+    pub const MCAST_BROADCAST: u32 = 133;
+    /// Send multicast as replicated unicast (set only).
+    pub const MCAST_REPLICAST: u32 = 134;
+    /// Bytes of the receive buffer in use (get only).
+    pub const SOCK_RECVQ_USED: u32 = 137;
+}
+
+/// Place of a message in the submission arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PayloadPlace {
+    /// Offset in the arena.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// A request without its payload memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Make a socket. The values answered are its id and [`address_value`].
+    OpenSocket {
+        /// Its type.
+        kind: SocketKind,
+    },
+    /// Close a socket. Messages delivered to it but not consumed are unread.
+    CloseSocket,
+    /// Bind to a range.
+    Bind {
+        /// The range.
+        range: ServiceRange,
+        /// How far it can be seen.
+        scope: Scope,
+    },
+    /// Take one binding back.
+    Unbind {
+        /// The range, exactly as bound.
+        range: ServiceRange,
+        /// The scope, exactly as bound.
+        scope: Scope,
+    },
+    /// Take all bindings of the socket back.
+    UnbindAll,
+    /// Send a message. The value answered is its length.
+    Send {
+        /// How.
+        flags: SendFlags,
+        /// Where to; the default destination if `None`.
+        destination: Option<Destination>,
+        /// The message.
+        payload: PayloadPlace,
+    },
+    /// Set or clear the default destination.
+    Connect {
+        /// The new default, or `None` to clear it.
+        destination: Option<Destination>,
+    },
+    /// Set a socket option.
+    SetOption {
+        /// Its number, see [`option`].
+        option: u32,
+        /// Its value.
+        value: u32,
+    },
+    /// Get a socket option; the value answered is its value.
+    GetOption {
+        /// Its number, see [`option`].
+        option: u32,
+    },
+    /// Set the size of the receive buffer.
+    SetReceiveBuffer {
+        /// Bytes, as for `SO_RCVBUF`.
+        bytes: u32,
+    },
+    /// The value answered is [`address_value`] of the socket.
+    GetName,
+    /// Give up a send that is held for congestion: it completes with -ECANCELED, unless it was done before. The
+    /// result is 0, or -ENOENT if no such send is held.
+    Cancel {
+        /// Tag of the send.
+        tag: u64,
+    },
+    /// An operation of a later version; to be answered with -EOPNOTSUPP.
+    Unknown {
+        /// Its number.
+        opcode: u8,
+    },
+}
+
+/// One entry of the submission ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Chosen by the application, comes back in the completion.
+    pub tag: u64,
+    /// The socket it is for; 0 for [`Request::OpenSocket`] and [`Request::Cancel`].
+    pub socket: u32,
+    /// What to do.
+    pub request: Request,
+}
+
+/// One entry of the completion ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Tag of the submission.
+    pub tag: u64,
+    /// 0, or a negative errno.
+    pub result: i32,
+    /// Depend on the request.
+    pub values: [u64; 2],
+}
+
+/// Port number and node address of a socket as one value of a completion.
+pub fn address_value(port: u32, node: u32) -> u64 {
+    u64::from(port) << 32 | u64::from(node)
+}
+
+const OPEN_SOCKET: u8 = 1;
+const CLOSE_SOCKET: u8 = 2;
+const BIND: u8 = 3;
+const UNBIND: u8 = 4;
+const UNBIND_ALL: u8 = 5;
+const SEND: u8 = 6;
+const CONNECT: u8 = 7;
+const SET_OPTION: u8 = 8;
+const GET_OPTION: u8 = 9;
+const SET_RECEIVE_BUFFER: u8 = 10;
+const GET_NAME: u8 = 11;
+const CANCEL: u8 = 12;
+
+/// The fields of a submission before they have a meaning.
+#[derive(Default)]
+struct Raw {
+    opcode: u8,
+    kind: u8,
+    flags: u16,
+    args: [u32; 4],
+    payload: PayloadPlace,
+}
+
+impl Raw {
+    fn op(opcode: u8) -> Self {
+        Self {
+            opcode,
+            ..Self::default()
+        }
+    }
+
+    fn with(opcode: u8, args: [u32; 4]) -> Self {
+        Self {
+            opcode,
+            args,
+            ..Self::default()
+        }
+    }
+
+    fn towards(opcode: u8, destination: Option<Destination>) -> Self {
+        let (kind, [a, b, c]) = destination.map_or((0, [0; 3]), Destination::encode);
+        Self {
+            opcode,
+            kind,
+            args: [a, b, c, 0],
+            ..Self::default()
+        }
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn halves(word: u64) -> [u32; 2] {
+    [word as u32, (word >> 32) as u32]
+}
+
+impl Submission {
+    pub(crate) fn encode(&self) -> [u64; SUBMISSION_WORDS] {
+        let range_args = |r: ServiceRange, scope| [r.type_, r.lower, r.upper, scope as u32];
+        let raw = match self.request {
+            Request::OpenSocket { kind } => Raw::with(OPEN_SOCKET, [kind as u32, 0, 0, 0]),
+            Request::CloseSocket => Raw::op(CLOSE_SOCKET),
+            Request::Bind { range, scope } => Raw::with(BIND, range_args(range, scope)),
+            Request::Unbind { range, scope } => Raw::with(UNBIND, range_args(range, scope)),
+            Request::UnbindAll => Raw::op(UNBIND_ALL),
+            Request::Send {
+                flags,
+                destination,
+                payload,
+            } => Raw {
+                flags: flags.bits(),
+                payload,
+                ..Raw::towards(SEND, destination)
+            },
+            Request::Connect { destination } => Raw::towards(CONNECT, destination),
+            Request::SetOption { option, value } => Raw::with(SET_OPTION, [option, value, 0, 0]),
+            Request::GetOption { option } => Raw::with(GET_OPTION, [option, 0, 0, 0]),
+            Request::SetReceiveBuffer { bytes } => Raw::with(SET_RECEIVE_BUFFER, [bytes, 0, 0, 0]),
+            Request::GetName => Raw::op(GET_NAME),
+            Request::Cancel { tag } => {
+                let [low, high] = halves(tag);
+                Raw::with(CANCEL, [low, high, 0, 0])
+            }
+            Request::Unknown { opcode } => Raw::op(opcode),
+        };
+        let first = u32::from(raw.opcode) | u32::from(raw.kind) << 8 | u32::from(raw.flags) << 16;
+        let [a, b, c, d] = raw.args;
+        [
+            pair(first, self.socket),
+            self.tag,
+            pair(a, b),
+            pair(c, d),
+            pair(raw.payload.offset, raw.payload.len),
+            0,
+            0,
+            0,
+        ]
+    }
+
+    /// Gives the words a meaning; checks that a payload lies inside an arena of `arena` bytes.
+    pub(crate) fn decode(words: &[u64; SUBMISSION_WORDS], arena: u32) -> Result<Self, Violation> {
+        let [first, socket] = halves(words[0]);
+        let ([a, b], [c, d]) = (halves(words[2]), halves(words[3]));
+        let (opcode, kind, flags) = (first as u8, (first >> 8) as u8, (first >> 16) as u16);
+        let range = ServiceRange {
+            type_: a,
+            lower: b,
+            upper: c,
+        };
+        let request = match opcode {
+            OPEN_SOCKET => Request::OpenSocket {
+                kind: SocketKind::decode(a)?,
+            },
+            CLOSE_SOCKET => Request::CloseSocket,
+            BIND => Request::Bind {
+                range,
+                scope: Scope::decode(d)?,
+            },
+            UNBIND => Request::Unbind {
+                range,
+                scope: Scope::decode(d)?,
+            },
+            UNBIND_ALL => Request::UnbindAll,
+            SEND => Request::Send {
+                flags: SendFlags::from_bits_truncate(flags),
+                destination: Destination::decode(kind, [a, b, c])?,
+                payload: check_payload(words[4], arena)?,
+            },
+            CONNECT => Request::Connect {
+                destination: Destination::decode(kind, [a, b, c])?,
+            },
+            SET_OPTION => Request::SetOption {
+                option: a,
+                value: b,
+            },
+            GET_OPTION => Request::GetOption { option: a },
+            SET_RECEIVE_BUFFER => Request::SetReceiveBuffer { bytes: a },
+            GET_NAME => Request::GetName,
+            CANCEL => Request::Cancel { tag: pair(a, b) },
+            opcode => Request::Unknown { opcode },
+        };
+        Ok(Self {
+            tag: words[1],
+            socket,
+            request,
+        })
+    }
+}
+
+/// Checks that a place lies inside an arena.
+pub(crate) fn check_payload(word: u64, arena: u32) -> Result<PayloadPlace, Violation> {
+    let [offset, len] = halves(word);
+    if offset > arena || len > arena - offset {
+        return Err(Violation::Payload { offset, len, arena });
+    }
+    Ok(PayloadPlace { offset, len })
+}
+
+impl Completion {
+    pub(crate) fn encode(&self) -> [u64; COMPLETION_WORDS] {
+        [
+            self.tag,
+            u64::from(self.result.cast_unsigned()),
+            self.values[0],
+            self.values[1],
+        ]
+    }
+
+    pub(crate) fn decode(words: &[u64; COMPLETION_WORDS]) -> Self {
+        Self {
+            tag: words[0],
+            result: (words[1] as u32).cast_signed(),
+            values: [words[2], words[3]],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{ServiceAddress, SocketAddress};
+    use proptest::prelude::*;
+
+    fn destination() -> impl Strategy<Value = Option<Destination>> {
+        any::<(u8, u32, u32, u32)>().prop_map(|(kind, a, b, c)| {
+            Some(match kind % 4 {
+                0 => return None,
+                1 => Destination::Multicast(ServiceRange {
+                    type_: a,
+                    lower: b,
+                    upper: c,
+                }),
+                2 => Destination::Service {
+                    address: ServiceAddress {
+                        type_: a,
+                        instance: b,
+                    },
+                    domain: c,
+                },
+                _ => Destination::Socket(SocketAddress { port: a, node: b }),
+            })
+        })
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        (0u8..13, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+            |(which, destination, [a, b, c, _], flag)| {
+                let range = ServiceRange {
+                    type_: a,
+                    lower: b,
+                    upper: c,
+                };
+                let scope = if flag { Scope::Cluster } else { Scope::Node };
+                match which {
+                    0 => Request::OpenSocket {
+                        kind: if flag {
+                            SocketKind::Rdm
+                        } else {
+                            SocketKind::Dgram
+                        },
+                    },
+                    1 => Request::CloseSocket,
+                    2 => Request::Bind { range, scope },
+                    3 => Request::Unbind { range, scope },
+                    4 => Request::UnbindAll,
+                    5 => Request::Send {
+                        flags: if flag {
+                            SendFlags::DONTWAIT
+                        } else {
+                            SendFlags::empty()
+                        },
+                        destination,
+                        payload: PayloadPlace {
+                            offset: a % 4096,
+                            len: b % 4096,
+                        },
+                    },
+                    6 => Request::Connect { destination },
+                    7 => Request::SetOption {
+                        option: a,
+                        value: b,
+                    },
+                    8 => Request::GetOption { option: a },
+                    9 => Request::SetReceiveBuffer { bytes: a },
+                    10 => Request::GetName,
+                    11 => Request::Cancel { tag: pair(a, b) },
+                    _ => Request::Unknown { opcode: 200 },
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_submission_reads_as_it_was_written(tag: u64, socket: u32, request in request()) {
+            let submission = Submission { tag, socket, request };
+            prop_assert_eq!(Submission::decode(&submission.encode(), 8192), Ok(submission));
+        }
+
+        #[test]
+        fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
+            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..16, arena in 0u32..100_000,
+        ) {
+            words[0] = words[0] & !0xff | opcode;
+            if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =
+                Submission::decode(&words, arena)
+            {
+                prop_assert!(u64::from(payload.offset) + u64::from(payload.len) <= u64::from(arena));
+            }
+        }
+
+        #[test]
+        fn a_completion_reads_as_it_was_written(tag: u64, result: i32, values: [u64; 2]) {
+            let completion = Completion { tag, result, values };
+            prop_assert_eq!(Completion::decode(&completion.encode()), completion);
+        }
+    }
+}

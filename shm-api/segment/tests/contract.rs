@@ -1,0 +1,398 @@
+//! Both sides of a segment in one process.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtipc_segment::application::{ApplicationSide, drain_wake};
+use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, SegmentFds};
+use xtipc_segment::layout::Sizes;
+use xtipc_segment::{
+    Completion, Destination, Meta, Request, SendFlags, ServiceAddress, SocketAddress, SocketKind,
+    Submission, Violation,
+};
+
+const SMALL: Sizes = Sizes {
+    submissions: 8,
+    deliveries: 8,
+    submission_arena: 128 << 10,
+    delivery_arena: 128 << 10,
+};
+
+fn pair() -> (DaemonSide, ApplicationSide) {
+    let (daemon, fds) = DaemonSide::create(&SMALL).expect("memory for a small segment");
+    (daemon, ApplicationSide::map(fds).expect("our own segment"))
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).expect("poll") == 1
+}
+
+fn meta(socket: u32, cookie: u64) -> Meta {
+    Meta {
+        socket,
+        cookie,
+        cost: 100,
+        source: SocketAddress { port: 5, node: 6 },
+        ..Meta::default()
+    }
+}
+
+fn deliver(daemon: &mut DaemonSide, meta: &Meta, payload: &[u8]) -> Result<(), DeliverError> {
+    daemon.deliver(meta, payload.len(), |room| room.copy_from_slice(payload))
+}
+
+fn drain(daemon: &mut DaemonSide) -> (usize, Vec<Consumed>) {
+    let mut consumed = Vec::new();
+    let returned = daemon
+        .drain_releases(100, |notice| consumed.push(notice))
+        .expect("honest application");
+    (returned, consumed)
+}
+
+fn send(side: &mut ApplicationSide, tag: u64, payload: &[u8]) {
+    let staged = side.submitter.stage(payload).expect("room");
+    let address = ServiceAddress {
+        type_: 1000,
+        instance: 1,
+    };
+    let submission = Submission {
+        tag,
+        socket: 7,
+        request: Request::Send {
+            flags: SendFlags::empty(),
+            destination: Some(Destination::from(address)),
+            payload: staged.place(),
+        },
+    };
+    assert_eq!(side.submitter.push(&submission), Ok(true));
+}
+
+#[test]
+fn a_request_arrives_with_its_payload_and_is_answered() {
+    let (mut daemon, mut app) = pair();
+    send(&mut app, 42, b"hello");
+    let submission = daemon.pop().expect("honest").expect("one request");
+    assert_eq!((submission.tag, submission.socket), (42, 7));
+    let payload = daemon.payload(&submission);
+    let mut tail = [0; 4];
+    payload.copy_to(1, &mut tail);
+    assert_eq!((payload.len(), &tail), (5, b"ello"));
+    assert_eq!(daemon.pop(), Ok(None));
+
+    daemon.complete(42, -11, [1, 2]).expect("room");
+    let answer = Completion {
+        tag: 42,
+        result: -11,
+        values: [1, 2],
+    };
+    assert_eq!(app.receiver.next_completion(), Ok(Some(answer)));
+    assert_eq!(app.receiver.next_completion(), Ok(None));
+}
+
+#[test]
+fn messages_are_read_in_place_and_their_memory_returned_in_any_order() {
+    let (mut daemon, mut app) = pair();
+    for n in 0..3u8 {
+        deliver(&mut daemon, &meta(u32::from(n), n.into()), &[n; 1000]).expect("room");
+    }
+    let mut buffers = Vec::new();
+    while let Some((meta, buffer)) = app.receiver.next_delivery().expect("honest daemon") {
+        assert_eq!(*buffer, [meta.socket as u8; 1000]);
+        assert_eq!(meta.source, SocketAddress { port: 5, node: 6 });
+        app.releaser.consumed(&buffer).expect("room");
+        buffers.push(buffer);
+    }
+    let (returned, consumed) = drain(&mut daemon);
+    assert_eq!((returned, consumed.len()), (0, 3));
+    assert!(consumed.iter().all(|c| c.read && c.cost == 100));
+    for which in [1, 1, 0] {
+        app.releaser.returned(buffers.remove(which)).expect("room");
+    }
+    assert_eq!(drain(&mut daemon), (3, vec![]));
+    assert_eq!(daemon.delivered(), 0);
+}
+
+#[test]
+fn a_delivery_without_room_succeeds_after_a_return() {
+    let (mut daemon, mut app) = pair();
+    deliver(&mut daemon, &meta(1, 0), &[1; 66_000]).expect("room");
+    let no_room = Err(DeliverError::NoRoom);
+    assert_eq!(deliver(&mut daemon, &meta(1, 1), &[2; 66_000]), no_room);
+    let (_, buffer) = app.receiver.next_delivery().expect("honest").expect("one");
+    app.releaser.discarded(buffer).expect("room");
+    assert_eq!(drain(&mut daemon).0, 1);
+    deliver(&mut daemon, &meta(1, 1), &[2; 66_000]).expect("room again");
+}
+
+#[test]
+fn the_number_of_messages_out_is_limited_by_the_delivery_ring() {
+    let (mut daemon, mut app) = pair();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+        held.push(app.receiver.next_delivery().expect("honest").expect("one"));
+    }
+    let no_room = Err(DeliverError::NoRoom);
+    assert_eq!(deliver(&mut daemon, &meta(1, 0), b"x"), no_room);
+    for (_, buffer) in held {
+        app.releaser.consumed(&buffer).expect("room");
+        app.releaser
+            .returned(buffer)
+            .expect("room for two notices each");
+    }
+    assert_eq!(drain(&mut daemon).0, 8);
+    deliver(&mut daemon, &meta(1, 0), b"x").expect("room again");
+}
+
+#[test]
+fn unread_messages_come_out_oldest_first_and_are_not_reported_again() {
+    let (mut daemon, mut app) = pair();
+    for cookie in 0..4 {
+        deliver(
+            &mut daemon,
+            &meta(1 + cookie as u32 % 2, cookie),
+            &[cookie as u8],
+        )
+        .expect("room");
+    }
+    let (_, first) = app.receiver.next_delivery().expect("honest").expect("one");
+    app.releaser.consumed(&first).expect("room");
+    let (mut consumed, mut unread) = (0, Vec::new());
+    daemon
+        .take_unread(
+            None,
+            |_| consumed += 1,
+            |meta, bytes| unread.push((meta.cookie, bytes.to_vec())),
+        )
+        .expect("honest");
+    assert_eq!(consumed, 1);
+    assert_eq!(unread, [(1, vec![1]), (2, vec![2]), (3, vec![3])]);
+    let (_, second) = app.receiver.next_delivery().expect("honest").expect("one");
+    app.releaser.returned(second).expect("room");
+    assert_eq!(drain(&mut daemon), (1, vec![]));
+}
+
+#[test]
+fn a_buffer_returned_unread_is_reported_as_such() {
+    let (mut daemon, mut app) = pair();
+    deliver(&mut daemon, &meta(1, 9), b"x").expect("room");
+    let (_, buffer) = app.receiver.next_delivery().expect("honest").expect("one");
+    app.releaser.returned(buffer).expect("room");
+    let (returned, consumed) = drain(&mut daemon);
+    assert_eq!(returned, 1);
+    assert_eq!((consumed[0].cookie, consumed[0].read), (9, false));
+}
+
+#[test]
+fn the_application_is_woken_once_per_sleep_and_only_then() {
+    let (mut daemon, mut app) = pair();
+    deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+    daemon.notify();
+    assert!(!is_readable(app.wake.as_fd()), "it does not sleep");
+
+    app.receiver.announce_sleep(false);
+    for _ in 0..3 {
+        deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+        daemon.notify();
+    }
+    let mut bytes = [0; 8];
+    assert_eq!(rustix::io::read(&app.wake, &mut bytes), Ok(1), "rung once");
+    app.receiver.awake();
+    deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+    daemon.notify();
+    assert!(!is_readable(app.wake.as_fd()), "it is awake");
+}
+
+#[test]
+fn room_alone_wakes_only_those_who_asked_for_it() {
+    let (mut daemon, mut app) = pair();
+    for (wants_room, tag) in [(false, 1), (true, 2)] {
+        send(&mut app, tag, b"x");
+        app.receiver.announce_sleep(wants_room);
+        daemon.pop().expect("honest").expect("one");
+        daemon.notify();
+        assert_eq!(is_readable(app.wake.as_fd()), wants_room);
+    }
+    drain_wake(app.wake.as_fd());
+    assert!(!is_readable(app.wake.as_fd()));
+}
+
+#[test]
+fn the_daemon_sleeps_only_when_nothing_waits_and_is_woken_by_the_doorbell() {
+    let (mut daemon, mut app) = pair();
+    send(&mut app, 1, b"x");
+    assert_eq!(daemon.before_sleep(false), Ok(false), "a request waits");
+    app.submitter.ring_doorbell();
+    assert!(!is_readable(daemon.doorbell()), "the daemon stayed awake");
+    daemon.pop().expect("honest").expect("one");
+    assert_eq!(daemon.before_sleep(false), Ok(true));
+    send(&mut app, 2, b"x");
+    app.submitter.ring_doorbell();
+    assert!(is_readable(daemon.doorbell()));
+    daemon.after_sleep();
+    assert!(!is_readable(daemon.doorbell()));
+}
+
+#[test]
+fn an_application_that_makes_the_doorbell_blocking_does_not_block_the_daemon() {
+    let (mut daemon, fds) = DaemonSide::create(&SMALL).expect("segment");
+    rustix::io::ioctl_fionbio(&fds.doorbell, false).expect("it is the application's fd too");
+    assert_eq!(daemon.before_sleep(false), Ok(true));
+    daemon.after_sleep();
+    daemon.after_sleep();
+}
+
+#[test]
+fn a_watched_socket_has_a_readable_fd_after_a_delivery() {
+    let (mut daemon, _app) = pair();
+    let fd = daemon.watch(3).expect("fds");
+    deliver(&mut daemon, &meta(4, 0), b"x").expect("room");
+    daemon.notify();
+    assert!(!is_readable(fd.as_fd()));
+    deliver(&mut daemon, &meta(3, 0), b"x").expect("room");
+    daemon.notify();
+    assert!(is_readable(fd.as_fd()));
+    daemon.unwatch(3);
+    drain_wake(fd.as_fd());
+    deliver(&mut daemon, &meta(3, 0), b"x").expect("room");
+    daemon.notify();
+}
+
+#[test]
+fn the_daemon_area_cannot_be_written_and_no_area_resized() {
+    let (_daemon, fds) = DaemonSide::create(&SMALL).expect("segment");
+    assert!(rustix::io::pwrite(&fds.daemon, b"x", 0).is_err());
+    assert!(rustix::fs::ftruncate(&fds.daemon, 0).is_err());
+    assert!(rustix::fs::ftruncate(&fds.application, 0).is_err());
+    assert!(rustix::fs::ftruncate(&fds.application, 1 << 30).is_err());
+}
+
+#[test]
+fn a_segment_whose_size_is_not_sealed_is_not_mapped() {
+    let (_daemon, mut fds) = DaemonSide::create(&SMALL).expect("segment");
+    fds.daemon = rustix::fs::memfd_create("other", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+    let error = ApplicationSide::map(fds).expect_err("not sealed");
+    assert!(error.to_string().contains("not sealed"), "{error}");
+}
+
+#[test]
+fn a_buffer_given_back_twice_or_never_out_is_a_violation() {
+    let (mut daemon, fds) = DaemonSide::create(&SMALL).expect("segment");
+    let hostile = Hostile::new(&fds);
+    let mut app = ApplicationSide::map(fds).expect("segment");
+    deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+    let (_, buffer) = app.receiver.next_delivery().expect("honest").expect("one");
+    app.releaser.returned(buffer).expect("room");
+    assert_eq!(drain(&mut daemon).0, 1);
+    // The same release entry once more: moving the tail on replays what stands in the next place.
+    let releases = 4096 + 8 * 64;
+    let first = hostile.read(releases);
+    hostile.write(releases + 8, first);
+    hostile.write(1024 + 4 * 128, 2);
+    let result = daemon.drain_releases(10, |_| ());
+    assert_eq!(
+        result,
+        Err(Violation::Buffer {
+            handle: first as u32
+        })
+    );
+}
+
+/// Writes where a hostile application could.
+struct Hostile(OwnedFd);
+
+impl Hostile {
+    fn new(fds: &SegmentFds) -> Self {
+        Self(fds.application.try_clone().expect("fd"))
+    }
+
+    fn write(&self, offset: u64, word: u64) {
+        rustix::io::pwrite(&self.0, &word.to_ne_bytes(), offset).expect("writable");
+    }
+
+    fn read(&self, offset: u64) -> u64 {
+        let mut bytes = [0; 8];
+        rustix::io::pread(&self.0, &mut bytes, offset).expect("readable");
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_word_an_application_can_write_makes_the_daemon_panic_or_stay(
+        steps in proptest::collection::vec((0u8..6, 0u64..800, prop_oneof![
+            any::<u64>(), 0u64..20, (0u64..4).prop_map(|kind| kind << 32), (0u64..16).prop_map(|op| op | 7 << 32),
+        ]), 1..60),
+    ) {
+        let (mut daemon, fds) = DaemonSide::create(&SMALL).expect("segment");
+        let hostile = Hostile::new(&fds);
+        let mut requests = 0;
+        for (step, word, value) in steps {
+            match step {
+                // Cursors and sleep word; everything from the header to the end of the rings.
+                0 => hostile.write(1024 + word % 5 * 128, value),
+                1 => hostile.write(word * 8, value),
+                2 => while let Ok(Some(submission)) = daemon.pop() {
+                    let payload = daemon.payload(&submission);
+                    payload.copy_to(0, &mut vec![0; payload.len()]);
+                    let _ = daemon.complete(submission.tag, 0, [0, 0]);
+                    requests += 1;
+                    prop_assert!(requests <= 16 * 60);
+                },
+                3 => { let _ = daemon.drain_releases(64, |_| ()); }
+                4 => { let _ = deliver(&mut daemon, &meta(1, 0), &[0; 300]); }
+                _ => {
+                    let _ = daemon.take_unread(Some(1), |_| (), |_, _| ());
+                    daemon.notify();
+                    let _ = daemon.before_sleep(true);
+                    daemon.after_sleep();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_handshake_passes_a_segment_and_names_the_peer() -> io::Result<()> {
+    use xtipc_segment::attach::{self, Message, Welcome};
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let (mut daemon, fds) = DaemonSide::create(&SMALL).expect("segment");
+    let welcome = Message::Welcome(Welcome {
+        version: 1,
+        node: 7,
+        identity: [3; 16],
+    });
+    attach::send_message(ours.as_fd(), &welcome, &fds.as_fds())?;
+    drop(fds);
+    let received = attach::receive_message(theirs.as_fd()).expect("a message");
+    let (message, fds) = received.expect("not closed");
+    assert_eq!(message, welcome);
+    let fds = SegmentFds::from_fds(fds).expect("four fds");
+    let mut app = ApplicationSide::map(fds).expect("segment");
+    let open = Submission {
+        tag: 1,
+        socket: 0,
+        request: Request::OpenSocket {
+            kind: SocketKind::Rdm,
+        },
+    };
+    assert_eq!(app.submitter.push(&open), Ok(true));
+    assert_eq!(daemon.pop(), Ok(Some(open)));
+
+    let peer = attach::peer_process(ours.as_fd())?;
+    assert_eq!(peer.pid, std::process::id());
+    assert!(!is_readable(peer.pidfd.as_fd()), "it lives");
+    drop(ours);
+    let end = attach::receive_message(theirs.as_fd()).expect("end of the connection");
+    assert!(end.is_none());
+    Ok(())
+}
