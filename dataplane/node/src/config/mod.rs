@@ -1,0 +1,259 @@
+//! The daemon's settings: one struct is the keys of the TOML file and the flags of the command line.
+//!
+//! [`Settings`] holds what was given, as it was given; [`Config`] is what follows from it, checked, with
+//! every default filled in. A flag overrides the same key of the file. Every error names where the value
+//! came from, the key, what was wrong with it and what is accepted.
+
+mod bearer;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser};
+use serde::Deserialize;
+use xtipc_management::NodeIdentity;
+
+pub use bearer::BearerSpec;
+pub use value::Value;
+
+use crate::policy::Policy;
+
+/// Read when `--config` does not name another file; it may be missing.
+pub const CONFIG_PATH_DEFAULT: &str = "/etc/xtipc/xtipcd.toml";
+/// The environment variable that sets the log filter below `--log` and above the file.
+pub const LOG_VARIABLE: &str = "XTIPC_LOG";
+
+/// The command line of `xtipcd`.
+#[derive(Debug, Default, Parser)]
+#[command(name = "xtipcd", version, about = "TIPC in user space: one node")]
+pub struct CommandLine {
+    /// Configuration file [default: /etc/xtipc/xtipcd.toml, which may be missing]
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Only read and check the settings
+    #[arg(long)]
+    pub check: bool,
+    /// Every key of the file.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// The keys of the file, which are the flags, as they were given.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Name of this node among several on one host
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<Value>,
+    /// Node identity: up to 16 of 0-9 A-Z a-z . : _ @ -, or up to 32 hex digits [default: MAC of the first bearer]
+    #[arg(long, value_name = "ID")]
+    pub identity: Option<Value>,
+    /// Cluster id (network id) [default: 4711]
+    #[arg(long, value_name = "NUMBER")]
+    pub cluster_id: Option<Value>,
+    /// Bearer, repeatable: eth:IFACE[,priority=N][,tolerance=MS][,window=N][,vlan=ID][,queues=LIST]
+    #[arg(long, value_name = "BEARER")]
+    pub bearer: Vec<Value>,
+    /// Socket on which applications attach [default: attach.sock in the run directory]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<Value>,
+    /// Number of worker threads [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<Value>,
+    /// Processors to pin the workers to, like 0,2-3 [default: not pinned]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<Value>,
+    /// What an idle worker does: busy, adaptive or sleep [default: adaptive]
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<Value>,
+    /// Ethernet bearers by AF_XDP: auto, zerocopy, native, generic or off [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub xdp: Option<Value>,
+    /// Link tolerance in milliseconds, 50 to 30000 [default: 1500]
+    #[arg(long, value_name = "MS")]
+    pub tolerance: Option<Value>,
+    /// Frames in the pool shared by all Ethernet bearers [default: 8192]
+    #[arg(long, value_name = "COUNT")]
+    pub frames: Option<Value>,
+    /// Log filter: off, error, warn, info, debug, trace or target=level,... [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<Value>,
+    /// What must survive a restart is kept here [default: /var/lib/xtipc, per instance below it]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Value>,
+    /// Sockets and pid file are here; an instance has its own directory below it [default: /run/xtipc]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<Value>,
+    /// Permissions of the attach socket, octal text [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    pub attach_mode: Option<Value>,
+    /// Group of the attach socket [default: the daemon's]
+    #[arg(long, value_name = "GROUP")]
+    pub attach_group: Option<Value>,
+    /// Permissions of the control socket, octal text [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    pub control_mode: Option<Value>,
+    /// Group of the control socket [default: the daemon's]
+    #[arg(long, value_name = "GROUP")]
+    pub control_group: Option<Value>,
+    /// Receive buffer of a new socket in bytes [default: 2097152]
+    #[arg(long, value_name = "BYTES")]
+    pub rcvbuf_default: Option<Value>,
+}
+
+/// How Ethernet bearers use AF_XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// The best the device grants.
+    Auto,
+    /// Zero-copy or nothing.
+    Zerocopy,
+    /// Copy mode in the driver.
+    Native,
+    /// Copy mode in the network stack.
+    Generic,
+    /// AF_PACKET instead of AF_XDP.
+    Off,
+}
+
+/// Who may open one of the daemon's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits of the socket file.
+    pub mode: u32,
+    /// Group of the socket file; `None` leaves the daemon's own.
+    pub group: Option<u32>,
+}
+
+/// The identity of a node that was not given one: its first bearer's MAC and ten zeros
+/// (docs/protocol/01-wire-and-bearers.md §4.1).
+pub fn identity_from_mac(mac: [u8; 6]) -> NodeIdentity {
+    let mut identity = [0; 16];
+    identity[..6].copy_from_slice(&mac);
+    NodeIdentity(identity)
+}
+
+/// Checked settings with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of this node among several on the host.
+    pub instance: Option<String>,
+    /// `None`: taken from the first bearer's MAC.
+    pub identity: Option<NodeIdentity>,
+    /// Network id; nodes with another one are ignored.
+    pub cluster_id: u32,
+    /// At most three; with none the identity is given.
+    pub bearers: Vec<BearerSpec>,
+    /// Where applications attach.
+    pub attach_socket: PathBuf,
+    /// Where the tools ask.
+    pub control_socket: PathBuf,
+    /// Permissions of the attach socket.
+    pub attach_access: Access,
+    /// Permissions of the control socket.
+    pub control_access: Access,
+    /// 1..=64.
+    pub workers: usize,
+    /// Empty, or at least one processor for each worker: worker `n` runs on `cpus[n]`.
+    pub cpus: Vec<usize>,
+    /// What an idle worker does.
+    pub policy: Policy,
+    /// How Ethernet bearers use AF_XDP.
+    pub xdp: XdpMode,
+    /// Link tolerance of bearers that name none.
+    pub tolerance_ms: u32,
+    /// Frames in the pool.
+    pub frames: u32,
+    /// Filter in the syntax of `tracing`, known to parse.
+    pub log: String,
+    /// What must survive a restart; the instance's own.
+    pub state_dir: PathBuf,
+    /// Sockets and pid file; the instance's own.
+    pub run_dir: PathBuf,
+    /// Receive buffer of a new socket in bytes.
+    pub rcvbuf_default: u32,
+}
+
+impl Config {
+    /// Reads the file, lays the flags over it and checks the result.
+    /// `log_variable` is the value of [`LOG_VARIABLE`], if it is set.
+    pub fn load(
+        command_line: CommandLine,
+        log_variable: Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let named = command_line.config;
+        let path = named
+            .as_deref()
+            .unwrap_or_else(|| Path::new(CONFIG_PATH_DEFAULT));
+        let file = match std::fs::read_to_string(path) {
+            Ok(text) => parse_file(path, &text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+                Settings::default()
+            }
+            Err(source) => {
+                return Err(ConfigError::Read {
+                    path: path.into(),
+                    source,
+                });
+            }
+        };
+        resolve::Layers {
+            flags: command_line.settings,
+            log_variable: log_variable.map(Value::from),
+            path,
+            file,
+        }
+        .resolve()
+    }
+
+    /// The shortest link tolerance in use, which sets how late a worker may be.
+    pub fn tolerance_ms_min(&self) -> u32 {
+        self.bearers
+            .iter()
+            .filter_map(|b| b.tolerance_ms)
+            .fold(self.tolerance_ms, u32::min)
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+    toml::from_str(text).map_err(|e| ConfigError::Syntax {
+        path: path.into(),
+        message: e.to_string().trim_end().to_owned(),
+    })
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there but cannot be read, or was named and is missing.
+    #[error("{}: cannot read the configuration file: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of a type no key takes; the message shows the line.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and what is accepted there.
+        message: String,
+    },
+    /// A value that its key does not take.
+    #[error("{origin}: {key}: {problem}; accepted: {accepted}")]
+    Value {
+        /// File, command line or environment.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// What was wrong.
+        problem: String,
+        /// What is accepted.
+        accepted: String,
+    },
+}

@@ -1,0 +1,313 @@
+//! From what was given to what is used: order of the sources, defaults, checks of each key and between keys.
+
+use std::path::{Path, PathBuf};
+
+use tracing_subscriber::EnvFilter;
+use xtipc_management::{NodeIdentity, runtime_directory};
+
+use super::value::{Given, number_list};
+use super::{Access, BearerSpec, Config, ConfigError, LOG_VARIABLE, Settings, Value, XdpMode};
+use crate::policy::Policy;
+
+const RUN_DIR: &str = "/run/xtipc";
+const STATE_DIR: &str = "/var/lib/xtipc";
+const CLUSTER_ID: u32 = 4711;
+const TOLERANCE_MS: u32 = 1500;
+const RCVBUF: u32 = 2 * 1024 * 1024;
+const FRAMES: u32 = 8192;
+const SOCKET_MODE: u32 = 0o660;
+/// Nonces carry the worker in six bits.
+const WORKERS_MAX: u32 = 64;
+const CPU_MAX: usize = 1023;
+/// As on Linux: bearer ids are 0..2 on the wire.
+const BEARERS_MAX: usize = 3;
+/// What fits into `sockaddr_un` with its final zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The sources of settings, strongest first.
+pub(super) struct Layers<'a> {
+    pub(super) flags: Settings,
+    pub(super) log_variable: Option<Value>,
+    pub(super) path: &'a Path,
+    pub(super) file: Settings,
+}
+
+impl Layers<'_> {
+    fn flag<'v>(&self, key: &'static str, value: &'v Value) -> Given<'v> {
+        Given {
+            origin: format!("command line: --{}", key.replace('_', "-")),
+            key,
+            value,
+        }
+    }
+
+    fn line<'v>(&self, key: &'static str, value: &'v Value) -> Given<'v> {
+        Given {
+            origin: self.path.display().to_string(),
+            key,
+            value,
+        }
+    }
+
+    fn get<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+    ) -> Option<Given<'s>> {
+        let flag = field(&self.flags).as_ref().map(|v| self.flag(key, v));
+        flag.or_else(|| field(&self.file).as_ref().map(|v| self.line(key, v)))
+    }
+
+    pub(super) fn resolve(&self) -> Result<Config, ConfigError> {
+        let instance = self
+            .get("instance", |s| &s.instance)
+            .map(|g| instance_name(&g))
+            .transpose()?;
+        let own = |base: PathBuf| {
+            instance
+                .as_ref()
+                .map_or(base.clone(), |name| base.join(name))
+        };
+        let run_dir = own(self.directory("run_dir", |s| &s.run_dir, RUN_DIR)?);
+        let state_dir = own(self.directory("state_dir", |s| &s.state_dir, STATE_DIR)?);
+        let bearers = self.bearers()?;
+        let identity = self
+            .get("identity", |s| &s.identity)
+            .map(|g| node_identity(&g))
+            .transpose()?;
+        if identity.is_none() && bearers.is_empty() {
+            return Err(ConfigError::Value {
+                origin: format!("command line and {}", self.path.display()),
+                key: "bearer",
+                problem: "there is neither a bearer nor an identity to make the node from".into(),
+                accepted: "bearer eth:IFACE, or an identity for a node without network".into(),
+            });
+        }
+        let workers = self.number("workers", |s| &s.workers, 1, 1..=WORKERS_MAX, "")? as usize;
+        Ok(Config {
+            identity,
+            cluster_id: self.number(
+                "cluster_id",
+                |s| &s.cluster_id,
+                CLUSTER_ID,
+                1..=u32::MAX,
+                "",
+            )?,
+            bearers,
+            attach_socket: self.attach_socket(&run_dir)?,
+            control_socket: run_dir.join("control.sock"),
+            attach_access: Access {
+                mode: self.mode("attach_mode", |s| &s.attach_mode)?,
+                group: self.group("attach_group", |s| &s.attach_group)?,
+            },
+            control_access: Access {
+                mode: self.mode("control_mode", |s| &s.control_mode)?,
+                group: self.group("control_group", |s| &s.control_group)?,
+            },
+            cpus: self.cpus(workers)?,
+            workers,
+            policy: self.choice("policy", |s| &s.policy, Policy::Adaptive, &POLICIES)?,
+            xdp: self.choice("xdp", |s| &s.xdp, XdpMode::Auto, &XDP_MODES)?,
+            tolerance_ms: self.number(
+                "tolerance",
+                |s| &s.tolerance,
+                TOLERANCE_MS,
+                50..=30_000,
+                " (milliseconds)",
+            )?,
+            frames: self.number("frames", |s| &s.frames, FRAMES, 1024..=1 << 24, "")?,
+            log: self.log()?,
+            state_dir,
+            run_dir,
+            rcvbuf_default: self.number(
+                "rcvbuf_default",
+                |s| &s.rcvbuf_default,
+                RCVBUF,
+                4096..=1 << 30,
+                " (bytes)",
+            )?,
+            instance,
+        })
+    }
+
+    fn bearers(&self) -> Result<Vec<BearerSpec>, ConfigError> {
+        let given: Vec<_> = if self.flags.bearer.is_empty() {
+            let values = self.file.bearer.iter();
+            values.map(|v| self.line("bearer", v)).collect()
+        } else {
+            let values = self.flags.bearer.iter();
+            values.map(|v| self.flag("bearer", v)).collect()
+        };
+        let mut bearers: Vec<BearerSpec> = Vec::with_capacity(given.len());
+        for one in &given {
+            let bearer = BearerSpec::parse(one)?;
+            // Bearer and link names carry the interface alone, so the VLAN does not make another name.
+            if bearers.iter().any(|b| b.interface == bearer.interface) {
+                return Err(one.refuse_value(
+                    "names an interface that already is a bearer",
+                    "each interface once",
+                ));
+            }
+            if bearers.len() == BEARERS_MAX {
+                return Err(one.refuse_value("is one bearer too many", "at most 3 bearers"));
+            }
+            bearers.push(bearer);
+        }
+        Ok(bearers)
+    }
+
+    fn attach_socket(&self, run_dir: &Path) -> Result<PathBuf, ConfigError> {
+        let accepted = format!("a path of at most {SOCKET_PATH_MAX} bytes");
+        // The longest name of a socket in the run directory.
+        let longest = run_dir.join("control.sock");
+        if longest.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(ConfigError::Value {
+                origin: format!("command line or {}", self.path.display()),
+                key: "run_dir",
+                problem: format!("`{}` is too long for a socket", longest.display()),
+                accepted,
+            });
+        }
+        let Some(given) = self.get("socket", |s| &s.socket) else {
+            return Ok(run_dir.join("attach.sock"));
+        };
+        let path = given.absolute_path()?;
+        if path.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(given.refuse_value("is too long for a socket", accepted));
+        }
+        if path == longest {
+            return Err(given.refuse_value("is the control socket", "another path"));
+        }
+        Ok(path)
+    }
+
+    fn cpus(&self, workers: usize) -> Result<Vec<usize>, ConfigError> {
+        let Some(given) = self.get("cpus", |s| &s.cpus) else {
+            return Ok(Vec::new());
+        };
+        let Some(cpus) = number_list(&given.value.to_string(), CPU_MAX) else {
+            return Err(given.refuse_value(
+                "is no list of processors",
+                format!("distinct numbers up to {CPU_MAX}, like 0,2-3"),
+            ));
+        };
+        if cpus.len() < workers {
+            return Err(given.refuse_value(
+                &format!("has fewer processors than there are workers ({workers})"),
+                "one processor for each worker",
+            ));
+        }
+        Ok(cpus)
+    }
+
+    fn log(&self) -> Result<String, ConfigError> {
+        let flag = self.flags.log.as_ref().map(|v| self.flag("log", v));
+        let variable = self.log_variable.as_ref().map(|value| Given {
+            origin: format!("environment: {LOG_VARIABLE}"),
+            key: "log",
+            value,
+        });
+        let line = self.file.log.as_ref().map(|v| self.line("log", v));
+        let Some(given) = flag.or(variable).or(line) else {
+            return Ok("info".into());
+        };
+        let text = given.value.to_string();
+        // A lone word that is no level would be taken as a target and silence everything.
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        let words_known = text
+            .split(',')
+            .all(|part| part.contains('=') || levels.contains(&part));
+        if words_known && EnvFilter::builder().parse(&text).is_ok() {
+            return Ok(text);
+        }
+        Err(given.refuse_value(
+            "is no log filter",
+            format!("{}, or target=level,...", levels.join(", ")),
+        ))
+    }
+
+    fn directory<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+        default: &str,
+    ) -> Result<PathBuf, ConfigError> {
+        self.get(key, field)
+            .map_or(Ok(default.into()), |g| g.absolute_path())
+    }
+
+    fn number<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+        default: u32,
+        accepted: std::ops::RangeInclusive<u32>,
+        unit: &str,
+    ) -> Result<u32, ConfigError> {
+        self.get(key, field)
+            .map_or(Ok(default), |g| g.number(accepted, unit))
+    }
+
+    fn choice<'s, T: Copy>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        self.get(key, field)
+            .map_or(Ok(default), |g| g.choice(choices))
+    }
+
+    fn mode<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+    ) -> Result<u32, ConfigError> {
+        self.get(key, field).map_or(Ok(SOCKET_MODE), |g| g.mode())
+    }
+
+    fn group<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+    ) -> Result<Option<u32>, ConfigError> {
+        self.get(key, field).map(|g| g.group()).transpose()
+    }
+}
+
+const POLICIES: [(&str, Policy); 3] = [
+    ("busy", Policy::Busy),
+    ("adaptive", Policy::Adaptive),
+    ("sleep", Policy::Sleep),
+];
+
+const XDP_MODES: [(&str, XdpMode); 5] = [
+    ("auto", XdpMode::Auto),
+    ("zerocopy", XdpMode::Zerocopy),
+    ("native", XdpMode::Native),
+    ("generic", XdpMode::Generic),
+    ("off", XdpMode::Off),
+];
+
+/// The name becomes a directory, in the place where the tools look for it.
+fn instance_name(given: &Given<'_>) -> Result<String, ConfigError> {
+    let name = given.value.to_string();
+    match runtime_directory(Some(&name)) {
+        Ok(_) => Ok(name),
+        Err(_) => Err(given.refuse_value(
+            "is no name of an instance",
+            "1 to 32 of 0-9 A-Z a-z . _ -, not starting with . or - and not ending in .sock",
+        )),
+    }
+}
+
+fn node_identity(given: &Given<'_>) -> Result<NodeIdentity, ConfigError> {
+    match given.value.to_string().parse::<NodeIdentity>() {
+        Ok(identity) if !identity.is_unset() => Ok(identity),
+        _ => Err(given.refuse_value(
+            "is no node identity",
+            "up to 16 of 0-9 A-Z a-z . : _ @ -, or up to 32 hex digits that are not all zero",
+        )),
+    }
+}

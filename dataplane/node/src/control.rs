@@ -1,0 +1,130 @@
+//! The control socket: each tool that connects gets a thread that carries its questions to worker 0.
+//!
+//! A question never waits longer than its patience, and a crowd of silent tools cannot exhaust the daemon.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use xtipc_management::{Request, Response, serve};
+
+use crate::mail::Sender;
+use crate::steward::{Command, Query};
+
+/// Tools served at the same time; more are refused by closing.
+const CLIENTS_MAX: usize = 16;
+/// A worker answers between two rounds; if it does not, the tool is told.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const STACK_SIZE: usize = 256 * 1024;
+
+/// Takes the connections of the control socket. Owned by the steward.
+pub struct Control {
+    worker: Sender<Command>,
+    /// One count for each thread that serves a client, and one for us.
+    clients: Arc<()>,
+}
+
+impl Control {
+    /// Questions go to `worker`, which is worker 0.
+    pub fn new(worker: Sender<Command>) -> Self {
+        Self {
+            worker,
+            clients: Arc::new(()),
+        }
+    }
+
+    /// Serves one tool on a thread of its own. `socket` blocks.
+    pub fn admit(&self, socket: OwnedFd) -> io::Result<()> {
+        if Arc::strong_count(&self.clients) > CLIENTS_MAX {
+            return Err(io::Error::other(format!(
+                "{CLIENTS_MAX} tools are connected already"
+            )));
+        }
+        let stream = UnixStream::from(socket);
+        let worker = self.worker.clone();
+        let counted = Arc::clone(&self.clients);
+        std::thread::Builder::new()
+            .name("control".into())
+            .stack_size(STACK_SIZE)
+            .spawn(move || {
+                if let Err(error) = serve(&stream, |request| ask(&worker, request)) {
+                    tracing::debug!(%error, "a tool was let go");
+                }
+                drop(counted);
+            })?;
+        Ok(())
+    }
+}
+
+fn ask(worker: &Sender<Command>, request: Request) -> Response {
+    let (reply, answer) = mpsc::sync_channel(1);
+    if let Err(error) = worker.send(Command::Query(Query { request, reply })) {
+        return Response::error(libc::EAGAIN, format!("cannot ask the worker: {error}"));
+    }
+    answer.recv_timeout(ANSWER_PATIENCE).unwrap_or_else(|_| {
+        let seconds = ANSWER_PATIENCE.as_secs();
+        Response::error(
+            libc::ETIMEDOUT,
+            format!("the worker gave no answer within {seconds} s"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use xtipc_management::Reply;
+
+    use super::*;
+    use crate::mail;
+
+    #[test]
+    fn a_question_reaches_the_worker_and_its_answer_the_tool() {
+        let (sender, receiver) = mail::channel(4).unwrap();
+        let worker = std::thread::spawn(move || {
+            loop {
+                match receiver.try_recv() {
+                    Ok(Command::Query(query)) => {
+                        assert_eq!(query.request, Request::NodeList);
+                        query
+                            .reply
+                            .send(Response::Ok(Reply::Nodes(vec![])))
+                            .unwrap();
+                        return;
+                    }
+                    Ok(_) => panic!("no question"),
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+        });
+        let reply = Response::Ok(Reply::Nodes(vec![]));
+        assert_eq!(ask(&sender, Request::NodeList), reply);
+        worker.join().unwrap();
+        let ended = ask(&sender, Request::NodeList);
+        let text = "cannot ask the worker: that thread has ended";
+        assert_eq!(ended, Response::error(libc::EAGAIN, text));
+    }
+
+    #[test]
+    fn a_crowd_of_tools_is_refused_and_admitted_again_when_some_left() {
+        let (sender, _receiver) = mail::channel(4).unwrap();
+        let control = Control::new(sender);
+        let mut tools = Vec::new();
+        for _ in 0..CLIENTS_MAX {
+            let (tool, ours) = UnixStream::pair().unwrap();
+            control.admit(ours.into()).unwrap();
+            tools.push(tool);
+        }
+        let (_tool, ours) = UnixStream::pair().unwrap();
+        let refusal = control.admit(ours.into()).unwrap_err().to_string();
+        assert_eq!(refusal, "16 tools are connected already");
+        tools.pop();
+        while Arc::strong_count(&control.clients) > CLIENTS_MAX {
+            std::thread::yield_now();
+        }
+        let (_tool, ours) = UnixStream::pair().unwrap();
+        control.admit(ours.into()).unwrap();
+    }
+}

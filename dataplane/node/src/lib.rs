@@ -1,0 +1,17 @@
+//! The xtipc daemon: workers, steward, bearers, application boundary.
+//!
+//! A library so that the bench and tests reach the parts; the program is `main.rs`.
+
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod instance;
+pub mod mail;
+pub mod placement;
+pub mod policy;
+pub mod privileges;
+pub mod signals;
+pub mod steward;
+pub mod wait;
+pub mod watchdog;
+pub mod worker;

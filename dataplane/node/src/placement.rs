@@ -1,0 +1,165 @@
+//! Where and how threads run: pinning to processors and the scheduling class.
+
+use core_affinity::CoreId;
+use rustix::thread::Pid;
+
+/// Why a worker cannot be pinned as asked.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PinError {
+    /// No such processor.
+    #[error("cpus: processor {cpu} does not exist; accepted: {allowed}")]
+    Absent {
+        /// The processor asked for.
+        cpu: usize,
+        /// Those this process may use.
+        allowed: String,
+    },
+    /// The processor is offline, or outside this process's set.
+    #[error("cpus: processor {cpu} is offline or not allowed to this process; accepted: {allowed}")]
+    NotAllowed {
+        /// The processor asked for.
+        cpu: usize,
+        /// Those this process may use.
+        allowed: String,
+    },
+}
+
+/// The processors the calling thread may use, ascending.
+pub fn allowed_cpus() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let mut cpus: Vec<_> = cores.into_iter().map(|core| core.id).collect();
+    cpus.sort_unstable();
+    cpus
+}
+
+/// Checks a list before any worker starts. Call it from a thread that is not pinned itself.
+pub fn check_cpus(cpus: &[usize]) -> Result<(), PinError> {
+    let allowed = allowed_cpus();
+    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        None => Ok(()),
+        Some(&cpu) => Err(refusal(cpu, &allowed)),
+    }
+}
+
+/// Pins the calling thread to one processor.
+pub fn pin_current(cpu: usize) -> Result<(), PinError> {
+    if core_affinity::set_for_current(CoreId { id: cpu }) {
+        Ok(())
+    } else {
+        Err(refusal(cpu, &allowed_cpus()))
+    }
+}
+
+fn refusal(cpu: usize, allowed: &[usize]) -> PinError {
+    let exists = std::path::Path::new(&format!("/sys/devices/system/cpu/cpu{cpu}")).exists();
+    let allowed = list_text(allowed);
+    if exists {
+        PinError::NotAllowed { cpu, allowed }
+    } else {
+        PinError::Absent { cpu, allowed }
+    }
+}
+
+/// `0,2-3` for ascending numbers, the form in which they are configured.
+fn list_text(cpus: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &cpu in cpus {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => runs.push((cpu, cpu)),
+        }
+    }
+    let texts: Vec<_> = runs
+        .iter()
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    texts.join(",")
+}
+
+/// Scheduling class of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// SCHED_OTHER.
+    Normal,
+    /// SCHED_IDLE: runs only when nobody else wants the processor.
+    Idle,
+}
+
+/// Sets the class of a thread of this process; nice values and pinning stay.
+pub fn set_class(thread: Pid, class: Class) -> std::io::Result<()> {
+    let policy = match class {
+        Class::Normal => libc::SCHED_OTHER,
+        Class::Idle => libc::SCHED_IDLE,
+    };
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameters` lives across the call, which only reads it; a thread id that has ended gives ESRCH.
+    let result =
+        unsafe { libc::sched_setscheduler(thread.as_raw_nonzero().get(), policy, &parameters) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_pinned_to_the_processor_it_asked_for() {
+        let cpu = *allowed_cpus().last().unwrap();
+        let seen = std::thread::spawn(move || {
+            pin_current(cpu).unwrap();
+            allowed_cpus()
+        });
+        assert_eq!(seen.join().unwrap(), [cpu]);
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_refused_with_those_that_are() {
+        let error = check_cpus(&[1023]).unwrap_err();
+        let allowed = list_text(&allowed_cpus());
+        assert_eq!(
+            error.to_string(),
+            format!("cpus: processor 1023 does not exist; accepted: {allowed}")
+        );
+        assert_eq!(
+            std::thread::spawn(|| pin_current(1023))
+                .join()
+                .unwrap()
+                .unwrap_err(),
+            error
+        );
+    }
+
+    #[test]
+    fn a_processor_outside_the_allowed_set_is_refused() {
+        let all = allowed_cpus();
+        let [first, .., last] = all[..] else {
+            println!("skipped: needs two processors");
+            return;
+        };
+        let outcome = std::thread::spawn(move || {
+            pin_current(first).unwrap();
+            check_cpus(&[last])
+        });
+        let expected = PinError::NotAllowed {
+            cpu: last,
+            allowed: first.to_string(),
+        };
+        assert_eq!(outcome.join().unwrap(), Err(expected));
+    }
+
+    #[test]
+    fn lists_of_processors_are_written_as_they_are_configured() {
+        assert_eq!(list_text(&[0, 2, 3, 4, 7, 8]), "0,2-4,7-8");
+        assert_eq!(list_text(&[]), "");
+    }
+}

@@ -1,0 +1,89 @@
+//! Signals as something to wait for: blocked in every thread, read from a signalfd by the steward.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// SIGTERM, SIGINT and SIGHUP of the process.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT, with its number.
+    Stop(i32),
+    /// SIGHUP: nothing. A daemon started from a terminal outlives it, and there is no reload.
+    Ignored,
+}
+
+impl Signals {
+    /// Blocks the signals in the calling thread. Call it before any thread starts, since threads inherit it.
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `set` is valid for writes; the call initialises it.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: `set` was initialised above and `signal` is a signal.
+            unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+        }
+        // SAFETY: `set` is initialised and only read; the old mask is not asked for.
+        let blocked =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
+        if blocked != 0 {
+            return Err(io::Error::from_raw_os_error(blocked));
+        }
+        // SAFETY: `set` is initialised and only read.
+        let fd =
+            unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above returned a new fd that nobody else owns.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal, if one came.
+    pub fn next(&self) -> Option<Signal> {
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        // The record starts with the signal's number, `ssi_signo`.
+        let n = rustix::io::read(&self.0, &mut record).ok()?;
+        let number = record[..n].first_chunk::<4>()?;
+        match i32::from_ne_bytes(*number) {
+            libc::SIGHUP => Some(Signal::Ignored),
+            number => Some(Signal::Stop(number)),
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_and_do_not_kill() {
+        // The mask is the thread's own, and `raise` signals the calling thread.
+        let thread = std::thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            assert_eq!(signals.next(), None);
+            let expected = [
+                (libc::SIGTERM, Signal::Stop(libc::SIGTERM)),
+                (libc::SIGHUP, Signal::Ignored),
+                (libc::SIGINT, Signal::Stop(libc::SIGINT)),
+            ];
+            for (number, signal) in expected {
+                // SAFETY: the signal is blocked, so it only becomes readable.
+                unsafe { libc::raise(number) };
+                assert_eq!(signals.next(), Some(signal));
+            }
+            assert_eq!(signals.next(), None);
+        });
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,411 @@
+//! The steward: the main thread, which starts and stops everything and never touches a packet.
+//!
+//! Owns the instance's run directory, signals, the listening sockets, the watchdog and the service manager's
+//! notifications. Workers are told by [`Command`]s and tell by [`Event`]s; the sockets open when every worker
+//! is ready, so that whoever can connect finds a working node.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, SocketType, accept_with};
+use sd_notify::NotifyState;
+use xtipc_management::{Request, Response};
+
+use crate::clock::now_ns;
+use crate::config::Config;
+use crate::control::Control;
+use crate::instance::{Instance, InstanceError};
+use crate::mail::{self, Receiver, Sender};
+use crate::policy::{Core, Policy};
+use crate::signals::{Signal, Signals};
+use crate::wait::{Interest, Token, WaitError, Waiter};
+use crate::watchdog::{Pulse, Watchdog};
+use crate::worker::{self, WorkerConfig};
+
+/// What the steward tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// An application has connected to the attach socket and said nothing yet. Worker 0 only.
+    AttachClient(OwnedFd),
+    /// A tool asks. Worker 0 only.
+    Query(Query),
+    /// Reset the links, close everything and end; an [`Event::Stopped`] is the last sign of life.
+    Stop,
+}
+
+/// A question of a tool. Dropping it unanswered tells the tool that no answer came.
+#[derive(Debug)]
+pub struct Query {
+    /// What is asked.
+    pub request: Request,
+    /// Takes one response without blocking.
+    pub reply: SyncSender<Response>,
+}
+
+/// What a worker tells the steward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its bearers are open and it runs.
+    Ready {
+        /// Which worker.
+        worker: usize,
+        /// What it sleeps in, as [`Waiter::description`] says.
+        wait: String,
+    },
+    /// It cannot start or go on, and has ended.
+    Failed {
+        /// Which worker.
+        worker: usize,
+        /// What was wrong and what is accepted.
+        reason: String,
+    },
+    /// It has done all that [`Command::Stop`] asks for.
+    Stopped {
+        /// Which worker.
+        worker: usize,
+    },
+}
+
+/// Why the daemon ended other than by an orderly stop.
+#[derive(Debug, thiserror::Error)]
+pub enum StewardError {
+    /// The run directory or a socket is not to be had.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// The wait failed.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// The system refused.
+    #[error("cannot {operation}: {source}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker gave up.
+    #[error("worker {worker}: {reason}")]
+    Worker {
+        /// Which worker.
+        worker: usize,
+        /// In its words.
+        reason: String,
+    },
+    /// Workers did not end when told to.
+    #[error("{0} of the workers did not stop within 5 s")]
+    Stuck(usize),
+    /// A second signal ended the daemon while it stopped.
+    #[error("ended by a second signal {0} before the stop was done")]
+    Forced(i32),
+}
+
+/// Commands that wait for a worker. Each is rare; a worker that has so many unread is stuck.
+const COMMANDS_MAX: usize = 64;
+/// Events of all workers; each sends three at most.
+const EVENTS_MAX: usize = 256;
+/// Connections taken between two looks at signals and watchdog; the next wait reports the rest.
+const ACCEPTS_MAX: usize = 32;
+const STOP_PATIENCE_NS: u64 = 5_000_000_000;
+
+const SIGNALS: Token = Token(0);
+const EVENTS: Token = Token(1);
+const ATTACH: Token = Token(2);
+const CONTROL: Token = Token(3);
+
+/// A listening socket. Closed for a while when accepting fails, since the wait would return at once for ever.
+struct Door {
+    listener: OwnedFd,
+    token: Token,
+    open: bool,
+}
+
+struct Running {
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    ready: bool,
+    told_to_stop: bool,
+}
+
+enum Stage {
+    Starting,
+    Serving,
+    Stopping { until_ns: u64 },
+}
+
+struct Steward {
+    config: Arc<Config>,
+    instance: Instance,
+    signals: Signals,
+    waiter: Waiter,
+    events: Receiver<Event>,
+    workers: Vec<Running>,
+    control: Control,
+    doors: Vec<Door>,
+    watchdog: Watchdog,
+    /// How often the service manager wants to hear of us, halved.
+    alive_interval_ns: Option<u64>,
+    alive_due_ns: u64,
+    stage: Stage,
+    failure: Option<StewardError>,
+}
+
+/// Runs the daemon until it is told to stop. The calling thread becomes the steward; `signals` were blocked
+/// before any thread was started.
+pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
+    let instance = Instance::hold(&config.run_dir)?;
+    let system = |operation| move |source| StewardError::System { operation, source };
+    let config = Arc::new(config);
+    let mut waiter = Waiter::new()?;
+    let (sender, events) = mail::channel(EVENTS_MAX).map_err(system("make a queue"))?;
+    waiter.add(&signals, Interest::Read, SIGNALS)?;
+    waiter.add(&events, Interest::Read, EVENTS)?;
+
+    let mut watchdog = Watchdog::new(config.tolerance_ms_min());
+    let mut workers = Vec::with_capacity(config.workers);
+    for index in 0..config.workers {
+        let (commands, inbox) = mail::channel(COMMANDS_MAX).map_err(system("make a queue"))?;
+        let core = match config.policy {
+            Policy::Busy => Core::Own,
+            Policy::Adaptive | Policy::Sleep => Core::Shared,
+        };
+        let pulse = Arc::new(Pulse::new(core));
+        watchdog.watch(index, Arc::clone(&pulse));
+        let thread = worker::spawn(WorkerConfig {
+            index,
+            config: Arc::clone(&config),
+            pulse,
+            commands: inbox,
+            events: sender.clone(),
+        });
+        workers.push(Running {
+            commands,
+            thread: Some(thread.map_err(system("start a worker"))?),
+            ready: false,
+            told_to_stop: false,
+        });
+    }
+    let control = Control::new(workers[0].commands.clone());
+    let alive = sd_notify::watchdog_enabled().map(|every| every.as_nanos() / 2);
+    Steward {
+        config,
+        instance,
+        signals,
+        waiter,
+        events,
+        workers,
+        control,
+        doors: Vec::new(),
+        watchdog,
+        alive_interval_ns: alive.and_then(|ns| u64::try_from(ns).ok()),
+        alive_due_ns: 0,
+        stage: Stage::Starting,
+        failure: None,
+    }
+    .serve()
+}
+
+impl Steward {
+    fn serve(mut self) -> Result<(), StewardError> {
+        let mut ready = Vec::with_capacity(8);
+        let mut tick_ns = now_ns();
+        loop {
+            self.waiter.wait(Some(tick_ns), &mut ready)?;
+            for &token in &ready {
+                match token {
+                    SIGNALS => self.on_signals()?,
+                    EVENTS => self.on_events()?,
+                    door => self.on_door(door)?,
+                }
+            }
+            let now_ns = now_ns();
+            if now_ns >= tick_ns {
+                self.on_tick(now_ns)?;
+                tick_ns = now_ns + self.interval_ns();
+            }
+            if self.workers.iter().all(|w| w.thread.is_none()) {
+                return self.finish();
+            }
+        }
+    }
+
+    fn interval_ns(&self) -> u64 {
+        let watch_ns = self.watchdog.interval_ns();
+        self.alive_interval_ns
+            .map_or(watch_ns, |alive_ns| watch_ns.min(alive_ns))
+    }
+
+    fn on_signals(&mut self) -> Result<(), StewardError> {
+        while let Some(signal) = self.signals.next() {
+            match (signal, &self.stage) {
+                (Signal::Ignored, _) => tracing::debug!("SIGHUP ignored"),
+                (Signal::Stop(number), Stage::Stopping { .. }) => {
+                    return Err(StewardError::Forced(number));
+                }
+                (Signal::Stop(number), Stage::Starting | Stage::Serving) => {
+                    tracing::info!(signal = number, "stopping");
+                    self.stop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_events(&mut self) -> Result<(), StewardError> {
+        let events: Vec<_> = self.events.drain().collect();
+        for event in events {
+            match event {
+                Event::Ready { worker, wait } => {
+                    tracing::info!(worker, wait, "worker ready");
+                    self.workers[worker].ready = true;
+                    let all = self.workers.iter().all(|w| w.ready);
+                    if all && matches!(self.stage, Stage::Starting) {
+                        self.open_doors()?;
+                    }
+                }
+                Event::Failed { worker, reason } => {
+                    tracing::error!(worker, reason, "worker failed");
+                    self.join(worker);
+                    self.failure
+                        .get_or_insert(StewardError::Worker { worker, reason });
+                    self.stop();
+                }
+                Event::Stopped { worker } => self.join(worker),
+            }
+        }
+        Ok(())
+    }
+
+    /// All workers run: applications and tools may come.
+    fn open_doors(&mut self) -> Result<(), StewardError> {
+        let config = Arc::clone(&self.config);
+        let sockets = [
+            (
+                ATTACH,
+                &config.attach_socket,
+                SocketType::SEQPACKET,
+                config.attach_access,
+            ),
+            (
+                CONTROL,
+                &config.control_socket,
+                SocketType::STREAM,
+                config.control_access,
+            ),
+        ];
+        for (token, path, socket_type, access) in sockets {
+            let listener = self.instance.listen(path, socket_type, access)?;
+            self.waiter.add(&listener, Interest::Read, token)?;
+            self.doors.push(Door {
+                listener,
+                token,
+                open: true,
+            });
+        }
+        self.stage = Stage::Serving;
+        tracing::info!(attach = %config.attach_socket.display(), "ready");
+        notify(&[NotifyState::Ready]);
+        Ok(())
+    }
+
+    fn on_door(&mut self, token: Token) -> Result<(), StewardError> {
+        let Some(door) = self.doors.iter_mut().find(|d| d.token == token) else {
+            return Ok(());
+        };
+        for _ in 0..ACCEPTS_MAX {
+            let socket = match accept_with(&door.listener, SocketFlags::CLOEXEC) {
+                Ok(socket) => socket,
+                Err(Errno::WOULDBLOCK) => return Ok(()),
+                Err(Errno::CONNABORTED | Errno::INTR) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection, pausing");
+                    self.waiter.remove(token)?;
+                    door.open = false;
+                    return Ok(());
+                }
+            };
+            // Refusing is closing; the other end sees it.
+            let admitted = if token == ATTACH {
+                let command = Command::AttachClient(socket);
+                let sent = self.workers[0].commands.send(command);
+                sent.map_err(|e| e.to_string())
+            } else {
+                self.control.admit(socket).map_err(|e| e.to_string())
+            };
+            if let Err(error) = admitted {
+                tracing::warn!(error, "connection refused");
+            }
+        }
+        Ok(())
+    }
+
+    fn on_tick(&mut self, now_ns: u64) -> Result<(), StewardError> {
+        self.watchdog.tick(now_ns);
+        if let Some(interval_ns) = self.alive_interval_ns
+            && now_ns >= self.alive_due_ns
+            && self.watchdog.all_alive(now_ns)
+        {
+            self.alive_due_ns = now_ns + interval_ns;
+            notify(&[NotifyState::Watchdog]);
+        }
+        for door in self.doors.iter_mut().filter(|d| !d.open) {
+            self.waiter
+                .add(&door.listener, Interest::Read, door.token)?;
+            door.open = true;
+        }
+        if let Stage::Stopping { until_ns } = self.stage {
+            self.tell_to_stop();
+            let left = self.workers.iter().filter(|w| w.thread.is_some()).count();
+            if now_ns >= until_ns && left > 0 {
+                return Err(StewardError::Stuck(left));
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if matches!(self.stage, Stage::Stopping { .. }) {
+            return;
+        }
+        notify(&[NotifyState::Stopping]);
+        self.stage = Stage::Stopping {
+            until_ns: now_ns() + STOP_PATIENCE_NS,
+        };
+        self.tell_to_stop();
+    }
+
+    /// Tells those whose queue was full the last time as well.
+    fn tell_to_stop(&mut self) {
+        for worker in self.workers.iter_mut().filter(|w| !w.told_to_stop) {
+            worker.told_to_stop = match worker.commands.send(Command::Stop) {
+                Ok(()) | Err(mail::SendError::Ended(_)) => true,
+                Err(mail::SendError::Full(_)) => false,
+            };
+        }
+    }
+
+    /// The worker's last event has come, so its thread ends without delay.
+    fn join(&mut self, worker: usize) {
+        if let Some(thread) = self.workers[worker].thread.take() {
+            // A panic would have aborted the process.
+            let _ = thread.join();
+        }
+    }
+
+    fn finish(self) -> Result<(), StewardError> {
+        for (worker, longest_gap_ns, rescues) in self.watchdog.gaps() {
+            let longest_gap_us = longest_gap_ns / 1000;
+            tracing::info!(worker, longest_gap_us, rescues, "worker stopped");
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}

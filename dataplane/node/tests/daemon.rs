@@ -1,0 +1,214 @@
+//! The program from outside: start, readiness, several instances, stop, refusals. Its nodes have no bearer,
+//! so it needs no privileges.
+
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A directory for one test, and the daemons started in it.
+struct Host {
+    directory: tempfile::TempDir,
+    notifications: UnixDatagram,
+}
+
+/// A daemon that is killed if the test ends early.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Daemon {
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "the daemon did not end within 10 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let notifications = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        notifications
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        Self {
+            directory,
+            notifications,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtipcd"));
+        let empty = self.path("empty.toml");
+        std::fs::write(&empty, "").unwrap();
+        command
+            .args(["--identity", "alone", "--log", "debug"])
+            .arg("--config")
+            .arg(empty)
+            .arg("--run-dir")
+            .arg(self.path("run"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .args(flags)
+            .env("NOTIFY_SOCKET", self.path("notify"))
+            .env_remove("XTIPC_LOG")
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a daemon and waits until it says that it is ready.
+    fn start(&self, flags: &[&str]) -> Daemon {
+        let daemon = Daemon(self.command(flags).spawn().unwrap());
+        assert_eq!(self.notification(), "READY=1");
+        daemon
+    }
+
+    fn notification(&self) -> String {
+        let mut text = [0; 256];
+        let n = self.notifications.recv(&mut text).expect("a notification");
+        String::from_utf8_lossy(&text[..n]).trim().to_owned()
+    }
+
+    fn refused(&self, flags: &[&str]) -> (Option<i32>, String) {
+        let Output { status, stderr, .. } = self.command(flags).output().unwrap();
+        (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_daemon_becomes_ready_and_leaves_nothing_in_its_run_directory_at_sigterm() {
+    let host = Host::new();
+    let mut daemon = host.start(&["--workers", "2"]);
+    assert_eq!(
+        names(&host.path("run")),
+        ["attach.sock", "control.sock", "xtipcd.pid"]
+    );
+    let pid = std::fs::read_to_string(host.path("run/xtipcd.pid")).unwrap();
+    assert_eq!(pid.trim(), daemon.0.id().to_string());
+    daemon.signal("HUP");
+    daemon.signal("TERM");
+    assert_eq!(host.notification(), "STOPPING=1");
+    assert_eq!(daemon.exit_code(), Some(0));
+    assert!(!host.path("run").exists());
+}
+
+#[test]
+fn tools_get_answers_on_the_control_socket() {
+    let host = Host::new();
+    let _daemon = host.start(&[]);
+    let mut client = xtipc_management::Client::connect(&host.path("run/control.sock")).unwrap();
+    let reply = client.call(&xtipc_management::Request::Status);
+    // A daemon that cannot say much still answers.
+    let answered = matches!(
+        reply,
+        Ok(_) | Err(xtipc_management::ClientError::Refused(_))
+    );
+    assert!(answered, "{reply:?}");
+}
+
+#[test]
+fn a_second_daemon_of_the_same_instance_is_refused_and_harms_nothing() {
+    let host = Host::new();
+    let first = host.start(&[]);
+    let (code, stderr) = host.refused(&[]);
+    assert_eq!(code, Some(1));
+    let expected = format!("is in use by xtipcd with pid {}", first.0.id());
+    assert!(stderr.contains(&expected), "{stderr}");
+    UnixStream::connect(host.path("run/control.sock")).unwrap();
+}
+
+#[test]
+fn instances_run_side_by_side() {
+    let host = Host::new();
+    let mut red = host.start(&["--instance", "red"]);
+    let mut blue = host.start(&["--instance", "blue"]);
+    red.signal("INT");
+    assert_eq!(red.exit_code(), Some(0));
+    assert_eq!(names(&host.path("run")), ["blue"]);
+    UnixStream::connect(host.path("run/blue/control.sock")).unwrap();
+    blue.signal("TERM");
+    assert_eq!(blue.exit_code(), Some(0));
+}
+
+#[test]
+fn after_a_kill_the_next_start_replaces_what_was_left() {
+    let host = Host::new();
+    let mut daemon = host.start(&[]);
+    daemon.signal("KILL");
+    assert_eq!(daemon.exit_code(), None);
+    assert!(host.path("run/attach.sock").exists());
+    let _next = host.start(&[]);
+    UnixStream::connect(host.path("run/control.sock")).unwrap();
+}
+
+#[test]
+fn wrong_settings_end_with_2_and_absent_processors_with_1() {
+    let host = Host::new();
+    let (code, stderr) = host.refused(&["--tolerance", "7"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        stderr,
+        "xtipcd: command line: --tolerance: tolerance: `7` is out of range; accepted: 50 to 30000 (milliseconds)\n"
+    );
+    let (code, stderr) = host.refused(&["--cpus", "1000"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("processor 1000 does not exist; accepted: 0"),
+        "{stderr}"
+    );
+    assert!(!host.path("run").exists());
+    assert_eq!(host.refused(&["--check"]).0, Some(0));
+}
+
+#[test]
+fn an_idle_daemon_costs_less_than_half_a_percent_of_a_core() {
+    let host = Host::new();
+    let daemon = host.start(&[]);
+    // utime and stime of all threads, in ticks of 10 ms.
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.0.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<_> = fields.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(4));
+    let spent = ticks() - before;
+    println!("{spent} ticks of 10 ms in 4 s");
+    assert!(spent <= 2, "{spent} ticks of 10 ms in 4 s");
+}
