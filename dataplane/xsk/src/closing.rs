@@ -45,7 +45,8 @@ impl ClosingSocket {
     }
 
     /// Asks the kernel, without blocking, whether it has released the socket; if so, gives frames and
-    /// receive area back to the pool (which must be the socket's). `true` from then on.
+    /// receive area back to the pool (which must be the socket's). `true` from then on. Poll to `true`
+    /// before opening the same queue again: a new socket on it looks like the old one.
     pub fn poll(&mut self, pool: &mut FramePool) -> rustix::io::Result<bool> {
         let Some(area) = &self.area else {
             return Ok(true);

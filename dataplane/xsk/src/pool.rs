@@ -328,7 +328,7 @@ impl FramePool {
         state.in_tx = state
             .in_tx
             .checked_add(descriptors)
-            .expect("rings have fewer slots than 2^16");
+            .expect("a frame in TX is not sent again and again");
     }
 
     /// The kernel gave back `descriptors` chunks of a frame: by completion, or all that a closed

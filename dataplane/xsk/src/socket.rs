@@ -164,8 +164,8 @@ impl XskSocket {
     /// the socket is of no more use (its interface is gone): close it.
     pub fn kick(&mut self) -> rustix::io::Result<()> {
         self.transmit.publish();
-        // Our producer index must be visible before the flag is read: the driver sets the flag and then
-        // looks at the ring once more. With both loads early, either side would rely on the other.
+        // The driver sets the flag and then looks at the ring once more; we fill the ring and then look at
+        // the flag. Without a full fence both could see the old value, and the packet would lie there.
         fence(Ordering::SeqCst);
         loop {
             let waiting = self.transmit.waiting();
