@@ -1,0 +1,132 @@
+"""The two set-ups that the tests run in, and the base class that hands them out."""
+import contextlib
+import itertools
+import time
+import unittest
+
+import lab
+import wire
+
+LINK_UP_S = 3
+
+
+class Segment:
+    """An Ethernet segment with xtipc nodes on it; `alpha` is there for all tests."""
+
+    def __init__(self, full):
+        self.full = full
+        self.stack = contextlib.ExitStack()
+        self.labels = itertools.count()
+        lab.remove_leftovers()
+        self.switch = self.enter(lab.Switch())
+
+    def enter(self, thing):
+        self.stack.callback(thing.close)
+        return thing
+
+    def open(self):
+        self.alpha = self.enter(self.daemon("alpha"))
+        self.alpha.start()
+
+    def daemon(self, identity, *flags):
+        """A node that is plugged in but not started; its port on the switch has its identity's name."""
+        namespace = self.enter(lab.Namespace(f"{identity}{next(self.labels)}"))
+        if identity in self.ports():
+            self.switch.ip("link", "del", identity)
+        self.switch.plug(namespace, identity)
+        return lab.Daemon(namespace, identity, *flags)
+
+    def ports(self):
+        return {line.split(": ")[1].split("@")[0] for line in self.switch.ip("-o", "link", "show").splitlines()}
+
+    def close(self):
+        self.stack.close()
+
+
+class LinuxSegment(Segment):
+    """The same with a Linux guest. It holds `linux` on eth0; eth1 is for a second node in the guest."""
+
+    def __init__(self, full, suite):
+        super().__init__(full)
+        self.guest = self.enter(lab.Guest(suite, self.switch, ["linux", "other"]))
+
+    def open(self):
+        self.guest.wait()
+        self.linux = lab.LinuxNode(self.guest, "linux")
+        self.linux.configure()
+        self.linux.enable()
+        super().open()
+
+
+class SegmentTest(unittest.TestCase):
+    """A test in a segment; run.py sets `segment`."""
+
+    segment: Segment
+    longMessage = True
+
+    @property
+    def alpha(self):
+        return self.segment.alpha
+
+    @property
+    def switch(self):
+        return self.segment.switch
+
+    def enter(self, thing):
+        self.addCleanup(thing.close)
+        return thing
+
+    def started(self, identity, *flags):
+        """A further xtipc node, running until the end of the test."""
+        daemon = self.enter(self.segment.daemon(identity, *flags))
+        daemon.start()
+        return daemon
+
+    def drive(self, node):
+        return self.enter(node.drive())
+
+    def await_link(self, one, other, timeout_s=LINK_UP_S):
+        """Both ends list the link as up."""
+        lab.until(lambda: one.is_linked_to(other.identity), timeout_s, f"{one.identity} linked to {other.identity}")
+        # A guest's own view is late by the time its tool takes to start.
+        lab.until(lambda: other.is_linked_to(one.identity), 1, f"{other.identity} linked to {one.identity}")
+
+    def await_equal_tables(self, *nodes, timeout_s=3):
+        def equal():
+            tables = [(node.table(), node.nodes_known()) for node in nodes]
+            return tables[0] if all(table == tables[0] for table in tables) else None
+        try:
+            return lab.until(equal, timeout_s, "equal binding tables")
+        except lab.LabError:
+            for node in nodes:
+                print(f"--- {node.identity}\n{node.tool('nametable', 'show')}")
+            raise
+
+    def await_binding(self, node, kind, lower, owner, timeout_s=3):
+        lab.until(lambda: any((entry[0], entry[1], entry[3]) == (kind, lower, owner.identity) for entry in node.table()),
+                  timeout_s, f"{node.identity} knows {{{kind},{lower}}} at {owner.identity}")
+
+    @contextlib.contextmanager
+    def undisturbed(self, port, *nodes):
+        """Inside the block no link between these nodes is reset, as seen at this port of the switch."""
+        macs = {node.mac() for node in nodes}
+        with self.switch.capture(port) as capture:
+            time.sleep(0.05)
+            yield capture
+            resets = capture.find(lambda frame: frame.is_tipc and frame.user == wire.LINK_PROTOCOL
+                                  and frame.type in (wire.RESET_MSG, wire.ACTIVATE_MSG)
+                                  and {frame.source, frame.destination} <= macs)
+        self.assertEqual([str(frame) for frame in resets], [], "link resets")
+
+
+class LinuxTest(SegmentTest):
+    """A test against the Linux node; it starts with the link up."""
+
+    segment: LinuxSegment
+
+    @property
+    def linux(self):
+        return self.segment.linux
+
+    def setUp(self):
+        self.await_link(self.alpha, self.linux, timeout_s=10)

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Opens AF_TIPC sockets on a Linux node as a test tells it to.
+
+Speaks the same line protocol on standard input and output as the example `drive` of the crate
+`xtipc`, so that a test treats a Linux node and an xtipc node alike. One request, one answer:
+
+    open rdm|dgram                          ok SOCKET PORT NODE
+    bind SOCKET TYPE LOWER UPPER SCOPE      ok                      (SCOPE: node, cluster)
+    unbind SOCKET TYPE LOWER UPPER SCOPE    ok
+    importance SOCKET 0..3                  ok
+    droppable SOCKET 0|1                    ok                      (0: rejected messages come back)
+    send SOCKET DEST SEED SIZE              ok                      one message of the pattern SEED
+    recv SOCKET TIMEOUT_MS                  ok SIZE CRC NODE PORT ERROR TYPE LOWER UPPER | timeout
+    flood SOCKET DEST STREAM MS GAP_US SIZE[,SIZE...]   ok SENT     stamped messages for MS
+    collect SOCKET STREAMS IDLE_MS LIMIT_MS ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
+    close SOCKET                            ok
+    die                                     (the process kills itself with SIGKILL)
+
+DEST is service,TYPE,INSTANCE[,NODE] or socket,NODE,PORT or range,TYPE,LOWER,UPPER. Numbers are
+decimal. Any failure answers `error TEXT`. Byte i of pattern SEED is SEED + 7 * i modulo 251. A
+stamped message starts with its stream, its number and its size as 32-bit big-endian words, goes on
+with the pattern of its number, and ends the stream when its number has the top bit set: that last
+message carries the count of those before it. collect ends when STREAMS streams have ended, when
+nothing came for IDLE_MS, or after LIMIT_MS. For an answer of recv that has no service address, TYPE
+LOWER UPPER are 0. The program greets with `ready PID`, and ends at the end of its input.
+"""
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+import zlib
+
+SOL_TIPC, TIPC_IMPORTANCE, TIPC_DEST_DROPPABLE = 271, 127, 129
+TIPC_ERRINFO, TIPC_RETDATA, TIPC_DESTNAME = 1, 2, 3
+SCOPES = {"cluster": 2, "node": 3}
+KINDS = {"rdm": socket.SOCK_RDM, "dgram": socket.SOCK_DGRAM}
+END_OF_STREAM = 1 << 31
+MESSAGE_MAX = 66000
+
+PATTERNS = [bytes((seed + 7 * i) % 251 for i in range(251)) for seed in range(251)]
+
+
+def pattern(seed, size):
+    block = PATTERNS[seed % 251]
+    return (block * (size // 251 + 1))[:size]
+
+
+def stamped(stream, number, size):
+    head = struct.pack(">III", stream, number, size)
+    return head + pattern(number & ~END_OF_STREAM, size - len(head))
+
+
+def destination(text):
+    kind, *numbers = text.split(",")
+    numbers = [int(number) for number in numbers]
+    if kind == "service":
+        return (socket.TIPC_ADDR_NAME, numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else 0)
+    if kind == "socket":
+        return (socket.TIPC_ADDR_ID, numbers[0], numbers[1], 0)
+    if kind == "range":
+        return (socket.TIPC_ADDR_NAMESEQ, *numbers)
+    raise ValueError(f"unknown destination {text}")
+
+
+class Stream:
+    """What arrived of one stream of stamped messages."""
+
+    def __init__(self):
+        self.seen = set()
+        self.highest = -1
+        self.duplicate = 0
+        self.reordered = 0
+        self.expected = None
+
+    def add(self, number):
+        if number & END_OF_STREAM:
+            self.expected = number & ~END_OF_STREAM
+            return
+        if number in self.seen:
+            self.duplicate += 1
+        elif number < self.highest:
+            self.reordered += 1
+        self.seen.add(number)
+        self.highest = max(self.highest, number)
+
+    def lost(self):
+        expected = self.highest + 1 if self.expected is None else self.expected
+        return expected - len(self.seen)
+
+
+class Driver:
+    """The sockets of this process, by number, and one method per request."""
+
+    def __init__(self):
+        self.sockets = {}
+
+    def open(self, kind):
+        sock = socket.socket(socket.AF_TIPC, KINDS[kind])
+        number = len(self.sockets)
+        self.sockets[number] = sock
+        _, node, port, *_ = sock.getsockname()
+        return number, port, node
+
+    def bind(self, number, kind, lower, upper, scope):
+        self.sockets[int(number)].bind((socket.TIPC_ADDR_NAMESEQ, int(kind), int(lower), int(upper), SCOPES[scope]))
+
+    def unbind(self, number, kind, lower, upper, scope):
+        self.sockets[int(number)].bind((socket.TIPC_ADDR_NAMESEQ, int(kind), int(lower), int(upper), -SCOPES[scope]))
+
+    def importance(self, number, value):
+        self.sockets[int(number)].setsockopt(SOL_TIPC, TIPC_IMPORTANCE, int(value))
+
+    def droppable(self, number, value):
+        self.sockets[int(number)].setsockopt(SOL_TIPC, TIPC_DEST_DROPPABLE, int(value))
+
+    def send(self, number, to, seed, size):
+        self.sockets[int(number)].sendto(pattern(int(seed), int(size)), destination(to))
+
+    def receive(self, number, timeout_s):
+        sock = self.sockets[int(number)]
+        sock.settimeout(max(timeout_s, 0.001))
+        data, ancillary, _, source = sock.recvmsg(MESSAGE_MAX, 4096 + MESSAGE_MAX)
+        error, name = 0, (0, 0, 0)
+        for level, kind, value in ancillary:
+            if level == SOL_TIPC and kind == TIPC_ERRINFO:
+                error = struct.unpack("II", value)[0]
+            elif level == SOL_TIPC and kind == TIPC_RETDATA:
+                data = value
+            elif level == SOL_TIPC and kind == TIPC_DESTNAME:
+                name = struct.unpack("III", value)
+        _, node, port, *_ = source
+        return data, node, port, error, name
+
+    def recv(self, number, timeout_ms):
+        data, node, port, error, name = self.receive(number, int(timeout_ms) / 1000)
+        return len(data), zlib.crc32(data), node, port, error, *name
+
+    def flood(self, number, to, stream, duration_ms, gap_us, sizes):
+        sock, to, stream = self.sockets[int(number)], destination(to), int(stream)
+        sizes = [int(size) for size in sizes.split(",")]
+        start = time.monotonic()
+        sent, end, gap = 0, start + int(duration_ms) / 1000, int(gap_us) / 1e6
+        while time.monotonic() < end:
+            sock.sendto(stamped(stream, sent, sizes[sent % len(sizes)]), to)
+            sent += 1
+            time.sleep(max(0, start + sent * gap - time.monotonic()))
+        sock.sendto(stamped(stream, sent | END_OF_STREAM, 12), to)
+        return (sent,)
+
+    def collect(self, number, streams, idle_ms, limit_ms):
+        found, good, corrupt, returned = {}, 0, 0, 0
+        end = time.monotonic() + int(limit_ms) / 1000
+        while sum(stream.expected is not None for stream in found.values()) < int(streams):
+            remaining = min(int(idle_ms) / 1000, end - time.monotonic())
+            if remaining <= 0:
+                break
+            try:
+                data, _, _, error, _ = self.receive(number, remaining)
+            except TimeoutError:
+                break
+            if error:
+                returned += 1
+                continue
+            stream, sequence, _ = struct.unpack_from(">III", data) if len(data) >= 12 else (0, 0, 0)
+            if len(data) < 12 or data != stamped(stream, sequence, len(data)):
+                corrupt += 1
+                continue
+            good += 1
+            found.setdefault(stream, Stream()).add(sequence)
+        return good, corrupt, returned, *(f"{key}:{len(stream.seen)}:{stream.lost()}:{stream.duplicate}:{stream.reordered}"
+                                          for key, stream in sorted(found.items()))
+
+    def close(self, number):
+        self.sockets[int(number)].close()
+
+    def die(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main():
+    driver = Driver()
+    print("ready", os.getpid(), flush=True)
+    for line in sys.stdin:
+        verb, *words = line.split()
+        try:
+            answer = getattr(driver, verb)(*words)
+            print("ok", *(answer or ()), flush=True)
+        except TimeoutError:
+            print("timeout", flush=True)
+        except Exception as error:
+            print(f"error {error!r}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,450 @@
+"""The laboratory: network namespaces, a switch, xtipc daemons, Linux guests, and their removal.
+
+Everything made here carries the name `xt<pid>-...`, is removed when its `with` block ends, and dies
+with this process: children by PR_SET_PDEATHSIG, namespaces of a killed run at the start of the next.
+"""
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+
+import wire
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+GUEST = ROOT / "scripts/guest"
+GUEST_STATE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "xtipc/guest/guests"
+RUNTIME = pathlib.Path("/run/xtipc")
+PREFIX = f"xt{os.getpid()}"
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+READY_TIMEOUT_S = 10
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(Exception):
+    """Something the test needs could not be made or did not answer."""
+
+
+def die_with_parent():
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def spawn(command, **options):
+    return subprocess.Popen([str(word) for word in command], preexec_fn=die_with_parent, **options)
+
+
+def run(*command, timeout_s=30):
+    """The output of a command that must succeed."""
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout_s)
+    if result.returncode:
+        raise LabError(f"{' '.join(map(str, command))}: status {result.returncode}: {result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def until(condition, timeout_s, what, interval_s=0.02):
+    """Waits until `condition()` is true and returns its value; `what` names it in the failure."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise LabError(f"not within {timeout_s} s: {what}")
+        time.sleep(interval_s)
+
+
+def remove_leftovers():
+    """Namespaces of runs that were killed before they could clean up."""
+    for name in run("ip", "netns", "list").split():
+        owner = re.match(r"xt(\d+)-", name)
+        if owner and not pathlib.Path(f"/proc/{owner[1]}").exists():
+            run("ip", "netns", "del", name)
+
+
+class Namespace:
+    """A network namespace."""
+
+    def __init__(self, label):
+        self.name = f"{PREFIX}-{label}"
+        run("ip", "netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
+
+    def ip(self, *words):
+        return run("ip", "-n", self.name, *words)
+
+    def tc(self, *words):
+        return run("tc", "-n", self.name, *words)
+
+    @contextlib.contextmanager
+    def entered(self):
+        """This thread is in the namespace inside the block; sockets opened there stay there."""
+        with open("/proc/self/ns/net") as home, open(f"/run/netns/{self.name}") as there:
+            if libc.setns(there.fileno(), CLONE_NEWNET):
+                raise LabError(f"cannot enter {self.name}: errno {ctypes.get_errno()}")
+            try:
+                yield
+            finally:
+                libc.setns(home.fileno(), CLONE_NEWNET)
+
+    def capture(self, interface):
+        with self.entered():
+            return wire.Capture(interface)
+
+    def injector(self, interface):
+        with self.entered():
+            return wire.Injector(interface)
+
+    def mac(self, interface):
+        found = re.search(r"link/ether ([0-9a-f:]{17})", self.ip("link", "show", interface))
+        return bytes.fromhex(found[1].replace(":", ""))
+
+    def close(self):
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
+
+
+class Switch(Namespace):
+    """A namespace with a bridge; each port leads to a node."""
+
+    def __init__(self, label="switch"):
+        super().__init__(label)
+        # Snooping off, so that the bridge floods multicast as a plain Ethernet segment does.
+        self.ip("link", "add", "switch", "type", "bridge", "mcast_snooping", "0")
+        self.ip("link", "set", "switch", "up")
+
+    def plug(self, namespace, port, interface="eth0"):
+        """A veth pair: `interface` in the namespace, `port` on the switch."""
+        self.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", namespace.name)
+        namespace.ip("link", "set", interface, "up")
+        self.ip("link", "set", port, "master", "switch", "up")
+
+    def tap(self, port):
+        self.ip("tuntap", "add", port, "mode", "tap")
+        self.ip("link", "set", port, "master", "switch", "up")
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message as a driver reports it."""
+    size: int
+    crc: int
+    node: int
+    port: int
+    error: int
+    name: tuple
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What arrived of streams of stamped messages; `streams` maps a stream to (count, lost, duplicate, reordered)."""
+    good: int
+    corrupt: int
+    returned: int
+    streams: dict
+
+
+class Driver:
+    """A program on some node that opens sockets as told; the protocol is described in drive.py."""
+
+    def __init__(self, command, **options):
+        self.process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+        self.buffer = b""
+        greeting = self.answer(30)
+        if greeting[0] != "ready":
+            raise LabError(f"the driver said {greeting}")
+        self.pid = int(greeting[1])
+
+    def request(self, *words):
+        self.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+        self.process.stdin.flush()
+
+    def answer(self, timeout_s=15):
+        """The words of the next answer; None for `timeout`."""
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self.buffer:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise LabError(f"no answer of the driver within {timeout_s} s")
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise LabError(f"the driver ended, status {self.process.wait()}")
+            self.buffer += data
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        words = line.decode().split()
+        if words[0] == "error":
+            raise LabError(" ".join(words[1:]))
+        if words[0] == "timeout":
+            return None
+        return words if words[0] == "ready" else words[1:]
+
+    def call(self, *words, timeout_s=15):
+        self.request(*words)
+        return self.answer(timeout_s)
+
+    def open(self, kind="rdm"):
+        number, port, node = self.call("open", kind)
+        return Socket(self, int(number), int(port), int(node))
+
+    def kill(self):
+        """Kills the program the hard way and returns when, CLOCK_REALTIME in ns."""
+        at_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        self.process.kill()
+        self.process.wait()
+        return at_ns
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Socket:
+    """A TIPC socket of a driver."""
+
+    def __init__(self, driver, number, port, node):
+        self.driver, self.number, self.port, self.node = driver, number, port, node
+
+    @property
+    def address(self):
+        return f"socket,{self.node},{self.port}"
+
+    def call(self, verb, *words, timeout_s=15):
+        return self.driver.call(verb, self.number, *words, timeout_s=timeout_s)
+
+    def bind(self, kind, lower, upper=None, scope="cluster"):
+        self.call("bind", kind, lower, lower if upper is None else upper, scope)
+
+    def unbind(self, kind, lower, upper=None, scope="cluster"):
+        self.call("unbind", kind, lower, lower if upper is None else upper, scope)
+
+    def send(self, to, seed, size):
+        self.call("send", to, seed, size)
+
+    def recv(self, timeout_s=5):
+        answer = self.call("recv", int(timeout_s * 1000), timeout_s=timeout_s + 10)
+        if answer is None:
+            return None
+        numbers = [int(word) for word in answer]
+        return Received(*numbers[:5], tuple(numbers[5:]))
+
+    def start_flood(self, to, stream, seconds, gap_us, sizes):
+        self.driver.request("flood", self.number, to, stream, int(seconds * 1000), gap_us, ",".join(map(str, sizes)))
+
+    def start_collect(self, streams, idle_s, limit_s):
+        self.driver.request("collect", self.number, streams, int(idle_s * 1000), int(limit_s * 1000))
+
+    def collected(self, timeout_s):
+        good, corrupt, returned, *streams = self.driver.answer(timeout_s)
+        split = [tuple(int(number) for number in stream.split(":")) for stream in streams]
+        return Collected(int(good), int(corrupt), int(returned), {stream[0]: stream[1:] for stream in split})
+
+
+class Node:
+    """What the tests ask of a TIPC node, xtipc or Linux: its tools and its programs."""
+
+    identity = None
+
+    def tool(self, *words):
+        raise NotImplementedError
+
+    def tool_json(self, *words):
+        text = self.tool("-j", *words)
+        return json.loads(text) if text.strip() else []
+
+    def links(self):
+        """Link name → up, without the broadcast link."""
+        links = {}
+        for entry in self.tool_json("link", "list"):
+            links.update({name: state == "up" for name, state in entry.items() if name != "broadcast-link"})
+        return links
+
+    def is_linked_to(self, identity):
+        return any(up and f"-{identity}:" in name for name, up in self.links().items())
+
+    def table(self):
+        """The cluster's bindings as (type, lower, upper, node), without node availability and services."""
+        return sorted((entry["type"], entry["lower"], entry["upper"], entry["node"])
+                      for entry in self.tool_json("nametable", "show")
+                      if entry["scope"] != "node" and entry["type"] > 2)
+
+    def nodes_known(self):
+        """The nodes that the table lists as available (service type 0)."""
+        return {entry["node"] for entry in self.tool_json("nametable", "show") if entry["type"] == 0}
+
+    def address(self):
+        return int(self.tool("node", "get", "address").split()[-1], 16)
+
+    def mac(self):
+        """The hardware address of the bearer."""
+        raise NotImplementedError
+
+
+class Daemon(Node):
+    """An xtipc node: a daemon in its own namespace with one Ethernet bearer."""
+
+    def __init__(self, namespace, identity, *flags, interface="eth0"):
+        self.namespace, self.identity, self.interface = namespace, identity, interface
+        self.instance = f"{PREFIX}-{identity}"
+        self.flags = flags
+        self.process = None
+        self.log = tempfile.NamedTemporaryFile(prefix=f"{self.instance}-", suffix=".log")
+        self.state = tempfile.TemporaryDirectory(prefix=f"{self.instance}-")
+
+    @property
+    def runtime(self):
+        return RUNTIME / self.instance
+
+    def command(self):
+        return ["ip", "netns", "exec", self.namespace.name, TARGET / "xtipcd", "--instance", self.instance,
+                "--config", "/dev/null", "--state-dir", self.state.name,
+                "--identity", self.identity, "--bearer", f"eth:{self.interface}", *self.flags]
+
+    def start(self):
+        """Starts the daemon and waits until it is ready; returns the monotonic time of the start."""
+        started = time.monotonic()
+        self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        until(self.is_ready_or_ended, READY_TIMEOUT_S, f"readiness of {self.identity}")
+        if self.process.poll() is not None:
+            raise LabError(f"the daemon of {self.identity} ended with {self.process.returncode}: {self.log_text()}")
+        return started
+
+    def is_ready_or_ended(self):
+        return (self.runtime / "control.sock").exists() or self.process.poll() is not None
+
+    def log_text(self):
+        return pathlib.Path(self.log.name).read_text(errors="replace")
+
+    def stop(self):
+        """An orderly stop; the daemon's exit status tells of frames that it could not account for."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise LabError(f"the daemon of {self.identity} did not stop: {self.log_text()}") from None
+        if status:
+            raise LabError(f"the daemon of {self.identity} ended with status {status}: {self.log_text()}")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def tool(self, *words):
+        return run(TARGET / "xtipc", "--instance", self.instance, *words)
+
+    def mac(self):
+        return self.namespace.mac(self.interface)
+
+    def drive(self):
+        environment = dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock"))
+        return Driver([TARGET / "examples/drive"], env=environment)
+
+    def close(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.runtime, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            RUNTIME.rmdir()
+        self.state.cleanup()
+        self.log.close()
+
+
+class Guest:
+    """A virtual machine with Linux TIPC; its NICs are taps on a switch."""
+
+    def __init__(self, suite, switch, ports):
+        self.name = f"{PREFIX}-{suite}"
+        for port in ports:
+            switch.tap(port)
+        nics = [word for port in ports for word in ("--nic", port)]
+        self.process = spawn([GUEST, "run", self.name, "--suite", suite, "--netns", switch.name, *nics],
+                             stdin=subprocess.DEVNULL)
+
+    def wait(self):
+        run(GUEST, "wait", self.name, timeout_s=120)
+
+    def exec(self, *words, timeout_s=30):
+        """The output of a command in the guest that must succeed; one word is a shell command."""
+        return run(GUEST, "exec", self.name, "--", *words, timeout_s=timeout_s)
+
+    def release(self):
+        return self.exec("uname", "-r").strip()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(GUEST_STATE / self.name, ignore_errors=True)
+
+
+class LinuxNode(Node):
+    """A Linux TIPC node: the guest's main namespace, or another one in the same guest."""
+
+    def __init__(self, guest, identity, interface="eth0", cluster_id=None, namespace=None):
+        self.guest, self.identity, self.interface = guest, identity, interface
+        self.cluster_id, self.namespace = cluster_id, namespace
+        if namespace:
+            guest.exec(f"ip netns add {namespace} && ip link set {interface} netns {namespace} &&"
+                       f" ip -n {namespace} link set lo up")
+
+    @property
+    def prefix(self):
+        return ["ip", "netns", "exec", self.namespace] if self.namespace else []
+
+    def exec(self, *words, timeout_s=30):
+        return self.guest.exec(*self.prefix, *words, timeout_s=timeout_s)
+
+    def configure(self):
+        self.exec("ip", "link", "set", self.interface, "up")
+        if self.cluster_id:
+            self.exec("tipc", "node", "set", "clusterid", str(self.cluster_id))
+        self.exec("tipc", "node", "set", "identity", self.identity)
+
+    def enable(self):
+        self.exec("tipc", "bearer", "enable", "media", "eth", "device", self.interface)
+
+    def disable(self):
+        self.exec("tipc", "bearer", "disable", "media", "eth", "device", self.interface)
+
+    def tool(self, *words):
+        return self.exec("tipc", *words)
+
+    def mac(self):
+        text = self.exec("cat", f"/sys/class/net/{self.interface}/address")
+        return bytes.fromhex(text.strip().replace(":", ""))
+
+    def start_loss(self, percent):
+        """The node loses this share of what it sends, and as much of what it receives."""
+        self.guest.exec(" && ".join([
+            f"tc qdisc add dev {self.interface} root netem loss {percent}%",
+            "ip link add loss type ifb && ip link set loss up",
+            f"tc qdisc add dev {self.interface} ingress",
+            f"tc filter add dev {self.interface} parent ffff: matchall action mirred egress redirect dev loss",
+            f"tc qdisc add dev loss root netem loss {percent}%"]))
+
+    def end_loss(self):
+        self.guest.exec(f"tc qdisc del dev {self.interface} root; tc qdisc del dev {self.interface} ingress;"
+                        " ip link del loss")
+
+    def drive(self):
+        program = pathlib.Path(__file__).with_name("drive.py")
+        return Driver([GUEST, "exec", self.guest.name, "-i", "--", *self.prefix, "python3", program])

@@ -1,0 +1,161 @@
+"""The wire as the tests see it: frames with the kernel's timestamps, and the TIPC fields they ask for.
+
+Written apart from the product's codec on purpose: a field decoded wrongly in both would pass.
+"""
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+
+ETH_P_TIPC = 0x88CA
+ETH_P_ALL = 3
+SO_TIMESTAMPNS = 35
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
+BROADCAST = b"\xff" * 6
+
+NAME_DISTRIBUTOR, LINK_PROTOCOL, LINK_CONFIG = 11, 7, 13
+PUBLICATION, WITHDRAWAL = 0, 1
+STATE_MSG, RESET_MSG, ACTIVATE_MSG = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One captured frame; `at_ns` is the kernel's time of arrival, CLOCK_REALTIME."""
+    at_ns: int
+    data: bytes
+
+    def word(self, index):
+        return struct.unpack_from(">I", self.data, 14 + 4 * index)[0]
+
+    @property
+    def is_tipc(self):
+        return len(self.data) >= 14 + 24 and self.data[12:14] == b"\x88\xca" and self.word(0) >> 29 == 2
+
+    @property
+    def destination(self):
+        return self.data[0:6]
+
+    @property
+    def source(self):
+        return self.data[6:12]
+
+    @property
+    def user(self):
+        return self.word(0) >> 25 & 0xF
+
+    @property
+    def type(self):
+        return self.word(1) >> 29
+
+    @property
+    def previous_node(self):
+        return self.word(3)
+
+    @property
+    def peer_stopping(self):
+        return bool(self.word(5) >> 13 & 1)
+
+    def is_message(self, user, kind, node=None):
+        return self.is_tipc and (self.user, self.type) == (user, kind) and node in (None, self.previous_node)
+
+    def __str__(self):
+        if not self.is_tipc:
+            return f"{len(self.data)} bytes"
+        return f"user {self.user} type {self.type} from {self.previous_node:x}, {len(self.data)} bytes"
+
+
+class Capture:
+    """Collects every TIPC frame that passes an interface, both ways, in a thread of its own.
+
+    Opened in the network namespace of the interface; used as a context manager.
+    """
+
+    def __init__(self, interface):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE if hasattr(socket, "SO_RCVBUFFORCE") else 33,
+                               16 << 20)
+        self.socket.bind((interface, ETH_P_ALL))
+        index = socket.if_nametoindex(interface)
+        self.socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, struct.pack("iHH8s", index, PACKET_MR_PROMISC, 0, b""))
+        self.socket.settimeout(0.1)
+        self.frames = []
+        self.changed = threading.Condition()
+        self.ended = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.ended:
+            try:
+                data, ancillary, _, _ = self.socket.recvmsg(65536, 64)
+            except TimeoutError:
+                continue
+            if data[12:14] != b"\x88\xca":
+                continue
+            seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+            with self.changed:
+                self.frames.append(Frame(seconds * 10**9 + nanoseconds, data))
+                self.changed.notify_all()
+
+    def snapshot(self):
+        with self.changed:
+            return list(self.frames)
+
+    def find(self, wanted, after_ns=0):
+        return [frame for frame in self.snapshot() if frame.at_ns >= after_ns and wanted(frame)]
+
+    def wait_for(self, wanted, timeout_s, after_ns=0):
+        """The first frame for which `wanted` holds, among those already seen and those to come."""
+        deadline = time.monotonic() + timeout_s
+        seen = 0
+        with self.changed:
+            while True:
+                for frame in self.frames[seen:]:
+                    if frame.at_ns >= after_ns and wanted(frame):
+                        return frame
+                seen = len(self.frames)
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return None
+                self.changed.wait(remaining)
+
+    def close(self):
+        self.ended = True
+        self.thread.join()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Injector:
+    """Sends frames of any content from an interface; opened in its network namespace."""
+
+    def __init__(self, interface):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.socket.bind((interface, 0))
+
+    def send(self, data):
+        """Sends a frame; one that the device refuses (too short, too long) is not an error here."""
+        try:
+            self.socket.send(data)
+        except OSError:
+            pass
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def frame(destination, source, payload):
+    return destination + source + struct.pack(">H", ETH_P_TIPC) + payload
