@@ -83,7 +83,7 @@ need_for() {
         need "has python3" python3 "system tests"
         need "cargo_has fmt" rustfmt-web "format check"
         need "cargo_has clippy" rust-web-clippy "lints"
-        need "has ethtool" ethtool "system tests"
+        need "has git" git "lists the files that the house rules are for"
         ;;
     *) fail "no set-up named $1 (build, network, guest, test)" ;;
     esac
@@ -95,6 +95,7 @@ setup() {
     missing=()
     for topic in "$@"; do need_for "$topic"; done
     if [ ${#missing[@]} -gt 0 ]; then
+        mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort --unique)
         say "apt-get install ${missing[*]}"
         apt-get -q=2 update || fail "apt-get update failed"
         DEBIAN_FRONTEND=noninteractive apt-get -q=2 install --no-install-recommends "${missing[@]}" >/dev/null ||

@@ -2,7 +2,6 @@
 import os
 import pathlib
 import re
-import subprocess
 import time
 import zlib
 
@@ -21,6 +20,18 @@ def cpu_seconds(pid):
 
 def resident_kib(pid):
     return int(re.search(r"^VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def processes_with(words):
+    """Processes that have these words in their command line."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if words.encode() in entry.read_bytes():
+                found.append(entry.parent.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+    return found
 
 
 def xdp_program(namespace, interface):
@@ -73,8 +84,7 @@ class XtipcPairTest(SegmentTest):
 
     def assert_nothing_left(self, daemon):
         lab.until(lambda: not xdp_program(daemon.namespace, "eth0"), 2, "the XDP program's removal")
-        running = subprocess.run(["pgrep", "-f", f"--instance {daemon.instance} "], capture_output=True, text=True)
-        self.assertEqual(running.stdout, "")
+        self.assertEqual(processes_with(f"--instance\0{daemon.instance}\0"), [])
         self.assertEqual([name for name in os.listdir("/dev/shm") if "xtipc" in name or daemon.instance in name], [])
 
     def test_applications_learn_that_the_daemon_died(self):
