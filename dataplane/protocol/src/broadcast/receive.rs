@@ -1,0 +1,159 @@
+//! The broadcast link as seen from one peer: what arrived from it, what it has acknowledged.
+
+use super::BROADCAST_WINDOW;
+use crate::engine::Ctx;
+use crate::frame::{FrameList, FrameTable};
+use crate::host::Host;
+use crate::link::{ACK_THRESHOLD, BroadcastView, RECEIVE_WINDOW, defer, missing, next_deferred};
+use crate::reassembly::Assembly;
+use crate::seqno::SeqNo;
+use crate::stats::{Drop, LinkStats};
+use crate::wire::{Msg, field};
+
+/// Both directions of the broadcast link with one peer.
+#[derive(Debug)]
+pub struct BroadcastPeer {
+    /// The start point of the peer's broadcasts is known.
+    pub up: bool,
+    /// The peer has proved that it knows the start point of ours.
+    pub open: bool,
+    /// Last of our broadcasts that the peer has received in order.
+    pub acked: SeqNo,
+    /// Bit n: the peer has `acked + 1 + n` as well, out of order.
+    pub acked_ahead: u64,
+    /// The message being put together.
+    pub assembly: Assembly,
+    /// Counters of what arrives.
+    pub stats: LinkStats,
+    rcv_nxt: SeqNo,
+    /// The number the peer will give its next broadcast, as far as it has told.
+    peer_snd_nxt: SeqNo,
+    deferred: FrameList,
+    rcv_unacked: u16,
+    out_of_order: u32,
+}
+
+impl Default for BroadcastPeer {
+    fn default() -> Self {
+        Self {
+            up: false,
+            open: false,
+            acked: SeqNo(0),
+            acked_ahead: 0,
+            assembly: Assembly::default(),
+            stats: LinkStats::default(),
+            rcv_nxt: SeqNo(1),
+            peer_snd_nxt: SeqNo(1),
+            deferred: FrameList::default(),
+            rcv_unacked: 0,
+            out_of_order: 0,
+        }
+    }
+}
+
+/// What a broadcast packet is to the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BroadcastSequenced {
+    /// The next one: deliver it, then look for deferred ones. `ack`: tell the sender now.
+    InOrder {
+        /// An acknowledgement is due.
+        ack: bool,
+    },
+    /// Kept, dropped or known already. `nack`: tell the sender what is missing.
+    Held {
+        /// Time to ask for what is missing.
+        nack: bool,
+    },
+}
+
+impl BroadcastPeer {
+    /// The peer told its start point: its next broadcast follows `last_bcast`.
+    pub fn start(&mut self, last_bcast: SeqNo) {
+        if !self.up {
+            self.rcv_nxt = last_bcast.next();
+            self.peer_snd_nxt = self.rcv_nxt;
+            self.up = true;
+        }
+    }
+
+    /// Contact is lost: forget what the peer sent.
+    pub fn reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
+        while let Some(frame) = self.deferred.pop_front(&ctx.core.table) {
+            ctx.host.free(frame);
+        }
+        self.assembly.clear(&mut ctx.core.buffers);
+        *self = Self::default();
+    }
+
+    /// What the link to this peer says of the broadcast link.
+    pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
+        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table);
+        let untold = if self.peer_snd_nxt.after(self.rcv_nxt) {
+            self.peer_snd_nxt.distance_from(self.rcv_nxt)
+        } else {
+            0
+        };
+        BroadcastView {
+            up: self.up,
+            ack: if self.up { self.rcv_nxt.prev() } else { SeqNo(0) },
+            gap: if deferred_gap > 0 { deferred_gap } else { untold },
+            blocks,
+            last_sent,
+            state_due: self.up && self.rcv_unacked > 0 || self.open && self.acked != last_sent,
+        }
+    }
+
+    /// Last broadcast of the peer received in order.
+    pub fn ack(&self) -> SeqNo {
+        if self.up { self.rcv_nxt.prev() } else { SeqNo(0) }
+    }
+
+    /// Takes note of a broadcast packet of the peer.
+    pub fn on_broadcast<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> BroadcastSequenced {
+        let held = BroadcastSequenced::Held { nack: false };
+        if !self.up {
+            ctx.core.drops.count(Drop::BroadcastNotOpen);
+            return held;
+        }
+        let seqno = SeqNo(packet.get16(field::SEQNO));
+        if seqno.before(self.rcv_nxt) || seqno.after(self.rcv_nxt + RECEIVE_WINDOW) {
+            self.stats.rx_duplicates += 1;
+            return held;
+        }
+        // Receivers take turns: each tells the sender at its own phase of sixteen packets.
+        let phase = ctx.core.own.0 & 0xf;
+        if seqno != self.rcv_nxt {
+            self.stats.rx_deferred += 1;
+            self.out_of_order += 1;
+            let limit = usize::from(BROADCAST_WINDOW);
+            defer(ctx, &mut self.deferred, packet, seqno, limit, &mut self.stats.rx_duplicates);
+            return BroadcastSequenced::Held { nack: self.out_of_order & 0xf == phase };
+        }
+        self.rcv_nxt = seqno.next();
+        self.rcv_unacked += 1;
+        self.stats.rx_packets += 1;
+        let ack = self.rcv_unacked >= ACK_THRESHOLD
+            && (u32::from(self.rcv_nxt.0) ^ ctx.core.own.0) & 0xf == 0xf;
+        if ack {
+            self.rcv_unacked = 0;
+        }
+        BroadcastSequenced::InOrder { ack }
+    }
+
+    /// Takes the deferred packet whose turn it is into `packet`; false if there is none.
+    pub fn next_deferred<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: &mut Vec<u8>) -> bool {
+        next_deferred(ctx, &mut self.deferred, self.rcv_nxt, packet)
+    }
+
+    /// The peer told the number of its last broadcast. True if some are missing here.
+    pub fn on_last_bcast(&mut self, last_bcast: SeqNo) -> bool {
+        let next = last_bcast.next();
+        if !self.up || !self.open || next.after(self.rcv_nxt + BROADCAST_WINDOW) {
+            return false;
+        }
+        if next.after(self.peer_snd_nxt) {
+            self.peer_snd_nxt = next;
+        }
+        !self.deferred.is_empty() || self.peer_snd_nxt.after(self.rcv_nxt)
+    }
+}

@@ -1,0 +1,253 @@
+//! The broadcast send link: numbered packets for everybody, each kept until every peer has it.
+
+use super::{BROADCAST_WINDOW, BroadcastPeer};
+use crate::addr::{BearerId, NodeAddr, PortId};
+use crate::engine::Ctx;
+use crate::frame::{Frame, FrameRef, Walk};
+use crate::host::{Host, MediaDest, Reserve};
+use crate::link::gap_chain::{GapChain, Place};
+use crate::link::queue::{SendQueue, backlog_limit};
+use crate::seqno::SeqNo;
+use crate::stats::{Drop, LinkStats};
+use crate::wire::{GapBlock, Importance, field, size};
+use std::time::Duration;
+
+/// A broadcast is sent again at most once in this time.
+const RESEND_SPACING: Duration = Duration::from_millis(10);
+
+/// The send link of the node.
+#[derive(Debug)]
+pub struct BroadcastLink {
+    /// Counters of what is sent.
+    pub stats: LinkStats,
+    /// Smallest MTU of the bearers in use.
+    pub mtu: usize,
+    /// Bearers with links.
+    pub bearers: Vec<BearerId>,
+    queue: SendQueue,
+    /// Peers that acknowledge.
+    peers: u16,
+    waiters: Vec<PortId>,
+}
+
+impl Default for BroadcastLink {
+    fn default() -> Self {
+        Self {
+            stats: LinkStats::default(),
+            mtu: 4096,
+            bearers: Vec::new(),
+            queue: SendQueue::default(),
+            peers: 0,
+            waiters: Vec::new(),
+        }
+    }
+}
+
+/// What one peer says it has received of the broadcasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Last one in order.
+    pub ack: SeqNo,
+    /// Packets missing behind it.
+    pub gap: u16,
+    /// What it has behind the gap.
+    pub blocks: &'a [GapBlock],
+}
+
+impl BroadcastLink {
+    /// Last number sent.
+    pub fn last_sent(&self) -> SeqNo {
+        self.queue.snd_nxt.prev()
+    }
+
+    /// Number of peers it reaches.
+    pub fn peers(&self) -> u16 {
+        self.peers
+    }
+
+    /// Largest message that goes in one packet.
+    pub fn mss(&self) -> usize {
+        self.mtu - size::INT
+    }
+
+    /// Packets sent and not acknowledged by all, and packets waiting for the window.
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Counts `peer` in for the packets sent from now on.
+    pub fn add_peer(&mut self, peer: &mut BroadcastPeer) {
+        self.peers += 1;
+        peer.acked = self.last_sent();
+        peer.acked_ahead = 0;
+    }
+
+    /// Counts `peer` off everything it has not acknowledged.
+    pub fn remove_peer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer) {
+        let report = Report { ack: self.last_sent(), gap: 0, blocks: &[] };
+        self.count_off(ctx, peer, &report);
+        self.peers = self.peers.saturating_sub(1);
+        if self.peers == 0 {
+            self.queue.purge(&ctx.core.table, ctx.host);
+        }
+        self.advance(ctx);
+        self.wake(ctx);
+    }
+
+    /// True if the backlog of this importance is full.
+    pub fn is_congested(&self, importance: Importance) -> bool {
+        self.queue.backlog_len(importance) >= backlog_limit(importance, BROADCAST_WINDOW, self.mtu)
+    }
+
+    /// Notes that `port` met congestion and wants to hear when there is room.
+    pub fn wait(&mut self, port: PortId) {
+        self.stats.congested += 1;
+        if !self.waiters.contains(&port) {
+            self.waiters.push(port);
+        }
+    }
+
+    /// Forgets a socket that no longer exists.
+    pub fn forget(&mut self, port: PortId) {
+        self.waiters.retain(|waiter| *waiter != port);
+    }
+
+    /// Queues a packet, written and noted in the table, and sends what the window lets out. With
+    /// nobody to receive it, it is gone.
+    pub fn submit<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: Frame) {
+        if self.peers == 0 {
+            return ctx.host.free(frame);
+        }
+        self.queue.push(&mut ctx.core.table, frame, false);
+        self.advance(ctx);
+    }
+
+    /// Notes for the counters that `count` fragments of one message were submitted.
+    pub fn count_fragments(&mut self, count: u32) {
+        self.stats.tx_fragments += count;
+        self.stats.tx_fragmented += 1;
+    }
+
+    fn advance<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
+        while let Some(frame) = self.queue.advance(&mut ctx.core.table, BROADCAST_WINDOW) {
+            let meta = ctx.core.table.meta_mut(frame);
+            meta.acks_left = self.peers;
+            let seqno = meta.seqno;
+            if let Some(bytes) = ctx.host.bytes_mut(frame) {
+                field::NON_SEQ.set(bytes, 1);
+                field::SEQNO.set(bytes, seqno.0.into());
+                field::ACK.set(bytes, 0);
+                field::BCAST_ACK.set(bytes, 0);
+                field::BROADCAST_NET_ID.set(bytes, ctx.core.net_id);
+                field::DEST_NODE.set(bytes, NodeAddr::NONE.0);
+            }
+            self.stats.tx_packets += 1;
+            self.send(ctx, frame);
+        }
+    }
+
+    fn send<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: FrameRef) {
+        let meta = ctx.core.table.meta_mut(frame);
+        meta.sent_at = ctx.now;
+        let len = meta.len as usize;
+        let reserve = if meta.importance == Importance::System { Reserve::Control } else { Reserve::Data };
+        for bearer in &self.bearers {
+            ctx.host.transmit(*bearer, MediaDest::Broadcast, frame, len, reserve);
+        }
+    }
+
+    /// Acts on what a peer says it has received: releases what all have, sends again what it misses.
+    /// Returns false if the peer has not got the oldest packet for `patience`.
+    pub fn on_report<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        peer: &mut BroadcastPeer,
+        report: &Report<'_>,
+        patience: Duration,
+    ) -> bool {
+        if !peer.up || !peer.open || report.ack.before(peer.acked) {
+            return true;
+        }
+        if !report.ack.before(self.queue.snd_nxt) {
+            ctx.core.drops.count(Drop::ImpossibleAck);
+            return true;
+        }
+        if report.ack == peer.acked && report.gap == 0 && report.blocks.is_empty() {
+            return true;
+        }
+        if report.gap > 0 && self.is_stuck(ctx, report, patience) {
+            return false;
+        }
+        self.count_off(ctx, peer, report);
+        if report.gap > 0 {
+            self.stats.rx_naks += 1;
+            peer.stats.rx_naks += 1;
+            self.resend(ctx, peer, report);
+        }
+        self.advance(ctx);
+        self.wake(ctx);
+        true
+    }
+
+    fn is_stuck<H: Host>(&self, ctx: &Ctx<'_, H>, report: &Report<'_>, patience: Duration) -> bool {
+        let Some(head) = self.queue.transmit.front() else {
+            return false;
+        };
+        let meta = ctx.core.table.meta(head);
+        meta.seqno == report.ack.next()
+            && meta.resent_at.is_some_and(|since| ctx.now.since(since) > patience)
+    }
+
+    /// Counts the peer off every packet it reports, once each.
+    fn count_off<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer, report: &Report<'_>) {
+        let mut chain = GapChain::new(report.ack, report.gap, report.blocks, self.last_sent());
+        let mut ahead = peer.acked_ahead;
+        let acked = peer.acked;
+        let mut removed = self.queue.transmit.walk(&mut ctx.core.table, |_, meta| {
+            if meta.seqno.before_or_eq(acked) {
+                return Walk::Keep;
+            }
+            let bit = 1u64.checked_shl(u32::from(meta.seqno.distance_from(acked)) - 1).unwrap_or(0);
+            match chain.place(meta.seqno) {
+                Place::Unknown => return Walk::Stop,
+                Place::Received if ahead & bit == 0 && bit != 0 => {
+                    ahead |= bit;
+                    meta.acks_left -= 1;
+                }
+                Place::Received | Place::Missing => {}
+            }
+            if meta.acks_left == 0 { Walk::Remove } else { Walk::Keep }
+        });
+        let shift = u32::from(report.ack.distance_from(acked));
+        peer.acked_ahead = ahead.checked_shr(shift).unwrap_or(0);
+        peer.acked = report.ack;
+        while let Some(frame) = removed.pop_front(&ctx.core.table) {
+            ctx.host.free(frame);
+        }
+    }
+
+    fn resend<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer, report: &Report<'_>) {
+        let mut chain = GapChain::new(report.ack, report.gap, report.blocks, self.last_sent());
+        let mut at = self.queue.transmit.front();
+        while let Some(frame) = at {
+            at = self.queue.transmit.after(&ctx.core.table, frame);
+            let meta = ctx.core.table.meta(frame);
+            match chain.place(meta.seqno) {
+                Place::Unknown => break,
+                Place::Missing if ctx.now.since(meta.sent_at) >= RESEND_SPACING => {
+                    ctx.core.table.meta_mut(frame).resent_at.get_or_insert(ctx.now);
+                    self.stats.retransmitted += 1;
+                    peer.stats.retransmitted += 1;
+                    self.send(ctx, frame);
+                }
+                Place::Missing | Place::Received => {}
+            }
+        }
+    }
+
+    fn wake<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
+        if !self.waiters.is_empty() && !self.is_congested(Importance::Low) {
+            ctx.core.woken.append(&mut self.waiters);
+        }
+    }
+}

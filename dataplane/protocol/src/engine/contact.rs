@@ -1,0 +1,186 @@
+//! Links and nodes going up and down (`docs/protocol/peer.md`).
+
+use super::{Engine, PeerIndex};
+use crate::addr::NodeAddr;
+use crate::host::{DownReason, Host, Notice, Reserve};
+use crate::link::fsm::LinkState;
+use crate::link::{Tick, Verdict};
+use crate::node::fsm::{NodeEvent, step};
+use crate::node::{FORGET_AFTER, Peer};
+use crate::seqno::SeqNo;
+use crate::stats::Drop;
+use crate::time::Instant;
+use crate::wire::{Body, Header, Importance, LinkProtocol, User, field};
+
+impl Engine {
+    /// Does what a link found out about itself demands.
+    pub(super) fn act_on<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        verdict: Verdict,
+        host: &mut H,
+    ) {
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Up => self.on_link_up(now, index, host),
+            Verdict::Down(reason) => self.on_link_down(now, index, reason, host),
+        }
+    }
+
+    pub(super) fn on_peer_timer<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut() else {
+            return;
+        };
+        if !link.is_up() && ctx.now.since(peer.since) >= FORGET_AFTER {
+            return self.forget_peer(now, index, host);
+        }
+        let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        let tick = link.on_tick(&mut ctx, &view);
+        let verdict = match tick {
+            Tick::Fine => Verdict::Fine,
+            Tick::Silent => link.fail(DownReason::Silence),
+        };
+        let interval = link.tick_interval();
+        self.wheel.arm(Self::peer_timer(index), now + interval);
+        self.act_on(now, index, verdict, host);
+    }
+
+    /// The order is what a Linux peer relies on: a STATE, which opens its end; the start point of our
+    /// broadcasts as packet 1; our bindings.
+    fn on_link_up<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut() else {
+            return;
+        };
+        let addr = peer.addr;
+        let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        link.send_opening_state(&mut ctx, &view);
+        peer.state = step(peer.state, NodeEvent::SelfUp);
+        peer.was_up = true;
+        bcast.add_peer(&mut peer.bcast);
+        let mut header = Header::internal(User::BcastProtocol, 0, ctx.core.own.0, addr.0);
+        header.set(field::LAST_BCAST, peer.bcast.acked.0.into()).set(field::BC_ACK_INVALID, 1);
+        match ctx.alloc_filled(Reserve::Control, Importance::System, header.as_bytes()) {
+            Some(frame) => link.submit(&mut ctx, frame, false),
+            None => ctx.core.drops.count(Drop::NoFrame),
+        }
+        let bearer = link.bearer;
+        if let Some(bearer) = &mut self.bearers[bearer.index()] {
+            bearer.links_up += 1;
+        }
+        self.on_bearers_changed();
+        self.send_bulk(now, index, host);
+        self.publish_link_state(index);
+        host.notice(Notice::LinkUp(addr));
+        host.notice(Notice::Contact { node: addr, up: true });
+    }
+
+    fn on_link_down<H: Host>(&mut self, now: Instant, index: PeerIndex, reason: DownReason, host: &mut H) {
+        self.withdraw_link_state(index);
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut() else {
+            return;
+        };
+        let (addr, bearer) = (peer.addr, link.bearer);
+        let event =
+            if reason == DownReason::PeerReset { NodeEvent::LostByPeer } else { NodeEvent::SelfLost };
+        peer.state = step(peer.state, event);
+        peer.since = now;
+        peer.updates.reset();
+        bcast.remove_peer(&mut ctx, &mut peer.bcast);
+        peer.bcast.reset(&mut ctx);
+        link.reset(&mut ctx);
+        if link.state == LinkState::Reset {
+            // Tell the peer at once. With a new session, and without claiming that the node is up.
+            let view = peer.bcast.view(SeqNo(0), &ctx.core.table);
+            link.send_reset(&mut ctx, &view, true);
+        }
+        self.names.purge_node(addr.0, |_| {});
+        if let Some(bearer) = &mut self.bearers[bearer.index()] {
+            bearer.links_up = bearer.links_up.saturating_sub(1);
+        }
+        self.on_bearers_changed();
+        self.restart_discovery(now, bearer);
+        host.notice(Notice::LinkDown(addr, reason));
+        host.notice(Notice::Contact { node: addr, up: false });
+    }
+
+    /// The link went down since the peer reset its end: answer its new session at once.
+    pub(super) fn rejoin<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        message: &LinkProtocol,
+        host: &mut H,
+    ) {
+        let (Body::Reset(reset) | Body::Activate { reset, .. }) = &message.body else {
+            return;
+        };
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        if let Some(link) = peer.link.as_mut() {
+            link.join(message, reset);
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_activate(&mut ctx, &view);
+        }
+    }
+
+    /// Takes a link down in order.
+    pub(super) fn stop_link<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        self.fail_link(now, index, DownReason::Stopped, host);
+    }
+
+    /// Takes a link down if it is up.
+    pub(super) fn fail_link<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        reason: DownReason,
+        host: &mut H,
+    ) {
+        let link = self.peers.get_mut(index).and_then(|p| p.as_mut()?.link.as_mut());
+        let verdict = link.map_or(Verdict::Fine, |link| link.fail(reason));
+        self.act_on(now, index, verdict, host);
+    }
+
+    /// Removes a node whose link is not up.
+    pub(super) fn forget_peer<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
+            && let Some(link) = peer.link.as_mut()
+        {
+            link.reset(&mut ctx);
+        }
+        self.wheel.cancel(Self::peer_timer(index));
+        if let Some(peer) = self.peers[index].take() {
+            self.peer_index.remove(&peer.addr);
+        }
+    }
+
+    /// Which bearers broadcasts go to, and how large they may be.
+    fn on_bearers_changed(&mut self) {
+        let in_use = || self.bearers.iter().enumerate().filter_map(|(id, b)| Some((id, b.as_ref()?)));
+        let in_use = || in_use().filter(|(_, b)| b.links_up > 0);
+        self.bcast.bearers.clear();
+        self.bcast.bearers.extend(in_use().map(|(id, _)| crate::addr::BearerId(id as u8)));
+        if let Some(mtu) = in_use().map(|(_, b)| b.setup.mtu).min() {
+            self.bcast.mtu = mtu;
+        }
+        let peers = self.peers.iter().flatten().filter(|p| p.is_up()).count().max(1);
+        self.core.deferred_share = self.core.table.len() / (4 * peers);
+    }
+
+    /// The node with this address, if a link to it is up.
+    pub(super) fn reachable(&self, node: NodeAddr) -> Option<PeerIndex> {
+        let index = *self.peer_index.get(&node)?;
+        self.peer(index).filter(|peer| Peer::is_up(peer)).map(|_| index)
+    }
+}

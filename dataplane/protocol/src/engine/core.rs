@@ -1,0 +1,92 @@
+//! What every part of the engine shares while it acts on one input.
+
+use crate::addr::{BearerId, NodeAddr, PortId};
+use crate::frame::{Frame, FrameTable};
+use crate::host::{Host, MediaDest, Reserve};
+use crate::link::DEFERRED_MIN;
+use crate::reassembly::Buffers;
+use crate::seqno::SeqNo;
+use crate::stats::Drops;
+use crate::time::Instant;
+use crate::wire::Importance;
+
+/// State of the node that links and ports use.
+pub struct Core {
+    /// Own address; `NONE` during the trial period.
+    pub own: NodeAddr,
+    /// Cluster id.
+    pub net_id: u32,
+    /// What is known of each frame.
+    pub table: FrameTable,
+    /// Drops by reason.
+    pub drops: Drops,
+    /// Buffers for messages in fragments.
+    pub buffers: Buffers,
+    /// Sockets that may send again; told to the host at the end of the input.
+    pub woken: Vec<PortId>,
+    /// Packets out of order that one peer may pin.
+    pub deferred_share: usize,
+}
+
+/// One input being worked on.
+pub struct Ctx<'a, H: Host> {
+    /// When it came.
+    pub now: Instant,
+    /// The node.
+    pub core: &'a mut Core,
+    /// What the engine runs on.
+    pub host: &'a mut H,
+    /// Last broadcast received in order from the peer at hand.
+    pub bcast_ack: SeqNo,
+}
+
+impl<H: Host> Ctx<'_, H> {
+    /// Packets out of order that a link may hold.
+    pub fn deferred_limit(&self) -> usize {
+        self.core.deferred_share.max(DEFERRED_MIN)
+    }
+
+    /// A frame for a packet of `len` bytes, filled by `write` and noted in the table.
+    pub fn alloc_written(
+        &mut self,
+        reserve: Reserve,
+        importance: Importance,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Option<Frame> {
+        let frame = self.host.alloc(reserve)?;
+        let name = frame.by_ref();
+        let Some(bytes) = self.host.bytes_mut(name).and_then(|bytes| bytes.get_mut(..len)) else {
+            self.host.free(frame);
+            return None;
+        };
+        write(bytes);
+        let now = self.now;
+        let meta = self.core.table.meta_mut(name);
+        meta.len = len as u32;
+        meta.importance = importance;
+        meta.acks_left = 0;
+        meta.sent_at = now;
+        meta.resent_at = None;
+        Some(frame)
+    }
+
+    /// A frame with these bytes.
+    pub fn alloc_filled(&mut self, reserve: Reserve, importance: Importance, bytes: &[u8]) -> Option<Frame> {
+        self.alloc_written(reserve, importance, bytes.len(), |out| out.copy_from_slice(bytes))
+    }
+
+    /// Sends a packet that nobody keeps. `write` gives its size. Without a frame it is not sent: its
+    /// sender sends the like again before long.
+    pub fn send_once(&mut self, bearer: BearerId, to: MediaDest, write: impl FnOnce(&mut [u8]) -> usize) {
+        let Some(frame) = self.host.alloc(Reserve::Control) else {
+            return self.core.drops.count(crate::stats::Drop::NoFrame);
+        };
+        let name = frame.by_ref();
+        if let Some(bytes) = self.host.bytes_mut(name) {
+            let len = write(bytes);
+            self.host.transmit(bearer, to, name, len, Reserve::Control);
+        }
+        self.host.free(frame);
+    }
+}

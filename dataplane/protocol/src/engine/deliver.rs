@@ -1,0 +1,415 @@
+//! From the link to the sockets (`docs/protocol/sockets.md`, delivery and rejection).
+
+use super::{Engine, PeerIndex};
+use crate::addr::{NodeAddr, PortId, SocketAddr};
+use crate::host::{DestName, DownReason, Host, Incoming, Payload};
+use crate::name::{Lookup, Scope, ScopeFilter, ServiceRange};
+use crate::port::{MESSAGE_OVERHEAD, Ordered};
+use crate::reassembly::Fragment;
+use crate::seqno::SeqNo;
+use crate::stats::Drop;
+use crate::time::Instant;
+use crate::wire::{Bundle, DataType, Header, Importance, Msg, User, errcode, field, size};
+
+/// The first bytes of a payload.
+struct Prefix<'a, P: ?Sized> {
+    payload: &'a P,
+    len: usize,
+}
+
+impl<P: Payload + ?Sized> Payload for Prefix<'_, P> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        self.payload.copy_to(offset, out);
+    }
+}
+
+impl Engine {
+    /// A packet that a link received in order.
+    pub(super) fn deliver_from_link<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) {
+        let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        match msg.user() {
+            User::BcastProtocol => {
+                peer.bcast.start(SeqNo(msg.get16(field::LAST_BCAST)));
+            }
+            User::MsgBundler => {
+                if let Some(link) = &mut peer.link {
+                    link.stats.rx_bundles += 1;
+                    link.stats.rx_bundled += msg.get(field::MSG_COUNT);
+                }
+                self.deliver_bundle(now, index, msg, host);
+            }
+            User::MsgFragmenter => {
+                let Some(link) = &mut peer.link else {
+                    return;
+                };
+                link.stats.rx_fragments += 1;
+                match link.assembly.on_fragment(msg, &mut self.core.buffers) {
+                    Fragment::Pending => {}
+                    Fragment::Complete(message) => {
+                        link.stats.rx_fragmented += 1;
+                        self.deliver_assembled(now, index, message, host);
+                    }
+                    Fragment::Broken => {
+                        self.core.drops.count(Drop::Reassembly);
+                        self.fail_link(now, index, DownReason::Reassembly, host);
+                    }
+                }
+            }
+            _ => self.deliver_message(now, index, msg, host),
+        }
+    }
+
+    /// A packet that arrived in order on a peer's broadcast link.
+    pub(super) fn deliver_from_broadcast<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) {
+        let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        match msg.user() {
+            User::MsgBundler => {
+                peer.bcast.stats.rx_bundles += 1;
+                peer.bcast.stats.rx_bundled += msg.get(field::MSG_COUNT);
+                self.deliver_bundle(now, index, msg, host);
+            }
+            User::MsgFragmenter => {
+                peer.bcast.stats.rx_fragments += 1;
+                match peer.bcast.assembly.on_fragment(msg, &mut self.core.buffers) {
+                    Fragment::Pending => {}
+                    Fragment::Complete(message) => {
+                        peer.bcast.stats.rx_fragmented += 1;
+                        self.deliver_assembled(now, index, message, host);
+                    }
+                    Fragment::Broken => self.core.drops.count(Drop::Reassembly),
+                }
+            }
+            _ => self.deliver_message(now, index, msg, host),
+        }
+    }
+
+    fn deliver_bundle<H: Host>(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>, host: &mut H) {
+        for inner in Bundle::new(msg) {
+            self.deliver_message(now, index, inner, host);
+        }
+    }
+
+    fn deliver_assembled<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        message: Vec<u8>,
+        host: &mut H,
+    ) {
+        if let Ok(msg) = Msg::check(&message) {
+            self.deliver_message(now, index, msg, host);
+        }
+        self.core.buffers.put(message);
+    }
+
+    /// A whole message of a peer. Nothing nests here: a bundle inside a bundle is dropped.
+    fn deliver_message<H: Host>(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>, host: &mut H) {
+        match msg.user() {
+            User::Low | User::Medium | User::High | User::Critical => match msg.data_type() {
+                DataType::Mcast if msg.flag(field::SYN) || msg.get(field::ERRCODE) == errcode::OK => {
+                    self.deliver_multicast(now, msg, host);
+                }
+                DataType::GroupMemberEvent => self.core.drops.count(Drop::UnexpectedUser),
+                DataType::GroupBcast | DataType::GroupMcast => self.core.drops.count(Drop::NoMulticastMember),
+                _ => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
+            },
+            User::ConnManager => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
+            User::NameDistributor => self.on_name_message(now, index, msg, host),
+            // Groups are not served: nobody is a member, and their messages are never returned.
+            User::GroupProtocol => self.core.drops.count(Drop::NoPort),
+            User::System
+            | User::BcastProtocol
+            | User::MsgBundler
+            | User::LinkProtocol
+            | User::TunnelProtocol
+            | User::MsgFragmenter
+            | User::LinkConfig
+            | User::MsgCrypto
+            | User::TopSrv => self.core.drops.count(Drop::UnexpectedUser),
+        }
+    }
+
+    /// A message for one socket of this node.
+    pub(super) fn deliver_unicast<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &P,
+        host: &mut H,
+    ) {
+        let id = PortId(header.get(field::DEST_PORT));
+        if self.ports.contains_key(&id) {
+            if let Err(code) = self.accept(id, header, payload, host) {
+                self.reject(now, header, payload, code, host);
+            }
+            return;
+        }
+        let kind = DataType::from_bits(header.get(field::TYPE));
+        let is_data = User::from_bits(header.get(field::USER)).is_data();
+        if !is_data || kind != DataType::Named || header.get(field::ERRCODE) != errcode::OK {
+            return self.reject(now, header, payload, errcode::NO_PORT, host);
+        }
+        match self.look_up_again(header) {
+            Some(redirected) => self.redirect(now, &redirected, payload, host),
+            None => self.reject(now, header, payload, errcode::NO_NAME, host),
+        }
+    }
+
+    /// The one secondary look-up a named message may have in its life.
+    fn look_up_again(&mut self, header: &Header) -> Option<Header> {
+        if header.get(field::REROUTE_COUNT) != 0 {
+            return None;
+        }
+        let node_only = header.get(field::LOOKUP_SCOPE) == Scope::Node.to_wire();
+        let domain = if node_only { self.core.own.0 } else { 0 };
+        let (kind, instance) = (header.get(field::NAME_TYPE), header.get(field::NAME_LOWER));
+        let Lookup::Found { port, node } = self.names.anycast(kind, instance, domain) else {
+            return None;
+        };
+        let mut redirected = *header;
+        redirected.set(field::REROUTE_COUNT, 1).set(field::DEST_PORT, port).set(field::DEST_NODE, node);
+        Some(redirected)
+    }
+
+    fn redirect<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &P,
+        host: &mut H,
+    ) {
+        let node = NodeAddr(header.get(field::DEST_NODE));
+        if node == self.core.own || node == NodeAddr::NONE {
+            return self.deliver_unicast(now, header, payload, host);
+        }
+        let mut onward = *header;
+        onward.set(field::PREV_NODE, self.core.own.0);
+        if self.transmit(now, node, &onward, payload, host).is_err() {
+            self.core.drops.count(Drop::NoName);
+        }
+    }
+
+    /// Hands a message to a socket, or says why it refuses.
+    fn accept<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        id: PortId,
+        header: &Header,
+        payload: &P,
+        host: &mut H,
+    ) -> Result<(), u32> {
+        let Some(port) = self.ports.get_mut(&id) else {
+            return Err(errcode::NO_PORT);
+        };
+        let is_data = User::from_bits(header.get(field::USER)).is_data();
+        let kind = DataType::from_bits(header.get(field::TYPE));
+        if !is_data || !matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct) {
+            return Err(errcode::NO_PORT);
+        }
+        let code = header.get(field::ERRCODE);
+        if payload.is_empty() && code == errcode::OK {
+            self.core.drops.count(Drop::Empty);
+            return Ok(());
+        }
+        let given = Importance::from_bits(header.get(field::USER));
+        let importance = if code == errcode::OK { given } else { Importance::System };
+        let cost = payload.len() as u32 + MESSAGE_OVERHEAD;
+        if !port.has_room(importance, cost) {
+            port.overloads += 1;
+            return Err(errcode::OVERLOAD);
+        }
+        port.used += u64::from(cost);
+        port.waiting += 1;
+        let about = Incoming {
+            source: SocketAddr {
+                port: PortId(header.get(field::ORIG_PORT)),
+                node: NodeAddr(header.get(field::ORIG_NODE)),
+            },
+            dest_name: dest_name(header, kind),
+            importance: given,
+            errcode: code as u8,
+            cost,
+            returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
+        };
+        host.deliver(id, &about, payload);
+        Ok(())
+    }
+
+    /// A multicast: one copy for each socket here that is bound to an overlapping range.
+    fn deliver_multicast<H: Host>(&mut self, now: Instant, msg: Msg<'_>, host: &mut H) {
+        let header = Header::of(msg);
+        let source = SocketAddr { port: PortId(msg.get(field::ORIG_PORT)), node: NodeAddr(msg.orig_node()) };
+        let members = self.members_of(&header, ScopeFilter::Only(Scope::Cluster));
+        for id in &members {
+            let id = PortId(*id);
+            let Some(port) = self.ports.get_mut(&id) else {
+                continue;
+            };
+            match port.mcast_order.on_message(source, msg) {
+                Ordered::Deliver => self.accept_multicast(now, id, &header, msg.payload(), host),
+                Ordered::Held => self.deliver_ready(now, id, host),
+            }
+        }
+        if members.is_empty() {
+            self.core.drops.count(Drop::NoMulticastMember);
+        }
+        self.members = members;
+    }
+
+    fn deliver_ready<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+        while let Some(ready) = self.ports.get_mut(&id).and_then(|port| port.mcast_order.pop_ready())
+            && let Ok(msg) = Msg::check(&ready)
+        {
+            self.accept_multicast(now, id, &Header::of(msg), msg.payload(), host);
+        }
+    }
+
+    fn accept_multicast<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        header: &Header,
+        payload: &P,
+        host: &mut H,
+    ) {
+        if payload.is_empty() {
+            return self.core.drops.count(Drop::Empty);
+        }
+        let mut copy = *header;
+        copy.set(field::DEST_PORT, id.0);
+        if let Err(code) = self.accept(id, &copy, payload, host) {
+            self.reject(now, &copy, payload, code, host);
+        }
+    }
+
+    /// A multicast of a socket of this node, for the sockets of this node.
+    pub(super) fn deliver_own_multicast<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &P,
+        host: &mut H,
+    ) {
+        let members = self.members_of(header, ScopeFilter::Any);
+        for id in &members {
+            self.accept_multicast(now, PortId(*id), header, payload, host);
+        }
+        self.members = members;
+    }
+
+    fn members_of(&mut self, header: &Header, filter: ScopeFilter) -> Vec<u32> {
+        let range = ServiceRange {
+            type_: header.get(field::NAME_TYPE),
+            lower: header.get(field::NAME_LOWER),
+            upper: header.get(field::NAME_UPPER),
+        };
+        let mut members = std::mem::take(&mut self.members);
+        members.clear();
+        members.extend_from_slice(self.names.multicast_ports(range, filter));
+        members
+    }
+
+    /// Sends a message back to where it came from, unless it may be dropped. A message that was
+    /// returned once is never returned again.
+    pub(super) fn reject<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &P,
+        code: u32,
+        host: &mut H,
+    ) {
+        if header.get(field::ERRCODE) != errcode::OK {
+            return self.core.drops.count(Drop::ReturnedNowhere);
+        }
+        if header.get(field::DEST_DROPPABLE) == 1 {
+            return self.core.drops.count(match code {
+                errcode::NO_NAME => Drop::NoName,
+                errcode::OVERLOAD => Drop::Overload,
+                _ => Drop::NoPort,
+            });
+        }
+        let kept = if header.get(field::SYN) == 1 && code == errcode::OVERLOAD { 0 } else { size::MAX_RETURNED };
+        let kept = kept.min(payload.len());
+        let back_to = NodeAddr(header.get(field::PREV_NODE));
+        let mut back = *header;
+        if back.len() < size::BASIC {
+            back.grow(size::BASIC);
+        }
+        back.set(field::ERRCODE, code)
+            .set(field::NON_SEQ, 0)
+            .set(field::ORIG_PORT, header.get(field::DEST_PORT))
+            .set(field::DEST_PORT, header.get(field::ORIG_PORT))
+            .set(field::DEST_NODE, back_to.0)
+            .set(field::PREV_NODE, self.core.own.0)
+            .set(field::ORIG_NODE, self.core.own.0)
+            .set_payload_len(kept);
+        let kept = Prefix { payload, len: kept };
+        if back_to == self.core.own {
+            self.deliver_unicast(now, &back, &kept, host);
+        } else if self.transmit(now, back_to, &back, &kept, host).is_err() {
+            self.core.drops.count(Drop::ReturnOverflow);
+        }
+    }
+
+    /// The header a delivered message had, as far as returning it needs it.
+    pub(super) fn header_of_delivered(&self, id: PortId, about: &Incoming, payload: usize) -> Header {
+        let user = User::from_bits(about.importance as u32);
+        let (kind, len) = match about.dest_name {
+            Some(name) if name.lower != name.upper => (DataType::Mcast, size::MCAST),
+            Some(_) => (DataType::Named, size::NAMED),
+            None => (DataType::Direct, size::BASIC),
+        };
+        let mut header = Header::new(user, kind as u32, len);
+        header
+            .set(field::PREV_NODE, about.source.node.0)
+            .set(field::ORIG_PORT, about.source.port.0)
+            .set(field::DEST_PORT, id.0)
+            .set(field::ORIG_NODE, about.source.node.0)
+            .set(field::DEST_NODE, self.core.own.0);
+        if let Some(name) = about.dest_name {
+            header.set(field::NAME_TYPE, name.kind).set(field::NAME_LOWER, name.lower);
+            if len == size::MCAST {
+                header.set(field::NAME_UPPER, name.upper);
+            }
+        }
+        header.set_payload_len(payload);
+        header
+    }
+}
+
+fn dest_name(header: &Header, kind: DataType) -> Option<DestName> {
+    let (kind_field, lower) = (field::NAME_TYPE, field::NAME_LOWER);
+    match kind {
+        DataType::Named => Some(DestName {
+            kind: header.get(kind_field),
+            lower: header.get(lower),
+            upper: header.get(lower),
+        }),
+        DataType::Mcast => Some(DestName {
+            kind: header.get(kind_field),
+            lower: header.get(lower),
+            upper: header.get(field::NAME_UPPER),
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,263 @@
+//! The engine: a whole TIPC node without I/O.
+//!
+//! Inputs are packets ([`Engine::on_packet`]), time ([`Engine::on_time`]) and what applications ask
+//! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
+//! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
+//! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
+//! table, `view` shows it all to operators.
+
+mod contact;
+mod core;
+mod deliver;
+mod discovery;
+mod names;
+mod receive;
+mod send;
+mod sockets;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{Core, Ctx};
+pub use names::BindError;
+pub use send::SendError;
+pub use view::{BroadcastLinkView, LinkView, PeerView};
+
+use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};
+use crate::broadcast::BroadcastLink;
+use crate::frame::FrameTable;
+use crate::host::{Host, Notice};
+use crate::link::LinkParams;
+use crate::name::{BindingTable, Distributor};
+use crate::node::Peer;
+use crate::port::Port;
+use crate::reassembly::Buffers;
+use crate::seqno::SeqNo;
+use crate::stats::Drops;
+use crate::time::Instant;
+use crate::timer::Wheel;
+use crate::wire::INTERFACE_NAME;
+use discovery::Trial;
+use hashbrown::HashMap;
+use std::time::Duration;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What a node has to know of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeConfig {
+    /// Identity; its hash is the address the node tries first.
+    pub id: NodeId,
+    /// Cluster id.
+    pub net_id: u32,
+    /// Random per start: signature, first port number, keys of hash tables.
+    pub random: u64,
+    /// First session number for links made at `start`. It has to grow from one start to the next, so
+    /// that peers see a restart at once: a clock in units of [`SESSION_UNIT`].
+    pub session_base: u16,
+    /// Receive buffer of new sockets in bytes.
+    pub receive_buffer: u32,
+    /// Now.
+    pub start: Instant,
+}
+
+/// Clock unit of session numbers: half their range is longer than any link tolerance.
+pub const SESSION_UNIT: Duration = Duration::from_millis(10);
+
+/// A bearer to be enabled.
+#[derive(Clone, Copy, Debug)]
+pub struct BearerSetup {
+    /// Interface name, NUL-padded.
+    pub interface: [u8; INTERFACE_NAME],
+    /// Own address on it.
+    pub media_addr: MediaAddr,
+    /// Largest packet.
+    pub mtu: usize,
+    /// What its links start with.
+    pub params: LinkParams,
+}
+
+/// Why a bearer could not be enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BearerError {
+    /// All places are taken.
+    #[error("a node has at most {MAX_BEARERS} bearers")]
+    TooMany,
+    /// Too small for a TIPC header, or larger than a frame.
+    #[error("MTU {mtu} is out of range: {min} to {max} accepted")]
+    Mtu {
+        /// What was asked for.
+        mtu: usize,
+        /// Smallest.
+        min: usize,
+        /// Largest: the room of a frame.
+        max: usize,
+    },
+}
+
+struct Bearer {
+    setup: BearerSetup,
+    /// Links on it that are up.
+    links_up: u32,
+    /// Between two discovery messages.
+    interval: Duration,
+}
+
+type PeerIndex = usize;
+
+/// A TIPC node.
+pub struct Engine {
+    config: NodeConfig,
+    core: Core,
+    wheel: Wheel,
+    trial: Trial,
+    bearers: [Option<Bearer>; MAX_BEARERS],
+    peers: Vec<Option<Peer>>,
+    peer_index: FastMap<NodeAddr, PeerIndex>,
+    bcast: BroadcastLink,
+    names: BindingTable,
+    distributor: Distributor,
+    ports: FastMap<PortId, Port>,
+    next_port: u32,
+    /// Sockets whose last message found no frame.
+    starved: Vec<PortId>,
+    /// The deferred packet being delivered.
+    packet: Vec<u8>,
+    /// Receivers of the multicast being delivered.
+    members: Vec<u32>,
+}
+
+impl Engine {
+    /// A node without bearers. `host` tells how many frames there are.
+    pub fn new<H: Host>(config: NodeConfig, host: &H) -> Self {
+        Self {
+            config,
+            core: Core {
+                own: NodeAddr::NONE,
+                net_id: config.net_id,
+                table: FrameTable::new(host.frame_count()),
+                drops: Drops::default(),
+                buffers: Buffers::default(),
+                woken: Vec::new(),
+                deferred_share: host.frame_count() as usize / 4,
+            },
+            wheel: Wheel::new(config.start),
+            trial: Trial::new(config.id.hash()),
+            bearers: [const { None }; MAX_BEARERS],
+            peers: Vec::new(),
+            peer_index: FastMap::default(),
+            bcast: BroadcastLink::default(),
+            names: BindingTable::new(0, config.random),
+            distributor: Distributor::new(),
+            ports: FastMap::default(),
+            next_port: (config.random >> 32) as u32,
+            starved: Vec::new(),
+            packet: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// Own address; `NONE` until the trial period is over.
+    pub fn own_addr(&self) -> NodeAddr {
+        self.core.own
+    }
+
+    /// The address in use or on trial.
+    pub fn trial_addr(&self) -> NodeAddr {
+        if self.core.own == NodeAddr::NONE { self.trial.addr } else { self.core.own }
+    }
+
+    /// Own identity and cluster.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Drops by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.core.drops
+    }
+
+    /// Enables a bearer and starts discovery on it.
+    pub fn add_bearer<H: Host>(
+        &mut self,
+        now: Instant,
+        setup: BearerSetup,
+        host: &mut H,
+    ) -> Result<BearerId, BearerError> {
+        let (min, max) = (crate::wire::size::MIN_MTU, host.frame_room());
+        if !(min..=max).contains(&setup.mtu) {
+            return Err(BearerError::Mtu { mtu: setup.mtu, min, max });
+        }
+        let Some(index) = self.bearers.iter().position(Option::is_none) else {
+            return Err(BearerError::TooMany);
+        };
+        let id = BearerId(index as u8);
+        self.bearers[index] = Some(Bearer { setup, links_up: 0, interval: Duration::ZERO });
+        self.start_discovery(now, id, host);
+        Ok(id)
+    }
+
+    /// Takes all links down and tells every peer so.
+    pub fn stop<H: Host>(&mut self, now: Instant, host: &mut H) {
+        for index in 0..self.peers.len() {
+            self.stop_link(now, index, host);
+        }
+        self.settle(host);
+    }
+
+    /// Runs the timers that are due. To be called after all packets that have arrived were handed in:
+    /// a node that was stalled must not judge its peers by its own silence.
+    pub fn on_time<H: Host>(&mut self, now: Instant, host: &mut H) {
+        while let Some(timer) = self.wheel.pop_expired(now) {
+            match (timer as usize).checked_sub(MAX_BEARERS) {
+                None => self.on_discovery_timer(now, BearerId(timer as u8), host),
+                Some(index) => self.on_peer_timer(now, index, host),
+            }
+        }
+        self.settle(host);
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// The end of every input: tells waiting senders that there is room.
+    fn settle<H: Host>(&mut self, host: &mut H) {
+        if !self.starved.is_empty() && host.frames_free() > 0 {
+            self.core.woken.append(&mut self.starved);
+        }
+        while let Some(id) = self.core.woken.pop() {
+            if let Some(port) = self.ports.get_mut(&id) {
+                port.on_abated();
+                host.notice(Notice::Writable(id));
+            }
+        }
+    }
+
+    /// The parts that work on one peer, borrowed side by side.
+    fn at_peer<'a, H: Host>(
+        &'a mut self,
+        index: PeerIndex,
+        now: Instant,
+        host: &'a mut H,
+    ) -> Option<(&'a mut Peer, &'a mut BroadcastLink, Ctx<'a, H>)> {
+        let peer = self.peers.get_mut(index)?.as_mut()?;
+        let bcast_ack = peer.bcast.ack();
+        let ctx = Ctx { now, core: &mut self.core, host, bcast_ack };
+        Some((peer, &mut self.bcast, ctx))
+    }
+
+    fn ctx<'a, H: Host>(&'a mut self, now: Instant, host: &'a mut H) -> Ctx<'a, H> {
+        Ctx { now, core: &mut self.core, host, bcast_ack: SeqNo(0) }
+    }
+
+    fn peer(&self, index: PeerIndex) -> Option<&Peer> {
+        self.peers.get(index)?.as_ref()
+    }
+
+    fn peer_timer(index: PeerIndex) -> u32 {
+        (index + MAX_BEARERS) as u32
+    }
+}

@@ -1,0 +1,263 @@
+//! From the bearer to the link: who may speak, in what state, in what order
+//! (`docs/protocol/peer.md`, gate, and `docs/protocol/link.md`, receiving).
+
+use super::{Engine, PeerIndex};
+use crate::addr::{BearerId, MediaAddr, NodeAddr};
+use crate::broadcast::{BroadcastSequenced, Report};
+use crate::host::{DownReason, Host};
+use crate::link::{Sequenced, Verdict};
+use crate::node::fsm::{NodeEvent, NodeState, step};
+use crate::seqno::SeqNo;
+use crate::stats::Drop;
+use crate::time::Instant;
+use crate::wire::{Body, Capabilities, LinkProtocol, Msg, State, User, field, size};
+use std::time::Duration;
+
+/// Tolerances that a broadcast may take to get across before its receiver is given up.
+const BROADCAST_PATIENCE: u32 = 10;
+
+impl Engine {
+    /// A packet has arrived: `frame` are the bytes behind the media header, `source` the station that
+    /// sent it.
+    pub fn on_packet<H: Host>(
+        &mut self,
+        now: Instant,
+        bearer: BearerId,
+        source: MediaAddr,
+        frame: &[u8],
+        host: &mut H,
+    ) {
+        if let Err(reason) = self.dispatch(now, bearer, source, frame, host) {
+            self.core.drops.count(reason);
+        }
+        self.settle(host);
+    }
+
+    fn dispatch<H: Host>(
+        &mut self,
+        now: Instant,
+        bearer: BearerId,
+        source: MediaAddr,
+        frame: &[u8],
+        host: &mut H,
+    ) -> Result<(), Drop> {
+        if frame.first().is_some_and(|byte| byte >> 5 == 7) {
+            return Err(Drop::Encrypted);
+        }
+        let msg = Msg::check(frame).map_err(|_| Drop::Malformed)?;
+        let non_seq = msg.flag(field::NON_SEQ);
+        if msg.user() == User::LinkConfig {
+            if !non_seq {
+                return Err(Drop::UnexpectedUser);
+            }
+            self.on_discovery(now, bearer, source, msg, host);
+            return Ok(());
+        }
+        let index = self.sender(bearer, source, msg)?;
+        if non_seq {
+            self.on_broadcast(now, index, msg, host)
+        } else if msg.header_size() > size::SHORT && msg.get(field::DEST_NODE) != self.core.own.0 {
+            Err(Drop::OtherNode)
+        } else if msg.user() == User::LinkProtocol {
+            self.on_link_protocol(now, index, msg, host)
+        } else {
+            self.on_sequenced(now, index, msg, host)
+        }
+    }
+
+    /// The peer that a packet comes from: known, and at the station it announced.
+    fn sender(&self, bearer: BearerId, source: MediaAddr, msg: Msg<'_>) -> Result<PeerIndex, Drop> {
+        let prev = NodeAddr(msg.prev_node());
+        if prev == self.core.own {
+            return Err(Drop::OwnPacket);
+        }
+        let index = *self.peer_index.get(&prev).ok_or(Drop::UnknownNode)?;
+        let link = self.peer(index).and_then(|p| p.link.as_ref()).ok_or(Drop::LinkDown)?;
+        if link.bearer != bearer || link.media_addr.mac() != source.mac() {
+            return Err(Drop::ForeignStation);
+        }
+        Ok(index)
+    }
+
+    fn on_link_protocol<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) -> Result<(), Drop> {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return Err(Drop::UnknownNode);
+        };
+        let with_gaps = peer.capabilities.has(Capabilities::GAP_ACK_BLOCK);
+        let message = LinkProtocol::parse(msg, with_gaps).map_err(|_| Drop::MalformedControl)?;
+        let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
+        if !link.accepts(&message) {
+            return Err(Drop::StaleSession);
+        }
+        let is_state = matches!(message.body, Body::State(_));
+        match peer.state {
+            NodeState::PeerLeaving if is_state || message.redundant_link => return Err(Drop::PeerState),
+            NodeState::PeerLeaving => peer.state = step(peer.state, NodeEvent::PeerSeenDown),
+            NodeState::PeerComing if is_state && link.is_up() => {
+                peer.state = step(peer.state, NodeEvent::PeerUp);
+            }
+            NodeState::PeerComing | NodeState::Down | NodeState::Up => {}
+        }
+        let mut missing = false;
+        if let Body::State(state) = &message.body
+            && !message.bc_ack_invalid
+        {
+            let patience = Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE));
+            if peer.bcast.up && message.ack != 0 {
+                peer.bcast.open = true;
+            }
+            let report = report_of(&message, state);
+            if !bcast.on_report(&mut ctx, &mut peer.bcast, &report, patience) {
+                let verdict = link.fail(DownReason::RetransmitFailure);
+                self.act_on(now, index, verdict, host);
+                return Ok(());
+            }
+            missing = peer.bcast.on_last_bcast(SeqNo(message.last_bcast)) && !state.probe;
+        }
+        let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        let verdict = link.on_link_protocol(&mut ctx, &message, &view);
+        if missing {
+            link.send_broadcast_state(&mut ctx, &view);
+        }
+        self.act_on(now, index, verdict, host);
+        if verdict == Verdict::Down(DownReason::PeerReset) {
+            self.rejoin(now, index, &message, host);
+        }
+        Ok(())
+    }
+
+    fn on_sequenced<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) -> Result<(), Drop> {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return Err(Drop::UnknownNode);
+        };
+        if peer.state == NodeState::PeerLeaving {
+            return Err(Drop::PeerState);
+        }
+        let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
+        if !link.is_up() {
+            // Proves that the peer's end is up; the packet itself will be sent again.
+            let verdict = link.on_proof_of_life();
+            self.act_on(now, index, verdict, host);
+            return Err(Drop::LinkDown);
+        }
+        peer.state = step(peer.state, NodeEvent::PeerUp);
+        let carries_bcast_ack = match msg.user() {
+            User::BcastProtocol | User::NameDistributor => !msg.flag(field::BC_ACK_INVALID),
+            _ => true,
+        };
+        if carries_bcast_ack {
+            let report = Report { ack: SeqNo(msg.get16(field::BCAST_ACK)), gap: 0, blocks: &[] };
+            bcast.on_report(&mut ctx, &mut peer.bcast, &report, Duration::MAX);
+        }
+        match link.on_sequenced(&mut ctx, msg) {
+            Sequenced::InOrder => {
+                self.deliver_from_link(now, index, msg, host);
+                self.deliver_deferred(now, index, host);
+                self.acknowledge_if_due(now, index, host);
+            }
+            Sequenced::Held { nack: true } => {
+                let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+                link.send_nack(&mut ctx, &view);
+            }
+            Sequenced::Held { nack: false } => {}
+        }
+        Ok(())
+    }
+
+    /// Delivers the deferred packets whose turn has come.
+    fn deliver_deferred<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        let mut packet = std::mem::take(&mut self.packet);
+        while let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
+            && let Some(link) = peer.up_link()
+            && link.next_deferred(&mut ctx, &mut packet)
+            && let Ok(msg) = Msg::check(&packet)
+        {
+            if link.on_sequenced(&mut ctx, msg) == Sequenced::InOrder {
+                self.deliver_from_link(now, index, msg, host);
+            }
+        }
+        self.packet = packet;
+    }
+
+    fn acknowledge_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
+            && let Some(link) = peer.link.as_mut()
+            && link.is_ack_due()
+        {
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_ack(&mut ctx, &view);
+        }
+    }
+
+    /// A packet of the peer's broadcast link.
+    fn on_broadcast<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) -> Result<(), Drop> {
+        if msg.user() == User::BcastProtocol || msg.user() == User::LinkProtocol {
+            return Err(Drop::UnexpectedUser);
+        }
+        if msg.get(field::BROADCAST_NET_ID) != self.config.net_id {
+            return Err(Drop::BroadcastOtherCluster);
+        }
+        let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
+            return Err(Drop::UnknownNode);
+        };
+        let mut tell = false;
+        match peer.bcast.on_broadcast(&mut ctx, msg) {
+            BroadcastSequenced::InOrder { ack } => {
+                tell = ack;
+                self.deliver_from_broadcast(now, index, msg, host);
+                tell |= self.deliver_deferred_broadcasts(now, index, host);
+            }
+            BroadcastSequenced::Held { nack } => tell |= nack,
+        }
+        if tell
+            && let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
+            && let Some(link) = peer.link.as_mut()
+        {
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_broadcast_state(&mut ctx, &view);
+        }
+        Ok(())
+    }
+
+    fn deliver_deferred_broadcasts<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) -> bool {
+        let mut packet = std::mem::take(&mut self.packet);
+        let mut tell = false;
+        while let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
+            && peer.bcast.next_deferred(&mut ctx, &mut packet)
+            && let Ok(msg) = Msg::check(&packet)
+        {
+            if let BroadcastSequenced::InOrder { ack } = peer.bcast.on_broadcast(&mut ctx, msg) {
+                tell |= ack;
+                self.deliver_from_broadcast(now, index, msg, host);
+            }
+        }
+        self.packet = packet;
+        tell
+    }
+}
+
+fn report_of<'a>(message: &LinkProtocol, state: &'a State) -> Report<'a> {
+    Report {
+        ack: SeqNo(message.bcast_ack),
+        gap: state.bc_gap,
+        blocks: state.gaps.as_ref().map_or(&[], |gaps| &gaps.broadcast),
+    }
+}

@@ -1,0 +1,154 @@
+//! The node as operators see it.
+
+use super::Engine;
+use crate::addr::{BearerId, NodeAddr, NodeId, PortId};
+use crate::broadcast::BROADCAST_WINDOW;
+use crate::link::Link;
+use crate::link::fsm::LinkState;
+use crate::name::{BindingTable, Publication};
+use crate::port::Port;
+use crate::stats::LinkStats;
+use crate::wire::Capabilities;
+
+/// A link.
+#[derive(Clone, Debug)]
+pub struct LinkView {
+    /// `own:interface-peer:interface`.
+    pub name: String,
+    /// Its bearer.
+    pub bearer: BearerId,
+    /// Its state.
+    pub state: LinkState,
+    /// Largest packet.
+    pub mtu: usize,
+    /// Priority in force.
+    pub priority: u8,
+    /// Tolerance in force.
+    pub tolerance_ms: u32,
+    /// Packets that may be in flight.
+    pub window: u16,
+    /// Packets sent and not acknowledged, and packets waiting.
+    pub queue_len: usize,
+    /// Counters.
+    pub stats: LinkStats,
+}
+
+/// A peer node.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its address.
+    pub addr: NodeAddr,
+    /// True while a link is up.
+    pub up: bool,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// The link to it.
+    pub link: Option<LinkView>,
+    /// What arrived on its broadcast link.
+    pub broadcast: LinkStats,
+}
+
+/// The broadcast send link.
+#[derive(Clone, Copy, Debug)]
+pub struct BroadcastLinkView {
+    /// Packets that may be in flight.
+    pub window: u16,
+    /// Packets sent and not acknowledged by all, and packets waiting.
+    pub queue_len: usize,
+    /// Peers it reaches.
+    pub peers: u16,
+    /// Counters.
+    pub stats: LinkStats,
+}
+
+impl Engine {
+    /// The peer nodes.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+        self.peers.iter().flatten().map(|peer| PeerView {
+            id: peer.id,
+            addr: peer.addr,
+            up: peer.is_up(),
+            capabilities: peer.capabilities,
+            link: peer.link.as_ref().map(|link| self.link_view(link, peer.id)),
+            broadcast: peer.bcast.stats,
+        })
+    }
+
+    fn link_view(&self, link: &Link, peer: NodeId) -> LinkView {
+        LinkView {
+            name: self.link_name(link, peer),
+            bearer: link.bearer,
+            state: link.state,
+            mtu: link.mtu,
+            priority: link.priority,
+            tolerance_ms: link.tolerance_ms,
+            window: link.window(),
+            queue_len: link.queue_len(),
+            stats: link.stats,
+        }
+    }
+
+    /// Both interfaces, as the `tipc` tool names a link.
+    fn link_name(&self, link: &Link, peer: NodeId) -> String {
+        let own_interface = self.bearers[link.bearer.index()].as_ref().map_or(&[][..], |b| &b.setup.interface);
+        let peer_interface = match link.peer_interface[0] {
+            0 => &b"unknown"[..],
+            _ => &link.peer_interface,
+        };
+        format!(
+            "{}:{}-{}:{}",
+            node_name(self.config.id, self.trial_addr()),
+            interface_text(own_interface),
+            node_name(peer, link.peer),
+            interface_text(peer_interface),
+        )
+    }
+
+    /// The broadcast send link.
+    pub fn broadcast_link(&self) -> BroadcastLinkView {
+        BroadcastLinkView {
+            window: BROADCAST_WINDOW,
+            queue_len: self.bcast.queue_len(),
+            peers: self.bcast.peers(),
+            stats: self.bcast.stats,
+        }
+    }
+
+    /// The binding table.
+    pub fn binding_table(&self) -> &BindingTable {
+        &self.names
+    }
+
+    /// All bindings of the cluster.
+    pub fn publications(&self) -> impl Iterator<Item = Publication> + '_ {
+        self.names.iter()
+    }
+
+    /// The identity of a node: own or peer.
+    pub fn identity_of(&self, addr: NodeAddr) -> Option<NodeId> {
+        if addr == self.core.own {
+            return Some(self.config.id);
+        }
+        let index = self.peer_index.get(&addr)?;
+        self.peer(*index).map(|peer| peer.id)
+    }
+
+    /// The sockets of this node.
+    pub fn sockets(&self) -> impl Iterator<Item = (PortId, &Port)> + '_ {
+        self.ports.iter().map(|(id, port)| (*id, port))
+    }
+}
+
+/// A node's part of a link name: an identity that is too long gives way to the address.
+fn node_name(id: NodeId, addr: NodeAddr) -> String {
+    let text = id.to_string();
+    if text.len() > 16 { addr.to_string() } else { text }
+}
+
+/// Text up to the first NUL; what a peer put there that is no text shows as `?`.
+fn interface_text(name: &[u8]) -> String {
+    let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
+    name[..end].iter().map(|b| if b.is_ascii_graphic() { *b as char } else { '?' }).collect()
+}

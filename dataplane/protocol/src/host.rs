@@ -1,0 +1,158 @@
+//! What the engine runs on: frames, transmission, delivery to sockets, notices.
+//!
+//! The daemon implements [`Host`] over its frame pool, its bearers and the shared memory of its
+//! applications; tests implement it over vectors. The engine calls it only from within one of its own
+//! inputs and never waits for it.
+
+use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId, SocketAddr};
+use crate::frame::{Frame, FrameRef};
+use crate::wire::Importance;
+
+/// Which frames and transmit slots a packet may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// Application data: leaves a reserve untouched.
+    Data,
+    /// Link protocol, discovery, binding updates: may use the reserve.
+    Control,
+}
+
+/// Where a packet goes on its bearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaDest {
+    /// One station.
+    Unicast(MediaAddr),
+    /// Everybody on the bearer.
+    Broadcast,
+}
+
+/// Message bytes that may lie in an application's shared memory: they can be copied, not looked at.
+pub trait Payload {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Copies the `out.len()` bytes from `offset` on.
+    fn copy_to(&self, offset: usize, out: &mut [u8]);
+
+    /// True if there are no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Payload for [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        out.copy_from_slice(&self[offset..offset + out.len()]);
+    }
+}
+
+/// The service address or range a message was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestName {
+    /// Service type.
+    pub kind: u32,
+    /// Lowest instance.
+    pub lower: u32,
+    /// Highest instance; equal to `lower` unless the message was a multicast.
+    pub upper: u32,
+}
+
+/// What a socket is told of a message beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// The sender; of a returned message, the socket that did not take it.
+    pub source: SocketAddr,
+    /// The service address or range it was sent to, if it was.
+    pub dest_name: Option<DestName>,
+    /// Importance given by the sender.
+    pub importance: Importance,
+    /// 0, or why the message, once sent by this socket, comes back.
+    pub errcode: u8,
+    /// What it counts against the receive buffer until [`crate::engine::Engine::on_consumed`].
+    pub cost: u32,
+    /// The sender wants it back if the socket never takes it.
+    pub returnable: bool,
+}
+
+/// News for the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The node's address is final.
+    AddressFinal(NodeAddr),
+    /// A link went up.
+    LinkUp(NodeAddr),
+    /// A link went down.
+    LinkDown(NodeAddr, DownReason),
+    /// The last link to a node went down, or the first went up.
+    Contact {
+        /// The node.
+        node: NodeAddr,
+        /// True for up.
+        up: bool,
+    },
+    /// A socket that met congestion may send again.
+    Writable(PortId),
+    /// Another node uses this node's address.
+    DuplicateAddress(NodeAddr),
+}
+
+/// Why a link went down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownReason {
+    /// Nothing was heard for the link's tolerance.
+    Silence,
+    /// The peer reset its endpoint.
+    PeerReset,
+    /// The peer stopped in order.
+    PeerStopping,
+    /// A packet could not be brought across for ten tolerances.
+    RetransmitFailure,
+    /// Fragments in an impossible order or of an impossible message.
+    Reassembly,
+    /// The backlog of protocol messages overflowed.
+    Overflow,
+    /// The peer changed the link's priority.
+    PriorityChange,
+    /// The peer announced another media address.
+    MediaAddressChange,
+    /// The bearer or the node stopped.
+    Stopped,
+}
+
+/// What the engine runs on.
+pub trait Host {
+    /// Frames in the pool; the engine makes its table that large.
+    fn frame_count(&self) -> u32;
+
+    /// Frames that application data could take now.
+    fn frames_free(&self) -> usize;
+
+    /// Largest packet a frame holds.
+    fn frame_room(&self) -> usize;
+
+    /// A frame, or `None` if the pool is exhausted for this use.
+    fn alloc(&mut self, reserve: Reserve) -> Option<Frame>;
+
+    /// Gives a frame back; it becomes free once no transmission holds it any more.
+    fn free(&mut self, frame: Frame);
+
+    /// The packet bytes of a frame, all of its room.
+    fn bytes(&self, frame: FrameRef) -> &[u8];
+
+    /// The same for writing; `None` while a transmission holds the frame.
+    fn bytes_mut(&mut self, frame: FrameRef) -> Option<&mut [u8]>;
+
+    /// Sends the first `len` bytes of a frame that a queue keeps. Loss is normal: nothing is told.
+    fn transmit(&mut self, bearer: BearerId, to: MediaDest, frame: FrameRef, len: usize, reserve: Reserve);
+
+    /// Hands a message to a socket. The engine has checked the socket's receive limits; the host keeps
+    /// the message until the socket takes it.
+    fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P);
+
+    /// Tells the host something.
+    fn notice(&mut self, notice: Notice);
+}

@@ -1,0 +1,286 @@
+//! STATE, RESET and ACTIVATE: building them, judging them, acting on them
+//! (`docs/protocol/link.md`, link protocol).
+
+use super::fsm::{Effect, LinkEvent, LinkState, step};
+use super::{BroadcastView, Link};
+use crate::engine::Ctx;
+use crate::host::{DownReason, Host};
+use crate::seqno::SeqNo;
+use crate::wire::{Body, Capabilities, GapAckRecord, LinkProtocol, Reset, State, size};
+
+/// Why a STATE is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StateReason {
+    /// The regular look at the link.
+    Tick {
+        /// Ask for an answer.
+        probe: bool,
+    },
+    /// Answer to a probe.
+    Answer,
+    /// Enough has been received.
+    Acknowledge,
+    /// Something is missing.
+    Missing,
+}
+
+/// What a LINK_PROTOCOL message led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing for the node to act on.
+    Fine,
+    /// The link went up.
+    Up,
+    /// The link went down.
+    Down(DownReason),
+}
+
+impl Link {
+    /// True if the message belongs to the session in force, or may start one.
+    pub fn accepts(&self, message: &LinkProtocol) -> bool {
+        let session = SeqNo(message.session);
+        match &message.body {
+            Body::Reset(_) => !self.in_session || session.after(self.peer_session),
+            Body::Activate { .. } => !self.in_session || !session.before(self.peer_session),
+            Body::State(_) => {
+                self.in_session
+                    && session == self.peer_session
+                    && (self.is_up() || message.ack == 0)
+                    && (!self.capabilities.has(Capabilities::LINK_PROTO_SEQNO)
+                        || !SeqNo(message.seqno).before(self.state_rcv_nxt))
+            }
+        }
+    }
+
+    /// Acts on a message that [`Self::accepts`] accepted.
+    pub fn on_link_protocol<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        message: &LinkProtocol,
+        bcast: &BroadcastView,
+    ) -> Verdict {
+        if ctx.core.own.0 > message.own {
+            self.net_plane = message.net_plane;
+        }
+        match &message.body {
+            Body::State(state) => self.on_state(ctx, message, state, bcast),
+            Body::Reset(reset) => self.on_reset(message, reset, None),
+            Body::Activate { reset, dest_session } => self.on_reset(message, reset, Some(*dest_session)),
+        }
+    }
+
+    /// RESET, or ACTIVATE with its destination session.
+    fn on_reset(
+        &mut self,
+        message: &LinkProtocol,
+        reset: &Reset,
+        activate: Option<Option<u16>>,
+    ) -> Verdict {
+        if (reset.max_packet as usize) < size::MIN_MTU {
+            return Verdict::Fine;
+        }
+        self.peer_interface = reset.interface;
+        self.adopt(message.tolerance_ms, message.priority.max(self.priority));
+        if reset.peer_stopping {
+            return self.apply(LinkEvent::Failure, DownReason::PeerStopping);
+        }
+        if let Some(Some(dest_session)) = activate
+            && SeqNo(dest_session) != self.session
+        {
+            // The peer answers an earlier incarnation: make the next RESET newer than that.
+            if self.session.before(SeqNo(dest_session)) {
+                self.session = SeqNo(dest_session).next();
+            }
+            return Verdict::Fine;
+        }
+        let mut verdict = Verdict::Fine;
+        if activate.is_none() || !self.is_up() {
+            verdict = self.apply(LinkEvent::PeerReset, DownReason::PeerReset);
+        }
+        if activate.is_some() && self.state == LinkState::Establishing && verdict == Verdict::Fine {
+            verdict = self.apply(LinkEvent::Establish, DownReason::PeerReset);
+        }
+        if !matches!(verdict, Verdict::Down(_)) {
+            self.join(message, reset);
+        }
+        verdict
+    }
+
+    /// Adopts the peer's session. After a reset caused by the peer the engine calls it again, since the
+    /// reset forgot it.
+    pub fn join(&mut self, message: &LinkProtocol, reset: &Reset) {
+        self.peer_session = SeqNo(message.session);
+        self.in_session = true;
+        self.peer_bearer = message.bearer_id;
+        self.mtu = self.mtu.min(reset.max_packet as usize);
+    }
+
+    fn adopt(&mut self, tolerance_ms: u16, priority: u8) {
+        if (50..=30_000).contains(&tolerance_ms) {
+            self.tolerance_ms = tolerance_ms.into();
+        }
+        if (1..=31).contains(&priority) {
+            self.priority = priority;
+        }
+    }
+
+    fn on_state<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        message: &LinkProtocol,
+        state: &State,
+        bcast: &BroadcastView,
+    ) -> Verdict {
+        self.state_rcv_nxt = SeqNo(message.seqno).next();
+        self.stats.rx_states += 1;
+        self.silent_ticks = 0;
+        let priority_changes = (1..=31).contains(&message.priority) && message.priority != self.priority;
+        self.adopt(message.tolerance_ms, message.priority);
+        if priority_changes {
+            return self.apply(LinkEvent::Failure, DownReason::PriorityChange);
+        }
+        if !self.is_up() {
+            return self.apply(LinkEvent::Establish, DownReason::PeerReset);
+        }
+        self.stats.rx_probes += u32::from(state.probe);
+        self.stats.rx_naks += u32::from(state.seq_gap > 0);
+        let tail_lost = (state.probe || state.keepalive)
+            && SeqNo(message.next_sent).after(self.rcv_nxt)
+            && self.deferred.is_empty();
+        let verdict = self.acknowledge_state(ctx, message, state);
+        if tail_lost || state.probe {
+            let reason = if state.probe { StateReason::Answer } else { StateReason::Missing };
+            let gap = SeqNo(message.next_sent).distance_from(self.rcv_nxt);
+            self.send_state(ctx, bcast, reason, if tail_lost { gap } else { 0 });
+        }
+        verdict
+    }
+
+    fn acknowledge_state<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        message: &LinkProtocol,
+        state: &State,
+    ) -> Verdict {
+        let blocks = state.gaps.as_ref().map_or(&[][..], |gaps| &gaps.unicast[..]);
+        match self.acknowledge(ctx, SeqNo(message.ack), state.seq_gap, blocks) {
+            Ok(()) => Verdict::Fine,
+            Err(reason) => self.apply(LinkEvent::Failure, reason),
+        }
+    }
+
+    /// A packet other than LINK_PROTOCOL while ESTABLISHING proves that the peer's endpoint is up.
+    pub fn on_proof_of_life(&mut self) -> Verdict {
+        match self.state {
+            LinkState::Establishing => self.apply(LinkEvent::Establish, DownReason::PeerReset),
+            LinkState::Reset | LinkState::Established => Verdict::Fine,
+        }
+    }
+
+    /// Takes an established link down.
+    pub fn fail(&mut self, reason: DownReason) -> Verdict {
+        self.apply(LinkEvent::Failure, reason)
+    }
+
+    fn apply(&mut self, event: LinkEvent, reason: DownReason) -> Verdict {
+        let (state, effect) = step(self.state, event);
+        self.state = state;
+        match effect {
+            None => Verdict::Fine,
+            Some(Effect::Up) => Verdict::Up,
+            Some(Effect::Down) => Verdict::Down(reason),
+        }
+    }
+
+    /// The first STATE after the link went up: it opens the other end.
+    pub fn send_opening_state<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
+    }
+
+    /// Says what is missing.
+    pub fn send_nack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.send_state(ctx, bcast, StateReason::Missing, 0);
+    }
+
+    /// Acknowledges what was received.
+    pub fn send_ack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
+    }
+
+    /// Acknowledges what is on the broadcast link, or says what is missing there.
+    pub fn send_broadcast_state<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
+    }
+
+    pub(super) fn send_state<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        bcast: &BroadcastView,
+        reason: StateReason,
+        tail_gap: u16,
+    ) {
+        if !self.is_up() {
+            return;
+        }
+        let (gap, blocks) = self.missing(&ctx.core.table);
+        let seq_gap = if gap > 0 { gap } else { tail_gap };
+        let probe = matches!(reason, StateReason::Tick { probe: true });
+        let with_gaps = self.capabilities.has(Capabilities::GAP_ACK_BLOCK);
+        let state = State {
+            probe,
+            keepalive: probe || reason == StateReason::Answer,
+            // 13 and 10 bits on the wire; what is beyond is asked for later.
+            seq_gap: seq_gap.min(0x1fff),
+            bc_gap: bcast.gap.min(0x3ff),
+            gaps: with_gaps.then(|| GapAckRecord { broadcast: bcast.blocks.clone(), unicast: blocks }),
+        };
+        self.stats.tx_states += 1;
+        self.stats.tx_probes += u32::from(probe);
+        self.stats.tx_naks += u32::from(seq_gap > 0);
+        self.stats.tx_acks += u32::from(reason == StateReason::Acknowledge);
+        let seqno = self.state_snd_nxt;
+        self.state_snd_nxt = seqno.next();
+        self.rcv_unacked = 0;
+        let message = self.message(ctx.core.own.0, bcast, seqno, Body::State(state));
+        self.send_once(ctx, |out| message.emit(out));
+    }
+
+    /// Sends a RESET; `stopping` announces that this end goes down for good.
+    pub fn send_reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView, stopping: bool) {
+        let body = Body::Reset(self.reset_body(stopping));
+        let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
+        self.send_once(ctx, |out| message.emit(out));
+    }
+
+    /// Sends an ACTIVATE.
+    pub fn send_activate<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        let dest_session = Some(self.peer_session.0);
+        let body = Body::Activate { reset: self.reset_body(false), dest_session };
+        let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
+        self.send_once(ctx, |out| message.emit(out));
+    }
+
+    fn reset_body(&self, peer_stopping: bool) -> Reset {
+        Reset { peer_stopping, max_packet: self.own_mtu as u32, interface: self.own_interface }
+    }
+
+    fn message(&self, own: u32, bcast: &BroadcastView, seqno: SeqNo, body: Body) -> LinkProtocol {
+        LinkProtocol {
+            own,
+            peer: self.peer.0,
+            session: self.session.0,
+            bearer_id: self.bearer.0,
+            net_plane: self.net_plane,
+            tolerance_ms: 0,
+            priority: 0,
+            redundant_link: bcast.up,
+            bc_ack_invalid: !bcast.up,
+            bcast_ack: bcast.ack.0,
+            last_bcast: bcast.last_sent.0,
+            next_sent: self.queue.snd_nxt.0,
+            ack: self.rcv_nxt.prev().0,
+            seqno: seqno.0,
+            body,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Receiving: order, deferral, what is missing (`docs/protocol/link.md`, receiving).
+
+use super::{Link, RECEIVE_WINDOW};
+use crate::engine::Ctx;
+use crate::frame::{FrameList, FrameTable, Inserted};
+use crate::host::{Host, Reserve};
+use crate::seqno::SeqNo;
+use crate::stats::Drop;
+use crate::wire::{GapBlock, GapBlocks, Importance, MAX_GAP_BLOCKS, Msg, field};
+
+/// Packets out of order that a peer may pin at least.
+pub const DEFERRED_MIN: usize = 64;
+
+/// What a sequenced packet is to the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequenced {
+    /// The next one: deliver it, then look for deferred ones.
+    InOrder,
+    /// Kept, dropped or known already. `nack`: tell the peer what is missing.
+    Held {
+        /// Time to ask for what is missing.
+        nack: bool,
+    },
+}
+
+impl Link {
+    /// Takes note of a packet with a number and of the acknowledgement in it.
+    pub fn on_sequenced<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> Sequenced {
+        self.silent_ticks = 0;
+        let seqno = SeqNo(packet.get16(field::SEQNO));
+        if seqno.before(self.rcv_nxt) || seqno.after(self.rcv_nxt + RECEIVE_WINDOW) {
+            self.stats.rx_duplicates += 1;
+            ctx.core.drops.count(Drop::Duplicate);
+            return Sequenced::Held { nack: false };
+        }
+        self.on_ack(ctx, SeqNo(packet.get16(field::ACK)));
+        if seqno != self.rcv_nxt {
+            return self.defer(ctx, packet, seqno);
+        }
+        self.rcv_nxt = seqno.next();
+        self.rcv_unacked += 1;
+        self.stats.rx_packets += 1;
+        Sequenced::InOrder
+    }
+
+    fn defer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>, seqno: SeqNo) -> Sequenced {
+        self.stats.rx_deferred += 1;
+        let limit = ctx.deferred_limit();
+        defer(ctx, &mut self.deferred, packet, seqno, limit, &mut self.stats.rx_duplicates);
+        // The third packet out of order, then every sixteenth.
+        let len = self.deferred.len();
+        Sequenced::Held { nack: len >= 3 && (len - 3).is_multiple_of(16) }
+    }
+
+    /// Takes the deferred packet whose turn it is into `packet`; false if there is none.
+    pub fn next_deferred<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: &mut Vec<u8>) -> bool {
+        next_deferred(ctx, &mut self.deferred, self.rcv_nxt, packet)
+    }
+
+    /// Packets missing before the first deferred one, and what was received behind it.
+    pub(super) fn missing(&self, table: &FrameTable) -> (u16, GapBlocks) {
+        missing(&self.deferred, self.rcv_nxt, table)
+    }
+}
+
+/// Copies a packet that came too early into a frame of the deferred queue.
+pub fn defer<H: Host>(
+    ctx: &mut Ctx<'_, H>,
+    deferred: &mut FrameList,
+    packet: Msg<'_>,
+    seqno: SeqNo,
+    limit: usize,
+    duplicates: &mut u32,
+) {
+    if deferred.len() >= limit {
+        return ctx.core.drops.count(Drop::DeferredLimit);
+    }
+    let Some(frame) = ctx.alloc_filled(Reserve::Data, Importance::Low, packet.bytes()) else {
+        return ctx.core.drops.count(Drop::NoFrame);
+    };
+    ctx.core.table.meta_mut(frame.by_ref()).seqno = seqno;
+    if let Inserted::Duplicate(frame) = deferred.insert_by_seqno(&mut ctx.core.table, frame) {
+        *duplicates += 1;
+        ctx.host.free(frame);
+    }
+}
+
+/// Takes the packet numbered `next` out of the deferred queue, if it is there.
+pub fn next_deferred<H: Host>(
+    ctx: &mut Ctx<'_, H>,
+    deferred: &mut FrameList,
+    next: SeqNo,
+    packet: &mut Vec<u8>,
+) -> bool {
+    while let Some(head) = deferred.front() {
+        let meta = ctx.core.table.meta(head);
+        let (seqno, len) = (meta.seqno, meta.len as usize);
+        if seqno.after(next) {
+            return false;
+        }
+        let Some(frame) = deferred.pop_front(&ctx.core.table) else {
+            return false;
+        };
+        if seqno == next {
+            packet.clear();
+            packet.extend_from_slice(&ctx.host.bytes(head)[..len]);
+        }
+        ctx.host.free(frame);
+        if seqno == next {
+            return true;
+        }
+    }
+    false
+}
+
+/// Packets missing before the first deferred one, and what was received behind it.
+pub fn missing(deferred: &FrameList, next: SeqNo, table: &FrameTable) -> (u16, GapBlocks) {
+    let mut blocks = GapBlocks::new();
+    let mut numbers = deferred.iter(table).map(|frame| table.meta(frame).seqno);
+    let Some(first) = numbers.next() else {
+        return (0, blocks);
+    };
+    let mut last = first;
+    for seqno in numbers {
+        if seqno != last.next() {
+            if blocks.len() == MAX_GAP_BLOCKS {
+                return (first.distance_from(next), blocks);
+            }
+            blocks.push(GapBlock { ack: last.0, gap: seqno.distance_from(last) - 1 });
+        }
+        last = seqno;
+    }
+    if blocks.len() < MAX_GAP_BLOCKS {
+        blocks.push(GapBlock { ack: last.0, gap: 0 });
+    }
+    (first.distance_from(next), blocks)
+}

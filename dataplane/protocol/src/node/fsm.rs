@@ -1,0 +1,58 @@
+//! Contact with a peer node, seen from both ends (`docs/protocol/peer.md`, node states).
+//!
+//! ```text
+//!        peer seen down                 self up                  peer up
+//!  PEER_LEAVING ─────────▶ DOWN ───────────────▶ PEER_COMING ──────────▶ UP
+//!      ▲                     ▲ ◀──── self lost ──────┘                   │ │
+//!      │                     └─────────── lost by the peer ──────────────┘ │
+//!      └───────────────────────────── self lost ───────────────────────────┘
+//! ```
+//!
+//! After contact was lost on this side alone, the peer may still believe in it. Until it shows that it
+//! does not, nothing from it is taken: its table of this node would be the old one.
+
+/// Contact with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// No contact on either side.
+    Down,
+    /// This node has a link up; the peer is not yet seen to have.
+    PeerComing,
+    /// Contact on both sides.
+    Up,
+    /// This node lost contact; the peer may not know yet. Also the state of a node just met.
+    PeerLeaving,
+}
+
+/// What can happen to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// The first link went up here.
+    SelfUp,
+    /// The last link went down because the peer reset it.
+    LostByPeer,
+    /// The last link went down for a reason of this end.
+    SelfLost,
+    /// A packet proves that the peer's link is up.
+    PeerUp,
+    /// A packet shows that the peer has no contact.
+    PeerSeenDown,
+}
+
+/// The next state.
+pub fn step(state: NodeState, event: NodeEvent) -> NodeState {
+    use {NodeEvent as E, NodeState as S};
+    match (state, event) {
+        (S::PeerLeaving, E::PeerSeenDown) => S::Down,
+        // Links come up only after the peer was seen down.
+        (S::PeerLeaving, E::SelfUp | E::LostByPeer | E::SelfLost | E::PeerUp) => S::PeerLeaving,
+        (S::Down, E::SelfUp) => S::PeerComing,
+        (S::Down, E::LostByPeer | E::SelfLost | E::PeerUp | E::PeerSeenDown) => S::Down,
+        (S::PeerComing, E::PeerUp) => S::Up,
+        (S::PeerComing, E::LostByPeer | E::SelfLost) => S::Down,
+        (S::PeerComing, E::SelfUp | E::PeerSeenDown) => S::PeerComing,
+        (S::Up, E::LostByPeer) => S::Down,
+        (S::Up, E::SelfLost) => S::PeerLeaving,
+        (S::Up, E::SelfUp | E::PeerUp | E::PeerSeenDown) => S::Up,
+    }
+}

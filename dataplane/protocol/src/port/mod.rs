@@ -1,0 +1,144 @@
+//! Ports: the sockets of this node as the protocol sees them (`docs/protocol/sockets.md`).
+
+mod mcast_order;
+
+pub use mcast_order::{McastOrder, Ordered};
+
+use crate::addr::{NodeAddr, PortId};
+use crate::name::{Scope, ServiceRange};
+use crate::wire::Importance;
+
+/// Type of a socket. Both are datagram sockets; they differ in one header bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// SOCK_RDM: reliable datagrams.
+    Rdm,
+    /// SOCK_DGRAM: the sender may drop at congestion.
+    Dgram,
+}
+
+/// Receive buffer of a new socket in bytes.
+pub const RECEIVE_BUFFER_DEFAULT: u32 = 2 << 20;
+/// What a message counts beside its bytes: its bookkeeping wherever it waits.
+pub const MESSAGE_OVERHEAD: u32 = 512;
+/// Smallest and largest receive buffer a socket may ask for.
+pub const RECEIVE_BUFFER_RANGE: std::ops::RangeInclusive<u32> = 2304..=16 << 20;
+
+/// A binding a socket made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// What is bound.
+    pub range: ServiceRange,
+    /// How far it is visible.
+    pub scope: Scope,
+    /// Tells several bindings of the socket apart.
+    pub key: u32,
+}
+
+/// How a socket's multicasts travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum McastMethod {
+    /// By the broadcast link.
+    Broadcast,
+    /// As copies over the links.
+    Replicast,
+}
+
+/// A socket.
+#[derive(Debug)]
+pub struct Port {
+    /// Its number.
+    pub id: PortId,
+    /// Its type.
+    pub kind: SocketKind,
+    /// Importance of what it sends.
+    pub importance: Importance,
+    /// What it sends is dropped where it cannot be delivered, instead of coming back.
+    pub dest_droppable: bool,
+    /// What it sends may be dropped at congestion.
+    pub src_droppable: bool,
+    /// Limit of what waits for it, in bytes; each importance doubles it.
+    pub receive_buffer: u32,
+    /// What waits for it, in bytes.
+    pub used: u64,
+    /// Messages that wait for it.
+    pub waiting: u32,
+    /// Messages dropped or sent back since its buffer was full.
+    pub overloads: u64,
+    /// Its bindings, oldest first.
+    pub bindings: Vec<Binding>,
+    /// Method of its last multicast.
+    pub mcast_method: McastMethod,
+    /// Method its owner asked for.
+    pub mcast_wanted: Option<McastMethod>,
+    /// Restores the order of multicasts that came by both methods.
+    pub mcast_order: McastOrder,
+    bindings_made: u32,
+    /// Where its last message met congestion; `NONE` stands for the broadcast link.
+    congested: Vec<NodeAddr>,
+}
+
+impl Port {
+    /// A socket with the defaults of its type.
+    pub fn new(id: PortId, kind: SocketKind, receive_buffer: u32) -> Self {
+        Self {
+            id,
+            kind,
+            importance: Importance::Low,
+            dest_droppable: true,
+            src_droppable: kind == SocketKind::Dgram,
+            receive_buffer,
+            used: 0,
+            waiting: 0,
+            overloads: 0,
+            bindings: Vec::new(),
+            // As in Linux, where the first multicast to few nodes therefore is a switch of method.
+            mcast_method: McastMethod::Broadcast,
+            mcast_wanted: None,
+            mcast_order: McastOrder::default(),
+            bindings_made: 0,
+            congested: Vec::new(),
+        }
+    }
+
+    /// The key of the next binding, or `None` when the numbers are used up.
+    pub fn next_key(&self) -> Option<u32> {
+        let key = self.id.0.wrapping_add(self.bindings_made).wrapping_add(1);
+        (key != self.id.0).then_some(key)
+    }
+
+    /// Notes a binding made with [`Self::next_key`].
+    pub fn on_bound(&mut self, range: ServiceRange, scope: Scope, key: u32) {
+        self.bindings_made = self.bindings_made.wrapping_add(1);
+        self.bindings.push(Binding { range, scope, key });
+    }
+
+    /// Whether a message of `cost` bytes finds room. The message's importance counts, not the
+    /// socket's; a returned message has the most room of all.
+    pub fn has_room(&self, importance: Importance, cost: u32) -> bool {
+        let limit = u64::from(self.receive_buffer) << (importance as u32);
+        self.used + u64::from(cost) < limit
+    }
+
+    /// True if a send to this node (`NONE`: a broadcast) has to wait.
+    pub fn is_congested_to(&self, node: NodeAddr) -> bool {
+        self.congested.contains(&node)
+    }
+
+    /// True if anything the socket sent met congestion that has not abated.
+    pub fn is_congested(&self) -> bool {
+        !self.congested.is_empty()
+    }
+
+    /// Notes that a message to `node` met congestion.
+    pub fn on_congestion(&mut self, node: NodeAddr) {
+        if !self.congested.contains(&node) {
+            self.congested.push(node);
+        }
+    }
+
+    /// There is room again somewhere: the next send finds out where.
+    pub fn on_abated(&mut self) {
+        self.congested.clear();
+    }
+}

@@ -1,0 +1,185 @@
+//! A timer wheel in virtual time: one timer per id, armed, moved and cancelled in constant time.
+//!
+//! Slots are one millisecond apart and there are [`SLOTS`] of them; a timer further away stays in its
+//! slot until its round comes. Ids are small integers that the owner assigns.
+
+use crate::time::Instant;
+
+const SLOTS: usize = 1024;
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    deadline_ms: u64,
+    prev: u32,
+    next: u32,
+    armed: bool,
+}
+
+/// The wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    slots: Box<[u32; SLOTS]>,
+    occupied: [u64; SLOTS / 64],
+    entries: Vec<Entry>,
+    /// Every timer before this millisecond has fired.
+    cursor_ms: u64,
+}
+
+impl Wheel {
+    /// A wheel that starts at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            slots: Box::new([NONE; SLOTS]),
+            occupied: [0; SLOTS / 64],
+            entries: Vec::new(),
+            cursor_ms: now.as_millis(),
+        }
+    }
+
+    /// Arms timer `id`, or moves it. It fires at the first call of [`Self::pop_expired`] that is not
+    /// before `deadline`, rounded up to a millisecond.
+    pub fn arm(&mut self, id: u32, deadline: Instant) {
+        self.cancel(id);
+        let blank = Entry { deadline_ms: 0, prev: NONE, next: NONE, armed: false };
+        let needed = id as usize + 1;
+        if self.entries.len() < needed {
+            self.entries.resize(needed, blank);
+        }
+        let deadline_ms = deadline.0.div_ceil(1_000_000).max(self.cursor_ms);
+        let slot = deadline_ms as usize % SLOTS;
+        let next = self.slots[slot];
+        self.entries[id as usize] = Entry { deadline_ms, prev: NONE, next, armed: true };
+        if next != NONE {
+            self.entries[next as usize].prev = id;
+        }
+        self.slots[slot] = id;
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Disarms timer `id` if it is armed.
+    pub fn cancel(&mut self, id: u32) {
+        let Some(&entry) = self.entries.get(id as usize).filter(|e| e.armed) else {
+            return;
+        };
+        let slot = entry.deadline_ms as usize % SLOTS;
+        match entry.prev {
+            NONE => self.slots[slot] = entry.next,
+            prev => self.entries[prev as usize].next = entry.next,
+        }
+        if entry.next != NONE {
+            self.entries[entry.next as usize].prev = entry.prev;
+        }
+        if self.slots[slot] == NONE {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+        self.entries[id as usize].armed = false;
+    }
+
+    /// Takes one timer whose time has come; `None` when all that were due have been taken.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<u32> {
+        let now_ms = now.as_millis();
+        if now_ms >= self.cursor_ms + SLOTS as u64 {
+            // A whole round was slept through: every slot is looked at once.
+            let overdue = self.iter_armed().filter(|(_, at)| *at <= now_ms).min_by_key(|(_, at)| *at);
+            let Some((id, at)) = overdue else {
+                self.cursor_ms = now_ms;
+                return None;
+            };
+            self.cursor_ms = at.max(self.cursor_ms);
+            self.cancel(id);
+            return Some(id);
+        }
+        while self.cursor_ms <= now_ms {
+            let mut id = self.slots[self.cursor_ms as usize % SLOTS];
+            while id != NONE {
+                let entry = self.entries[id as usize];
+                if entry.deadline_ms <= now_ms {
+                    self.cancel(id);
+                    return Some(id);
+                }
+                id = entry.next;
+            }
+            if self.cursor_ms == now_ms {
+                return None;
+            }
+            self.cursor_ms += 1;
+        }
+        None
+    }
+
+    /// When to call [`Self::pop_expired`] next; at the latest after one round of the wheel.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let start = self.cursor_ms;
+        if self.occupied.iter().all(|w| *w == 0) {
+            return None;
+        }
+        for ms in start..start + SLOTS as u64 {
+            let slot = ms as usize % SLOTS;
+            if self.occupied[slot / 64] & 1 << (slot % 64) == 0 {
+                continue;
+            }
+            let mut id = self.slots[slot];
+            while id != NONE {
+                let entry = self.entries[id as usize];
+                if entry.deadline_ms == ms {
+                    return Some(Instant::from_millis(ms));
+                }
+                id = entry.next;
+            }
+        }
+        Some(Instant::from_millis(start + SLOTS as u64))
+    }
+
+    fn iter_armed(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.entries.iter().enumerate().filter(|(_, e)| e.armed).map(|(id, e)| (id as u32, e.deadline_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn far_timers_wait_for_their_round() {
+        let mut wheel = Wheel::new(Instant(0));
+        wheel.arm(3, Instant::from_millis(60_000));
+        wheel.arm(1, Instant::from_millis(5));
+        assert_eq!(wheel.next_deadline(), Some(Instant::from_millis(5)));
+        assert_eq!(wheel.pop_expired(Instant::from_millis(4)), None);
+        assert_eq!(wheel.pop_expired(Instant::from_millis(5)), Some(1));
+        assert_eq!(wheel.pop_expired(Instant::from_millis(59_999)), None);
+        assert_eq!(wheel.pop_expired(Instant::from_millis(60_000)), Some(3));
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_timer_fires_once_and_not_early(
+            ops in proptest::collection::vec((0u32..20, 0u64..5000, 0u64..1500, any::<bool>()), 1..200)
+        ) {
+            let mut wheel = Wheel::new(Instant(0));
+            let mut oracle: std::collections::BTreeMap<u32, u64> = Default::default();
+            let mut now = 0;
+            for (id, delay, step, cancel) in ops {
+                if cancel {
+                    wheel.cancel(id);
+                    oracle.remove(&id);
+                } else {
+                    wheel.arm(id, Instant::from_millis(now + delay));
+                    oracle.insert(id, now + delay);
+                }
+                if let Some(at) = wheel.next_deadline() {
+                    prop_assert!(oracle.values().all(|d| *d >= at.as_millis() || *d < now));
+                }
+                now += step;
+                while let Some(id) = wheel.pop_expired(Instant::from_millis(now)) {
+                    let due = oracle.remove(&id);
+                    prop_assert!(due.is_some_and(|d| d <= now));
+                }
+                prop_assert!(oracle.values().all(|d| *d > now));
+            }
+        }
+    }
+}
