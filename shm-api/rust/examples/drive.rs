@@ -1,0 +1,335 @@
+//! Opens sockets as a test tells it to, on standard input and output.
+//!
+//! The requests, the answers and the pattern of the payloads are described in `tests/interop/drive.py`, which does
+//! the same on a Linux node: a test treats both alike.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufRead, Write};
+use std::str::{FromStr, SplitWhitespace};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use xtipc::{
+    Datagram, Destination, DestinationName, Error, Importance, Kind, Message, Node, Rejection,
+    Scope, ServiceAddress, ServiceRange, SocketAddress,
+};
+
+const END_OF_STREAM: u32 = 1 << 31;
+const STAMP_LEN: usize = 12;
+/// Byte `i` of pattern `seed` is `seed + PATTERN_STEP * i` modulo `PATTERN_PERIOD`.
+const PATTERN_PERIOD: usize = 251;
+const PATTERN_STEP: usize = 7;
+
+fn main() -> Result<()> {
+    let mut driver = Driver {
+        node: Node::attach()?,
+        sockets: Vec::new(),
+    };
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "ready {}", std::process::id())?;
+    output.flush()?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let mut words = Words(line.split_whitespace());
+        let answer = match driver.obey(&mut words) {
+            Ok(Some(answer)) => format!("ok {answer}"),
+            Ok(None) => "timeout".into(),
+            Err(error) => format!("error {error:#}").replace('\n', " "),
+        };
+        writeln!(output, "{}", answer.trim_end())?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// The words of a request, taken one after the other.
+struct Words<'a>(SplitWhitespace<'a>);
+
+impl<'a> Words<'a> {
+    fn text(&mut self, what: &str) -> Result<&'a str> {
+        self.0.next().with_context(|| format!("{what} is missing"))
+    }
+
+    fn number<T>(&mut self, what: &str) -> Result<T>
+    where
+        T: FromStr<Err = std::num::ParseIntError>,
+    {
+        let word = self.text(what)?;
+        word.parse()
+            .with_context(|| format!("{what} `{word}` is no such number"))
+    }
+
+    fn millis(&mut self, what: &str) -> Result<Duration> {
+        Ok(Duration::from_millis(self.number(what)?))
+    }
+
+    fn destination(&mut self) -> Result<Destination> {
+        let word = self.text("destination")?;
+        let (kind, numbers) = word.split_once(',').context("destination has no numbers")?;
+        let numbers: Vec<u32> = numbers
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        Ok(match (kind, &numbers[..]) {
+            ("service", &[type_, instance]) => ServiceAddress { type_, instance }.into(),
+            ("service", &[type_, instance, domain]) => Destination::Service {
+                address: ServiceAddress { type_, instance },
+                domain,
+            },
+            ("socket", &[node, port]) => SocketAddress { port, node }.into(),
+            ("range", &[type_, lower, upper]) => ServiceRange {
+                type_,
+                lower,
+                upper,
+            }
+            .into(),
+            _ => bail!("unknown destination {word}"),
+        })
+    }
+
+    fn binding(&mut self) -> Result<(ServiceRange, Scope)> {
+        let range = ServiceRange {
+            type_: self.number("type")?,
+            lower: self.number("lower")?,
+            upper: self.number("upper")?,
+        };
+        let scope = match self.text("scope")? {
+            "cluster" => Scope::Cluster,
+            "node" => Scope::Node,
+            other => bail!("unknown scope {other}"),
+        };
+        Ok((range, scope))
+    }
+}
+
+/// The sockets of this process, by number.
+struct Driver {
+    node: Node,
+    sockets: Vec<Option<Datagram>>,
+}
+
+impl Driver {
+    /// Carries out a request; `None` is a receive that timed out.
+    fn obey(&mut self, words: &mut Words<'_>) -> Result<Option<String>> {
+        let verb = words.text("request")?;
+        match verb {
+            "open" => return self.open(words).map(Some),
+            "die" => {
+                rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                )?;
+            }
+            _ => {}
+        }
+        let number: usize = words.number("socket")?;
+        let slot = self.sockets.get_mut(number).context("no such socket")?;
+        if verb == "close" {
+            *slot = None;
+            return Ok(Some(String::new()));
+        }
+        let socket = slot.as_ref().context("the socket is closed")?;
+        match verb {
+            "bind" => {
+                let (range, scope) = words.binding()?;
+                socket.bind(range, scope)?;
+            }
+            "unbind" => {
+                let (range, scope) = words.binding()?;
+                socket.unbind(range, scope)?;
+            }
+            "importance" => {
+                let number = words.number("importance")?;
+                let importance = Importance::from_number(number)
+                    .with_context(|| format!("{number} is no importance"))?;
+                socket.set_importance(importance)?;
+            }
+            "droppable" => socket.set_dest_droppable(words.number::<u8>("droppable")? != 0)?,
+            "send" => {
+                let destination = words.destination()?;
+                let seed = words.number("seed")?;
+                let size = words.number("size")?;
+                socket.send_to(&pattern(seed, size), destination)?;
+            }
+            "recv" => return recv(socket, words),
+            "flood" => return flood(socket, words).map(Some),
+            "collect" => return collect(socket, words).map(Some),
+            _ => bail!("unknown request {verb}"),
+        }
+        Ok(Some(String::new()))
+    }
+
+    fn open(&mut self, words: &mut Words<'_>) -> Result<String> {
+        let kind = match words.text("socket kind")? {
+            "rdm" => Kind::Rdm,
+            "dgram" => Kind::Dgram,
+            other => bail!("unknown socket kind {other}"),
+        };
+        let socket = Datagram::open(&self.node, kind)?;
+        let address = socket.local_addr()?;
+        self.sockets.push(Some(socket));
+        Ok(format!(
+            "{} {} {}",
+            self.sockets.len() - 1,
+            address.port,
+            address.node
+        ))
+    }
+}
+
+fn recv(socket: &Datagram, words: &mut Words<'_>) -> Result<Option<String>> {
+    let message = match socket.recv_timeout(words.millis("timeout")?) {
+        Ok(message) => message,
+        Err(Error::TimedOut | Error::WouldBlock) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (type_, lower, upper) = match message.destination() {
+        DestinationName::None => (0, 0, 0),
+        DestinationName::Service(address) => (address.type_, address.instance, address.instance),
+        DestinationName::Multicast(range) => (range.type_, range.lower, range.upper),
+    };
+    let SocketAddress { port, node } = message.source();
+    let error = message.error().map_or(0, error_code);
+    Ok(Some(format!(
+        "{} {} {node} {port} {error} {type_} {lower} {upper}",
+        message.len(),
+        crc32(&message)
+    )))
+}
+
+fn error_code(rejection: Rejection) -> u8 {
+    match rejection {
+        Rejection::NoName => 1,
+        Rejection::NoPort => 2,
+        Rejection::NoNode => 3,
+        Rejection::Overload => 4,
+        Rejection::Shutdown => 5,
+        Rejection::Other(code) => code,
+    }
+}
+
+/// Sends stamped messages at a steady pace, and at last the mark that ends the stream.
+fn flood(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
+    let destination = words.destination()?;
+    let stream = words.number("stream")?;
+    let duration = words.millis("duration")?;
+    let gap = Duration::from_micros(words.number("gap")?);
+    let sizes: Vec<usize> = words
+        .text("sizes")?
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let start = Instant::now();
+    let mut sent = 0;
+    for size in sizes.iter().cycle() {
+        if start.elapsed() >= duration {
+            break;
+        }
+        socket.send_to(&stamped(stream, sent, *size), destination)?;
+        sent += 1;
+        std::thread::sleep((gap * sent).saturating_sub(start.elapsed()));
+    }
+    socket.send_to(
+        &stamped(stream, sent | END_OF_STREAM, STAMP_LEN),
+        destination,
+    )?;
+    Ok(sent.to_string())
+}
+
+/// What arrived of one stream of stamped messages.
+#[derive(Default)]
+struct Stream {
+    seen: HashSet<u32>,
+    highest: Option<u32>,
+    duplicate: u32,
+    reordered: u32,
+    expected: Option<usize>,
+}
+
+impl Stream {
+    fn add(&mut self, number: u32) {
+        if number & END_OF_STREAM != 0 {
+            self.expected = Some((number & !END_OF_STREAM) as usize);
+            return;
+        }
+        if !self.seen.insert(number) {
+            self.duplicate += 1;
+        } else if self.highest.is_some_and(|highest| number < highest) {
+            self.reordered += 1;
+        }
+        self.highest = self.highest.max(Some(number));
+    }
+
+    fn lost(&self) -> usize {
+        let so_far = self.highest.map_or(0, |highest| highest as usize + 1);
+        self.expected
+            .unwrap_or(so_far)
+            .saturating_sub(self.seen.len())
+    }
+}
+
+fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
+    let streams: usize = words.number("streams")?;
+    let idle = words.millis("idle time")?;
+    let end = Instant::now() + words.millis("limit")?;
+    let mut found: BTreeMap<u32, Stream> = BTreeMap::new();
+    let (mut good, mut corrupt, mut returned) = (0, 0, 0);
+    while found.values().filter(|s| s.expected.is_some()).count() < streams {
+        let patience = idle.min(end.saturating_duration_since(Instant::now()));
+        let message = match socket.recv_timeout(patience) {
+            Ok(message) => message,
+            Err(Error::TimedOut | Error::WouldBlock) => break,
+            Err(error) => return Err(error.into()),
+        };
+        if message.error().is_some() {
+            returned += 1;
+        } else if let Some((stream, number)) = read_stamp(&message) {
+            good += 1;
+            found.entry(stream).or_default().add(number);
+        } else {
+            corrupt += 1;
+        }
+    }
+    let mut answer = format!("{good} {corrupt} {returned}");
+    for (stream, s) in &found {
+        let (count, lost) = (s.seen.len(), s.lost());
+        answer += &format!(" {stream}:{count}:{lost}:{}:{}", s.duplicate, s.reordered);
+    }
+    Ok(answer)
+}
+
+/// Stream and number of a stamped message, if it is one and is whole.
+fn read_stamp(message: &Message) -> Option<(u32, u32)> {
+    let word = |at: usize| Some(u32::from_be_bytes(*message.get(at..)?.first_chunk()?));
+    let (stream, number) = (word(0)?, word(4)?);
+    let whole = message.len() >= STAMP_LEN && **message == stamped(stream, number, message.len());
+    whole.then_some((stream, number))
+}
+
+fn stamped(stream: u32, number: u32, size: usize) -> Vec<u8> {
+    let mut message = Vec::with_capacity(size.max(STAMP_LEN));
+    message.extend(stream.to_be_bytes());
+    message.extend(number.to_be_bytes());
+    message.extend((size as u32).to_be_bytes());
+    let seed = (number & !END_OF_STREAM) as usize;
+    message.extend(pattern(seed, size.saturating_sub(STAMP_LEN)));
+    message
+}
+
+fn pattern(seed: usize, size: usize) -> Vec<u8> {
+    let seed = seed % PATTERN_PERIOD;
+    let mut period = [0; PATTERN_PERIOD];
+    for (i, byte) in period.iter_mut().enumerate() {
+        *byte = ((seed + PATTERN_STEP * i) % PATTERN_PERIOD) as u8;
+    }
+    period.iter().copied().cycle().take(size).collect()
+}
+
+/// The CRC of zlib, bit by bit: short, and fast enough for a test.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ 0xedb8_8320 & (crc & 1).wrapping_neg()
+        })
+    })
+}
