@@ -221,6 +221,12 @@ pub fn check_size(bytes: &[u8]) -> Result<usize, WireError> {
         User::from_bits(field::USER.get(bytes)),
         field::TYPE.get(bytes),
     );
+    // A header has both node words or none: with only the first, reading the second would leave it.
+    let need = if header > size::SHORT {
+        need.max(size::BASIC)
+    } else {
+        need
+    };
     if header < need {
         return Err(WireError::BadHeaderSize { need, have: header });
     }
