@@ -1,1 +1,55 @@
 //! TIPC sockets over shared memory: the Rust API of xtipc.
+//!
+//! A process attaches to the node's daemon once ([`Node::attach`]) and opens sockets on it ([`Datagram::open`]).
+//! Sending and receiving go through shared memory; a system call is made only to wake a daemon that sleeps, or to
+//! sleep oneself. Messages are read where the daemon put them: a [`Message`] is a guard over that memory.
+//!
+//! ```no_run
+//! use xtipc::{Datagram, Kind, Node, Scope, ServiceAddress};
+//!
+//! # fn main() -> xtipc::Result<()> {
+//! let node = Node::attach()?;
+//! let service = ServiceAddress { type_: 18888, instance: 17 };
+//!
+//! let server = Datagram::open(&node, Kind::Rdm)?;
+//! server.bind(service, Scope::Cluster)?;
+//!
+//! let client = Datagram::open(&node, Kind::Rdm)?;
+//! client.send_to(b"hello", service)?;
+//!
+//! let greeting = server.recv()?;
+//! assert_eq!(&*greeting, b"hello");
+//! server.send_to(b"hello yourself", greeting.source())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All types can be used from several threads at once. A forked child must attach itself: what it inherited gives
+//! [`Error::Forked`].
+
+#![forbid(unsafe_code)]
+
+mod attachment;
+mod core;
+mod datagram;
+mod error;
+mod message;
+mod node;
+mod pending;
+mod watch;
+
+pub use datagram::Datagram;
+pub use error::{Error, Result};
+pub use message::{Message, Rejection};
+pub use node::{Node, NodeBuilder};
+pub use xtipc_segment::{
+    Destination, DestinationName, Importance, MESSAGE_LEN_MAX, Scope, ServiceAddress, ServiceRange,
+    SocketAddress, SocketKind as Kind,
+};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// State under a lock stays consistent at every point where a thread could panic, so poisoning means nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

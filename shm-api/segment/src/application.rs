@@ -3,8 +3,8 @@
 //! At most [`Submitter::requests_max`] requests may be under way. The daemon is trusted to own its memory, but not to
 //! be free of faults: what cannot be is a [`Violation`], never a panic.
 //!
-//! Nothing here may be called in a forked child of the process that attached: ask [`Submitter::is_attached_here`] or
-//! its like first; a read of a [`DeliveryBuffer`] asks by itself.
+//! Nothing here may be called in a forked child of the process that attached: ask [`crate::fork::Incarnation`] first; a
+//! read of a [`DeliveryBuffer`] asks by itself.
 
 use std::io;
 use std::ops::Deref;
@@ -139,11 +139,6 @@ impl Submitter {
         self.segment.header.completions.entries as usize
     }
 
-    /// Whether this process is the one that attached, and not a forked child of it.
-    pub fn is_attached_here(&self) -> bool {
-        self.segment.application.is_mapped_here()
-    }
-
     /// Copies a payload into the arena. `None`: no room now.
     pub fn stage(&mut self, payload: &[u8]) -> Option<Staged> {
         let run = self.arena.take(payload.len())?;
@@ -275,11 +270,6 @@ impl Releaser {
         self.push(buffer.handle, ReleaseKind::CONSUMED | ReleaseKind::RETURNED)
     }
 
-    /// Whether this process is the one that attached, and not a forked child of it.
-    pub fn is_attached_here(&self) -> bool {
-        self.segment.application.is_mapped_here()
-    }
-
     fn push(&mut self, handle: u32, kind: ReleaseKind) -> Result<(), Violation> {
         let ring = self.segment.releases();
         // Two entries for each buffer that can be out: it is full only if the daemon lost count.
@@ -291,8 +281,14 @@ impl Releaser {
     }
 }
 
-/// Empties a pipe the daemon writes to. Callers then look for what they were woken for.
-pub fn drain_wake(read_end: BorrowedFd<'_>) {
+/// Empties a pipe the daemon writes to. Callers then look for what they were woken for. False: the daemon closed it.
+pub fn drain_wake(read_end: BorrowedFd<'_>) -> bool {
     let mut bytes = [0u8; 256];
-    while let Ok(256) = rustix::io::read(read_end, &mut bytes) {}
+    loop {
+        match rustix::io::read(read_end, &mut bytes) {
+            Ok(0) => return false,
+            Ok(256) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
 }

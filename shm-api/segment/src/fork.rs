@@ -19,14 +19,14 @@ static PAGE: OnceLock<&'static AtomicU32> = OnceLock::new();
 
 /// The identity of a process among its ancestors and descendants.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Incarnation {
+pub struct Incarnation {
     number: u32,
     page: &'static AtomicU32,
 }
 
 impl Incarnation {
-    /// This process.
-    pub(crate) fn current() -> io::Result<Self> {
+    /// This process. Fails if a page of memory is not to be had.
+    pub fn current() -> io::Result<Self> {
         let page = match PAGE.get() {
             Some(page) => page,
             // Two threads may both map a page; one page is then never used again.
@@ -44,7 +44,7 @@ impl Incarnation {
     }
 
     /// Whether the caller still is that process.
-    pub(crate) fn is_current(self) -> bool {
+    pub fn is_current(self) -> bool {
         self.page.load(Ordering::Relaxed) == self.number
     }
 }

@@ -6,6 +6,7 @@
 //! | [`attach`] | messages on the attach socket: hello, welcome, refusal, fds |
 //! | [`daemon`] | the daemon's side of a segment |
 //! | [`application`] | the application's side of a segment |
+//! | [`fork`] | telling a process from its forked children |
 //! | [`layout`] | where everything is in memory |
 //! | `ring`, `wake` | single-producer single-consumer ring, sleep and wake handshake; model-checked with loom |
 //!
@@ -44,7 +45,7 @@ pub mod daemon;
 #[cfg(not(loom))]
 mod delivery;
 #[cfg(not(loom))]
-mod fork;
+pub mod fork;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]

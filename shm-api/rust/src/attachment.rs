@@ -1,0 +1,395 @@
+//! One attachment of this process to a daemon: its lock, and how threads wait for the daemon.
+//!
+//! Of the threads that wait, one *drives*: it spins for a while, then announces its sleep to the daemon and polls the
+//! wake fd and the attach socket, whose end is the daemon's end. The others are parked on condition variables; whoever
+//! dispatches tells those it concerns. A thread that leaves hands driving over to a parked one. All state is under
+//! one lock and a parked thread gives it up atomically, so no notice is lost between threads; none is lost between
+//! processes by the handshake of the segment, which is model-checked there.
+//!
+//! Where no thread waits nothing drives: a thread that calls in dispatches for itself.
+
+use std::hint::spin_loop;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Releaser, drain_wake};
+use xtipc_segment::attach::Welcome;
+use xtipc_segment::fork::Incarnation;
+use xtipc_segment::{Completion, Destination, PayloadPlace, Request, SendFlags};
+
+use crate::core::{Core, Failure, Interest};
+use crate::pending::Purpose;
+use crate::{Error, Result, lock};
+
+/// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
+pub(crate) const SPIN_NS_MAX: u32 = 50_000;
+/// Shortest: enough to see an answer of a daemon on another core that is awake.
+const SPIN_NS_MIN: u32 = 2_000;
+/// Rounds of pure spinning before the spinner yields: the daemon may share its core.
+const ROUNDS_BEFORE_YIELD: u32 = 32;
+/// A non-blocking receive makes no system call, so it would never see the daemon's end; each time this many of them
+/// found nothing, one asks the kernel.
+const FRUITLESS_MAX: u32 = 64;
+
+/// Until when to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Instant),
+    /// As long as it takes.
+    Endless,
+}
+
+impl Patience {
+    /// `None` is endless.
+    pub(crate) fn lasting(timeout: Option<Duration>) -> Self {
+        timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout))
+            .map_or(Self::Endless, Self::Until)
+    }
+
+    /// What is left; an error if nothing is. `Ok(None)` is endless.
+    fn left(self) -> Result<Option<Duration>> {
+        match self {
+            Self::None => Err(Error::WouldBlock),
+            Self::Endless => Ok(None),
+            Self::Until(end) => match end.checked_duration_since(Instant::now()) {
+                None | Some(Duration::ZERO) => Err(Error::TimedOut),
+                left => Ok(left),
+            },
+        }
+    }
+}
+
+/// Outcome of looking for something.
+pub(crate) enum Look<T> {
+    Found(T),
+    WaitFor(Interest),
+}
+
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    /// The process that attached. A forked child finds neither memory nor usable locks.
+    incarnation: Incarnation,
+    core: Mutex<Core>,
+    releaser: Arc<Mutex<Releaser>>,
+    wake: OwnedFd,
+    /// The attach socket. Its lock is for conversations on it; polling needs none.
+    socket: Arc<OwnedFd>,
+    conversation: Mutex<()>,
+    pub(crate) welcome: Welcome,
+}
+
+impl Attachment {
+    pub(crate) fn new(side: ApplicationSide, socket: OwnedFd, welcome: Welcome) -> Result<Self> {
+        let releaser = Arc::new(Mutex::new(side.releaser));
+        let socket = Arc::new(socket);
+        Ok(Self {
+            incarnation: Incarnation::current()?,
+            core: Mutex::new(Core::new(
+                side.submitter,
+                side.receiver,
+                Arc::clone(&releaser),
+                Arc::clone(&socket),
+            )),
+            releaser,
+            wake: side.wake,
+            socket,
+            conversation: Mutex::new(()),
+            welcome,
+        })
+    }
+
+    /// Whether this process attached, and not one that forked it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.incarnation.is_current()
+    }
+
+    /// The state, for the process that attached.
+    pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {
+        if !self.is_ours() {
+            return Err(Error::Forked);
+        }
+        Ok(lock(&self.core))
+    }
+
+    /// Gives the memory of a message back.
+    pub(crate) fn give_back(&self, buffer: DeliveryBuffer) {
+        if self.is_ours() {
+            // It fails only if the daemon lost count, and then the next call that can report it does.
+            let _ = lock(&self.releaser).returned(buffer);
+        }
+    }
+
+    /// Tells the daemon that a message was read.
+    pub(crate) fn note_consumed(&self, buffer: &DeliveryBuffer) -> Result<()> {
+        Ok(lock(&self.releaser).consumed(buffer)?)
+    }
+
+    /// Waits until `look` finds what it looks for. It is called with the lock held, after a dispatch.
+    pub(crate) fn wait<T>(
+        &self,
+        patience: Patience,
+        mut look: impl FnMut(&mut Core) -> Result<Look<T>>,
+    ) -> Result<T> {
+        let mut core = self.core()?;
+        let result = loop {
+            core.dispatch();
+            let interest = match look(&mut core) {
+                Ok(Look::Found(found)) => break Ok(found),
+                Ok(Look::WaitFor(interest)) => interest,
+                Err(error) => break Err(error),
+            };
+            if let Some(failure) = core.failure {
+                break Err(failure.into());
+            }
+            let left = match patience.left() {
+                Ok(left) => left,
+                Err(error) => break Err(error),
+            };
+            core = if core.driving {
+                self.park(core, interest, left)
+            } else {
+                core.driving = true;
+                let mut core = self.drive(core, interest, left);
+                core.driving = false;
+                core
+            };
+        };
+        core.hand_over();
+        result
+    }
+
+    /// Waits as a guest of the driver.
+    fn park<'a>(
+        &self,
+        mut core: MutexGuard<'a, Core>,
+        interest: Interest,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Core> {
+        if interest == Interest::Ring && core.asleep {
+            // The driver's announcement did not ask for this.
+            core.receiver.announce_sleep(true);
+            if core.submitter.has_room().unwrap_or(true) {
+                return core;
+            }
+        }
+        let seat = core.park(interest);
+        core = match left {
+            None => seat.wait(core).unwrap_or_else(|e| e.into_inner()),
+            Some(left) => {
+                seat.wait_timeout(core, left)
+                    .unwrap_or_else(|e| e.into_inner())
+                    .0
+            }
+        };
+        core.unpark(seat);
+        core
+    }
+
+    /// Waits for the daemon: returns when anything was dispatched, by whomever, or the time is over.
+    fn drive<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        interest: Interest,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Core> {
+        let before = core.progress;
+        let budget = Duration::from_nanos(core.spin_ns.into()).min(left.unwrap_or(Duration::MAX));
+        let start = Instant::now();
+        let mut round = 0;
+        while start.elapsed() < budget {
+            drop(core);
+            if round < ROUNDS_BEFORE_YIELD {
+                spin_loop();
+            } else {
+                thread::yield_now();
+            }
+            round += 1;
+            core = lock(&self.core);
+            core.dispatch();
+            if core.progress != before || self.ring_has_room(&mut core, interest) {
+                core.spin_ns = (core.spin_ns * 2).min(SPIN_NS_MAX);
+                return core;
+            }
+        }
+        core.spin_ns = (core.spin_ns / 2).max(SPIN_NS_MIN);
+
+        let wants_room = interest == Interest::Ring || core.is_ring_awaited();
+        core.receiver.announce_sleep(wants_room);
+        core.asleep = true;
+        core.dispatch();
+        if core.progress == before && !self.ring_has_room(&mut core, interest) {
+            drop(core);
+            let woken = self.sleep(left.map(|left| left.saturating_sub(start.elapsed())));
+            core = lock(&self.core);
+            if !woken {
+                // What the daemon published before it ended is still there.
+                core.dispatch();
+                core.fail(Failure::Gone);
+            }
+        }
+        core.receiver.awake();
+        core.asleep = false;
+        core
+    }
+
+    /// Whether a thread that waits for room in the submission ring can go on.
+    fn ring_has_room(&self, core: &mut Core, interest: Interest) -> bool {
+        let awaited = core.is_ring_awaited();
+        if (interest != Interest::Ring && !awaited) || !core.submitter.has_room().unwrap_or(true) {
+            return false;
+        }
+        core.tell(|interest| interest == Interest::Ring);
+        true
+    }
+
+    /// Sleeps until the daemon wakes us, or the time is over. False: the daemon is gone.
+    fn sleep(&self, left: Option<Duration>) -> bool {
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP),
+        ];
+        // An error is an interruption by a signal: callers look again and come back.
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return true;
+        }
+        let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
+        if fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP) {
+            drain_wake(self.wake.as_fd());
+        }
+        !fds[1].revents().intersects(gone)
+    }
+
+    /// Called by a non-blocking receive that found nothing.
+    pub(crate) fn note_fruitless(&self, core: &mut Core) {
+        core.fruitless += 1;
+        if core.fruitless >= FRUITLESS_MAX {
+            core.fruitless = 0;
+            if !core.asleep && !self.sleep(Some(Duration::ZERO)) {
+                core.dispatch();
+                core.fail(Failure::Gone);
+            }
+        }
+    }
+
+    /// Submits a request as soon as there is room for it.
+    fn submit(
+        &self,
+        socket: u32,
+        payload: &[u8],
+        request: impl Fn(PayloadPlace) -> Request,
+        purpose: Purpose,
+        patience: Patience,
+    ) -> Result<u64> {
+        self.wait(patience, |core| {
+            if let Some(failure) = core.failure {
+                return Err(failure.into());
+            }
+            Ok(match core.submit(socket, payload, &request, purpose)? {
+                Ok(tag) => Look::Found(tag),
+                Err(interest) => Look::WaitFor(interest),
+            })
+        })
+    }
+
+    fn completion(&self, tag: u64, patience: Patience) -> Result<Completion> {
+        self.wait(patience, |core| {
+            Ok(match core.pending.take_done(tag) {
+                Some(completion) => Look::Found(completion),
+                None => Look::WaitFor(Interest::Tag(tag)),
+            })
+        })
+    }
+
+    /// Makes a request and waits for its answer: the values, or the negative errno.
+    pub(crate) fn call(
+        &self,
+        socket: u32,
+        request: Request,
+    ) -> Result<std::result::Result<[u64; 2], i32>> {
+        let purpose = match request {
+            Request::OpenSocket { .. } => Purpose::Open,
+            _ => Purpose::Call,
+        };
+        let tag = self.submit(socket, &[], |_| request, purpose, Patience::Endless)?;
+        let completion = self.completion(tag, Patience::Endless)?;
+        Ok(match completion.result {
+            0.. => Ok(completion.values),
+            errno => Err(errno),
+        })
+    }
+
+    /// Sends a message and waits for the verdict: 0 or a negative errno.
+    pub(crate) fn send(
+        &self,
+        socket: u32,
+        payload: &[u8],
+        request: impl Fn(PayloadPlace, SendFlags) -> Request,
+        patience: Patience,
+    ) -> Result<i32> {
+        let flags = match patience {
+            Patience::None => SendFlags::DONTWAIT,
+            Patience::Until(_) | Patience::Endless => SendFlags::empty(),
+        };
+        let request = |place| request(place, flags);
+        let tag = self.submit(socket, payload, request, Purpose::Call, patience)?;
+        // With DONTWAIT the daemon answers at once; waiting for that is not waiting for the network.
+        let verdict = match patience {
+            Patience::None => Patience::Endless,
+            patience => patience,
+        };
+        match self.completion(tag, verdict) {
+            Err(Error::TimedOut) => {
+                let cancel = Request::Cancel { tag };
+                self.submit(0, &[], |_| cancel, Purpose::Forget, Patience::Endless)?;
+                Ok(self.completion(tag, Patience::Endless)?.result)
+            }
+            completion => Ok(completion?.result),
+        }
+    }
+
+    /// Puts a message into the submission ring, without waiting for the verdict.
+    pub(crate) fn post(
+        &self,
+        socket: u32,
+        payload: &[u8],
+        destination: Destination,
+        patience: Patience,
+    ) -> Result<()> {
+        let request = |payload| Request::Send {
+            flags: SendFlags::empty(),
+            destination: Some(destination),
+            payload,
+        };
+        let purpose = Purpose::Post {
+            socket,
+            destination,
+        };
+        self.submit(socket, payload, request, purpose, patience)?;
+        Ok(())
+    }
+
+    /// Closes a socket without waiting for the answer.
+    pub(crate) fn close(&self, socket: u32) {
+        // Where this fails there is no daemon, and no socket either.
+        let _ = self.submit(
+            socket,
+            &[],
+            |_| Request::CloseSocket,
+            Purpose::Close(socket),
+            Patience::Endless,
+        );
+    }
+
+    /// Takes the turn to talk on the attach socket.
+    pub(crate) fn converse(&self) -> (MutexGuard<'_, ()>, &OwnedFd) {
+        (lock(&self.conversation), &self.socket)
+    }
+}

@@ -1,0 +1,315 @@
+//! The dispatcher's state: everything of an attachment that its one lock guards.
+//!
+//! [`Core::dispatch`] moves what the daemon published to where it is waited for. Whoever holds the lock may call it;
+//! the threads it concerns are told through their seats.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex};
+
+use rustix::net::{Shutdown, shutdown};
+use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
+use xtipc_segment::{Destination, Meta, PayloadPlace, Request, Submission, Violation};
+
+use crate::pending::{Pending, Purpose};
+use crate::watch::Watch;
+use crate::{Error, Result};
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// The completion with this tag.
+    Tag(u64),
+    /// A message for this socket.
+    Socket(u32),
+    /// All posts of this socket to be done.
+    Posts(u32),
+    /// A free entry of the submission ring.
+    Ring,
+    /// Memory or a slot that some completion frees.
+    AnyCompletion,
+}
+
+/// A thread that waits while another one drives.
+#[derive(Debug)]
+struct Parked {
+    interest: Interest,
+    seat: Arc<Condvar>,
+}
+
+/// One socket of the attachment.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) messages: VecDeque<(Meta, DeliveryBuffer)>,
+    /// Posts under way.
+    pub(crate) posts: u32,
+    /// Result and destination of the first post that failed since the last flush.
+    pub(crate) post_error: Option<(i32, Destination)>,
+    pub(crate) watch: Option<Watch>,
+    /// A close is under way: what is queued stays unread.
+    closing: bool,
+}
+
+/// Ids come from the daemon in small numbers: no need to defend against chosen ones.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+/// Why the attachment is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    Gone,
+    Corrupted(Violation),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Gone => Self::NodeGone,
+            Failure::Corrupted(violation) => Self::Corrupted(violation),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) submitter: Submitter,
+    pub(crate) receiver: Receiver,
+    pub(crate) pending: Pending,
+    pub(crate) failure: Option<Failure>,
+    /// A thread waits for the daemon, spinning or asleep. Only one does, the others are parked.
+    pub(crate) driving: bool,
+    /// The driver announced its sleep to the daemon.
+    pub(crate) asleep: bool,
+    /// Counts everything dispatched: lets the driver see that another thread dispatched something.
+    pub(crate) progress: u64,
+    /// How long the driver spins before it sleeps; adapts to what spinning brings.
+    pub(crate) spin_ns: u32,
+    /// Fruitless non-blocking receives, see [`crate::attachment`].
+    pub(crate) fruitless: u32,
+    queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
+    parked: Vec<Parked>,
+    seats: Vec<Arc<Condvar>>,
+    releaser: Arc<Mutex<Releaser>>,
+    /// The attach socket.
+    socket: Arc<OwnedFd>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        submitter: Submitter,
+        receiver: Receiver,
+        releaser: Arc<Mutex<Releaser>>,
+        socket: Arc<OwnedFd>,
+    ) -> Self {
+        Self {
+            socket,
+            pending: Pending::new(submitter.requests_max()),
+            submitter,
+            receiver,
+            failure: None,
+            driving: false,
+            asleep: false,
+            progress: 0,
+            spin_ns: crate::attachment::SPIN_NS_MAX,
+            fruitless: 0,
+            queues: HashMap::default(),
+            parked: Vec::new(),
+            seats: Vec::new(),
+            releaser,
+        }
+    }
+
+    /// The queue of an open socket.
+    pub(crate) fn queue(&mut self, socket: u32) -> Result<&mut Queue> {
+        self.queues
+            .get_mut(&socket)
+            .ok_or_else(|| Error::from_result(-libc::EBADF))
+    }
+
+    /// Moves all that the daemon published. A violation ends the attachment.
+    pub(crate) fn dispatch(&mut self) {
+        if let Err(violation) = self.try_dispatch() {
+            self.fail(Failure::Corrupted(violation));
+        }
+    }
+
+    /// Ends the attachment for all threads, and for the daemon.
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.progress += 1;
+        self.tell(|_| true);
+        // Ends the sleep of a driver too. It fails only if the connection has ended already.
+        let _ = shutdown(&*self.socket, Shutdown::Both);
+    }
+
+    fn try_dispatch(&mut self) -> std::result::Result<(), Violation> {
+        self.dispatch_completions()?;
+        while let Some((meta, buffer)) = self.receiver.next_delivery()? {
+            self.progress += 1;
+            if !self.queues.contains_key(&meta.socket) {
+                // Opened so recently that the completion arrived after the loop above.
+                self.dispatch_completions()?;
+            }
+            let open = self.queues.get_mut(&meta.socket);
+            let Some(queue) = open.filter(|queue| !queue.closing) else {
+                // The daemon delivered it before it knew of the close, and takes it for unread.
+                crate::lock(&self.releaser).returned(buffer)?;
+                continue;
+            };
+            // Receivers throw empty messages away (protocol/03 §4.8).
+            if meta.error == 0 && buffer.is_empty() {
+                crate::lock(&self.releaser).discarded(buffer)?;
+                continue;
+            }
+            queue.messages.push_back((meta, buffer));
+            self.tell(|interest| interest == Interest::Socket(meta.socket));
+        }
+        Ok(())
+    }
+
+    fn dispatch_completions(&mut self) -> std::result::Result<(), Violation> {
+        while let Some(completion) = self.receiver.next_completion()? {
+            self.progress += 1;
+            let (purpose, staged) = self.pending.complete(completion)?;
+            if let Some(staged) = staged {
+                self.submitter.unstage(staged);
+            }
+            match purpose {
+                Purpose::Call | Purpose::Forget => {}
+                Purpose::Open if completion.result == 0 => {
+                    let socket = completion.values[0] as u32;
+                    self.queues.insert(socket, Queue::default());
+                }
+                Purpose::Open => {}
+                Purpose::Post {
+                    socket,
+                    destination,
+                } => self.note_post(socket, completion.result, destination),
+                Purpose::Close(socket) => {
+                    if let Some(queue) = self.queues.remove(&socket) {
+                        for (_, buffer) in queue.messages {
+                            crate::lock(&self.releaser).returned(buffer)?;
+                        }
+                    }
+                }
+            }
+            self.tell(|interest| match interest {
+                Interest::Tag(tag) => tag == completion.tag,
+                Interest::Posts(awaited) => {
+                    matches!(purpose, Purpose::Post { socket, .. } if socket == awaited)
+                }
+                Interest::AnyCompletion => true,
+                Interest::Ring | Interest::Socket(_) => false,
+            });
+        }
+        Ok(())
+    }
+
+    fn note_post(&mut self, socket: u32, result: i32, destination: Destination) {
+        if let Some(queue) = self.queues.get_mut(&socket) {
+            queue.posts -= 1;
+            if result < 0 {
+                queue.post_error.get_or_insert((result, destination));
+            }
+        }
+    }
+
+    /// Submits a request, or says what it lacks.
+    pub(crate) fn submit(
+        &mut self,
+        socket: u32,
+        payload: &[u8],
+        request: impl FnOnce(PayloadPlace) -> Request,
+        purpose: Purpose,
+    ) -> Result<std::result::Result<u64, Interest>> {
+        if self.pending.is_full() {
+            return Ok(Err(Interest::AnyCompletion));
+        }
+        if !self.submitter.has_room()? {
+            return Ok(Err(Interest::Ring));
+        }
+        let staged = if payload.is_empty() {
+            None
+        } else {
+            match self.submitter.stage(payload) {
+                Some(staged) => Some(staged),
+                None => return Ok(Err(Interest::AnyCompletion)),
+            }
+        };
+        let place = staged
+            .as_ref()
+            .map_or_else(PayloadPlace::default, |staged| staged.place());
+        match purpose {
+            Purpose::Post { socket, .. } => self.queue(socket)?.posts += 1,
+            Purpose::Close(socket) => self.queue(socket)?.closing = true,
+            Purpose::Call | Purpose::Open | Purpose::Forget => {}
+        }
+        let tag = self.pending.enter(purpose, staged);
+        let submission = Submission {
+            tag,
+            socket,
+            request: request(place),
+        };
+        let pushed = self.submitter.push(&submission)?;
+        debug_assert!(pushed, "room was checked above");
+        self.submitter.ring_doorbell();
+        Ok(Ok(tag))
+    }
+
+    /// Tells parked threads whose interest matches.
+    pub(crate) fn tell(&self, matches: impl Fn(Interest) -> bool) {
+        for parked in &self.parked {
+            if matches(parked.interest) {
+                parked.seat.notify_one();
+            }
+        }
+    }
+
+    /// Somebody must drive while threads wait: called by whoever leaves.
+    pub(crate) fn hand_over(&self) {
+        if !self.driving
+            && let Some(next) = self.parked.first()
+        {
+            next.seat.notify_one();
+        }
+    }
+
+    /// Whether a parked thread waits for a free entry of the submission ring.
+    pub(crate) fn is_ring_awaited(&self) -> bool {
+        self.parked
+            .iter()
+            .any(|parked| parked.interest == Interest::Ring)
+    }
+
+    pub(crate) fn park(&mut self, interest: Interest) -> Arc<Condvar> {
+        let seat = self.seats.pop().unwrap_or_default();
+        self.parked.push(Parked {
+            interest,
+            seat: Arc::clone(&seat),
+        });
+        seat
+    }
+
+    pub(crate) fn unpark(&mut self, seat: Arc<Condvar>) {
+        self.parked
+            .retain(|parked| !Arc::ptr_eq(&parked.seat, &seat));
+        self.seats.push(seat);
+    }
+}

@@ -1,0 +1,311 @@
+//! Datagram sockets: RDM and DGRAM. Semantics as in `docs/protocol/03-names-sockets-topology.md` §4 and §6.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use xtipc_segment::{
+    Destination, Importance, MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags, ServiceRange,
+    SocketAddress, SocketKind, option,
+};
+
+use crate::attachment::{Attachment, Look, Patience};
+use crate::core::Interest;
+use crate::{Error, Message, Node, Result, Scope, lock};
+
+/// First service type that can be bound.
+const FIRST_USER_TYPE: u32 = 64;
+
+/// A datagram socket. Closed on drop; messages it did not receive are then rejected to their senders.
+#[derive(Debug)]
+pub struct Datagram {
+    attachment: Arc<Attachment>,
+    id: u32,
+    nonblocking: AtomicBool,
+    read_timeout: Mutex<Option<Duration>>,
+    write_timeout: Mutex<Option<Duration>>,
+    pollable: OnceLock<Arc<OwnedFd>>,
+}
+
+impl Datagram {
+    /// Opens a socket on a node.
+    pub fn open(node: &Node, kind: SocketKind) -> Result<Self> {
+        let attachment = Arc::clone(&node.attachment);
+        let [id, _] = attachment
+            .call(0, Request::OpenSocket { kind })?
+            .map_err(Error::from_result)?;
+        Ok(Self {
+            attachment,
+            id: id as u32,
+            nonblocking: AtomicBool::new(false),
+            read_timeout: Mutex::new(None),
+            write_timeout: Mutex::new(None),
+            pollable: OnceLock::new(),
+        })
+    }
+
+    /// Binds to a service address or range: messages sent there may come here. A socket can have several bindings.
+    pub fn bind(&self, range: impl Into<ServiceRange>, scope: Scope) -> Result<()> {
+        let range = check_bindable(range.into())?;
+        self.call(Request::Bind { range, scope })?
+            .map_err(|result| match -result {
+                libc::EINVAL => Error::TooManyBindings(range),
+                _ => Error::from_result(result),
+            })?;
+        Ok(())
+    }
+
+    /// Takes a binding back, given exactly as it was made.
+    pub fn unbind(&self, range: impl Into<ServiceRange>, scope: Scope) -> Result<()> {
+        let range = check_bindable(range.into())?;
+        self.call(Request::Unbind { range, scope })?
+            .map_err(|result| match -result {
+                libc::EINVAL => Error::NotBound(range),
+                _ => Error::from_result(result),
+            })?;
+        Ok(())
+    }
+
+    /// Takes all bindings back.
+    pub fn unbind_all(&self) -> Result<()> {
+        self.call(Request::UnbindAll)?.map_err(Error::from_result)?;
+        Ok(())
+    }
+
+    /// Sets the default destination of [`Datagram::send`]. Does not filter what is received.
+    pub fn connect(&self, destination: impl Into<Destination>) -> Result<()> {
+        let destination = Some(check_destination(destination.into())?);
+        self.call(Request::Connect { destination })?
+            .map_err(Error::from_result)?;
+        Ok(())
+    }
+
+    /// Clears the default destination.
+    pub fn disconnect(&self) -> Result<()> {
+        let none = Request::Connect { destination: None };
+        self.call(none)?.map_err(Error::from_result)?;
+        Ok(())
+    }
+
+    /// Sends a message. When this returns the node has taken it, or the error says why not. Rejection by the receiver
+    /// is no error here: see [`Datagram::set_dest_droppable`].
+    ///
+    /// Waits while the destination is congested, as [`Datagram::set_write_timeout`] and
+    /// [`Datagram::set_nonblocking`] say.
+    pub fn send_to(&self, payload: &[u8], destination: impl Into<Destination>) -> Result<()> {
+        self.send_message(payload, Some(check_destination(destination.into())?))
+    }
+
+    /// Sends a message to the default destination.
+    pub fn send(&self, payload: &[u8]) -> Result<()> {
+        self.send_message(payload, None)
+    }
+
+    /// Sends a message without waiting for the node to take it: for many messages in a row. Waits only for room in
+    /// shared memory. What fails later is reported by [`Datagram::flush`]. Messages of one socket stay in order.
+    pub fn post_to(&self, payload: &[u8], destination: impl Into<Destination>) -> Result<()> {
+        check_len(payload)?;
+        let destination = check_destination(destination.into())?;
+        self.attachment
+            .post(self.id, payload, destination, self.write_patience())
+    }
+
+    /// Waits until the node has taken all messages posted on this socket, and reports the first failure since the last
+    /// flush.
+    pub fn flush(&self) -> Result<()> {
+        let id = self.id;
+        let patience = Patience::lasting(*lock(&self.write_timeout));
+        let failed = self.attachment.wait(patience, |core| {
+            let queue = core.queue(id)?;
+            Ok(if queue.posts == 0 {
+                Look::Found(queue.post_error.take())
+            } else {
+                Look::WaitFor(Interest::Posts(id))
+            })
+        })?;
+        match failed {
+            Some((result, destination)) => Err(send_error(result, Some(destination))),
+            None => Ok(()),
+        }
+    }
+
+    /// Receives the next message; waits for it as [`Datagram::set_read_timeout`] and [`Datagram::set_nonblocking`]
+    /// say. Also returned are own messages that were rejected: see [`Message::error`].
+    pub fn recv(&self) -> Result<Message> {
+        if self.nonblocking.load(Ordering::Relaxed) {
+            return self.try_recv();
+        }
+        self.receive(Patience::lasting(*lock(&self.read_timeout)))
+    }
+
+    /// Receives the next message, waiting at most so long.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message> {
+        self.receive(Patience::lasting(Some(timeout)))
+    }
+
+    /// Receives the next message if one is there; else [`Error::WouldBlock`].
+    pub fn try_recv(&self) -> Result<Message> {
+        self.receive(Patience::None)
+    }
+
+    /// Whether operations that would wait give [`Error::WouldBlock`] instead.
+    pub fn set_nonblocking(&self, nonblocking: bool) {
+        self.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// How long [`Datagram::recv`] waits at most; `None`, the default: as long as it takes.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        *lock(&self.read_timeout) = timeout;
+    }
+
+    /// How long a send waits at most; `None`, the default: as long as it takes. A message not sent in time is taken
+    /// back.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        *lock(&self.write_timeout) = timeout;
+    }
+
+    /// Importance of the messages sent from now on. Default: low.
+    pub fn set_importance(&self, importance: Importance) -> Result<()> {
+        self.set_option(option::IMPORTANCE, importance as u32)
+    }
+
+    /// Whether messages sent from now on are dropped (true, the default) or come back (false) when they are rejected.
+    pub fn set_dest_droppable(&self, droppable: bool) -> Result<()> {
+        self.set_option(option::DEST_DROPPABLE, droppable.into())
+    }
+
+    /// Whether messages sent from now on are marked as droppable by a congested sender.
+    pub fn set_src_droppable(&self, droppable: bool) -> Result<()> {
+        self.set_option(option::SRC_DROPPABLE, droppable.into())
+    }
+
+    /// Size of the receive buffer in bytes, as `SO_RCVBUF`. Messages beyond it are rejected with
+    /// [`crate::Rejection::Overload`].
+    pub fn set_receive_buffer(&self, bytes: u32) -> Result<()> {
+        self.call(Request::SetReceiveBuffer { bytes })?
+            .map_err(Error::from_result)?;
+        Ok(())
+    }
+
+    /// Address of this socket. The node is 0 as long as the node has no address.
+    pub fn local_addr(&self) -> Result<SocketAddress> {
+        let [value, _] = self.call(Request::GetName)?.map_err(Error::from_result)?;
+        Ok(SocketAddress {
+            port: (value >> 32) as u32,
+            node: value as u32,
+        })
+    }
+
+    /// A descriptor that is readable when messages wait or the node is gone, for poll, epoll and event loops. It may be
+    /// readable without a message once in a while: use it with [`Datagram::try_recv`]. Only to be polled.
+    pub fn as_fd(&self) -> Result<BorrowedFd<'_>> {
+        let pollable = match self.pollable.get() {
+            Some(pollable) => pollable,
+            None => {
+                let pollable = self.attachment.watch(self.id)?;
+                self.pollable.get_or_init(|| pollable)
+            }
+        };
+        Ok(pollable.as_fd())
+    }
+
+    fn call(&self, request: Request) -> Result<std::result::Result<[u64; 2], i32>> {
+        self.attachment.call(self.id, request)
+    }
+
+    fn set_option(&self, option: u32, value: u32) -> Result<()> {
+        self.call(Request::SetOption { option, value })?
+            .map_err(Error::from_result)?;
+        Ok(())
+    }
+
+    fn write_patience(&self) -> Patience {
+        if self.nonblocking.load(Ordering::Relaxed) {
+            Patience::None
+        } else {
+            Patience::lasting(*lock(&self.write_timeout))
+        }
+    }
+
+    fn send_message(&self, payload: &[u8], destination: Option<Destination>) -> Result<()> {
+        check_len(payload)?;
+        let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
+            flags,
+            destination,
+            payload,
+        };
+        let patience = self.write_patience();
+        match self.attachment.send(self.id, payload, request, patience)? {
+            0.. => Ok(()),
+            result => Err(send_error(result, destination)),
+        }
+    }
+
+    fn receive(&self, patience: Patience) -> Result<Message> {
+        let id = self.id;
+        let (meta, buffer) = self.attachment.wait(patience, |core| {
+            loop {
+                if let Some(message) = core.queue(id)?.messages.pop_front() {
+                    self.attachment.settle_watch(core, id)?;
+                    return Ok(Look::Found(message));
+                }
+                if !self.attachment.settle_watch(core, id)? {
+                    if matches!(patience, Patience::None) {
+                        self.attachment.note_fruitless(core);
+                    }
+                    return Ok(Look::WaitFor(Interest::Socket(id)));
+                }
+            }
+        })?;
+        let message = Message::new(Arc::clone(&self.attachment), meta, buffer);
+        message.note_consumed()?;
+        Ok(message)
+    }
+}
+
+impl Drop for Datagram {
+    fn drop(&mut self) {
+        self.attachment.close(self.id);
+    }
+}
+
+fn check_len(payload: &[u8]) -> Result<()> {
+    if payload.len() > MESSAGE_LEN_MAX {
+        return Err(Error::MessageTooLong {
+            len: payload.len(),
+            max: MESSAGE_LEN_MAX,
+        });
+    }
+    Ok(())
+}
+
+fn check_range(range: ServiceRange) -> Result<ServiceRange> {
+    if range.lower > range.upper {
+        return Err(Error::InvalidRange(range));
+    }
+    Ok(range)
+}
+
+fn check_bindable(range: ServiceRange) -> Result<ServiceRange> {
+    let range = check_range(range)?;
+    if range.type_ < FIRST_USER_TYPE {
+        return Err(Error::ReservedType { type_: range.type_ });
+    }
+    Ok(range)
+}
+
+fn check_destination(destination: Destination) -> Result<Destination> {
+    if let Destination::Multicast(range) = destination {
+        check_range(range)?;
+    }
+    Ok(destination)
+}
+
+fn send_error(result: i32, destination: Option<Destination>) -> Error {
+    match (-result, destination) {
+        (libc::EHOSTUNREACH, Some(destination)) => Error::Unreachable { destination },
+        (libc::EHOSTUNREACH, None) => Error::DefaultUnreachable,
+        _ => Error::from_result(result),
+    }
+}

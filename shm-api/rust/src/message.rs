@@ -1,0 +1,121 @@
+//! A received message.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use xtipc_segment::application::DeliveryBuffer;
+use xtipc_segment::{DestinationName, Importance, Meta, SocketAddress};
+
+use crate::Result;
+use crate::attachment::Attachment;
+
+/// A received message, read in place: it derefs to its bytes.
+///
+/// Its memory goes back to the daemon when it is dropped, in any order. Memory that is held is not there for new
+/// messages of this process, so what is kept for long is better copied. The room it took in the socket's receive
+/// buffer is free from the moment it was received.
+pub struct Message {
+    attachment: Arc<Attachment>,
+    meta: Meta,
+    /// `None` only while it is dropped.
+    buffer: Option<DeliveryBuffer>,
+}
+
+/// Why a message came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// Nobody is bound to the service address any more.
+    NoName,
+    /// There is no such socket, or it was closed before it read the message.
+    NoPort,
+    /// The node cannot be reached.
+    NoNode,
+    /// The receiver had no room for it.
+    Overload,
+    /// The receiver was shut down.
+    Shutdown,
+    /// An error code TIPC does not define.
+    Other(u8),
+}
+
+impl Message {
+    pub(crate) fn new(attachment: Arc<Attachment>, meta: Meta, buffer: DeliveryBuffer) -> Self {
+        Self {
+            attachment,
+            meta,
+            buffer: Some(buffer),
+        }
+    }
+
+    pub(crate) fn note_consumed(&self) -> Result<()> {
+        match &self.buffer {
+            Some(buffer) => self.attachment.note_consumed(buffer),
+            None => Ok(()),
+        }
+    }
+
+    /// The socket that sent it, or that rejected it.
+    pub fn source(&self) -> SocketAddress {
+        self.meta.source
+    }
+
+    /// The name it was sent to. For a returned message: the name we sent it to.
+    pub fn destination(&self) -> DestinationName {
+        self.meta.destination
+    }
+
+    /// Why it came back, if it is one of our own messages that was rejected. Of such a message at most 1024 bytes
+    /// come back.
+    pub fn error(&self) -> Option<Rejection> {
+        match self.meta.error {
+            0 => None,
+            1 => Some(Rejection::NoName),
+            2 => Some(Rejection::NoPort),
+            3 => Some(Rejection::NoNode),
+            4 => Some(Rejection::Overload),
+            5 => Some(Rejection::Shutdown),
+            code => Some(Rejection::Other(code)),
+        }
+    }
+
+    /// Its importance.
+    pub fn importance(&self) -> Importance {
+        self.meta.importance
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    /// # Panics
+    /// In a forked child of the process that received it: the memory is not there.
+    fn deref(&self) -> &[u8] {
+        self.buffer.as_deref().unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.attachment.give_back(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("source", &self.meta.source)
+            .field("destination", &self.meta.destination)
+            .field("error", &self.error())
+            .field("importance", &self.meta.importance)
+            .finish_non_exhaustive()
+    }
+}

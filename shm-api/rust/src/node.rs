@@ -1,0 +1,126 @@
+//! Attaching to a node.
+
+use std::env;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use xtipc_segment::application::{ApplicationSide, MapError};
+use xtipc_segment::attach::{self, Message, ReceiveError};
+use xtipc_segment::daemon::SegmentFds;
+use xtipc_segment::layout::VERSION;
+
+use crate::attachment::Attachment;
+use crate::{Error, Result};
+
+const RUN_DIRECTORY: &str = "/run/xtipc";
+const SOCKET_NAME: &str = "attach.sock";
+/// A daemon that takes longer to answer on the attach socket is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names the attach socket where the program names none.
+const SOCKET_VARIABLE: &str = "XTIPC_SOCKET";
+
+/// An attachment to the node. Cheap to clone; it ends when the last clone and the last socket are dropped.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) attachment: Arc<Attachment>,
+}
+
+/// Which node to attach to.
+#[derive(Clone, Debug, Default)]
+pub struct NodeBuilder {
+    socket_path: Option<PathBuf>,
+}
+
+impl Node {
+    /// Attaches to the node of this host: at the socket that `XTIPC_SOCKET` names, else at `/run/xtipc/attach.sock`.
+    pub fn attach() -> Result<Self> {
+        Self::builder().attach()
+    }
+
+    /// Attaches to another one.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Node address at the time of attaching; 0 if the node had none yet.
+    pub fn address(&self) -> u32 {
+        self.attachment.welcome.node
+    }
+
+    /// Node identity.
+    pub fn identity(&self) -> [u8; 16] {
+        self.attachment.welcome.identity
+    }
+}
+
+impl NodeBuilder {
+    /// Attaches at this socket.
+    pub fn socket_path(mut self, path: impl AsRef<Path>) -> Self {
+        self.socket_path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Attaches to the instance of this name: at `/run/xtipc/NAME/attach.sock`.
+    pub fn instance(self, name: &str) -> Self {
+        self.socket_path(Path::new(RUN_DIRECTORY).join(name).join(SOCKET_NAME))
+    }
+
+    /// Attaches.
+    pub fn attach(self) -> Result<Node> {
+        let path = self.socket_path.unwrap_or_else(|| {
+            env::var_os(SOCKET_VARIABLE)
+                .map_or_else(|| Path::new(RUN_DIRECTORY).join(SOCKET_NAME), PathBuf::from)
+        });
+        let socket = attach::connect(&path).map_err(|source| Error::NoDaemon { path, source })?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
+            .map_err(io::Error::from)?;
+        let hello = Message::Hello { version: VERSION };
+        attach::send_message(socket.as_fd(), &hello, &[])?;
+        let answer = attach::receive_message(socket.as_fd()).map_err(receive_error)?;
+        let (message, fds) = answer.ok_or(Error::NodeGone)?;
+        let welcome = match message {
+            Message::Welcome(welcome) => welcome,
+            Message::Refused { version, .. } if version != VERSION => {
+                return Err(version_mismatch(version));
+            }
+            Message::Refused { reason, .. } => return Err(Error::Refused { reason }),
+            other => return Err(protocol_error(format!("unexpected answer {other:?}"))),
+        };
+        if welcome.version != VERSION {
+            return Err(version_mismatch(welcome.version));
+        }
+        let fds = SegmentFds::from_fds(fds)
+            .ok_or_else(|| protocol_error("welcome without four file descriptors"))?;
+        let side = ApplicationSide::map(fds).map_err(|error| match error {
+            MapError::Io(error) => Error::Io(error),
+            MapError::Layout(error) => protocol_error(error),
+        })?;
+        Ok(Node {
+            attachment: Arc::new(Attachment::new(side, socket, welcome)?),
+        })
+    }
+}
+
+/// An answer on the attach socket that did not come, or made no sense.
+pub(crate) fn receive_error(error: ReceiveError) -> Error {
+    match error {
+        ReceiveError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => Error::TimedOut,
+        ReceiveError::Io(error) => error.into(),
+        ReceiveError::Message(error) => protocol_error(error),
+    }
+}
+
+fn version_mismatch(daemon: u32) -> Error {
+    Error::VersionMismatch {
+        library: VERSION,
+        daemon,
+    }
+}
+
+fn protocol_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Io(io::Error::new(io::ErrorKind::InvalidData, error))
+}

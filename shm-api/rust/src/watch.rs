@@ -1,0 +1,128 @@
+//! Readiness of one socket as a file descriptor that any event loop can poll.
+//!
+//! The descriptor is an epoll instance over two sources: the read end of a pipe, which the daemon writes to after each
+//! delivery to the socket (its end of file is the daemon's end), and an event fd of our own for messages found in the
+//! queue after the pipe was emptied. Invariant, under the attachment's lock: each queued message is announced by a
+//! byte in the pipe (or one about to be written), or by the event fd.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use xtipc_segment::application::drain_wake;
+use xtipc_segment::attach::{Message, receive_message, send_message};
+
+use crate::attachment::Attachment;
+use crate::core::{Core, Failure};
+use crate::node::receive_error;
+use crate::{Error, Result};
+
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pollable: Arc<OwnedFd>,
+    pipe: OwnedFd,
+    again: OwnedFd,
+    /// The event fd is readable.
+    again_set: bool,
+}
+
+impl Watch {
+    fn new(pipe: OwnedFd) -> Result<Self> {
+        let again = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(os)?;
+        let pollable = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(os)?;
+        for source in [pipe.as_fd(), again.as_fd()] {
+            let data = epoll::EventData::new_u64(0);
+            epoll::add(&pollable, source, data, epoll::EventFlags::IN).map_err(os)?;
+        }
+        Ok(Self {
+            pollable: Arc::new(pollable),
+            pipe,
+            again,
+            again_set: false,
+        })
+    }
+
+    fn set_again(&mut self) {
+        if !self.again_set {
+            self.again_set = rustix::io::write(&self.again, &1u64.to_ne_bytes()).is_ok();
+        }
+    }
+
+    /// Makes the descriptor unreadable. False: the daemon is gone.
+    fn clear(&mut self) -> bool {
+        if self.again_set {
+            let _ = rustix::io::read(&self.again, &mut [0u8; 8]);
+            self.again_set = false;
+        }
+        drain_wake(self.pipe.as_fd())
+    }
+}
+
+fn os(error: rustix::io::Errno) -> Error {
+    Error::Io(error.into())
+}
+
+impl Attachment {
+    /// Asks the daemon to watch a socket, once.
+    pub(crate) fn watch(&self, socket: u32) -> Result<Arc<OwnedFd>> {
+        if !self.is_ours() {
+            return Err(Error::Forked);
+        }
+        let (_turn, attach_socket) = self.converse();
+        if let Some(watch) = &self.core()?.queue(socket)?.watch {
+            return Ok(Arc::clone(&watch.pollable));
+        }
+        let gone = |_| Error::NodeGone;
+        send_message(attach_socket.as_fd(), &Message::Watch { socket }, &[]).map_err(gone)?;
+        let pipe = loop {
+            let answer = receive_message(attach_socket.as_fd()).map_err(receive_error)?;
+            match answer.ok_or(Error::NodeGone)? {
+                (Message::Watching { socket: s, result }, mut fds) if s == socket => {
+                    break match result {
+                        0 => fds.pop(),
+                        errno => return Err(Error::from_result(errno)),
+                    };
+                }
+                // An answer that somebody before us did not wait for.
+                _ => {}
+            }
+        };
+        let watch = Watch::new(pipe.ok_or(Error::NodeGone)?)?;
+        let pollable = Arc::clone(&watch.pollable);
+        let mut core = self.core()?;
+        core.dispatch();
+        let queue = core.queue(socket)?;
+        let watch = queue.watch.insert(watch);
+        if !queue.messages.is_empty() {
+            watch.set_again();
+        }
+        Ok(pollable)
+    }
+
+    /// After a receive: keeps the invariant when the queue of a watched socket ran empty. True: there is a message
+    /// after all.
+    pub(crate) fn settle_watch(&self, core: &mut Core, socket: u32) -> Result<bool> {
+        let queue = core.queue(socket)?;
+        let Some(watch) = &mut queue.watch else {
+            return Ok(false);
+        };
+        if !queue.messages.is_empty() {
+            return Ok(false);
+        }
+        let alive = watch.clear();
+        core.dispatch();
+        if !alive {
+            core.fail(Failure::Gone);
+        }
+        let queue = core.queue(socket)?;
+        let Some(watch) = &mut queue.watch else {
+            return Ok(false);
+        };
+        // A failed attachment stays readable: the next receive reports it.
+        if !queue.messages.is_empty() {
+            watch.set_again();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
