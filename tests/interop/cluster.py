@@ -1,6 +1,5 @@
 """The two set-ups that the tests run in, and the base class that hands them out."""
 import contextlib
-import itertools
 import time
 import unittest
 
@@ -16,7 +15,6 @@ class Segment:
     def __init__(self, full):
         self.full = full
         self.stack = contextlib.ExitStack()
-        self.labels = itertools.count()
         lab.remove_leftovers()
         self.switch = self.enter(lab.Switch())
 
@@ -30,14 +28,7 @@ class Segment:
 
     def daemon(self, identity, *flags):
         """A node that is plugged in but not started; its port on the switch has its identity's name."""
-        namespace = self.enter(lab.Namespace(f"{identity}{next(self.labels)}"))
-        if identity in self.ports():
-            self.switch.ip("link", "del", identity)
-        self.switch.plug(namespace, identity)
-        return lab.Daemon(namespace, identity, *flags)
-
-    def ports(self):
-        return {line.split(": ")[1].split("@")[0] for line in self.switch.ip("-o", "link", "show").splitlines()}
+        return lab.Daemon(self.switch, identity, *flags)
 
     def close(self):
         self.stack.close()

@@ -128,6 +128,10 @@ class Switch(Namespace):
         namespace.ip("link", "set", interface, "up")
         self.ip("link", "set", port, "master", "switch", "up")
 
+    def unplug(self, port):
+        """Removes both ends at once; the end of a namespace removes them some time later."""
+        self.ip("link", "del", port)
+
     def tap(self, port):
         self.ip("tuntap", "add", port, "mode", "tap")
         self.ip("link", "set", port, "master", "switch", "up")
@@ -300,10 +304,14 @@ class Node:
 
 
 class Daemon(Node):
-    """An xtipc node: a daemon in its own namespace with one Ethernet bearer."""
+    """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`."""
 
-    def __init__(self, namespace, identity, *flags, interface="eth0"):
-        self.namespace, self.identity, self.interface = namespace, identity, interface
+    interface = "eth0"
+
+    def __init__(self, switch, identity, *flags):
+        self.switch, self.identity = switch, identity
+        self.namespace = Namespace(identity)
+        switch.plug(self.namespace, identity, self.interface)
         self.instance = f"{PREFIX}-{identity}"
         self.flags = flags
         self.process = None
@@ -362,6 +370,8 @@ class Daemon(Node):
     def close(self):
         if self.process and self.process.poll() is None:
             self.kill()
+        self.switch.unplug(self.identity)
+        self.namespace.close()
         shutil.rmtree(self.runtime, ignore_errors=True)
         with contextlib.suppress(OSError):
             RUNTIME.rmdir()

@@ -46,6 +46,7 @@ class RefusedStartTest(SegmentTest):
     def test_interface_with_a_foreign_xdp_program_names_it(self):
         namespace = self.enter(lab.Namespace("foreign"))
         self.switch.plug(namespace, "foreign")
+        self.addCleanup(self.switch.unplug, "foreign")
         program = self.compile_pass_program()
         try:
             namespace.ip("link", "set", "eth0", "xdpgeneric", "object", program, "section", "xdp")
@@ -74,6 +75,7 @@ class RefusedStartTest(SegmentTest):
         # Only the capabilities are taken away: an ordinary user could not make the runtime directory either.
         namespace = self.enter(lab.Namespace("bare"))
         self.switch.plug(namespace, "bare")
+        self.addCleanup(self.switch.unplug, "bare")
         text = self.refusal("--identity", "x", "--bearer", "eth:eth0", namespace=namespace,
                             preexec_fn=self.drop_capabilities)
         self.assertRegex(text, "(?i)CAP_|privilege|permi")
@@ -127,7 +129,7 @@ class BadFrameTest(SegmentTest):
         self.await_link(self.alpha, self.beta)
         self.rogue = self.enter(lab.Namespace("rogue"))
         self.switch.plug(self.rogue, "rogue")
-        self.addCleanup(self.switch.ip, "link", "del", "rogue")
+        self.addCleanup(self.switch.unplug, "rogue")
         self.port = self.enter(self.rogue.injector("eth0"))
         self.random = random.Random(4711)
 
@@ -156,13 +158,13 @@ class BadFrameTest(SegmentTest):
                 self.check_exchange()
                 time.sleep(1)
                 frames = [frame.data for frame in capture.snapshot() if frame.is_tipc]
+            source = self.rogue.mac("eth0")
             for _ in range(GARBAGE_FRAMES):
                 data = bytearray(self.random.choice(frames))
-                # Another sender's hardware address and node address, so that the damage is all that counts.
-                data[6:12] = self.rogue.mac("eth0")
-                data[26:30] = b"\x01\x02\x03\x04"
                 for _ in range(self.random.randrange(1, 6)):
                     data[self.random.randrange(14, len(data))] = self.random.randrange(256)
+                # Not in the name of alpha or beta: nobody can tell such a frame from a real one.
+                data[6:12] = source
                 data[26:30] = b"\x01\x02\x03\x04"
                 self.port.send(bytes(data[:self.random.choice((len(data), self.random.randrange(14, len(data) + 1)))]))
             self.check_exchange()
