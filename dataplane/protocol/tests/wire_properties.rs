@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use strategies as any_of;
 use xtipc_protocol::wire::{
     Bundle, DomainRecord, Encrypted, GapAckRecord, LinkConfig, LinkProtocol, Msg, MsgCrypto,
-    Packet, WireError,
+    Packet, WireError, field, size,
 };
 
 fn assert_round_trip(packet: &Packet<'_>) -> Result<(), TestCaseError> {
@@ -49,7 +49,10 @@ fn assert_harmless(bytes: &[u8]) -> Result<(), TestCaseError> {
             msg.prev_node(),
             msg.data_type(),
         );
-        if msg.header_size() >= 40 {
+        if msg.header_size() > size::SHORT {
+            let _ = msg.get(field::DEST_NODE);
+        }
+        if msg.header_size() >= size::INT {
             prop_assert!(Bundle::new(msg).count() <= bytes.len() / 24);
             for with_gaps in [false, true] {
                 if let Ok(parsed) = LinkProtocol::parse(msg, with_gaps) {
@@ -60,7 +63,7 @@ fn assert_harmless(bytes: &[u8]) -> Result<(), TestCaseError> {
             }
             let _ = MsgCrypto::parse(msg);
         }
-        if msg.header_size() == 60 {
+        if msg.header_size() == size::MAX {
             let _ = LinkConfig::parse(msg);
         }
     }
