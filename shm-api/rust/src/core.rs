@@ -145,6 +145,9 @@ impl Core {
 
     /// Moves all that the daemon published. A violation ends the attachment.
     pub(crate) fn dispatch(&mut self) {
+        if let Some(Failure::Corrupted(_)) = self.failure {
+            return;
+        }
         if let Err(violation) = self.try_dispatch() {
             self.fail(Failure::Corrupted(violation));
         }

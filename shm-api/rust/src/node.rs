@@ -79,9 +79,13 @@ impl NodeBuilder {
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(io::Error::from)?;
         let hello = Message::Hello { version: VERSION };
-        attach::send_message(socket.as_fd(), &hello, &[])?;
+        // A daemon may refuse and close before it reads this: its answer tells more than the failure to send.
+        let sent = attach::send_message(socket.as_fd(), &hello, &[]);
         let answer = attach::receive_message(socket.as_fd()).map_err(receive_error)?;
-        let (message, fds) = answer.ok_or(Error::NodeGone)?;
+        let Some((message, fds)) = answer else {
+            sent?;
+            return Err(Error::NodeGone);
+        };
         let welcome = match message {
             Message::Welcome(welcome) => welcome,
             Message::Refused { version, .. } if version != VERSION => {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fake::{CONGESTED, FakeDaemon, NODE, OVERLOADED};
+use fake::{CONGESTED, FakeDaemon, MADDENING, NODE, OVERLOADED};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtipc::{
     Datagram, DestinationName, Error, Importance, Kind, MESSAGE_LEN_MAX, Node, Rejection, Scope,
@@ -51,6 +51,15 @@ fn readable(socket: &Datagram, timeout: Duration) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let timeout = Timespec::try_from(timeout).expect("short");
     poll(&mut fds, Some(&timeout)).expect("poll") == 1
+}
+
+#[test]
+fn everything_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Node>();
+    shared::<Datagram>();
+    shared::<xtipc::Message>();
+    shared::<Error>();
 }
 
 #[test]
@@ -200,7 +209,7 @@ fn without_a_daemon_the_error_names_the_path() {
     );
 }
 
-/// A listener that gives one answer.
+/// A listener that gives one answer and closes, at times before it was asked.
 fn refusing(answer: Message) -> Error {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("attach.sock");
@@ -296,6 +305,9 @@ fn a_congested_send_waits_gives_up_or_says_that_it_would_wait() {
     };
     thread::scope(|scope| {
         let sender = scope.spawn(|| socket.send_to(b"x", congested));
+        while daemon.shared.held.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(SHORT);
         assert!(!sender.is_finished());
         daemon.relieve();
@@ -610,6 +622,28 @@ fn the_death_of_the_daemon_is_seen_by_everybody() {
     while !matches!(alone.try_recv(), Err(Error::NodeGone)) {
         assert!(start.elapsed() < LONG, "try_recv never noticed");
     }
+}
+
+#[test]
+fn an_answer_to_nothing_ends_the_attachment_for_all_its_threads() {
+    let daemon = FakeDaemon::start();
+    let node = attach(&daemon);
+    let (sender, receiver) = (open(&node), open(&node));
+    let maddening = ServiceAddress {
+        type_: MADDENING,
+        instance: 0,
+    };
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| receiver.recv().map(|_| ()));
+        thread::sleep(SHORT);
+        let error = sender.send_to(b"x", maddening).expect_err("corrupted");
+        assert!(matches!(error, Error::Corrupted(_)), "{error}");
+        let error = waiting.join().expect("no panic").expect_err("corrupted");
+        assert!(matches!(error, Error::Corrupted(_)), "{error}");
+    });
+    // The daemon saw it end, and serves others.
+    let other = bound(&attach(&daemon), SERVICE);
+    other.send_to(b"x", SERVICE).expect("send");
 }
 
 #[test]

@@ -292,3 +292,67 @@ pub fn drain_wake(read_end: BorrowedFd<'_>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::area::make_memfd;
+    use crate::layout::{Header, Sizes};
+    use proptest::prelude::*;
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    /// A segment whose daemon area stays writable through the fd, as no daemon would make it.
+    fn unguarded() -> (ApplicationSide, OwnedFd, Header) {
+        let header = Header::lay_out(&Sizes {
+            submissions: 8,
+            deliveries: 8,
+            submission_arena: 128 << 10,
+            delivery_arena: 128 << 10,
+        })
+        .expect("possible sizes");
+        let application = make_memfd("test", header.application_len as usize).expect("memfd");
+        let daemon = make_memfd("test", header.daemon_len as usize).expect("memfd");
+        Area::map(daemon.as_fd(), header.daemon_len as usize, true)
+            .expect("map")
+            .write_header(&header);
+        let writer = daemon.try_clone().expect("fd");
+        let side = ApplicationSide::map(SegmentFds {
+            application,
+            daemon,
+            doorbell: eventfd(0, EventfdFlags::CLOEXEC).expect("event fd"),
+            wake: pipe_with(PipeFlags::CLOEXEC).expect("pipe").0,
+        });
+        (side.expect("a good header"), writer, header)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn no_word_a_daemon_can_write_makes_the_application_panic_or_stay(
+            writes in proptest::collection::vec((any::<bool>(), 0u64..600, prop_oneof![
+                any::<u64>(), 0u64..20, (0u64..=1 << 17).prop_map(|len| len << 32),
+            ]), 1..60),
+        ) {
+            let (mut side, daemon, header) = unguarded();
+            let mut taken = 0;
+            for (cursor, word, value) in writes {
+                let offset = if cursor { 1024 + word % 5 * 128 } else { 4096 + word * 8 };
+                rustix::io::pwrite(&daemon, &value.to_ne_bytes(), offset).expect("write");
+                while let Ok(Some((_, buffer))) = side.receiver.next_delivery() {
+                    prop_assert!(buffer.len() <= header.delivery_arena.len as usize);
+                    prop_assert_eq!(buffer.iter().count(), buffer.len());
+                    let _ = side.releaser.consumed(&buffer);
+                    let _ = side.releaser.returned(buffer);
+                    taken += 1;
+                    prop_assert!(taken <= 8 * 60);
+                }
+                while let Ok(Some(_)) = side.receiver.next_completion() {
+                    taken += 1;
+                    prop_assert!(taken <= 24 * 60);
+                }
+                let _ = side.submitter.has_room();
+            }
+        }
+    }
+}

@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -211,19 +212,19 @@ pub fn receive_message(
     let mut bytes = [0u8; MESSAGE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(
+    let received = loop {
+        let result = rustix::net::recvmsg(
             socket,
             &mut [IoSliceMut::new(&mut bytes)],
             &mut ancillary,
             RecvFlags::CMSG_CLOEXEC,
-        )
-    });
-    let received = match received {
-        Ok(received) => received,
-        // The other side closed with something of ours unread.
-        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-        Err(error) => return Err(io::Error::from(error).into()),
+        );
+        match result {
+            Ok(received) => break received,
+            // Reported once, when the other side closed without having read all of ours; what it sent is still there.
+            Err(Errno::CONNRESET | Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
     };
     // Taking the fds out first: whatever the bytes are, they must not leak.
     let mut fds = Vec::new();

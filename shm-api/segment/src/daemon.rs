@@ -389,6 +389,12 @@ impl DaemonSide {
         self.buffers.out()
     }
 
+    /// Bytes of both areas of the segment.
+    pub fn segment_len(&self) -> usize {
+        let header = &self.segment.header;
+        header.application_len as usize + header.daemon_len as usize
+    }
+
     fn made(&mut self, progress: Progress) {
         self.progress = self.progress.max(Some(progress));
     }

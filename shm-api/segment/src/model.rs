@@ -1,4 +1,8 @@
-//! Model checks with loom: `RUSTFLAGS="--cfg loom" cargo test -p xtipc-segment --release model`.
+//! Model checks with loom: `RUSTFLAGS="--cfg loom" cargo test -p xtipc-segment --release --lib`.
+//!
+//! They fail if a fence of the wake protocol is taken out, if the epoch stands still, or if the tail is published
+//! without release order. They cannot see a missing release order of the head: loom does not let a load take effect
+//! after a later store of the same thread.
 //!
 //! The wake fd is modelled by a mutex and a condition variable: like the fd it remembers that it was rung.
 

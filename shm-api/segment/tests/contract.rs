@@ -1,5 +1,7 @@
 //! Both sides of a segment in one process.
 
+#![cfg(not(loom))]
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

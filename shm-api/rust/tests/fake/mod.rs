@@ -1,7 +1,8 @@
 //! A daemon in a thread, for tests of the client: sockets, bindings and delivery on one node, no network.
 //!
-//! Two service types behave in a special way: messages to [`CONGESTED`] are held until [`FakeDaemon::relieve`] or
-//! cancelled, messages to [`OVERLOADED`] are rejected.
+//! Three service types behave in a special way: messages to [`CONGESTED`] are held until [`FakeDaemon::relieve`] or
+//! cancelled, messages to [`OVERLOADED`] are rejected, and a message to [`MADDENING`] makes the daemon answer a request
+//! that was never made.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +23,7 @@ use xtipc_segment::{
 pub(crate) const NODE: u32 = 0x1001;
 pub(crate) const CONGESTED: u32 = 9999;
 pub(crate) const OVERLOADED: u32 = 8888;
+pub(crate) const MADDENING: u32 = 7777;
 /// Messages that wait for room, per process: beyond it the fake gives up.
 const BACKLOG_MAX: usize = 100_000;
 
@@ -30,6 +32,8 @@ const BACKLOG_MAX: usize = 100_000;
 pub(crate) struct Shared {
     stop: AtomicBool,
     relieve: AtomicBool,
+    /// Messages held for congestion so far.
+    pub(crate) held: AtomicUsize,
     /// Deliveries that found no room at first.
     pub(crate) postponed: AtomicUsize,
     /// Messages consumed by their readers.
@@ -322,10 +326,12 @@ impl Worker {
             } => match self.send(index, submission, flags, destination) {
                 Some(result) => (result, 0),
                 None => {
-                    return self.held.push(Held {
+                    self.held.push(Held {
                         attachment: index,
                         tag,
                     });
+                    self.shared.held.fetch_add(1, Ordering::SeqCst);
+                    return;
                 }
             },
             Request::CloseSocket => {
@@ -430,6 +436,10 @@ impl Worker {
         };
         if type_ == CONGESTED {
             return flags.contains(SendFlags::DONTWAIT).then_some(-libc::EAGAIN);
+        }
+        if type_ == MADDENING {
+            self.complete(index, u64::MAX, 0, [0, 0]);
+            return Some(0);
         }
         if type_ == OVERLOADED {
             if !sender.dest_droppable {
