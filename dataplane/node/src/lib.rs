@@ -2,6 +2,7 @@
 //!
 //! A library so that the bench and tests reach the parts; the program is `main.rs`.
 
+pub(crate) mod bearer;
 pub mod clock;
 pub mod config;
 pub mod control;

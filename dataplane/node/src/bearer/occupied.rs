@@ -1,4 +1,4 @@
-//! Whether the kernel's own TIPC has a bearer on an interface.
+//! What is on an interface already, and which interfaces there are: questions to netlink.
 //!
 //! Two TIPC nodes behind one hardware address answer the same peers: the steward asks here before
 //! it enables an Ethernet bearer, and refuses one that the kernel holds. The question goes through
@@ -8,6 +8,13 @@
 use std::io;
 
 use xtipc_ebpf::netlink::{GENERIC_HEADER_SIZE, Netlink, attribute, generic_header, text};
+use xtipc_ebpf::{Interface, Occupant, PROGRAM_NAME};
+
+const RTM_GETLINK: u16 = 18;
+/// Bytes of `struct ifinfomsg`; the link type is its third and fourth byte, the index follows.
+const LINK_HEADER_SIZE: usize = 16;
+const ARPHRD_ETHER: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
 
 /// The kernel's generic netlink family for TIPC (`linux/tipc_netlink.h`).
 const FAMILY: &str = "TIPCv2";
@@ -26,6 +33,41 @@ pub(crate) fn kernel_bearer(interface: &str) -> io::Result<bool> {
     Ok(bearers
         .iter()
         .any(|answer| is_ethernet_bearer_on(answer, interface)))
+}
+
+/// The foreign XDP program on an interface. A classifier of xtipc may be the remains of a dead
+/// process: attaching waits for those.
+pub(super) fn program(interface: &str) -> Option<Occupant> {
+    let occupants = Interface::query(interface).ok()?.occupants;
+    occupants.into_iter().find(|occupant| {
+        let name = occupant.program_name.as_deref();
+        name.is_some_and(|name| name != PROGRAM_NAME)
+    })
+}
+
+/// The names of all Ethernet interfaces.
+pub(super) fn ethernet_interfaces() -> io::Result<Vec<String>> {
+    let links = Netlink::open(None)?.dump(RTM_GETLINK, &[0; LINK_HEADER_SIZE])?;
+    let ethernet = links
+        .iter()
+        .filter(|link| link.get(2..4) == Some(&ARPHRD_ETHER.to_ne_bytes()));
+    Ok(ethernet.filter_map(|link| link_name(link)).collect())
+}
+
+/// The name of the interface with this index; `None` if there is none.
+pub(super) fn name_of(index: u32) -> Option<String> {
+    let links = Netlink::open(None)
+        .and_then(|mut netlink| netlink.dump(RTM_GETLINK, &[0; LINK_HEADER_SIZE]))
+        .ok()?;
+    let link = links
+        .iter()
+        .find(|link| link.get(4..8) == Some(&index.to_ne_bytes()))?;
+    link_name(link)
+}
+
+fn link_name(link: &[u8]) -> Option<String> {
+    let name = attribute(link.get(LINK_HEADER_SIZE..)?, IFLA_IFNAME)?;
+    String::from_utf8(text(name).to_vec()).ok()
 }
 
 /// Whether one answer of the dump names the Ethernet bearer of this interface.

@@ -1,0 +1,152 @@
+//! Why a bearer could not be opened or closed, said so that an operator can act on it.
+
+use xtipc_ebpf::{AttachError, LoadError, Occupant, UpdateError};
+use xtipc_xsk::OpenError;
+use xtipc_xsk::interface::InterfaceError;
+
+use super::ladder::Rung;
+use super::packet::PacketError;
+
+/// The smallest MTU of a TIPC bearer: the longest header and a tunnelled one.
+pub(super) const MTU_MIN: u32 = 100;
+
+/// Why a bearer could not be opened. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BearerError {
+    /// No interface has this name.
+    #[error("there is no interface `{interface}`; Ethernet interfaces here: {}", list(.existing))]
+    UnknownInterface {
+        interface: String,
+        existing: Vec<String>,
+    },
+    /// The interface is not Ethernet, or could not be asked.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// Too small for TIPC.
+    #[error(
+        "interface {interface} has an MTU of {mtu}: TIPC needs at least {MTU_MIN} \
+         (ip link set {interface} mtu 1500)"
+    )]
+    MtuTooSmall { interface: String, mtu: u32 },
+    /// Listed queues that the interface does not have, or that leave others out.
+    #[error(
+        "queues={} does not name all receive queues of {interface}, which are {}: TIPC frames may arrive on any of \
+         them; leave `queues` out, or give the interface fewer (ethtool -L {interface} combined {})",
+        numbers(.listed), numbers(.existing), .listed.len()
+    )]
+    Queues {
+        interface: String,
+        listed: Vec<usize>,
+        existing: Vec<usize>,
+    },
+    /// The kernel's own TIPC answers there.
+    #[error(
+        "the kernel's own TIPC has a bearer on {interface}: remove it \
+         (tipc bearer disable media eth device {interface})"
+    )]
+    KernelBearer { interface: String },
+    /// Another daemon has a bearer there.
+    #[error(
+        "another xtipcd ({}) has a bearer on {interface}: an interface carries one node",
+        .process.map_or("of unknown process".to_owned(), |id| format!("process {id}"))
+    )]
+    OtherDaemon {
+        interface: String,
+        process: Option<i32>,
+    },
+    /// Another XDP program is there.
+    #[error(
+        "interface {interface} is occupied by {occupant}: remove that \
+         (ip link set dev {interface} xdp off, or end its owner), or set xdp = off to run beside it over AF_PACKET"
+    )]
+    Occupied {
+        interface: String,
+        occupant: Occupant,
+    },
+    /// The interface or queue is in use, or went away meanwhile.
+    #[error(transparent)]
+    Xdp(XdpError),
+    /// The configured path was refused.
+    #[error("xdp = {asked} on {interface}: {rung} refused: {source}")]
+    ModeRefused {
+        interface: String,
+        asked: &'static str,
+        rung: Rung,
+        source: Box<XdpError>,
+    },
+    /// Not even AF_PACKET.
+    #[error("{source}, for interface {interface}{}", after(.refused))]
+    Packet {
+        interface: String,
+        source: PacketError,
+        /// What was refused before.
+        refused: String,
+    },
+}
+
+/// Why AF_XDP could not be had in one mode.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum XdpError {
+    /// The classifier was not loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A map of the classifier was not changed.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The classifier was not attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A socket was not opened.
+    #[error(transparent)]
+    Socket(#[from] OpenError),
+    /// Frames would come without their tag.
+    #[error(
+        "the device takes VLAN tags out of frames before the classifier sees them \
+         (ethtool -K {interface} rxvlan off)"
+    )]
+    VlanOffload { interface: String },
+}
+
+impl XdpError {
+    /// Whether no other mode, nor AF_PACKET, is the answer: somebody else is there, or nobody at all.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Attach(
+                AttachError::Occupied { .. }
+                    | AttachError::Busy { .. }
+                    | AttachError::UnknownInterface { .. }
+                    | AttachError::NotEthernet { .. }
+            ) | Self::Socket(OpenError::Busy { .. })
+        )
+    }
+}
+
+/// The kernel did not let go in time: these frames stay out of circulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel still holds {frames} frames of {sockets} closed AF_XDP sockets")]
+pub(crate) struct StillHeld {
+    pub(crate) sockets: usize,
+    pub(crate) frames: usize,
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn numbers(queues: &[usize]) -> String {
+    let texts: Vec<_> = queues.iter().map(usize::to_string).collect();
+    texts.join(",")
+}
+
+fn after(refused: &str) -> String {
+    if refused.is_empty() {
+        String::new()
+    } else {
+        format!(" (before: {refused})")
+    }
+}

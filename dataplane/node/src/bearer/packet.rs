@@ -1,0 +1,255 @@
+//! An AF_PACKET socket on one interface: the path where AF_XDP is refused or switched off.
+//!
+//! Owner: the bearer. Takes the frames of TIPC's ethertype that the interface receives, not what it
+//! sends; the caller checks for whom they are. The kernel takes VLAN tags out of received frames
+//! and tells them beside the frame (PACKET_AUXDATA). Nothing in here keeps a frame of the pool: `send` copies.
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with, sockopt};
+
+use super::ethernet::{ETHERTYPE, HEADER_SIZE_MAX, vlan_id};
+use super::traffic::TxDrop;
+
+/// Frames taken with one system call.
+const BATCH: usize = 32;
+/// Receive buffer asked for: some thousand packets, as an AF_XDP socket holds.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`.
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+/// Where the data of a control message starts.
+const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
+
+/// Room for one control message with a `tpacket_auxdata`, aligned as the kernel writes it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 40]);
+
+const _: () = assert!(size_of::<Control>() >= CONTROL_HEADER + size_of::<libc::tpacket_auxdata>());
+
+/// A step of the opening that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step}: {source}")]
+pub(crate) struct PacketError {
+    step: &'static str,
+    source: io::Error,
+}
+
+/// A bound socket with its receive buffers.
+pub(super) struct PacketSocket {
+    fd: OwnedFd,
+    buffers: Box<[u8]>,
+    buffer_len: usize,
+    /// The last call left nothing behind: wait before the next one.
+    drained: bool,
+    kernel_drops: u64,
+}
+
+impl PacketSocket {
+    /// Opens a socket for frames up to `mtu` bytes after the Ethernet header.
+    pub(super) fn open(ifindex: u32, mtu: usize) -> Result<Self, PacketError> {
+        let step = |step| move |source: io::Error| PacketError { step, source };
+        let fd = socket_with(
+            AddressFamily::PACKET,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            // Hears nothing before it is bound.
+            None,
+        )
+        .map_err(|error| step("open an AF_PACKET socket (CAP_NET_RAW is needed)")(error.into()))?;
+        set_option(&fd, libc::PACKET_AUXDATA).map_err(step("ask for VLAN tags"))?;
+        set_option(&fd, PACKET_IGNORE_OUTGOING).map_err(step("leave out sent frames"))?;
+        // A virtual device without a transmit queue of its own refuses; frames then go through its qdisc.
+        let _ = set_option(&fd, libc::PACKET_QDISC_BYPASS);
+        // Both only hold more in a burst; without CAP_NET_ADMIN the system's limit holds.
+        if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER);
+        }
+        let _ = sockopt::set_socket_send_buffer_size_force(&fd, RECEIVE_BUFFER);
+        bind(&fd, ifindex).map_err(step("bind the AF_PACKET socket"))?;
+        let buffer_len = mtu + HEADER_SIZE_MAX;
+        Ok(Self {
+            fd,
+            buffers: vec![0; buffer_len * BATCH].into_boxed_slice(),
+            buffer_len,
+            drained: true,
+            kernel_drops: 0,
+        })
+    }
+
+    /// Hands up to `budget` received frames to the callback with the VLAN id the kernel took out of
+    /// them (0: none); returns how many. Errors of the socket (interface down) end the round: they say
+    /// nothing that the bearer's check does not find.
+    pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(u16, &[u8])) -> usize {
+        let mut frames = 0;
+        while frames < budget {
+            let wanted = BATCH.min(budget - frames);
+            let taken = self.receive_batch(wanted, &mut on_frame);
+            frames += taken;
+            self.drained = taken < wanted;
+            if self.drained {
+                break;
+            }
+        }
+        frames
+    }
+
+    fn receive_batch(&mut self, wanted: usize, on_frame: &mut impl FnMut(u16, &[u8])) -> usize {
+        let mut controls = [Control([0; 40]); BATCH];
+        // SAFETY: plain integers and pointers, for which all zero is a value.
+        let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
+        // SAFETY: as above.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        let buffers = self.buffers.chunks_exact_mut(self.buffer_len);
+        for (((message, part), control), buffer) in messages
+            .iter_mut()
+            .zip(&mut parts)
+            .zip(&mut controls)
+            .zip(buffers)
+        {
+            part.iov_base = buffer.as_mut_ptr().cast();
+            part.iov_len = buffer.len();
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = control.0.len() as _;
+        }
+        // SAFETY: `wanted` ≤ BATCH headers, each with one part and one control buffer; all of them are
+        // local or of `self`, exclusively borrowed, and outlive the call.
+        let taken = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                wanted as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let taken = usize::try_from(taken).unwrap_or(0);
+        let buffers = self.buffers.chunks_exact(self.buffer_len);
+        for ((message, control), buffer) in messages.iter().zip(&controls).zip(buffers).take(taken)
+        {
+            // What is cut off is malformed: the caller sees an incomplete packet.
+            let len = (message.msg_len as usize).min(buffer.len());
+            on_frame(stripped_vlan(&control.0), &buffer[..len]);
+        }
+        taken
+    }
+
+    /// Sends one frame, Ethernet header first.
+    pub(super) fn send(&mut self, frame: &[u8]) -> Result<(), TxDrop> {
+        match send(&self.fd, frame, SendFlags::DONTWAIT) {
+            Ok(_) => Ok(()),
+            Err(Errno::AGAIN) => Err(TxDrop::Full),
+            Err(Errno::NOBUFS | Errno::NOMEM) => Err(TxDrop::NoBuffers),
+            Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => Err(TxDrop::InterfaceDown),
+            Err(Errno::MSGSIZE) => Err(TxDrop::TooLong),
+            Err(_) => Err(TxDrop::Refused),
+        }
+    }
+
+    /// Makes the buffers fit another MTU.
+    pub(super) fn set_mtu(&mut self, mtu: usize) {
+        self.buffer_len = mtu + HEADER_SIZE_MAX;
+        self.buffers = vec![0; self.buffer_len * BATCH].into_boxed_slice();
+    }
+
+    /// Whether the last round may have left frames behind.
+    pub(super) fn rx_ready(&self) -> bool {
+        !self.drained
+    }
+
+    /// Frames the kernel dropped because the receive buffer was full, since the opening.
+    pub(super) fn kernel_drops(&self) -> u64 {
+        self.kernel_drops
+    }
+
+    /// Asks the kernel, which forgets its count with each answer.
+    pub(super) fn read_kernel_drops(&mut self) {
+        // SAFETY: plain integers, for which all zero is a value.
+        let mut statistics: libc::tpacket_stats = unsafe { zeroed() };
+        let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes to a structure of that size.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut statistics).cast(),
+                &raw mut len,
+            )
+        };
+        if result == 0 {
+            self.kernel_drops += u64::from(statistics.tp_drops);
+        }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The id in the tag that the kernel took out of a frame; 0 if there was none.
+fn stripped_vlan(control: &[u8]) -> u16 {
+    let number = |at: usize| {
+        let bytes = control.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    // struct cmsghdr: length, level, type; struct tpacket_auxdata: status first, the tag after 16 bytes.
+    let level = number(CONTROL_HEADER - 8);
+    let kind = number(CONTROL_HEADER - 4);
+    let is_auxdata =
+        level == Some(libc::SOL_PACKET as u32) && kind == Some(libc::PACKET_AUXDATA as u32);
+    let status = number(CONTROL_HEADER).unwrap_or(0);
+    if !is_auxdata || status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return 0;
+    }
+    let at = CONTROL_HEADER + std::mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tci);
+    vlan_id(u16::from_ne_bytes([control[at], control[at + 1]]))
+}
+
+fn set_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads one int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn bind(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
+    // SAFETY: plain integers, for which all zero is a value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+    address.sll_protocol = ETHERTYPE.to_be();
+    address.sll_ifindex = ifindex as libc::c_int;
+    // SAFETY: the kernel reads a `sockaddr_ll` of the size told, which outlives the call.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,81 @@
+//! What a bearer counts: traffic, and each drop by its reason.
+
+use xtipc_management::Counters;
+
+/// Why a packet was not sent. Loss is normal to the link layer; the counters tell an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TxDrop {
+    /// The transmit ring or send buffer was full.
+    Full,
+    /// A copy was needed, and the pool had no frame for it.
+    NoFrame,
+    /// The kernel had no memory, or the device's own queue was full.
+    NoBuffers,
+    /// The interface is down or gone.
+    InterfaceDown,
+    /// The packet exceeds the MTU.
+    TooLong,
+    /// Any other refusal of the kernel.
+    Refused,
+}
+
+const TX_DROPS: [(TxDrop, &str); 6] = [
+    (TxDrop::Full, "tx-full"),
+    (TxDrop::NoFrame, "tx-no-frame"),
+    (TxDrop::NoBuffers, "tx-no-buffers"),
+    (TxDrop::InterfaceDown, "tx-interface-down"),
+    (TxDrop::TooLong, "tx-too-long"),
+    (TxDrop::Refused, "tx-refused"),
+];
+
+/// Counters of one bearer, from its opening on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) rx_packets: u64,
+    pub(super) rx_bytes: u64,
+    pub(super) tx_packets: u64,
+    pub(super) tx_bytes: u64,
+    /// No whole Ethernet header, or another ethertype behind the tag.
+    pub(super) rx_malformed: u64,
+    /// Flooded to us by a bridge.
+    pub(super) rx_foreign_mac: u64,
+    pub(super) rx_other_vlan: u64,
+    tx_drops: [u64; TX_DROPS.len()],
+}
+
+impl Traffic {
+    pub(super) fn received(&mut self, len: usize) {
+        self.rx_packets += 1;
+        self.rx_bytes += len as u64;
+    }
+
+    pub(super) fn sent(&mut self, len: usize, result: Result<(), TxDrop>) {
+        match result {
+            Ok(()) => {
+                self.tx_packets += 1;
+                self.tx_bytes += len as u64;
+            }
+            Err(reason) => self.tx_drops[reason as usize] += 1,
+        }
+    }
+
+    /// The drops that happened, by name.
+    pub(super) fn drops(&self) -> Counters {
+        let rx = [
+            ("rx-malformed", self.rx_malformed),
+            ("rx-foreign-mac", self.rx_foreign_mac),
+            ("rx-other-vlan", self.rx_other_vlan),
+        ];
+        let tx = TX_DROPS.map(|(reason, name)| (name, self.tx_drops[reason as usize]));
+        named(rx.into_iter().chain(tx))
+    }
+}
+
+/// Counters that are not zero.
+pub(super) fn named<'a>(counters: impl IntoIterator<Item = (&'a str, u64)>) -> Counters {
+    counters
+        .into_iter()
+        .filter(|&(_, count)| count > 0)
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}

@@ -1,0 +1,277 @@
+//! AF_XDP on one interface: the classifier and a socket on each receive queue.
+//!
+//! Owner: the bearer. The classifier is attached after the sockets are in its map, and lives as long as the
+//! port: a frame that meets no socket goes to the kernel. Everything is sent through the first socket,
+//! which keeps the order of packets.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use xtipc_ebpf::{AttachMode, Classifier, QueueCounters};
+use xtipc_management::{Counters, QueueInfo};
+use xtipc_xsk::{
+    BindMode, ClosingSocket, FrameIndex, FramePool, Reserve, SocketConfig, XdpStatistics, XskSocket,
+};
+
+use super::error::{StillHeld, XdpError};
+use super::ethernet::Mac;
+use super::traffic::{TxDrop, named};
+
+/// How long a packet may stay uncompleted before its socket is made anew.
+const COMPLETION_OVERDUE: Duration = Duration::from_secs(1);
+/// How long closing waits for the kernel at the end, for each socket.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a running worker waits for it; then it asks again later.
+const REOPEN_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// How to run on an interface.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup<'a> {
+    pub(super) interface: &'a str,
+    pub(super) ifindex: u32,
+    /// All of its receive queues.
+    pub(super) queues: u32,
+    /// 0: untagged.
+    pub(super) vlan: u16,
+    pub(super) attach: AttachMode,
+    pub(super) bind: BindMode,
+    pub(super) multi_buffer: bool,
+}
+
+/// The sockets and the classifier of one interface.
+pub(super) struct XdpPort {
+    classifier: Classifier,
+    /// By queue; empty while they are made anew.
+    sockets: Vec<XskSocket>,
+    /// Closed, but not yet released by the kernel.
+    closing: Vec<ClosingSocket>,
+    ifindex: u32,
+    queues: u32,
+    bind: BindMode,
+    multi_buffer: bool,
+    /// A system call on a socket failed for good.
+    broken: bool,
+    /// The queue to be asked first, so that none is starved.
+    turn: usize,
+}
+
+impl XdpPort {
+    /// Opens the sockets and attaches the classifier; undoes what it did if a step fails.
+    pub(super) fn open(setup: &Setup<'_>, pool: &mut FramePool) -> Result<Self, XdpError> {
+        let mut classifier = Classifier::load()?;
+        classifier.allow_vlan(setup.vlan)?;
+        let mut port = Self {
+            classifier,
+            sockets: Vec::new(),
+            closing: Vec::new(),
+            ifindex: setup.ifindex,
+            queues: setup.queues,
+            bind: setup.bind,
+            multi_buffer: setup.multi_buffer,
+            broken: false,
+            turn: 0,
+        };
+        let opened = port
+            .open_sockets(pool)
+            .and_then(|()| Ok(port.classifier.attach(setup.interface, setup.attach)?));
+        match opened {
+            Ok(()) => Ok(port),
+            Err(error) => {
+                if let Err(held) = port.close(pool) {
+                    tracing::warn!(interface = setup.interface, %held, "after a refused XDP mode");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn open_sockets(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
+        for queue in 0..self.queues {
+            let config = SocketConfig {
+                multi_buffer: self.multi_buffer,
+                join: self.sockets.first(),
+                ..SocketConfig::new(self.ifindex, queue, self.bind)
+            };
+            let socket = XskSocket::open(pool, &config)?;
+            // Kept first, so that whoever cleans up finds it.
+            self.sockets.push(socket);
+            self.classifier
+                .insert_socket(queue, &self.sockets[queue as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Hands up to `budget` received frames to the callback; returns how many.
+    pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(&[u8])) -> usize {
+        let count = self.sockets.len();
+        let mut frames = 0;
+        for step in 0..count {
+            let socket = &mut self.sockets[(self.turn + step) % count];
+            frames += socket.receive(budget - frames, |frame| on_frame(frame));
+        }
+        if count > 1 {
+            self.turn = (self.turn + 1) % count;
+        }
+        frames
+    }
+
+    /// Puts part of a frame into the TX ring. A full ring is emptied into the kernel once.
+    pub(super) fn send(
+        &mut self,
+        pool: &mut FramePool,
+        frame: FrameIndex,
+        offset: usize,
+        len: usize,
+        reserve: Reserve,
+    ) -> Result<(), TxDrop> {
+        let Some(socket) = self.sockets.first_mut() else {
+            return Err(TxDrop::InterfaceDown);
+        };
+        if socket.send(pool, frame, offset, len, reserve).is_ok() {
+            return Ok(());
+        }
+        self.broken |= socket.kick().is_err();
+        socket.complete(pool);
+        socket
+            .send(pool, frame, offset, len, reserve)
+            .map_err(|_full| TxDrop::Full)
+    }
+
+    /// Takes back what the kernel has sent.
+    pub(super) fn complete(&mut self, pool: &mut FramePool) {
+        for socket in &mut self.sockets {
+            socket.complete(pool);
+        }
+    }
+
+    /// The end of a round: completions, then the system calls that the kernel needs.
+    pub(super) fn flush(&mut self, pool: &mut FramePool) {
+        for socket in &mut self.sockets {
+            socket.complete(pool);
+            let woken = socket.kick().and_then(|()| socket.wake_fill());
+            self.broken |= woken.is_err();
+        }
+    }
+
+    pub(super) fn set_clock(&mut self, now: Duration) {
+        for socket in &mut self.sockets {
+            socket.set_clock(now);
+        }
+    }
+
+    pub(super) fn set_mac(&mut self, mac: Mac) -> Result<(), XdpError> {
+        Ok(self.classifier.set_mac(mac)?)
+    }
+
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd)
+    }
+
+    pub(super) fn rx_ready(&self) -> bool {
+        self.sockets.iter().any(XskSocket::rx_ready)
+    }
+
+    /// Whether the sockets no longer do their work and must be made anew ([`Self::reopen`]).
+    pub(super) fn is_stuck(&mut self, pool: &mut FramePool, now: Duration) -> bool {
+        self.complete(pool);
+        let overdue = |socket: &XskSocket| {
+            socket
+                .oldest_tx_age(now)
+                .is_some_and(|age| age > COMPLETION_OVERDUE)
+        };
+        self.broken || self.sockets.is_empty() || self.sockets.iter().any(overdue)
+    }
+
+    /// Closes the sockets and opens them again, as far as the kernel has let go of them; otherwise the port
+    /// stays stuck, without sockets, and this can be called again.
+    pub(super) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
+        self.closing.extend(
+            self.sockets
+                .drain(..)
+                .map(|socket| socket.begin_close(pool)),
+        );
+        let deadline = Instant::now() + REOPEN_TIMEOUT;
+        let closing = std::mem::take(&mut self.closing).into_iter();
+        self.closing = closing
+            .filter_map(|socket| socket.wait(pool, deadline).err())
+            .collect();
+        if !self.closing.is_empty() {
+            return Ok(());
+        }
+        self.broken = false;
+        let opened = self.open_sockets(pool);
+        if opened.is_err() {
+            self.closing.extend(
+                self.sockets
+                    .drain(..)
+                    .map(|socket| socket.begin_close(pool)),
+            );
+        }
+        opened
+    }
+
+    /// Sends what is waiting, closes the sockets and waits until the kernel has released them, then
+    /// detaches the classifier.
+    pub(super) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        let sockets = self.sockets.into_iter();
+        let held: Vec<_> = sockets
+            .filter_map(|socket| socket.close(pool, CLOSE_TIMEOUT).err())
+            .chain(self.closing)
+            .collect();
+        let held = held
+            .into_iter()
+            .filter_map(|socket| socket.wait(pool, deadline).err());
+        let held: Vec<_> = held.collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        Err(StillHeld {
+            sockets: held.len(),
+            frames: held.iter().map(ClosingSocket::frames_held).sum(),
+        })
+    }
+
+    /// What the classifier counted, summed over the queues.
+    pub(super) fn classifier_counters(&self) -> Counters {
+        let queues = self.classifier.counters().unwrap_or_default();
+        let sum = |of: fn(&QueueCounters) -> u64| queues.iter().map(of).sum();
+        named([
+            ("redirected", sum(|queue| queue.redirected)),
+            ("passed-other", sum(|queue| queue.passed_other)),
+            ("passed-foreign-mac", sum(|queue| queue.passed_foreign_mac)),
+            ("passed-vlan", sum(|queue| queue.passed_vlan)),
+            ("no-socket", sum(|queue| queue.no_socket)),
+        ])
+    }
+
+    pub(super) fn queue_infos(&self) -> Vec<QueueInfo> {
+        self.sockets.iter().map(queue_info).collect()
+    }
+}
+
+fn queue_info(socket: &XskSocket) -> QueueInfo {
+    let counters = socket.counters();
+    let kernel = socket.statistics().map(kernel_counters);
+    QueueInfo {
+        queue: socket.queue(),
+        rx_packets: counters.receive.packets,
+        tx_packets: counters.transmit.packets,
+        kernel: kernel.unwrap_or_default(),
+        ..QueueInfo::default()
+    }
+}
+
+fn kernel_counters(statistics: XdpStatistics) -> Counters {
+    named([
+        ("rx-dropped", statistics.rx_dropped),
+        ("rx-invalid-descriptors", statistics.rx_invalid_descs),
+        ("tx-invalid-descriptors", statistics.tx_invalid_descs),
+        ("rx-ring-full", statistics.rx_ring_full.unwrap_or(0)),
+        (
+            "fill-ring-empty",
+            statistics.rx_fill_ring_empty_descs.unwrap_or(0),
+        ),
+        ("tx-ring-empty", statistics.tx_ring_empty_descs.unwrap_or(0)),
+    ])
+}
