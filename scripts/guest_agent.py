@@ -27,7 +27,7 @@ NONCE_SIZE = 16
 
 
 class HostGone(Exception):
-    """The other end of the port was closed."""
+    """The other end of the port was closed, or a new session began in the middle of this one."""
 
 
 class Port:
@@ -48,26 +48,27 @@ class Port:
 
     def wait_for_hello(self):
         """Scan for a new session; the port reads as end of file while nobody is connected."""
-        self.buffer = b""
         while True:
-            try:
-                select.select([self.fd], [], [], 1)
-                self.fill()
-            except HostGone:
-                self.buffer = b""
-                time.sleep(0.02)
             at = self.buffer.find(MAGIC)
             if at >= 0 and len(self.buffer) >= at + len(MAGIC) + NONCE_SIZE:
                 end = at + len(MAGIC) + NONCE_SIZE
                 hello, self.buffer = self.buffer[at:end], self.buffer[end:]
                 self.write(hello)
                 return
-            self.buffer = self.buffer[max(at, -len(MAGIC)) if at < 0 else at:]
+            self.buffer = self.buffer[at:] if at >= 0 else self.buffer[-len(MAGIC):]
+            try:
+                select.select([self.fd], [], [], 1)
+                self.fill()
+            except HostGone:
+                self.buffer = b""
+                time.sleep(0.02)
 
     def take_frames(self):
         frames = []
         while len(self.buffer) >= 5:
             kind, size = struct.unpack_from(">cI", self.buffer)
+            if kind not in (b"C", b"I", b"E"):
+                raise HostGone  # closed and opened again before we looked: the bytes are those of a hello
             if len(self.buffer) < 5 + size:
                 break
             frames.append((kind, self.buffer[5:5 + size]))

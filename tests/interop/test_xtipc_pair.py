@@ -117,7 +117,7 @@ class XtipcPairTest(SegmentTest):
         seconds = 60 if self.segment.full else 10
         for policy, percent_max in IDLE_PERCENT_MAX.items():
             with self.subTest(policy):
-                beta = self.started("beta", "--policy", policy)
+                beta = self.started(f"idle-{policy}", "--policy", policy)
                 self.await_link(self.alpha, beta)
                 driver = self.drive(beta)
                 for _ in range(10):
