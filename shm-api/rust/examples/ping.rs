@@ -59,6 +59,12 @@ impl FromStr for Service {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    ensure!(
+        (1..=MESSAGE_LEN_MAX).contains(&arguments.size),
+        "--size {}: 1 to {MESSAGE_LEN_MAX} bytes",
+        arguments.size
+    );
+    ensure!(arguments.count > 0, "--count 0: at least one round trip");
     let node = match &arguments.socket {
         Some(path) => Node::builder().socket_path(path).attach()?,
         None => Node::attach()?,
@@ -85,12 +91,6 @@ fn serve(node: &Node, service: ServiceAddress) -> anyhow::Result<()> {
 }
 
 fn measure(node: &Node, arguments: &Arguments) -> anyhow::Result<()> {
-    ensure!(
-        (1..=MESSAGE_LEN_MAX).contains(&arguments.size),
-        "--size {}: 1 to {MESSAGE_LEN_MAX} bytes",
-        arguments.size
-    );
-    ensure!(arguments.count > 0, "--count 0: at least one round trip");
     let service = arguments.service.0;
     let socket = Datagram::open(node, Kind::Rdm)?;
     // A ping that cannot be delivered shall come back.

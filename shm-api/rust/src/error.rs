@@ -14,13 +14,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// Nobody listens at the attach socket.
     #[error(
-        "no xtipc daemon at {path}: {source} (is xtipcd running? XTIPC_SOCKET names another attach socket)"
+        "no xtipc daemon at {path}: {cause} (is xtipcd running? XTIPC_SOCKET names another attach socket)"
     )]
     NoDaemon {
         /// The attach socket.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Not a `source`: it is in the text already.
+        cause: io::Error,
     },
     /// The daemon does not let this process attach.
     #[error("the daemon refused: {reason}")]
@@ -99,8 +99,8 @@ impl Error {
     /// The errno of this error on the socket interface.
     pub fn errno(&self) -> i32 {
         match self {
-            Self::NoDaemon { source, .. } | Self::Io(source) => {
-                source.raw_os_error().unwrap_or(libc::EIO)
+            Self::NoDaemon { cause, .. } | Self::Io(cause) => {
+                cause.raw_os_error().unwrap_or(libc::EIO)
             }
             Self::Refused { .. } | Self::ReservedType { .. } => libc::EACCES,
             Self::VersionMismatch { .. } => libc::EPROTO,

@@ -75,7 +75,7 @@ impl NodeBuilder {
             env::var_os(SOCKET_VARIABLE)
                 .map_or_else(|| Path::new(RUN_DIRECTORY).join(SOCKET_NAME), PathBuf::from)
         });
-        let socket = attach::connect(&path).map_err(|source| Error::NoDaemon { path, source })?;
+        let socket = attach::connect(&path).map_err(|cause| Error::NoDaemon { path, cause })?;
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(io::Error::from)?;
         let hello = Message::Hello { version: VERSION };
