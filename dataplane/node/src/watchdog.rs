@@ -53,6 +53,8 @@ pub struct Pulse {
     due_ns: AtomicU64,
     /// Longest gap between rounds since the watchdog last looked.
     gap_ns: AtomicU64,
+    /// Longest gap of all.
+    longest_gap_ns: AtomicU64,
     /// Zero until the worker has begun.
     thread: AtomicI32,
     /// The worker has entered SCHED_IDLE and not left it.
@@ -72,6 +74,7 @@ impl Pulse {
             phase: AtomicU8::new(Phase::Working as u8),
             due_ns: AtomicU64::new(NO_TIMER),
             gap_ns: AtomicU64::new(0),
+            longest_gap_ns: AtomicU64::new(0),
             thread: AtomicI32::new(0),
             idle_class: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -104,6 +107,7 @@ impl Pulse {
         let gap_ns = now_ns.saturating_sub(expected_ns);
         if gap_ns > self.gap_ns.load(Ordering::Relaxed) {
             self.gap_ns.store(gap_ns, Ordering::Relaxed);
+            self.longest_gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         }
         self.last_round_ns.store(now_ns, Ordering::Release);
     }
@@ -142,6 +146,11 @@ impl Pulse {
         self.due_ns
             .store(due_ns.unwrap_or(NO_TIMER), Ordering::Relaxed);
         self.set_phase(Phase::Asleep);
+    }
+
+    /// Longest gap between two rounds so far.
+    pub fn longest_gap_ns(&self) -> u64 {
+        self.longest_gap_ns.load(Ordering::Relaxed)
     }
 
     /// What the worker is doing.

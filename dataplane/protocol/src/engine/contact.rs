@@ -1,7 +1,7 @@
 //! Links and nodes going up and down (`docs/protocol/peer.md`).
 
 use super::{Engine, PeerIndex};
-use crate::addr::NodeAddr;
+use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host, Notice, Reserve};
 use crate::link::fsm::LinkState;
 use crate::link::{Tick, Verdict};
@@ -10,7 +10,7 @@ use crate::node::{FORGET_AFTER, Peer};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{Body, Header, Importance, LinkProtocol, User, field};
+use crate::wire::{Body, Header, Importance, LinkProtocol, User, field, size};
 
 impl Engine {
     /// Does what a link found out about itself demands.
@@ -32,12 +32,12 @@ impl Engine {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
+        if !peer.is_up() && ctx.now.since(peer.since) >= FORGET_AFTER {
+            return self.forget_peer(now, index, host);
+        }
         let Some(link) = peer.link.as_mut() else {
             return;
         };
-        if !link.is_up() && ctx.now.since(peer.since) >= FORGET_AFTER {
-            return self.forget_peer(now, index, host);
-        }
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         let tick = link.on_tick(&mut ctx, &view);
         let verdict = match tick {
@@ -63,6 +63,7 @@ impl Engine {
         link.send_opening_state(&mut ctx, &view);
         peer.state = step(peer.state, NodeEvent::SelfUp);
         peer.was_up = true;
+        peer.restarted = false;
         bcast.add_peer(&mut peer.bcast);
         let mut header = Header::internal(User::BcastProtocol, 0, ctx.core.own.0, addr.0);
         header.set(field::LAST_BCAST, peer.bcast.acked.0.into()).set(field::BC_ACK_INVALID, 1);
@@ -108,7 +109,7 @@ impl Engine {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }
         self.on_bearers_changed();
-        self.restart_discovery(now, bearer);
+        self.on_bearer_link_down(now, bearer);
         host.notice(Notice::LinkDown(addr, reason));
         host.notice(Notice::Contact { node: addr, up: false });
     }
@@ -152,14 +153,51 @@ impl Engine {
         self.act_on(now, index, verdict, host);
     }
 
-    /// Removes a node whose link is not up.
-    pub(super) fn forget_peer<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+    /// The bearer's interface has another address or MTU, or came back: its links go, and discovery
+    /// starts anew.
+    pub fn reset_bearer<H: Host>(
+        &mut self,
+        now: Instant,
+        id: BearerId,
+        media_addr: MediaAddr,
+        mtu: usize,
+        host: &mut H,
+    ) {
+        for index in 0..self.peers.len() {
+            let on_it = self.peer(index).and_then(|p| p.link.as_ref()).is_some_and(|l| l.bearer == id);
+            if on_it {
+                self.stop_link(now, index, host);
+                self.drop_link(now, index, host);
+                self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
+            }
+        }
+        if let Some(bearer) = &mut self.bearers[id.index()] {
+            bearer.setup.media_addr = media_addr;
+            bearer.setup.mtu = mtu.clamp(size::MIN_MTU, host.frame_room());
+            self.start_discovery(now, id, host);
+        }
+        self.settle(host);
+    }
+
+    /// The bearer's interface is up again: links that did not survive are to be found soon.
+    pub fn search<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
+        self.start_discovery(now, id, host);
+        self.settle(host);
+    }
+
+    /// Removes the link of a node, which stays known.
+    fn drop_link<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.link.as_mut()
+            && let Some(mut link) = peer.link.take()
         {
             link.reset(&mut ctx);
         }
         self.wheel.cancel(Self::peer_timer(index));
+    }
+
+    /// Removes a node whose link is not up.
+    pub(super) fn forget_peer<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        self.drop_link(now, index, host);
         if let Some(peer) = self.peers[index].take() {
             self.peer_index.remove(&peer.addr);
         }

@@ -11,22 +11,6 @@ use crate::stats::Drop;
 use crate::time::Instant;
 use crate::wire::{Bundle, DataType, Header, Importance, Msg, User, errcode, field, size};
 
-/// The first bytes of a payload.
-struct Prefix<'a, P: ?Sized> {
-    payload: &'a P,
-    len: usize,
-}
-
-impl<P: Payload + ?Sized> Payload for Prefix<'_, P> {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn copy_to(&self, offset: usize, out: &mut [u8]) {
-        self.payload.copy_to(offset, out);
-    }
-}
-
 impl Engine {
     /// A packet that a link received in order.
     pub(super) fn deliver_from_link<H: Host>(
@@ -348,8 +332,10 @@ impl Engine {
                 _ => Drop::NoPort,
             });
         }
-        let kept = if header.get(field::SYN) == 1 && code == errcode::OVERLOAD { 0 } else { size::MAX_RETURNED };
-        let kept = kept.min(payload.len());
+        let returns_data = header.get(field::SYN) == 0 || code != errcode::OVERLOAD;
+        let mut kept = [0; size::MAX_RETURNED];
+        let kept = &mut kept[..if returns_data { payload.len().min(size::MAX_RETURNED) } else { 0 }];
+        payload.copy_to(0, kept);
         let back_to = NodeAddr(header.get(field::PREV_NODE));
         let mut back = *header;
         if back.len() < size::BASIC {
@@ -362,11 +348,11 @@ impl Engine {
             .set(field::DEST_NODE, back_to.0)
             .set(field::PREV_NODE, self.core.own.0)
             .set(field::ORIG_NODE, self.core.own.0)
-            .set_payload_len(kept);
-        let kept = Prefix { payload, len: kept };
+            .set_payload_len(kept.len());
+        let kept = &*kept;
         if back_to == self.core.own {
-            self.deliver_unicast(now, &back, &kept, host);
-        } else if self.transmit(now, back_to, &back, &kept, host).is_err() {
+            self.deliver_unicast(now, &back, kept, host);
+        } else if self.transmit(now, back_to, &back, kept, host).is_err() {
             self.core.drops.count(Drop::ReturnOverflow);
         }
     }

@@ -48,8 +48,15 @@ impl Engine {
         self.send_search(now, id, host);
     }
 
-    /// Looks for peers at the shortest interval again.
-    pub(super) fn restart_discovery(&mut self, now: Instant, id: BearerId) {
+    /// A link went down. If it was the last, looks for peers at the shortest interval again.
+    pub(super) fn on_bearer_link_down(&mut self, now: Instant, id: BearerId) {
+        if self.bearers[id.index()].as_ref().is_some_and(|bearer| bearer.links_up == 0) {
+            self.restart_discovery(now, id);
+        }
+    }
+
+    /// Looks for peers at the shortest interval.
+    fn restart_discovery(&mut self, now: Instant, id: BearerId) {
         if let Some(bearer) = &mut self.bearers[id.index()] {
             bearer.interval = INITIAL_INTERVAL;
             self.wheel.arm(id.0.into(), now + INITIAL_INTERVAL);
@@ -73,7 +80,7 @@ impl Engine {
     }
 
     /// The trial is over: the address is this node's.
-    fn take_address<H: Host>(&mut self, now: Instant, host: &mut H) {
+    pub(super) fn take_address<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.core.own = self.trial.addr;
         self.publish_node_state(now, host);
         host.notice(Notice::AddressFinal(self.core.own));
@@ -172,15 +179,14 @@ impl Engine {
     ) {
         let wanted = message.prev_node;
         let peer_id = identity_of(message);
-        let suggested = if let Some(index) = self.peer_index.get(&wanted) {
-            match self.peer(*index) {
-                Some(peer) if peer.id == peer_id => return,
-                _ => self.free_address(wanted),
-            }
+        let holder = self.peer_index.get(&wanted).and_then(|index| self.peer(*index));
+        let suggested = if holder.is_some_and(|peer| peer.id == peer_id) {
+            return;
         } else if let Some(known) = self.peers.iter().flatten().find(|p| p.id == peer_id) {
-            // A node that returns gets its old address back.
+            // A node that returns gets its old address back, whoever has the one it asks for: those
+            // who know it would not take it for the same node under another address.
             known.addr
-        } else if wanted == self.trial_addr() {
+        } else if holder.is_some() || wanted == self.trial_addr() {
             self.free_address(wanted)
         } else {
             return;
@@ -293,15 +299,18 @@ impl Engine {
         let same_addr = link.is_some_and(|link| link.media_addr == source);
         let up = link.is_some_and(Link::is_up);
         match (same_signature, same_addr, up) {
-            (true, true, up) => !up,
+            (true, true, up) => !up || peer.restarted,
             (_, false, true) => {
                 self.core.drops.count(Drop::DuplicateAddress);
                 host.notice(Notice::DuplicateAddress(message.prev_node));
                 false
             }
             (false, true, up) => {
+                // A new instance, which needs our answer to find us. That the old one is gone is for
+                // the link to find out, from the new one's RESET.
                 peer.signature = Some(message.signature);
-                !up
+                peer.restarted = up;
+                true
             }
             (_, false, false) => {
                 peer.signature = Some(message.signature);

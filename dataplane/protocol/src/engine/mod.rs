@@ -198,6 +198,12 @@ impl Engine {
         Ok(id)
     }
 
+    /// Makes a node without bearers usable by its own sockets: with nobody to ask, its address is the
+    /// hash of its identity.
+    pub fn stand_alone<H: Host>(&mut self, now: Instant, host: &mut H) {
+        self.take_address(now, host);
+    }
+
     /// Takes all links down and tells every peer so.
     pub fn stop<H: Host>(&mut self, now: Instant, host: &mut H) {
         for index in 0..self.peers.len() {

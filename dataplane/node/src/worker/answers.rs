@@ -1,0 +1,346 @@
+//! Answers to the operator's tools.
+
+use std::path::PathBuf;
+
+use xtipc_management::{
+    AttachmentInfo, BearerInfo, Binding, Counters, FramePool, LinkInfo, LinkKind, LinkState,
+    LinkStatistics, LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo, Publication,
+    Reply, Request, Response, Scope, SizeProfile, SocketInfo, SocketKind, Status, WaitMethod,
+    WorkerInfo, WorkerPolicy, WorkerState,
+};
+use xtipc_protocol::addr::NodeAddr;
+use xtipc_protocol::engine::{LinkView, PeerView};
+use xtipc_protocol::link::fsm;
+use xtipc_protocol::{name, port, stats};
+use xtipc_xsk::PageKind;
+
+use super::Worker;
+use crate::clock::now_ns;
+use crate::policy::Policy;
+use crate::wait::Backend;
+
+const BROADCAST_LINK: &str = "broadcast-link";
+
+impl Worker<'_> {
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        let reply = match request {
+            Request::NodeList => Reply::Nodes(self.engine.peers().map(|p| node_info(&p)).collect()),
+            Request::NodeGet => Reply::Node(self.own_node()),
+            Request::LinkList => Reply::Links(self.link_summaries()),
+            Request::LinkStatistics { filter } => {
+                let mut links = self.links();
+                links.retain(|link| filter.selects(&link.name));
+                Reply::LinkStatistics(links)
+            }
+            Request::LinkGet { name } => {
+                match self.links().into_iter().find(|link| link.name == *name) {
+                    Some(link) => Reply::Link(link),
+                    None => return Response::error(libc::EINVAL, ""),
+                }
+            }
+            Request::BearerList => Reply::Bearers(self.bearers()),
+            Request::MediaList => Reply::Media(media()),
+            Request::NameTable => Reply::NameTable(self.publications()),
+            Request::SocketList => Reply::Sockets(self.sockets()),
+            Request::Status => Reply::Status(Box::new(self.status())),
+        };
+        Response::Ok(reply)
+    }
+
+    fn own_node(&self) -> OwnNode {
+        let own = self.engine.own_addr();
+        OwnNode {
+            identity: NodeIdentity(self.engine.config().id.0),
+            address: self.engine.trial_addr().0,
+            address_is_final: own != NodeAddr::NONE,
+            cluster_id: self.engine.config().net_id,
+        }
+    }
+
+    fn bearers(&self) -> Vec<BearerInfo> {
+        let specs = self.own.config.bearers.iter();
+        let all = specs.zip(&self.bearers).map(|(spec, bearer)| {
+            let params = super::link_params(&self.own.config, spec);
+            let mut info = bearer.info();
+            info.priority = params.priority.into();
+            info.tolerance_ms = params.tolerance_ms;
+            info.window = params.max_window.into();
+            info
+        });
+        all.collect()
+    }
+
+    fn link_summaries(&self) -> Vec<LinkSummary> {
+        let mut links = vec![LinkSummary {
+            name: BROADCAST_LINK.into(),
+            up: true,
+        }];
+        links.extend(self.engine.peers().filter_map(|peer| {
+            let link = peer.link?;
+            Some(LinkSummary {
+                name: link.name,
+                up: link.state == fsm::LinkState::Established,
+            })
+        }));
+        links
+    }
+
+    fn links(&self) -> Vec<LinkInfo> {
+        let send = self.engine.broadcast_link();
+        let mut links = vec![LinkInfo {
+            name: BROADCAST_LINK.into(),
+            window: send.window.into(),
+            kind: LinkKind::BroadcastSend,
+            statistics: statistics(&send.stats),
+        }];
+        for peer in self.engine.peers() {
+            links.push(LinkInfo {
+                name: format!("{BROADCAST_LINK}:{}", peer.id),
+                window: send.window.into(),
+                kind: LinkKind::BroadcastReceive,
+                statistics: statistics(&peer.broadcast),
+            });
+            links.extend(peer.link.map(link_info));
+        }
+        links
+    }
+
+    fn publications(&self) -> Vec<Publication> {
+        let all = self.engine.publications().map(|p| Publication {
+            service_type: p.range.type_,
+            lower: p.range.lower,
+            upper: p.range.upper,
+            scope: scope(p.scope),
+            port: p.port,
+            address: p.node,
+            node: self
+                .engine
+                .identity_of(NodeAddr(p.node))
+                .map(|id| NodeIdentity(id.0)),
+        });
+        all.collect()
+    }
+
+    fn sockets(&self) -> Vec<SocketInfo> {
+        let mut sockets: Vec<SocketInfo> = self
+            .engine
+            .sockets()
+            .map(|(id, socket)| SocketInfo {
+                port: id.0,
+                kind: match socket.kind {
+                    port::SocketKind::Rdm => SocketKind::Rdm,
+                    port::SocketKind::Dgram => SocketKind::Dgram,
+                },
+                pid: self.pid_of(id),
+                bound: socket.bindings.iter().map(binding).collect(),
+                connected: None,
+                receive_queue_messages: socket.waiting.into(),
+                receive_queue_bytes: socket.used,
+                drops: socket.overloads,
+            })
+            .collect();
+        sockets.sort_by_key(|socket| socket.port);
+        sockets
+    }
+
+    fn pid_of(&self, id: xtipc_protocol::addr::PortId) -> Option<u32> {
+        let slot = self.host.applications.owner(id)?;
+        let owner = self.host.applications.iter().find(|(s, _)| *s == slot);
+        owner.map(|(_, application)| application.process.pid)
+    }
+
+    fn status(&self) -> Status {
+        let counts = self.host.pool.counts();
+        Status {
+            instance: self.own.config.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms: (now_ns() - self.started_ns) / 1_000_000,
+            node: self.own_node(),
+            workers: vec![self.worker_info()],
+            bearers: self.bearers(),
+            frames: FramePool {
+                frame_size: self.host.pool.frame_len() as u32,
+                total: counts.total,
+                free: counts.free,
+                receive: (self.host.pool.mapped_len() / xtipc_xsk::CHUNK_SIZE) as u32
+                    - counts.total * (self.host.pool.frame_len() / xtipc_xsk::CHUNK_SIZE) as u32,
+                queued: counts.queued,
+                in_tx: counts.in_tx,
+                huge_pages: self.host.pool.page_kind() == PageKind::Huge2MiB,
+            },
+            attachments: self.attachments(),
+            peers: self.engine.peers().map(|peer| peer_info(&peer)).collect(),
+            drops: drops(self.engine.drops()),
+        }
+    }
+
+    fn worker_info(&self) -> WorkerInfo {
+        WorkerInfo {
+            id: self.own.index as u32,
+            thread_id: rustix::thread::gettid()
+                .as_raw_nonzero()
+                .get()
+                .cast_unsigned(),
+            cpu: self
+                .own
+                .config
+                .cpus
+                .get(self.own.index)
+                .map(|cpu| *cpu as u32),
+            policy: match self.own.config.policy {
+                Policy::Busy => WorkerPolicy::Busy,
+                Policy::Adaptive => WorkerPolicy::Adaptive,
+                Policy::Sleep => WorkerPolicy::Sleep,
+            },
+            state: WorkerState::Working,
+            wait: match self.waiter.backend() {
+                Backend::IoUring => WaitMethod::IoUring,
+                Backend::Epoll => WaitMethod::Epoll,
+            },
+            rounds: self.rounds,
+            sleeps: self.sleeps,
+            longest_gap_us: self.own.pulse.longest_gap_ns() / 1000,
+            spin_budget_us: (self.idle.spin_budget_ns() / 1000) as u32,
+        }
+    }
+
+    fn attachments(&self) -> Vec<AttachmentInfo> {
+        let all = self
+            .host
+            .applications
+            .iter()
+            .map(|(slot, application)| AttachmentInfo {
+                id: slot as u32,
+                pid: application.process.pid,
+                uid: application.process.uid,
+                program: program_of(application.process.pid),
+                sockets: application.sockets.len() as u32,
+                segment_bytes: application.side.segment_len() as u64,
+                submitted: application.submitted,
+                delivered: application.delivered,
+                drops: Counters::new(),
+            });
+        all.collect()
+    }
+}
+
+fn node_info(peer: &PeerView) -> NodeInfo {
+    NodeInfo {
+        identity: NodeIdentity(peer.id.0),
+        address: peer.addr.0,
+        up: peer.up,
+    }
+}
+
+fn peer_info(peer: &PeerView) -> PeerInfo {
+    PeerInfo {
+        identity: NodeIdentity(peer.id.0),
+        address: peer.addr.0,
+        up: peer.up,
+        capabilities: peer.capabilities.0,
+        links_up: peer.up.into(),
+        links: peer.link.is_some().into(),
+        worker: 0,
+        frames: peer.link.as_ref().map_or(0, |link| link.queue_len as u32),
+    }
+}
+
+fn link_info(link: LinkView) -> LinkInfo {
+    LinkInfo {
+        name: link.name,
+        window: link.window.into(),
+        kind: LinkKind::Unicast {
+            state: match link.state {
+                fsm::LinkState::Established => LinkState::Active,
+                fsm::LinkState::Reset | fsm::LinkState::Establishing => LinkState::Defunct,
+            },
+            mtu: link.mtu as u32,
+            priority: link.priority.into(),
+            tolerance_ms: link.tolerance_ms,
+        },
+        statistics: statistics(&link.stats),
+    }
+}
+
+fn statistics(stats: &stats::LinkStats) -> LinkStatistics {
+    LinkStatistics {
+        rx_packets: stats.rx_packets,
+        rx_fragments: stats.rx_fragments,
+        rx_fragmented: stats.rx_fragmented,
+        rx_bundles: stats.rx_bundles,
+        rx_bundled: stats.rx_bundled,
+        tx_packets: stats.tx_packets,
+        tx_fragments: stats.tx_fragments,
+        tx_fragmented: stats.tx_fragmented,
+        tx_bundles: stats.tx_bundles,
+        tx_bundled: stats.tx_bundled,
+        tx_profile: SizeProfile {
+            samples: stats.profile_samples,
+            octets: stats.profile_bytes,
+            counts: stats.profile,
+        },
+        rx_states: stats.rx_states,
+        rx_probes: stats.rx_probes,
+        rx_naks: stats.rx_naks,
+        rx_deferred: stats.rx_deferred,
+        rx_duplicates: stats.rx_duplicates,
+        tx_states: stats.tx_states,
+        tx_probes: stats.tx_probes,
+        tx_naks: stats.tx_naks,
+        tx_acks: stats.tx_acks,
+        retransmitted: stats.retransmitted,
+        link_congestions: stats.congested,
+        send_queue_max: stats.queue_length_max,
+        send_queue_average: stats
+            .queue_length_sum
+            .checked_div(stats.ticks.into())
+            .unwrap_or(0) as u32,
+    }
+}
+
+fn binding(binding: &port::Binding) -> Binding {
+    Binding {
+        service_type: binding.range.type_,
+        lower: binding.range.lower,
+        upper: binding.range.upper,
+        scope: scope(binding.scope),
+    }
+}
+
+fn scope(scope: name::Scope) -> Scope {
+    match scope {
+        name::Scope::Cluster => Scope::Cluster,
+        name::Scope::Node => Scope::Node,
+    }
+}
+
+fn drops(drops: &stats::Drops) -> Counters {
+    drops
+        .iter()
+        .map(|(reason, count)| (reason.label().replace('_', "-"), count))
+        .collect()
+}
+
+/// Defaults of the media, as the `tipc` tool lists them.
+fn media() -> Vec<MediaInfo> {
+    let medium = |name: &str, window, mtu| MediaInfo {
+        name: name.into(),
+        priority: 10,
+        tolerance_ms: 1500,
+        window,
+        mtu,
+    };
+    vec![
+        medium("eth", 8191, None),
+        medium("ib", 50, None),
+        medium("udp", 50, Some(14_000)),
+    ]
+}
+
+fn program_of(pid: u32) -> String {
+    let path: PathBuf = ["/proc", &pid.to_string(), "comm"].iter().collect();
+    std::fs::read_to_string(path)
+        .map(|name| name.trim_end().to_owned())
+        .unwrap_or_default()
+}

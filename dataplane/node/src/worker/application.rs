@@ -1,0 +1,218 @@
+//! One attached process, or thread of one (`docs/architecture.md`, the application boundary).
+//!
+//! Its sockets are objects of the daemon; messages for them go to its segment, and wait here while the segment is
+//! full. What it writes is never trusted: a violation of the contract ends the attachment.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use hashbrown::HashMap;
+use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::host::{DestName, Incoming, Payload};
+use xtipc_protocol::wire::Importance;
+use xtipc_segment::Submission;
+use xtipc_segment::attach::PeerProcess;
+use xtipc_segment::daemon::{DaemonSide, DeliverError, PayloadRef};
+use xtipc_segment::{DeliveryFlags, Meta};
+use xtipc_segment::{
+    Destination, DestinationName, ServiceAddress, ServiceRange, SocketAddress, Violation,
+};
+
+/// A send that waits for congestion to abate.
+pub(super) struct Held {
+    pub(super) submission: Submission,
+    pub(super) port: PortId,
+}
+
+/// A message that found no room in the segment.
+struct Parked {
+    meta: Meta,
+    payload: Vec<u8>,
+}
+
+/// A socket of the application; to the application its id is its port number.
+#[derive(Default)]
+pub(super) struct Socket {
+    /// Where messages without a destination go.
+    pub(super) default_destination: Option<Destination>,
+}
+
+/// See the module.
+pub(super) struct Application {
+    pub(super) connection: OwnedFd,
+    pub(super) process: PeerProcess,
+    pub(super) side: DaemonSide,
+    pub(super) sockets: HashMap<PortId, Socket>,
+    /// Sends of all its sockets that wait, in order.
+    pub(super) held: VecDeque<Held>,
+    pub(super) submitted: u64,
+    pub(super) delivered: u64,
+    parked: VecDeque<Parked>,
+    /// Set when the application broke the contract while a message was delivered.
+    pub(super) violation: Option<Violation>,
+}
+
+/// Cookie of a delivery whose sender wants it back if it is never read.
+const RETURNABLE: u64 = 1;
+
+impl Application {
+    pub(super) fn new(connection: OwnedFd, process: PeerProcess, side: DaemonSide) -> Self {
+        Self {
+            connection,
+            process,
+            side,
+            sockets: HashMap::new(),
+            held: VecDeque::new(),
+            submitted: 0,
+            delivered: 0,
+            parked: VecDeque::new(),
+            violation: None,
+        }
+    }
+
+    /// Delivers a message, or keeps it until there is room.
+    pub(super) fn deliver<P: Payload + ?Sized>(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        payload: &P,
+    ) {
+        let meta = meta_of(port, about, payload.len());
+        self.delivered += 1;
+        let refused = if self.parked.is_empty() {
+            self.side
+                .deliver(&meta, payload.len(), |out| payload.copy_to(0, out))
+        } else {
+            Err(DeliverError::NoRoom)
+        };
+        match refused {
+            Ok(()) => {}
+            Err(DeliverError::NoRoom) => {
+                let mut bytes = vec![0; payload.len()];
+                payload.copy_to(0, &mut bytes);
+                self.parked.push_back(Parked {
+                    meta,
+                    payload: bytes,
+                });
+            }
+            Err(DeliverError::Violation(violation)) => self.violation = Some(violation),
+        }
+    }
+
+    /// Messages wait here for room in the segment.
+    pub(super) fn wants_room(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Delivers what waited for room.
+    pub(super) fn deliver_parked(&mut self) -> Result<(), Violation> {
+        while let Some(next) = self.parked.front() {
+            let payload = &next.payload;
+            match self.side.deliver(&next.meta, payload.len(), |out| {
+                out.copy_from_slice(payload)
+            }) {
+                Ok(()) => {
+                    self.parked.pop_front();
+                }
+                Err(DeliverError::NoRoom) => return Ok(()),
+                Err(DeliverError::Violation(violation)) => return Err(violation),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was delivered to a socket (`None`: to all) and never read; hands out what its sender wants back.
+    pub(super) fn take_unread(
+        &mut self,
+        socket: Option<PortId>,
+        mut unread: impl FnMut(PortId, &Incoming, &[u8]),
+    ) {
+        let mut hand_out = |meta: &Meta, bytes: &[u8]| {
+            if meta.cookie & RETURNABLE != 0 {
+                unread(PortId(meta.socket), &incoming_of(meta), bytes);
+            }
+        };
+        // A violation has no further consequence: the messages were handed out, the socket is gone.
+        let _ = self
+            .side
+            .take_unread(socket.map(|port| port.0), |_| {}, &mut hand_out);
+        self.parked.retain(|parked| {
+            let concerned = socket.is_none_or(|port| port.0 == parked.meta.socket);
+            if concerned {
+                hand_out(&parked.meta, &parked.payload);
+            }
+            !concerned
+        });
+    }
+}
+
+fn meta_of(port: PortId, about: &Incoming, len: usize) -> Meta {
+    Meta {
+        socket: port.0,
+        error: about.errcode,
+        importance: xtipc_segment::Importance::from_number(about.importance as u32)
+            .unwrap_or_default(),
+        flags: DeliveryFlags::empty(),
+        source: SocketAddress {
+            port: about.source.port.0,
+            node: about.source.node.0,
+        },
+        destination: match about.dest_name {
+            None => DestinationName::None,
+            Some(DestName { kind, lower, upper }) if lower == upper => {
+                DestinationName::Service(ServiceAddress {
+                    type_: kind,
+                    instance: lower,
+                })
+            }
+            Some(DestName { kind, lower, upper }) => DestinationName::Multicast(ServiceRange {
+                type_: kind,
+                lower,
+                upper,
+            }),
+        },
+        original_len: len as u32,
+        timestamp_ns: 0,
+        cost: about.cost,
+        cookie: if about.returnable { RETURNABLE } else { 0 },
+    }
+}
+
+fn incoming_of(meta: &Meta) -> Incoming {
+    Incoming {
+        source: SocketAddr {
+            port: PortId(meta.source.port),
+            node: NodeAddr(meta.source.node),
+        },
+        dest_name: match meta.destination {
+            DestinationName::None => None,
+            DestinationName::Service(name) => Some(DestName {
+                kind: name.type_,
+                lower: name.instance,
+                upper: name.instance,
+            }),
+            DestinationName::Multicast(range) => Some(DestName {
+                kind: range.type_,
+                lower: range.lower,
+                upper: range.upper,
+            }),
+        },
+        importance: Importance::from_bits(meta.importance as u32),
+        errcode: meta.error,
+        cost: meta.cost,
+        returnable: meta.cookie & RETURNABLE != 0,
+    }
+}
+
+/// A message in the application's memory, which it may change at any time.
+pub(super) struct Submitted(pub(super) PayloadRef);
+
+impl Payload for Submitted {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        self.0.copy_to(offset, out);
+    }
+}

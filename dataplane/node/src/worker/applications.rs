@@ -1,0 +1,244 @@
+//! The attached applications: coming, going, and which of them a socket belongs to.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use hashbrown::HashMap;
+use xtipc_protocol::addr::PortId;
+use xtipc_protocol::host::{Incoming, Payload};
+use xtipc_segment::attach::{Message, Welcome, peer_process, receive_message, send_message};
+use xtipc_segment::daemon::DaemonSide;
+use xtipc_segment::layout::{Sizes, VERSION};
+
+use super::application::Application;
+
+/// Connections that have not said what they want, at most; the oldest has to go.
+const STRANGERS_MAX: usize = 64;
+/// Attached processes and threads at most.
+const APPLICATIONS_MAX: usize = 4096;
+
+/// Index of an application in its table; also part of its tokens.
+pub(super) type Slot = usize;
+
+/// A connection to the attach socket.
+pub(super) enum Client {
+    /// Has said nothing yet.
+    Stranger(OwnedFd),
+    /// Attached.
+    Attached(Box<Application>),
+}
+
+/// What came of a message on a connection.
+pub(super) enum Heard {
+    /// Nothing to do.
+    Nothing,
+    /// It is attached now.
+    Attached,
+    /// It is to be let go.
+    Gone(String),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Applications {
+    clients: Vec<Option<Client>>,
+    owners: HashMap<PortId, Slot>,
+}
+
+impl Applications {
+    /// Takes a new connection; gives its slot, and the slot of a stranger that had to make room.
+    pub(super) fn admit(&mut self, connection: OwnedFd) -> Result<(Slot, Option<Slot>), io::Error> {
+        if self.iter().count() >= APPLICATIONS_MAX {
+            return Err(io::Error::other(format!(
+                "{APPLICATIONS_MAX} applications are attached already"
+            )));
+        }
+        rustix::io::ioctl_fionbio(&connection, true)?;
+        let strangers = || {
+            let all = self.clients.iter().enumerate();
+            all.filter(|(_, c)| matches!(c, Some(Client::Stranger(_))))
+                .map(|(slot, _)| slot)
+        };
+        let evicted = if strangers().count() >= STRANGERS_MAX {
+            strangers().next()
+        } else {
+            None
+        };
+        let slot = match self.clients.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.clients.push(None);
+                self.clients.len() - 1
+            }
+        };
+        self.clients[slot] = Some(Client::Stranger(connection));
+        Ok((slot, evicted))
+    }
+
+    /// The connection in a slot.
+    pub(super) fn client(&self, slot: Slot) -> Option<&Client> {
+        self.clients.get(slot)?.as_ref()
+    }
+
+    /// The application in a slot.
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Application> {
+        match self.clients.get_mut(slot)? {
+            Some(Client::Attached(application)) => Some(application),
+            _ => None,
+        }
+    }
+
+    /// All applications with their slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Application)> {
+        self.clients
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, client)| match client {
+                Some(Client::Attached(application)) => Some((slot, &**application)),
+                _ => None,
+            })
+    }
+
+    /// Slots in use lie below this.
+    pub(super) fn slots(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Empties a slot.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Client> {
+        let client = self.clients.get_mut(slot)?.take();
+        self.owners.retain(|_, owner| *owner != slot);
+        client
+    }
+
+    /// Notes which application a socket belongs to.
+    pub(super) fn own(&mut self, port: PortId, slot: Slot) {
+        self.owners.insert(port, slot);
+    }
+
+    /// A socket is no more.
+    pub(super) fn disown(&mut self, port: PortId) {
+        self.owners.remove(&port);
+    }
+
+    /// The application a socket belongs to.
+    pub(super) fn owner(&self, port: PortId) -> Option<Slot> {
+        self.owners.get(&port).copied()
+    }
+
+    /// Hands a message to the application of a socket.
+    pub(super) fn deliver<P: Payload + ?Sized>(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        payload: &P,
+    ) {
+        if let Some(slot) = self.owner(port)
+            && let Some(application) = self.get_mut(slot)
+        {
+            application.deliver(port, about, payload);
+        }
+    }
+
+    /// Reads what a client says on its connection. `welcome` tells it about the node.
+    pub(super) fn listen_to(&mut self, slot: Slot, node: u32, identity: [u8; 16]) -> Heard {
+        let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
+            return Heard::Nothing;
+        };
+        let connection = match client {
+            Client::Stranger(connection) => &*connection,
+            Client::Attached(application) => &application.connection,
+        };
+        let message = match receive_message(std::os::fd::AsFd::as_fd(connection)) {
+            Ok(Some((message, _))) => message,
+            Ok(None) => return Heard::Gone("closed its connection".into()),
+            Err(xtipc_segment::attach::ReceiveError::Io(error))
+                if error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                return Heard::Nothing;
+            }
+            Err(error) => return Heard::Gone(error.to_string()),
+        };
+        match (message, client) {
+            (Message::Hello { version }, Client::Stranger(_)) => {
+                self.attach(slot, version, node, identity)
+            }
+            (Message::Watch { socket }, Client::Attached(application)) => {
+                match watch(application, socket) {
+                    Ok(()) => Heard::Nothing,
+                    Err(error) => Heard::Gone(error.to_string()),
+                }
+            }
+            (message, _) => Heard::Gone(format!("said {message:?} out of turn")),
+        }
+    }
+
+    fn attach(&mut self, slot: Slot, version: u32, node: u32, identity: [u8; 16]) -> Heard {
+        let Some(Client::Stranger(connection)) = self.clients.get_mut(slot).and_then(Option::take)
+        else {
+            return Heard::Nothing;
+        };
+        let outcome = welcome(&connection, version, node, identity);
+        match outcome {
+            Ok((process, side)) => {
+                let application = Application::new(connection, process, side);
+                self.clients[slot] = Some(Client::Attached(Box::new(application)));
+                Heard::Attached
+            }
+            Err(reason) => {
+                self.clients[slot] = Some(Client::Stranger(connection));
+                Heard::Gone(reason)
+            }
+        }
+    }
+}
+
+fn welcome(
+    connection: &OwnedFd,
+    version: u32,
+    node: u32,
+    identity: [u8; 16],
+) -> Result<(xtipc_segment::attach::PeerProcess, DaemonSide), String> {
+    let fd = std::os::fd::AsFd::as_fd(connection);
+    let refuse = |reason: String| {
+        let refused = Message::Refused {
+            version: VERSION,
+            reason: reason.clone(),
+        };
+        // It may be gone already.
+        let _ = send_message(fd, &refused, &[]);
+        Err(reason)
+    };
+    if version != VERSION {
+        return refuse(format!(
+            "segment version {version} is not known here, {VERSION} is"
+        ));
+    }
+    let process = match peer_process(fd) {
+        Ok(process) => process,
+        Err(error) => return refuse(format!("cannot identify the process: {error}")),
+    };
+    let (side, fds) = match DaemonSide::create(&Sizes::default()) {
+        Ok(made) => made,
+        Err(error) => return refuse(error.to_string()),
+    };
+    let message = Message::Welcome(Welcome {
+        version: VERSION,
+        node,
+        identity,
+    });
+    send_message(fd, &message, &fds.as_fds()).map_err(|error| error.to_string())?;
+    Ok((process, side))
+}
+
+fn watch(application: &mut Application, socket: u32) -> io::Result<()> {
+    let connection = std::os::fd::AsFd::as_fd(&application.connection);
+    let known = application.sockets.contains_key(&PortId(socket));
+    if !known {
+        let result = -libc::EBADF;
+        return send_message(connection, &Message::Watching { socket, result }, &[]);
+    }
+    let read_end = application.side.watch(socket)?;
+    let fds = [std::os::fd::AsFd::as_fd(&read_end)];
+    send_message(connection, &Message::Watching { socket, result: 0 }, &fds)
+}

@@ -1,0 +1,623 @@
+//! A worker: the thread that runs the node, pinned to a core.
+//!
+//! One loop, stages in a fixed order, each with a budget: packets, applications, timers, then one flush. Packets come
+//! before timers, so that a worker which was stalled does not judge its peers by its own silence. Worker 0 is the
+//! node; it owns the engine, the frame pool, the bearers and the segments of the applications.
+
+mod answers;
+mod application;
+mod applications;
+mod host;
+mod requests;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId};
+use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SESSION_UNIT};
+use xtipc_protocol::host::{DownReason, Host, Notice};
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::time::Instant;
+use xtipc_xsk::FramePool;
+
+use crate::bearer::{self, Bearer, BearerEvent};
+use crate::clock::now_ns;
+use crate::config::{BearerSpec, Config, identity_from_mac};
+use crate::mail::{Receiver, Sender};
+use crate::placement::pin_current;
+use crate::policy::{Core, IdlePolicy, Policy, Step};
+use crate::steward::{Command, Event};
+use crate::wait::{Interest, Token, Waiter};
+use crate::watchdog::Pulse;
+use application::Application;
+use applications::{Applications, Client, Heard, Slot};
+use host::NodeHost;
+
+/// Packets taken from a bearer in one round.
+const RECEIVE_BUDGET: usize = 64;
+/// Requests taken from an application in one round.
+const SUBMIT_BUDGET: usize = 64;
+/// Release notices taken from an application in one round.
+const RELEASE_BUDGET: usize = 256;
+/// How often the bearers are looked after.
+const CARE_INTERVAL_NS: u64 = 1_000_000_000;
+
+/// What a worker is started with.
+pub struct WorkerConfig {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The daemon's settings.
+    pub config: Arc<Config>,
+    /// Where it shows the watchdog that it lives.
+    pub pulse: Arc<Pulse>,
+    /// What the steward tells it.
+    pub commands: Receiver<Command>,
+    /// What it tells the steward.
+    pub events: Sender<Event>,
+}
+
+/// Starts a worker thread.
+pub fn spawn(config: WorkerConfig) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("worker-{}", config.index))
+        .spawn(move || {
+            let worker = config.index;
+            let last = match run(&config) {
+                Ok(()) => Event::Stopped { worker },
+                Err(error) => Event::Failed {
+                    worker,
+                    reason: error.to_string(),
+                },
+            };
+            config.pulse.end();
+            // The steward is gone only when the process ends anyway.
+            let _ = config.events.send(last);
+        })
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn run(own: &WorkerConfig) -> Result<(), Failure> {
+    if let Some(&cpu) = own.config.cpus.get(own.index) {
+        pin_current(cpu)?;
+    }
+    own.pulse.begin(now_ns());
+    Worker::new(own)?.run()
+}
+
+/// What a wait reports, packed into a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Commands,
+    Bearer,
+    Connection(Slot),
+    Process(Slot),
+    DoorBell(Slot),
+}
+
+impl Source {
+    fn token(self, detail: u64) -> Token {
+        let (kind, slot) = match self {
+            Self::Commands => (0, 0),
+            Self::Bearer => (1, detail),
+            Self::Connection(slot) => (2, slot as u64),
+            Self::Process(slot) => (3, slot as u64),
+            Self::DoorBell(slot) => (4, slot as u64),
+        };
+        Token(kind << 32 | slot)
+    }
+
+    fn of(token: Token) -> Self {
+        let slot = token.0 as u32 as Slot;
+        match token.0 >> 32 {
+            0 => Self::Commands,
+            1 => Self::Bearer,
+            2 => Self::Connection(slot),
+            3 => Self::Process(slot),
+            _ => Self::DoorBell(slot),
+        }
+    }
+}
+
+struct Worker<'a> {
+    own: &'a WorkerConfig,
+    engine: Engine,
+    host: NodeHost,
+    bearers: Vec<Bearer>,
+    waiter: Waiter,
+    /// Number of descriptors of the bearers that the waiter knows.
+    bearer_fds: u64,
+    idle: IdlePolicy,
+    ready: Vec<Token>,
+    care_due_ns: u64,
+    started_ns: u64,
+    rounds: u64,
+    sleeps: u64,
+    announced: bool,
+    stopping: bool,
+}
+
+impl<'a> Worker<'a> {
+    fn new(own: &'a WorkerConfig) -> Result<Self, Failure> {
+        let config = &own.config;
+        let specs: &[BearerSpec] = if own.index == 0 { &config.bearers } else { &[] };
+        let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
+        let mut pool = FramePool::new(&pool_config)?;
+        let mut bearers = Vec::new();
+        for spec in specs {
+            match Bearer::open(spec, config.xdp, &mut pool) {
+                Ok(bearer) => bearers.push(bearer),
+                Err(error) => {
+                    close_all(bearers, &mut pool);
+                    return Err(error.into());
+                }
+            }
+        }
+        let started_ns = now_ns();
+        let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
+        let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
+        let now = Instant(started_ns);
+        for (spec, bearer) in specs.iter().zip(&bearers) {
+            engine.add_bearer(now, bearer_setup(config, spec, bearer), &mut host)?;
+        }
+        if specs.is_empty() {
+            engine.stand_alone(now, &mut host);
+        }
+        let core = if config.policy == Policy::Busy {
+            Core::Own
+        } else {
+            Core::Shared
+        };
+        let mut worker = Self {
+            own,
+            engine,
+            host,
+            bearers,
+            waiter: Waiter::new()?,
+            bearer_fds: 0,
+            idle: IdlePolicy::new(config.policy, core),
+            ready: Vec::with_capacity(64),
+            care_due_ns: started_ns + CARE_INTERVAL_NS,
+            started_ns,
+            rounds: 0,
+            sleeps: 0,
+            announced: false,
+            stopping: false,
+        };
+        worker
+            .waiter
+            .add(&own.commands, Interest::Read, Source::Commands.token(0))?;
+        worker.watch_bearers()?;
+        for bearer in &worker.bearers {
+            let info = bearer.info();
+            tracing::info!(bearer = info.name, mode = ?info.mode, why = info.mode_reason, mtu = info.mtu, "bearer open");
+        }
+        Ok(worker)
+    }
+
+    /// Runs until told to stop; cleans up in any case.
+    fn run(mut self) -> Result<(), Failure> {
+        let outcome = self.work();
+        let stopped = self.stop();
+        outcome.and(stopped)
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        while !self.stopping {
+            let now_ns = now_ns();
+            self.own.pulse.round(now_ns);
+            if self.round(now_ns)? {
+                self.own.pulse.stop_spin();
+                self.idle.worked(now_ns);
+                continue;
+            }
+            match self.idle.idle(now_ns) {
+                Step::Spin => self.own.pulse.start_spin(),
+                Step::Yield => {
+                    self.own.pulse.start_spin();
+                    std::thread::yield_now();
+                }
+                Step::Sleep => self.sleep()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at everything. True if there was work that came from outside.
+    fn round(&mut self, now_ns: u64) -> Result<bool, Failure> {
+        self.rounds += 1;
+        let now = Instant(now_ns);
+        let received = self.receive(now);
+        let submitted = self.serve_applications(now);
+        if self.engine.next_timeout().is_some_and(|due| due <= now) {
+            self.engine.on_time(now, &mut self.host);
+        }
+        if now_ns >= self.care_due_ns {
+            self.care_due_ns = now_ns + CARE_INTERVAL_NS;
+            self.care_for_bearers(now)?;
+        }
+        self.act_on_notices(now);
+        self.host.flush(&mut self.bearers);
+        self.notify_applications();
+        self.announce();
+        Ok(received + submitted > 0)
+    }
+
+    fn receive(&mut self, now: Instant) -> usize {
+        let mut received = 0;
+        for (index, bearer) in self.bearers.iter_mut().enumerate() {
+            let id = BearerId(index as u8);
+            bearer.set_clock(Duration::from_nanos(now.0));
+            received += bearer.receive(RECEIVE_BUDGET, |source, packet| {
+                let source = MediaAddr::ethernet(source);
+                self.engine
+                    .on_packet(now, id, source, packet, &mut self.host);
+            });
+        }
+        received
+    }
+
+    fn serve_applications(&mut self, now: Instant) -> usize {
+        let mut served = 0;
+        for slot in 0..self.host.applications.slots() {
+            match self.serve(slot, now) {
+                Ok(count) => served += count,
+                Err(violation) => self.let_go(slot, now, &violation.to_string()),
+            }
+        }
+        served
+    }
+
+    fn serve(&mut self, slot: Slot, now: Instant) -> Result<usize, xtipc_segment::Violation> {
+        let Some(application) = self.host.applications.get_mut(slot) else {
+            return Ok(0);
+        };
+        if let Some(violation) = application.violation {
+            return Err(violation);
+        }
+        let engine = &mut self.engine;
+        let returned = application
+            .side
+            .drain_releases(RELEASE_BUDGET, |consumed| {
+                engine.on_consumed(xtipc_protocol::addr::PortId(consumed.socket), consumed.cost);
+            })?;
+        if application.wants_room() {
+            application.deliver_parked()?;
+        }
+        let mut count = returned;
+        for _ in 0..SUBMIT_BUDGET {
+            let Some(application) = self.host.applications.get_mut(slot) else {
+                break;
+            };
+            let Some(submission) = application.side.pop()? else {
+                break;
+            };
+            requests::execute(&mut self.engine, &mut self.host, now, slot, submission)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn notify_applications(&mut self) {
+        for slot in 0..self.host.applications.slots() {
+            if let Some(application) = self.host.applications.get_mut(slot) {
+                application.side.notify();
+            }
+        }
+    }
+
+    fn act_on_notices(&mut self, now: Instant) {
+        while let Some(notice) = self.host.notices.pop() {
+            match notice {
+                Notice::Writable(port) => {
+                    let Some(slot) = self.host.applications.owner(port) else {
+                        continue;
+                    };
+                    let retried =
+                        requests::retry_held(&mut self.engine, &mut self.host, now, slot, port);
+                    if let Err(violation) = retried {
+                        self.let_go(slot, now, &violation.to_string());
+                    }
+                }
+                Notice::AddressFinal(addr) => {
+                    tracing::info!(address = %addr, identity = %self.engine.config().id, "node address is final");
+                }
+                Notice::LinkUp(peer) => tracing::info!(%peer, "link up"),
+                Notice::LinkDown(peer, reason) => match reason {
+                    DownReason::Stopped => tracing::debug!(%peer, "link stopped"),
+                    _ => tracing::info!(%peer, ?reason, "link down"),
+                },
+                Notice::Contact { node, up } => tracing::debug!(%node, up, "contact"),
+                Notice::DuplicateAddress(addr) => {
+                    tracing::debug!(address = %addr, "duplicate node address")
+                }
+            }
+        }
+    }
+
+    /// Tells the steward once that the node can be used: its address is its own.
+    fn announce(&mut self) {
+        if !self.announced && (self.own.index > 0 || self.engine.own_addr() != NodeAddr::NONE) {
+            self.announced = true;
+            let event = Event::Ready {
+                worker: self.own.index,
+                wait: self.waiter.description().into(),
+            };
+            // The steward outlives its workers.
+            let _ = self.own.events.send(event);
+        }
+    }
+
+    /// Waits for anything, unless something has come meanwhile.
+    fn sleep(&mut self) -> Result<(), Failure> {
+        for slot in 0..self.host.applications.slots() {
+            let Some(application) = self.host.applications.get_mut(slot) else {
+                continue;
+            };
+            let wants_room = application.wants_room();
+            match application.side.before_sleep(wants_room) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(violation) => {
+                    self.let_go(slot, Instant(now_ns()), &violation.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        if self.bearers.iter().any(Bearer::rx_ready) {
+            return Ok(());
+        }
+        let timer = self
+            .engine
+            .next_timeout()
+            .map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns));
+        self.sleeps += 1;
+        self.own.pulse.start_sleep(Some(timer));
+        let mut ready = std::mem::take(&mut self.ready);
+        self.waiter.wait(Some(timer), &mut ready)?;
+        let now = Instant(now_ns());
+        self.own.pulse.round(now.0);
+        if ready.is_empty() {
+            self.idle.woken(timer, now.0);
+        }
+        for token in &ready {
+            self.on_ready(Source::of(*token), now)?;
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    fn on_ready(&mut self, source: Source, now: Instant) -> Result<(), Failure> {
+        match source {
+            Source::Commands => self.on_commands(now)?,
+            Source::Bearer => {}
+            Source::DoorBell(slot) => {
+                if let Some(application) = self.host.applications.get_mut(slot) {
+                    application.side.after_sleep();
+                }
+            }
+            Source::Process(slot) => self.let_go(slot, now, "ended"),
+            Source::Connection(slot) => {
+                let (node, identity) = (self.engine.own_addr().0, self.engine.config().id.0);
+                match self.host.applications.listen_to(slot, node, identity) {
+                    Heard::Nothing => {}
+                    Heard::Attached => self.on_attached(slot)?,
+                    Heard::Gone(reason) => self.let_go(slot, now, &reason),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_commands(&mut self, now: Instant) -> Result<(), Failure> {
+        let commands: Vec<Command> = self.own.commands.drain().collect();
+        for command in commands {
+            match command {
+                Command::AttachClient(connection) => match self.host.applications.admit(connection)
+                {
+                    Ok((slot, evicted)) => {
+                        if let Some(evicted) = evicted {
+                            self.let_go(evicted, now, "said nothing");
+                        }
+                        self.watch_connection(slot)?;
+                    }
+                    Err(error) => tracing::warn!(%error, "application refused"),
+                },
+                Command::Query(query) => {
+                    let answer = self.answer(&query.request);
+                    // The tool may have lost patience.
+                    let _ = query.reply.try_send(answer);
+                }
+                Command::Stop => self.stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_connection(&mut self, slot: Slot) -> Result<(), Failure> {
+        let fd = match self.host.applications.client(slot) {
+            Some(Client::Stranger(connection)) => connection.as_fd(),
+            Some(Client::Attached(application)) => application.connection.as_fd(),
+            None => return Ok(()),
+        };
+        Ok(self
+            .waiter
+            .add(fd, Interest::Read, Source::Connection(slot).token(0))?)
+    }
+
+    fn on_attached(&mut self, slot: Slot) -> Result<(), Failure> {
+        if let Some(Client::Attached(application)) = self.host.applications.client(slot) {
+            let application: &Application = application;
+            let process = application.process.pidfd.as_fd();
+            self.waiter
+                .add(process, Interest::Read, Source::Process(slot).token(0))?;
+            let bell = application.side.doorbell();
+            self.waiter
+                .add(bell, Interest::Read, Source::DoorBell(slot).token(0))?;
+            tracing::debug!(
+                pid = application.process.pid,
+                uid = application.process.uid,
+                "application attached"
+            );
+        }
+        Ok(())
+    }
+
+    /// Lets a client go; its sockets are closed by the protocol's rules at once.
+    fn let_go(&mut self, slot: Slot, now: Instant, reason: &str) {
+        requests::detach(&mut self.engine, &mut self.host, now, slot);
+        let Some(client) = self.host.applications.remove(slot) else {
+            return;
+        };
+        for source in [
+            Source::Connection(slot),
+            Source::Process(slot),
+            Source::DoorBell(slot),
+        ] {
+            // A stranger has fewer descriptors than an application.
+            let _ = self.waiter.remove(source.token(0));
+        }
+        match client {
+            Client::Attached(application) => {
+                let pid = application.process.pid;
+                if application.violation.is_some() {
+                    tracing::warn!(pid, reason, "application detached");
+                } else {
+                    tracing::debug!(pid, reason, "application detached");
+                }
+            }
+            Client::Stranger(_) => tracing::debug!(reason, "connection closed"),
+        }
+    }
+
+    fn watch_bearers(&mut self) -> Result<(), Failure> {
+        for bearer in &self.bearers {
+            for fd in bearer.fds() {
+                self.waiter
+                    .add(fd, Interest::Read, Source::Bearer.token(self.bearer_fds))?;
+                self.bearer_fds += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn unwatch_bearers(&mut self) -> Result<(), Failure> {
+        for fd in 0..std::mem::take(&mut self.bearer_fds) {
+            self.waiter.remove(Source::Bearer.token(fd))?;
+        }
+        Ok(())
+    }
+
+    /// Follows what happens to the interfaces.
+    fn care_for_bearers(&mut self, now: Instant) -> Result<(), Failure> {
+        for index in 0..self.bearers.len() {
+            let bearer = &mut self.bearers[index];
+            let event = bearer.check(&mut self.host.pool, Duration::from_nanos(now.0));
+            let name = self.own.config.bearers[index].name();
+            match event {
+                BearerEvent::Fine => {}
+                BearerEvent::Down => {
+                    tracing::warn!(bearer = name, "interface is down or has no carrier")
+                }
+                BearerEvent::Up => {
+                    tracing::info!(bearer = name, "interface is up");
+                    self.engine
+                        .search(now, BearerId(index as u8), &mut self.host);
+                }
+                BearerEvent::MacChanged | BearerEvent::MtuChanged => {
+                    let (addr, mtu) = (MediaAddr::ethernet(bearer.media_addr()), bearer.mtu());
+                    tracing::info!(bearer = name, ?event, ?addr, mtu, "interface changed");
+                    self.engine
+                        .reset_bearer(now, BearerId(index as u8), addr, mtu, &mut self.host);
+                }
+                BearerEvent::Stuck => {
+                    tracing::warn!(bearer = name, "sockets do no work, opening them anew");
+                    self.unwatch_bearers()?;
+                    self.bearers[index].reopen(&mut self.host.pool)?;
+                    self.watch_bearers()?;
+                }
+                BearerEvent::Gone => {
+                    return Err(format!("the interface of bearer {name} is gone").into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The orderly end: peers and applications are told, frames counted.
+    fn stop(mut self) -> Result<(), Failure> {
+        let now = Instant(now_ns());
+        for slot in 0..self.host.applications.slots() {
+            self.let_go(slot, now, "the daemon stops");
+        }
+        self.engine.stop(now, &mut self.host);
+        self.host.flush(&mut self.bearers);
+        self.unwatch_bearers()?;
+        close_all(std::mem::take(&mut self.bearers), &mut self.host.pool);
+        let leaks = self.host.pool.leaks();
+        match leaks {
+            Ok(()) => {
+                let frames = self.host.frame_count();
+                tracing::info!(worker = self.own.index, frames, "all frames are free");
+                Ok(())
+            }
+            Err(leaks) => Err(format!("frames leaked: {leaks}").into()),
+        }
+    }
+}
+
+fn close_all(bearers: Vec<Bearer>, pool: &mut FramePool) {
+    for bearer in bearers {
+        if let Err(error) = bearer.close(pool) {
+            tracing::warn!(%error, "bearer closed, not all of it released");
+        }
+    }
+}
+
+fn node_config(config: &Config, bearers: &[Bearer], start_ns: u64) -> Result<NodeConfig, Failure> {
+    let identity = match (config.identity, bearers.first()) {
+        (Some(identity), _) => identity,
+        (None, Some(bearer)) => identity_from_mac(bearer.media_addr()),
+        (None, None) => return Err("a node without bearers needs an identity".into()),
+    };
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    // Wall-clock time, so that sessions grow across restarts.
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let units = since_epoch.as_millis() / SESSION_UNIT.as_millis();
+    Ok(NodeConfig {
+        id: NodeId(identity.0),
+        net_id: config.cluster_id,
+        random: u64::from_ne_bytes(random),
+        session_base: units as u16,
+        receive_buffer: config.rcvbuf_default,
+        start: Instant(start_ns),
+    })
+}
+
+fn link_params(config: &Config, spec: &BearerSpec) -> LinkParams {
+    let default = LinkParams::default();
+    LinkParams {
+        priority: spec.priority.unwrap_or(default.priority),
+        tolerance_ms: spec.tolerance_ms.unwrap_or(config.tolerance_ms),
+        min_window: default.min_window,
+        max_window: spec.window_max.unwrap_or(default.max_window),
+    }
+}
+
+fn bearer_setup(config: &Config, spec: &BearerSpec, bearer: &Bearer) -> BearerSetup {
+    let mut interface = [0; 16];
+    // An interface name has at most 15 bytes.
+    let name = spec.interface.as_bytes();
+    let len = name.len().min(15);
+    interface[..len].copy_from_slice(&name[..len]);
+    BearerSetup {
+        interface,
+        media_addr: MediaAddr::ethernet(bearer.media_addr()),
+        mtu: bearer.mtu(),
+        params: link_params(config, spec),
+    }
+}

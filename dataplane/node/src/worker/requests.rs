@@ -1,0 +1,373 @@
+//! What applications ask for, done on the engine. Errors are those of the socket calls (`docs/protocol/sockets.md`).
+
+use xtipc_protocol::addr::{self, NodeAddr, PortId};
+use xtipc_protocol::engine::{BindError, Engine, SendError};
+use xtipc_protocol::name;
+use xtipc_protocol::port::{McastMethod, SocketKind};
+use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::Importance;
+use xtipc_segment::Destination;
+use xtipc_segment::{Request, SendFlags, Submission, address_value, option};
+use xtipc_segment::{Scope, ServiceRange};
+
+use super::application::{Held, Socket, Submitted};
+use super::applications::Slot;
+use super::host::NodeHost;
+
+/// Sockets of one attachment at most.
+const SOCKETS_MAX: usize = 65_536;
+
+/// An answer: values, or an errno.
+type Answer = Result<[u64; 2], i32>;
+
+/// What a request led to.
+enum Outcome {
+    Done(Answer),
+    /// A send that waits: answered later.
+    Held,
+}
+
+/// Does what a submission asks for and answers it. `Err` names what the application did wrong.
+pub(super) fn execute(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    submission: Submission,
+) -> Result<(), xtipc_segment::Violation> {
+    let outcome = perform(engine, host, now, slot, &submission);
+    match outcome {
+        Outcome::Held => Ok(()),
+        Outcome::Done(answer) => complete(host, slot, submission.tag, answer),
+    }
+}
+
+fn complete(
+    host: &mut NodeHost,
+    slot: Slot,
+    tag: u64,
+    answer: Answer,
+) -> Result<(), xtipc_segment::Violation> {
+    let Some(application) = host.applications.get_mut(slot) else {
+        return Ok(());
+    };
+    let (result, values) = match answer {
+        Ok(values) => (0, values),
+        Err(errno) => (-errno, [0; 2]),
+    };
+    application.side.complete(tag, result, values)
+}
+
+fn perform(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    submission: &Submission,
+) -> Outcome {
+    let id = submission.socket;
+    match submission.request {
+        Request::OpenSocket { kind } => Outcome::Done(open(engine, host, slot, kind)),
+        Request::Cancel { tag } => Outcome::Done(cancel(host, slot, tag)),
+        Request::Unknown { .. } => Outcome::Done(Err(libc::EOPNOTSUPP)),
+        request => {
+            let port = PortId(id);
+            let application = host.applications.get_mut(slot);
+            if !application.is_some_and(|a| a.sockets.contains_key(&port)) {
+                return Outcome::Done(Err(libc::EBADF));
+            }
+            match request {
+                Request::Send { .. } => send(engine, host, now, slot, port, submission),
+                request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
+            }
+        }
+    }
+}
+
+fn open(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    slot: Slot,
+    kind: xtipc_segment::SocketKind,
+) -> Answer {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    if application.sockets.len() >= SOCKETS_MAX {
+        return Err(libc::EMFILE);
+    }
+    let port = engine.open(match kind {
+        xtipc_segment::SocketKind::Rdm => SocketKind::Rdm,
+        xtipc_segment::SocketKind::Dgram => SocketKind::Dgram,
+    });
+    application.sockets.insert(port, Socket::default());
+    host.applications.own(port, slot);
+    Ok([port.0.into(), address_value(port.0, engine.own_addr().0)])
+}
+
+fn on_socket(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    request: Request,
+) -> Answer {
+    match request {
+        Request::CloseSocket => {
+            close(engine, host, now, slot, port);
+            Ok([0; 2])
+        }
+        Request::Bind { range, scope } => {
+            let done = engine.bind(now, port, range_of(range), scope_of(scope), host);
+            done.map(|()| [0; 2]).map_err(bind_errno)
+        }
+        Request::Unbind { range, scope } => {
+            let done = engine.unbind(now, port, range_of(range), scope_of(scope), host);
+            done.map(|()| [0; 2]).map_err(bind_errno)
+        }
+        Request::UnbindAll => {
+            let done = engine.unbind_all(now, port, host);
+            done.map(|()| [0; 2]).map_err(bind_errno)
+        }
+        Request::Connect { destination } => {
+            let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+            let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
+            socket.default_destination = destination;
+            Ok([0; 2])
+        }
+        Request::SetOption { option, value } => set_option(engine, port, option, value),
+        Request::GetOption { option } => get_option(engine, port, option),
+        Request::SetReceiveBuffer { bytes } => {
+            let set = engine.set_receive_buffer(port, bytes).ok_or(libc::EBADF)?;
+            Ok([set.into(), 0])
+        }
+        Request::GetName => Ok([address_value(port.0, engine.own_addr().0), 0]),
+        Request::OpenSocket { .. }
+        | Request::Send { .. }
+        | Request::Cancel { .. }
+        | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
+    }
+}
+
+fn set_option(engine: &mut Engine, port: PortId, number: u32, value: u32) -> Answer {
+    let port = engine.port_mut(port).ok_or(libc::EBADF)?;
+    match number {
+        option::IMPORTANCE if value <= 3 => port.importance = Importance::from_bits(value),
+        option::SRC_DROPPABLE => port.src_droppable = value != 0,
+        option::DEST_DROPPABLE => port.dest_droppable = value != 0,
+        option::MCAST_BROADCAST => port.mcast_wanted = Some(McastMethod::Broadcast),
+        option::MCAST_REPLICAST => port.mcast_wanted = Some(McastMethod::Replicast),
+        _ => return Err(libc::EINVAL),
+    }
+    Ok([0; 2])
+}
+
+fn get_option(engine: &Engine, port: PortId, number: u32) -> Answer {
+    let port = engine.port(port).ok_or(libc::EBADF)?;
+    let value = match number {
+        option::IMPORTANCE => port.importance as u64,
+        option::SRC_DROPPABLE => port.src_droppable.into(),
+        option::DEST_DROPPABLE => port.dest_droppable.into(),
+        option::SOCK_RECVQ_DEPTH => port.waiting.into(),
+        option::SOCK_RECVQ_USED => port.used,
+        _ => return Err(libc::EINVAL),
+    };
+    Ok([value, 0])
+}
+
+/// Sends a message. Behind a send of the same socket that waits, it waits too.
+fn send(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Outcome {
+    let Request::Send { flags, .. } = submission.request else {
+        return Outcome::Done(Err(libc::EOPNOTSUPP));
+    };
+    let Some(application) = host.applications.get_mut(slot) else {
+        return Outcome::Done(Err(libc::EBADF));
+    };
+    let answer = if application.held.iter().any(|held| held.port == port) {
+        Err(libc::EAGAIN)
+    } else {
+        try_send(engine, host, now, slot, port, submission)
+    };
+    if answer == Err(libc::EAGAIN)
+        && !flags.contains(SendFlags::DONTWAIT)
+        && let Some(application) = host.applications.get_mut(slot)
+    {
+        application.held.push_back(Held {
+            submission: *submission,
+            port,
+        });
+        return Outcome::Held;
+    }
+    Outcome::Done(answer)
+}
+
+fn try_send(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Answer {
+    let Request::Send { destination, .. } = submission.request else {
+        return Err(libc::EOPNOTSUPP);
+    };
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    application.submitted += 1;
+    let payload = Submitted(application.side.payload(submission));
+    let default = application
+        .sockets
+        .get(&port)
+        .and_then(|s| s.default_destination);
+    let destination = destination.or(default).ok_or(libc::EDESTADDRREQ)?;
+    let len = payload.0.len() as u64;
+    let sent = engine.send(now, port, &destination_of(destination), &payload, host);
+    sent.map(|()| [len, 0]).map_err(send_errno)
+}
+
+/// Tries again what waits, after a socket heard that there is room.
+pub(super) fn retry_held(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+) -> Result<(), xtipc_segment::Violation> {
+    loop {
+        let Some(application) = host.applications.get_mut(slot) else {
+            return Ok(());
+        };
+        let Some(first) = application.held.iter().position(|held| held.port == port) else {
+            return Ok(());
+        };
+        let submission = application.held[first].submission;
+        let answer = try_send(engine, host, now, slot, port, &submission);
+        if answer == Err(libc::EAGAIN) {
+            return Ok(());
+        }
+        if let Some(application) = host.applications.get_mut(slot) {
+            application.held.remove(first);
+        }
+        complete(host, slot, submission.tag, answer)?;
+    }
+}
+
+fn cancel(host: &mut NodeHost, slot: Slot, tag: u64) -> Answer {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let held = application
+        .held
+        .iter()
+        .position(|held| held.submission.tag == tag);
+    application.held.remove(held.ok_or(libc::ENOENT)?);
+    complete(host, slot, tag, Err(libc::ECANCELED)).map_err(|_| libc::EPROTO)?;
+    Ok([0; 2])
+}
+
+/// Closes one socket by the protocol's rules: what was not read goes back to who wants it back.
+fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, port: PortId) {
+    let Some(application) = host.applications.get_mut(slot) else {
+        return;
+    };
+    application.sockets.remove(&port);
+    application.side.unwatch(port.0);
+    let held: Vec<u64> = application
+        .held
+        .iter()
+        .filter(|h| h.port == port)
+        .map(|h| h.submission.tag)
+        .collect();
+    application.held.retain(|h| h.port != port);
+    let mut unread = Vec::new();
+    application.take_unread(Some(port), |port, about, bytes| {
+        unread.push((port, *about, bytes.to_vec()))
+    });
+    host.applications.disown(port);
+    for (port, about, bytes) in unread {
+        engine.return_unread(now, port, &about, &bytes[..], host);
+    }
+    engine.close(now, port, host);
+    for tag in held {
+        // A violation shows at the next request.
+        let _ = complete(host, slot, tag, Err(libc::EBADF));
+    }
+}
+
+/// Lets an application go: closes its sockets.
+pub(super) fn detach(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot) {
+    let Some(application) = host.applications.get_mut(slot) else {
+        return;
+    };
+    let ports: Vec<PortId> = application.sockets.keys().copied().collect();
+    let mut unread = Vec::new();
+    application.take_unread(None, |port, about, bytes| {
+        unread.push((port, *about, bytes.to_vec()))
+    });
+    for port in &ports {
+        host.applications.disown(*port);
+    }
+    for (port, about, bytes) in unread {
+        engine.return_unread(now, port, &about, &bytes[..], host);
+    }
+    for port in ports {
+        engine.close(now, port, host);
+    }
+}
+
+fn range_of(range: ServiceRange) -> name::ServiceRange {
+    name::ServiceRange {
+        type_: range.type_,
+        lower: range.lower,
+        upper: range.upper,
+    }
+}
+
+fn scope_of(scope: Scope) -> name::Scope {
+    match scope {
+        Scope::Cluster => name::Scope::Cluster,
+        Scope::Node => name::Scope::Node,
+    }
+}
+
+fn destination_of(destination: Destination) -> addr::Destination {
+    match destination {
+        Destination::Socket(socket) => addr::Destination::Socket(addr::SocketAddr {
+            port: PortId(socket.port),
+            node: NodeAddr(socket.node),
+        }),
+        Destination::Service { address, domain } => addr::Destination::Service {
+            kind: address.type_,
+            instance: address.instance,
+            domain: NodeAddr(domain),
+        },
+        Destination::Multicast(range) => addr::Destination::Range {
+            kind: range.type_,
+            lower: range.lower,
+            upper: range.upper,
+        },
+    }
+}
+
+fn bind_errno(error: BindError) -> i32 {
+    match error {
+        BindError::NoSuchSocket => libc::EBADF,
+        BindError::ReservedType(_) => libc::EACCES,
+        BindError::KeysUsedUp => libc::EADDRINUSE,
+        BindError::EmptyRange { .. } | BindError::TooMany | BindError::NotBound => libc::EINVAL,
+    }
+}
+
+fn send_errno(error: SendError) -> i32 {
+    match error {
+        SendError::NoSuchSocket => libc::EBADF,
+        SendError::TooLong(_) => libc::EMSGSIZE,
+        SendError::EmptyRange(..) => libc::EINVAL,
+        SendError::Unreachable => libc::EHOSTUNREACH,
+        SendError::Congested => libc::EAGAIN,
+    }
+}
