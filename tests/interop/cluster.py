@@ -78,9 +78,8 @@ class SegmentTest(unittest.TestCase):
 
     def await_link(self, one, other, timeout_s=LINK_UP_S):
         """Both ends list the link as up."""
-        lab.until(lambda: one.is_linked_to(other.identity), timeout_s, f"{one.identity} linked to {other.identity}")
-        # A guest's own view is late by the time its tool takes to start.
-        lab.until(lambda: other.is_linked_to(one.identity), 1, f"{other.identity} linked to {one.identity}")
+        lab.until(lambda: one.is_linked_to(other.identity) and other.is_linked_to(one.identity), timeout_s,
+                  f"{one.identity} and {other.identity} linked")
 
     def await_equal_tables(self, *nodes, timeout_s=3):
         def equal():

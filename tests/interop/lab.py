@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -303,6 +304,29 @@ class Node:
         raise NotImplementedError
 
 
+class ReadinessSocket:
+    """What a service manager listens on: sd_notify(3)."""
+
+    def __init__(self, path):
+        self.address = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+        self.socket.setblocking(False)
+
+    def told(self):
+        try:
+            return b"READY=1" in self.socket.recv(4096).split(b"\n")
+        except BlockingIOError:
+            return False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+        os.unlink(self.address)
+
+
 class Daemon(Node):
     """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`."""
 
@@ -330,14 +354,15 @@ class Daemon(Node):
     def start(self):
         """Starts the daemon and waits until it is ready; returns the monotonic time of the start."""
         started = time.monotonic()
-        self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        until(self.is_ready_or_ended, READY_TIMEOUT_S, f"readiness of {self.identity}")
+        with ReadinessSocket(f"{self.state.name}/readiness") as readiness:
+            environment = dict(os.environ, NOTIFY_SOCKET=readiness.address)
+            self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                 env=environment)
+            until(lambda: readiness.told() or self.process.poll() is not None, READY_TIMEOUT_S,
+                  f"readiness of {self.identity}")
         if self.process.poll() is not None:
             raise LabError(f"the daemon of {self.identity} ended with {self.process.returncode}: {self.log_text()}")
         return started
-
-    def is_ready_or_ended(self):
-        return (self.runtime / "control.sock").exists() or self.process.poll() is not None
 
     def log_text(self):
         return pathlib.Path(self.log.name).read_text(errors="replace")
@@ -368,8 +393,13 @@ class Daemon(Node):
         return Driver([TARGET / "examples/drive"], env=environment)
 
     def close(self):
-        if self.process and self.process.poll() is None:
-            self.kill()
+        try:
+            if self.process and self.process.poll() is None:
+                self.stop()  # a peer that vanished would be linked for a while yet, and disturb the next test
+        finally:
+            self.remove()
+
+    def remove(self):
         self.switch.unplug(self.identity)
         self.namespace.close()
         shutil.rmtree(self.runtime, ignore_errors=True)
