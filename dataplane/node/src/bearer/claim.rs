@@ -5,6 +5,7 @@
 //! how a second daemon learns the holder's process (SO_PEERCRED).
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -14,6 +15,10 @@ use rustix::net::{
 use rustix::process::geteuid;
 
 use super::error::BearerError;
+
+/// A holder that ends may leave the claim for a moment to a child that has not yet called exec.
+const RELEASE_WAIT: Duration = Duration::from_millis(200);
+const RELEASE_POLL: Duration = Duration::from_millis(10);
 
 /// The interface is ours until this is dropped.
 #[derive(Debug)]
@@ -29,7 +34,7 @@ impl Claim {
             interface: interface.into(),
             process,
         };
-        match claim(ifindex) {
+        match claim_in_time(ifindex) {
             Ok(socket) => Ok(Self {
                 _socket: Some(socket),
             }),
@@ -59,6 +64,16 @@ impl Claim {
 
 fn name(ifindex: u32) -> rustix::io::Result<SocketAddrUnix> {
     SocketAddrUnix::new_abstract_name(format!("xtipc-bearer-{ifindex}").as_bytes())
+}
+
+fn claim_in_time(ifindex: u32) -> rustix::io::Result<OwnedFd> {
+    let deadline = Instant::now() + RELEASE_WAIT;
+    loop {
+        match claim(ifindex) {
+            Err(Errno::ADDRINUSE) if Instant::now() < deadline => std::thread::sleep(RELEASE_POLL),
+            result => return result,
+        }
+    }
 }
 
 fn claim(ifindex: u32) -> rustix::io::Result<OwnedFd> {

@@ -31,7 +31,7 @@ pub(crate) enum BearerError {
     /// Listed queues that the interface does not have, or that leave others out.
     #[error(
         "queues={} does not name all receive queues of {interface}, which are {}: TIPC frames may arrive on any of \
-         them; leave `queues` out, or give the interface fewer (ethtool -L {interface} combined {})",
+         them; leave `queues` out, or change the number of queues (ethtool -L {interface} combined {})",
         numbers(.listed), numbers(.existing), .listed.len()
     )]
     Queues {

@@ -151,7 +151,7 @@ fn try_rung(
         Rung::Generic => (AttachMode::Generic, BindMode::Copy),
         Rung::Packet => {
             let socket =
-                PacketSocket::open(interface.index, packet_mtu).map_err(Refusal::Packet)?;
+                PacketSocket::open(interface.index, vlan, packet_mtu).map_err(Refusal::Packet)?;
             return Ok((Path::Packet(socket), true));
         }
     };

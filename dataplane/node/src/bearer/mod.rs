@@ -14,6 +14,8 @@ mod ladder;
 mod occupied;
 mod packet;
 mod room;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod xdp;
 
@@ -30,7 +32,7 @@ use claim::Claim;
 use error::MTU_MIN;
 use ethernet::{BROADCAST, Header, Received};
 use ladder::Rung;
-use packet::PacketSocket;
+use packet::{PacketSocket, Tag};
 use traffic::{Traffic, TxDrop, named};
 use xdp::XdpPort;
 
@@ -129,14 +131,14 @@ impl Bearer {
                 }
                 None => traffic.rx_malformed += 1,
             }),
-            Path::Packet(socket) => socket.receive(budget, |stripped_vlan, frame| {
+            Path::Packet(socket) => socket.receive(budget, |tag, frame| {
                 let Some(received) = Received::parse(frame) else {
                     traffic.rx_malformed += 1;
                     return;
                 };
                 if !received.is_for(own) {
                     traffic.rx_foreign_mac += 1;
-                } else if stripped_vlan.max(received.vlan) != vlan {
+                } else if tag != Tag::Id(vlan) {
                     traffic.rx_other_vlan += 1;
                 } else {
                     traffic.received(received.packet.len());

@@ -1,8 +1,12 @@
 //! An AF_PACKET socket on one interface: the path where AF_XDP is refused or switched off.
 //!
 //! Owner: the bearer. Takes the frames of TIPC's ethertype that the interface receives, not what it
-//! sends; the caller checks for whom they are. The kernel takes VLAN tags out of received frames
-//! and tells them beside the frame (PACKET_AUXDATA). Nothing in here keeps a frame of the pool: `send` copies.
+//! sends; the caller checks for whom they are. Nothing in here keeps a frame of the pool: `send` copies.
+//!
+//! The kernel takes VLAN tags out of received frames. A socket for all ethertypes is told the tag beside the
+//! frame (PACKET_AUXDATA); one for a single ethertype gets the frame after the kernel has forgotten the
+//! tag, and only finds it marked as another host's. So a bearer with a VLAN listens to all ethertypes, with
+//! a filter, and one without spares the rest of the interface's traffic that cost.
 
 use std::io;
 use std::mem::zeroed;
@@ -21,6 +25,8 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+/// `ETH_P_ALL` of `linux/if_ether.h`.
+const ALL_ETHERTYPES: u16 = 3;
 /// Where the data of a control message starts.
 const CONTROL_HEADER: usize = size_of::<libc::cmsghdr>();
 
@@ -39,6 +45,15 @@ pub(crate) struct PacketError {
     source: io::Error,
 }
 
+/// The VLAN tag of a received frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// Of this VLAN; 0 without a tag.
+    Id(u16),
+    /// The kernel took the frame for another host's, by its address or its VLAN, which it forgot.
+    Forgotten,
+}
+
 /// A bound socket with its receive buffers.
 pub(super) struct PacketSocket {
     fd: OwnedFd,
@@ -50,8 +65,8 @@ pub(super) struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket for frames up to `mtu` bytes after the Ethernet header.
-    pub(super) fn open(ifindex: u32, mtu: usize) -> Result<Self, PacketError> {
+    /// Opens a socket for frames up to `mtu` bytes after the Ethernet header. VLAN 0 is none.
+    pub(super) fn open(ifindex: u32, vlan: u16, mtu: usize) -> Result<Self, PacketError> {
         let step = |step| move |source: io::Error| PacketError { step, source };
         let fd = socket_with(
             AddressFamily::PACKET,
@@ -63,14 +78,21 @@ impl PacketSocket {
         .map_err(|error| step("open an AF_PACKET socket (CAP_NET_RAW is needed)")(error.into()))?;
         set_option(&fd, libc::PACKET_AUXDATA).map_err(step("ask for VLAN tags"))?;
         set_option(&fd, PACKET_IGNORE_OUTGOING).map_err(step("leave out sent frames"))?;
-        // A virtual device without a transmit queue of its own refuses; frames then go through its qdisc.
+        // Only a shortcut, as AF_XDP takes it: without, frames go through the qdisc.
         let _ = set_option(&fd, libc::PACKET_QDISC_BYPASS);
         // Both only hold more in a burst; without CAP_NET_ADMIN the system's limit holds.
         if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
             let _ = sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER);
         }
         let _ = sockopt::set_socket_send_buffer_size_force(&fd, RECEIVE_BUFFER);
-        bind(&fd, ifindex).map_err(step("bind the AF_PACKET socket"))?;
+        let ethertype = match vlan {
+            0 => ETHERTYPE,
+            _ => {
+                attach_filter(&fd).map_err(step("attach a packet filter"))?;
+                ALL_ETHERTYPES
+            }
+        };
+        bind(&fd, ifindex, ethertype).map_err(step("bind the AF_PACKET socket"))?;
         let buffer_len = mtu + HEADER_SIZE_MAX;
         Ok(Self {
             fd,
@@ -81,10 +103,10 @@ impl PacketSocket {
         })
     }
 
-    /// Hands up to `budget` received frames to the callback with the VLAN id the kernel took out of
-    /// them (0: none); returns how many. Errors of the socket (interface down) end the round: they say
+    /// Hands up to `budget` received frames to the callback with what the kernel tells of their tag;
+    /// returns how many. Errors of the socket (interface down) end the round: they say
     /// nothing that the bearer's check does not find.
-    pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(u16, &[u8])) -> usize {
+    pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(Tag, &[u8])) -> usize {
         let mut frames = 0;
         while frames < budget {
             let wanted = BATCH.min(budget - frames);
@@ -98,19 +120,24 @@ impl PacketSocket {
         frames
     }
 
-    fn receive_batch(&mut self, wanted: usize, on_frame: &mut impl FnMut(u16, &[u8])) -> usize {
+    fn receive_batch(&mut self, wanted: usize, on_frame: &mut impl FnMut(Tag, &[u8])) -> usize {
         let mut controls = [Control([0; 40]); BATCH];
         // SAFETY: plain integers and pointers, for which all zero is a value.
         let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
         // SAFETY: as above.
         let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        // SAFETY: plain integers, for which all zero is a value.
+        let mut senders: [libc::sockaddr_ll; BATCH] = unsafe { zeroed() };
         let buffers = self.buffers.chunks_exact_mut(self.buffer_len);
-        for (((message, part), control), buffer) in messages
+        for ((((message, part), control), sender), buffer) in messages
             .iter_mut()
             .zip(&mut parts)
             .zip(&mut controls)
+            .zip(&mut senders)
             .zip(buffers)
         {
+            message.msg_hdr.msg_name = (&raw mut *sender).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
             part.iov_base = buffer.as_mut_ptr().cast();
             part.iov_len = buffer.len();
             message.msg_hdr.msg_iov = part;
@@ -118,7 +145,7 @@ impl PacketSocket {
             message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             message.msg_hdr.msg_controllen = control.0.len() as _;
         }
-        // SAFETY: `wanted` ≤ BATCH headers, each with one part and one control buffer; all of them are
+        // SAFETY: `wanted` ≤ BATCH headers, each with one part, name and control buffer; all are
         // local or of `self`, exclusively borrowed, and outlive the call.
         let taken = unsafe {
             libc::recvmmsg(
@@ -131,18 +158,28 @@ impl PacketSocket {
         };
         let taken = usize::try_from(taken).unwrap_or(0);
         let buffers = self.buffers.chunks_exact(self.buffer_len);
-        for ((message, control), buffer) in messages.iter().zip(&controls).zip(buffers).take(taken)
+        for (((message, control), sender), buffer) in messages
+            .iter()
+            .zip(&controls)
+            .zip(&senders)
+            .zip(buffers)
+            .take(taken)
         {
-            // What is cut off is malformed: the caller sees an incomplete packet.
             let len = (message.msg_len as usize).min(buffer.len());
-            on_frame(stripped_vlan(&control.0), &buffer[..len]);
+            on_frame(tag(&control.0, sender), &buffer[..len]);
         }
         taken
     }
 
     /// Sends one frame, Ethernet header first.
     pub(super) fn send(&mut self, frame: &[u8]) -> Result<(), TxDrop> {
-        match send(&self.fd, frame, SendFlags::DONTWAIT) {
+        let send_once = || send(&self.fd, frame, SendFlags::DONTWAIT);
+        let result = match send_once() {
+            // May be the word of an earlier moment: an error is kept for the next call, whichever it is.
+            Err(Errno::NETDOWN) => send_once(),
+            result => result,
+        };
+        match result {
             Ok(_) => Ok(()),
             Err(Errno::AGAIN) => Err(TxDrop::Full),
             Err(Errno::NOBUFS | Errno::NOMEM) => Err(TxDrop::NoBuffers),
@@ -195,7 +232,15 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// The id in the tag that the kernel took out of a frame; 0 if there was none.
+/// What is known of the tag of a received frame.
+fn tag(control: &[u8], sender: &libc::sockaddr_ll) -> Tag {
+    match stripped_vlan(control) {
+        0 if sender.sll_pkttype == libc::PACKET_OTHERHOST => Tag::Forgotten,
+        vlan => Tag::Id(vlan),
+    }
+}
+
+/// The id in the tag that the kernel took out of a frame; 0 if there was none or it is not told.
 fn stripped_vlan(control: &[u8]) -> u16 {
     let number = |at: usize| {
         let bytes = control.get(at..at + 4)?;
@@ -226,18 +271,51 @@ fn set_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
             size_of_val(&on) as libc::socklen_t,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    answer(result)
+}
+
+/// Lets only TIPC's frames through.
+fn attach_filter(fd: &OwnedFd) -> io::Result<()> {
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let load = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+    let jump = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let end = (libc::BPF_RET | libc::BPF_K) as u16;
+    let protocol = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned();
+    let mut program = [
+        instruction(load, 0, 0, protocol),
+        instruction(jump, 0, 1, u32::from(ETHERTYPE)),
+        instruction(end, 0, 0, u32::MAX),
+        instruction(end, 0, 0, 0),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel reads a `sock_fprog` and the instructions it points to, which outlive the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    answer(result)
+}
+
+fn answer(result: libc::c_int) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
-fn bind(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
+fn bind(fd: &OwnedFd, ifindex: u32, ethertype: u16) -> io::Result<()> {
     // SAFETY: plain integers, for which all zero is a value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-    address.sll_protocol = ETHERTYPE.to_be();
+    address.sll_protocol = ethertype.to_be();
     address.sll_ifindex = ifindex as libc::c_int;
     // SAFETY: the kernel reads a `sockaddr_ll` of the size told, which outlives the call.
     let result = unsafe {
@@ -247,9 +325,5 @@ fn bind(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
             size_of_val(&address) as libc::socklen_t,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    answer(result)
 }
