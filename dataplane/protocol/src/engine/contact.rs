@@ -8,7 +8,6 @@ use crate::link::{Tick, Verdict};
 use crate::node::fsm::{NodeEvent, step};
 use crate::node::{FORGET_AFTER, Peer};
 use crate::seqno::SeqNo;
-use crate::stats::Drop;
 use crate::time::Instant;
 use crate::wire::{Body, Header, Importance, LinkProtocol, User, field, size};
 
@@ -67,19 +66,24 @@ impl Engine {
         bcast.add_peer(&mut peer.bcast);
         let mut header = Header::internal(User::BcastProtocol, 0, ctx.core.own.0, addr.0);
         header.set(field::LAST_BCAST, peer.bcast.acked.0.into()).set(field::BC_ACK_INVALID, 1);
-        match ctx.alloc_filled(Reserve::Control, Importance::System, header.as_bytes()) {
-            Some(frame) => link.submit(&mut ctx, frame, false),
-            None => ctx.core.drops.count(Drop::NoFrame),
-        }
+        let start = ctx.alloc_filled(Reserve::Control, Importance::System, header.as_bytes());
         let bearer = link.bearer;
+        let complete = start.is_some();
+        if let Some(frame) = start {
+            link.submit(&mut ctx, frame, false);
+        }
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up += 1;
         }
         self.on_bearers_changed();
-        self.send_bulk(now, index, host);
-        self.publish_link_state(index);
         host.notice(Notice::LinkUp(addr));
         host.notice(Notice::Contact { node: addr, up: true });
+        if !complete {
+            // Without the start point the peer never takes a broadcast.
+            return self.fail_link(now, index, DownReason::Overflow, host);
+        }
+        self.publish_link_state(index);
+        self.send_bulk(now, index, host);
     }
 
     fn on_link_down<H: Host>(&mut self, now: Instant, index: PeerIndex, reason: DownReason, host: &mut H) {
@@ -105,6 +109,7 @@ impl Engine {
             link.send_reset(&mut ctx, &view, true);
         }
         self.names.purge_node(addr.0, |_| {});
+        self.release_held(now, addr, host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }
@@ -176,13 +181,13 @@ impl Engine {
             bearer.setup.mtu = mtu.clamp(size::MIN_MTU, host.frame_room());
             self.start_discovery(now, id, host);
         }
-        self.settle(host);
+        self.settle(now, host);
     }
 
     /// The bearer's interface is up again: links that did not survive are to be found soon.
     pub fn search<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
         self.start_discovery(now, id, host);
-        self.settle(host);
+        self.settle(now, host);
     }
 
     /// Removes the link of a node, which stays known.

@@ -110,7 +110,7 @@ impl Engine {
     fn deliver_message<H: Host>(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>, host: &mut H) {
         match msg.user() {
             User::Low | User::Medium | User::High | User::Critical => match msg.data_type() {
-                DataType::Mcast if msg.flag(field::SYN) || msg.get(field::ERRCODE) == errcode::OK => {
+                DataType::Mcast if msg.get(field::ERRCODE) == errcode::OK || is_twin(msg) => {
                     self.deliver_multicast(now, msg, host);
                 }
                 DataType::GroupMemberEvent => self.core.drops.count(Drop::UnexpectedUser),
@@ -267,6 +267,20 @@ impl Engine {
         }
     }
 
+    /// Contact with a node is lost: what its multicasts waited for will not come.
+    pub(super) fn release_held<H: Host>(&mut self, now: Instant, node: NodeAddr, host: &mut H) {
+        let mut waiting = Vec::new();
+        for (id, port) in &mut self.ports {
+            if port.mcast_order.release_node(node) {
+                waiting.push(*id);
+            }
+        }
+        waiting.sort_unstable();
+        for id in waiting {
+            self.deliver_ready(now, id, host);
+        }
+    }
+
     fn accept_multicast<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
@@ -381,6 +395,13 @@ impl Engine {
         header.set_payload_len(payload);
         header
     }
+}
+
+/// True for the empty half of a pair that marks a switch of the multicast method. It is flagged as an
+/// error so that old nodes drop it; a multicast that really comes back is not empty, or has another
+/// error.
+fn is_twin(msg: Msg<'_>) -> bool {
+    msg.flag(field::SYN) && msg.get(field::ERRCODE) == errcode::NO_PORT && msg.payload().is_empty()
 }
 
 fn dest_name(header: &Header, kind: DataType) -> Option<DestName> {

@@ -29,7 +29,7 @@ use crate::broadcast::BroadcastLink;
 use crate::frame::FrameTable;
 use crate::host::{Host, Notice};
 use crate::link::LinkParams;
-use crate::name::{BindingTable, Distributor};
+use crate::name::{BindingTable, Distributor, Operation, Publication};
 use crate::node::Peer;
 use crate::port::Port;
 use crate::reassembly::Buffers;
@@ -40,6 +40,7 @@ use crate::timer::Wheel;
 use crate::wire::INTERFACE_NAME;
 use discovery::Trial;
 use hashbrown::HashMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -106,6 +107,14 @@ struct Bearer {
 
 type PeerIndex = usize;
 
+/// A socket that waits for frames.
+#[derive(Clone, Copy, Debug)]
+struct Starved {
+    port: PortId,
+    /// Frames its message needs.
+    frames: usize,
+}
+
 /// A TIPC node.
 pub struct Engine {
     config: NodeConfig,
@@ -120,8 +129,12 @@ pub struct Engine {
     distributor: Distributor,
     ports: FastMap<PortId, Port>,
     next_port: u32,
-    /// Sockets whose last message found no frame.
-    starved: Vec<PortId>,
+    /// Sockets whose last message found no frame, the longest waiting first.
+    starved: VecDeque<Starved>,
+    /// Changes of own bindings that the cluster has not been told for want of room.
+    untold: VecDeque<(Operation, Publication)>,
+    /// Other nodes that the multicast being sent goes to.
+    receivers: Vec<NodeAddr>,
     /// The deferred packet being delivered.
     packet: Vec<u8>,
     /// Receivers of the multicast being delivered.
@@ -152,7 +165,9 @@ impl Engine {
             distributor: Distributor::new(),
             ports: FastMap::default(),
             next_port: (config.random >> 32) as u32,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
+            untold: VecDeque::new(),
+            receivers: Vec::new(),
             packet: Vec::new(),
             members: Vec::new(),
         }
@@ -209,7 +224,7 @@ impl Engine {
         for index in 0..self.peers.len() {
             self.stop_link(now, index, host);
         }
-        self.settle(host);
+        self.settle(now, host);
     }
 
     /// Runs the timers that are due. To be called after all packets that have arrived were handed in:
@@ -221,7 +236,7 @@ impl Engine {
                 Some(index) => self.on_peer_timer(now, index, host),
             }
         }
-        self.settle(host);
+        self.settle(now, host);
     }
 
     /// When [`Self::on_time`] has something to do.
@@ -229,10 +244,17 @@ impl Engine {
         self.wheel.next_deadline()
     }
 
-    /// The end of every input: tells waiting senders that there is room.
-    fn settle<H: Host>(&mut self, host: &mut H) {
-        if !self.starved.is_empty() && host.frames_free() > 0 {
-            self.core.woken.append(&mut self.starved);
+    /// The end of every input: tells the cluster what it could not be told before, and waiting senders
+    /// that there is room.
+    fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
+        self.tell_untold(now, host);
+        let mut free = if self.starved.is_empty() { 0 } else { host.frames_free() };
+        while let Some(first) = self.starved.front()
+            && first.frames <= free
+        {
+            free -= first.frames;
+            self.core.woken.push(first.port);
+            self.starved.pop_front();
         }
         while let Some(id) = self.core.woken.pop() {
             if let Some(port) = self.ports.get_mut(&id) {

@@ -4,13 +4,16 @@ use super::{Engine, PeerIndex};
 use crate::addr::PortId;
 use crate::host::{DownReason, Host, Reserve};
 use crate::name::{
-    NameFlags, NameMessage, Operation, Publication, PublishError, RESERVED_TYPES, Scope, ServiceRange, Update,
+    Item, NameFlags, NameMessage, Operation, Publication, PublishError, RESERVED_TYPES, Scope, ServiceRange, Update,
     UpdateError,
 };
 use crate::port::Binding;
 use crate::stats::Drop;
 use crate::time::Instant;
 use crate::wire::{Capabilities, Header, Importance, Msg, User, field, size};
+
+/// Changes the cluster has not been told, beyond which nothing new is bound.
+const UNTOLD_MAX: usize = 65_536;
 
 /// Why a binding was not made or not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +35,8 @@ pub enum BindError {
     /// The socket has bound so often that its keys are used up.
     #[error("the socket has no binding key left")]
     KeysUsedUp,
-    /// As many bindings as a node may have.
-    #[error("the node has as many bindings as it may have")]
+    /// As many bindings as a node may have, or as many changes as it may have to tell.
+    #[error("the node has as many bindings as it may have, or cannot tell its peers of more for now")]
     TooMany,
     /// The socket has no such binding.
     #[error("the socket has no such binding")]
@@ -51,6 +54,9 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), BindError> {
         check_range(range)?;
+        if self.untold.len() >= UNTOLD_MAX {
+            return Err(BindError::TooMany);
+        }
         let node = self.names.own_node();
         let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
         let key = port.next_key().ok_or(BindError::KeysUsedUp)?;
@@ -61,7 +67,7 @@ impl Engine {
         })?;
         port.on_bound(range, scope, key);
         self.tell(now, Operation::Publish, publication, host);
-        self.settle(host);
+        self.settle(now, host);
         Ok(())
     }
 
@@ -82,7 +88,7 @@ impl Engine {
         let newest = port.bindings.iter().rposition(|b| b.range == range && b.scope == scope);
         let binding = port.bindings.remove(newest.ok_or(BindError::NotBound)?);
         self.withdraw(now, id, binding, host);
-        self.settle(host);
+        self.settle(now, host);
         Ok(())
     }
 
@@ -93,7 +99,7 @@ impl Engine {
         while let Some(binding) = bindings.pop() {
             self.withdraw(now, id, binding, host);
         }
-        self.settle(host);
+        self.settle(now, host);
         Ok(())
     }
 
@@ -134,45 +140,82 @@ impl Engine {
         Some(Publication::link_state(self.core.own.0, peer.addr.0, own_bearer, link.peer_bearer().into()))
     }
 
-    /// Tells the cluster of a change: by the broadcast link, or as copies if a peer does not take that.
+    /// Tells the cluster of a change, at once or as soon as there is room.
     fn tell<H: Host>(&mut self, now: Instant, operation: Operation, what: Publication, host: &mut H) {
-        let Some(update) = self.distributor.update(operation, what) else {
-            return;
-        };
+        if what.scope == Scope::Cluster {
+            self.untold.push_back((operation, what));
+            self.tell_untold(now, host);
+        }
+    }
+
+    /// Tells the cluster of changes in the order made. One that is not told gets no number yet: peers
+    /// would wait for it in vain.
+    pub(super) fn tell_untold<H: Host>(&mut self, now: Instant, host: &mut H) {
+        while let Some((operation, what)) = self.untold.front().copied()
+            && self.try_tell(now, operation, what, host)
+        {
+            self.untold.pop_front();
+        }
+    }
+
+    /// By the broadcast link, or as copies if a peer does not take that. False if there is no room.
+    fn try_tell<H: Host>(
+        &mut self,
+        now: Instant,
+        operation: Operation,
+        what: Publication,
+        host: &mut H,
+    ) -> bool {
         let up = || self.peers.iter().enumerate().filter(|(_, p)| p.as_ref().is_some_and(|p| p.is_up()));
         let legacy = |p: &Option<crate::node::Peer>| {
             p.as_ref().is_some_and(|p| !p.capabilities.has(Capabilities::NAMED_BCAST))
         };
         if up().any(|(_, p)| legacy(p)) {
             let indexes: Vec<PeerIndex> = up().map(|(index, _)| index).collect();
-            for index in indexes {
-                self.send_update(now, index, &update, host);
+            if let Some(update) = self.distributor.update(operation, what) {
+                for index in indexes {
+                    self.send_update(now, index, &update, host);
+                }
             }
-            return;
+            return true;
         }
         if self.bcast.peers() == 0 {
-            return;
+            self.distributor.update(operation, what);
+            return true;
+        }
+        if self.bcast.is_congested(Importance::System) {
+            return false;
         }
         let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: crate::seqno::SeqNo(0) };
-        let (header, item) = update_message(&update, ctx.core.own.0, 0);
-        let packet = [header.as_bytes(), &item].concat();
-        match ctx.alloc_filled(Reserve::Control, Importance::System, &packet) {
-            Some(frame) => self.bcast.submit(&mut ctx, frame),
-            None => ctx.core.drops.count(Drop::NoFrame),
-        }
+        let own = ctx.core.own.0;
+        let distributor = &mut self.distributor;
+        let frame = ctx.alloc_written(Reserve::Control, Importance::System, UPDATE_SIZE, |out| {
+            if let Some(update) = distributor.update(operation, what) {
+                write_update(&update, own, 0, out);
+            }
+        });
+        let Some(frame) = frame else {
+            return false;
+        };
+        self.bcast.submit(&mut ctx, frame);
+        true
     }
 
     fn send_update<H: Host>(&mut self, now: Instant, index: PeerIndex, update: &Update, host: &mut H) {
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
-        let (header, item) = update_message(update, ctx.core.own.0, peer.addr.0);
-        let packet = [header.as_bytes(), &item].concat();
-        let frame = ctx.alloc_filled(Reserve::Control, Importance::System, &packet);
-        if let Some(frame) = frame
-            && let Some(link) = peer.up_link()
-        {
-            link.submit(&mut ctx, frame, true);
+        let (own, dest) = (ctx.core.own.0, peer.addr.0);
+        let Some(link) = peer.up_link() else {
+            return;
+        };
+        let frame = ctx.alloc_written(Reserve::Control, Importance::System, UPDATE_SIZE, |out| {
+            write_update(update, own, dest, out);
+        });
+        match frame {
+            Some(frame) => link.submit(&mut ctx, frame, true),
+            // Its table would never be right again.
+            None => self.fail_link(now, index, DownReason::Overflow, host),
         }
     }
 
@@ -188,6 +231,7 @@ impl Engine {
         };
         let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: peer.bcast.ack() };
         let mut items = vec![0; link.mss() - size::INT];
+        let mut complete = true;
         while let Some(message) = bulk.next_message(&mut items) {
             let mut header = Header::internal(User::NameDistributor, 0, own, peer.addr.0);
             header
@@ -202,10 +246,16 @@ impl Engine {
                 out[..size::INT].copy_from_slice(header.as_bytes());
                 out[size::INT..].copy_from_slice(&items[..message.data_size]);
             });
-            match frame {
-                Some(frame) => link.submit(&mut ctx, frame, false),
-                None => ctx.core.drops.count(Drop::NoFrame),
-            }
+            let Some(frame) = frame else {
+                complete = false;
+                break;
+            };
+            link.submit(&mut ctx, frame, false);
+        }
+        drop(bulk);
+        if !complete {
+            // Its table would never be right; with the next contact it gets a new bulk.
+            self.fail_link(now, index, DownReason::Overflow, host);
         }
     }
 
@@ -217,8 +267,10 @@ impl Engine {
         msg: Msg<'_>,
         host: &mut H,
     ) {
-        let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
-            return;
+        // What comes behind the message that took the link down must not enter the table again.
+        let peer = self.peers.get_mut(index).and_then(Option::as_mut);
+        let Some(peer) = peer.filter(|peer| peer.is_up()) else {
+            return self.core.drops.count(Drop::LinkDown);
         };
         let message = NameMessage {
             origin: msg.orig_node(),
@@ -261,12 +313,15 @@ fn check_range(range: ServiceRange) -> Result<(), BindError> {
     Ok(())
 }
 
-fn update_message(update: &Update, own: u32, dest: u32) -> (Header, [u8; 20]) {
-    let item = update.item.encode();
+/// Size of an update: header and one item.
+const UPDATE_SIZE: usize = size::INT + Item::SIZE;
+
+fn write_update(update: &Update, own: u32, dest: u32, out: &mut [u8]) {
     let mut header = Header::internal(User::NameDistributor, update.operation.to_wire().into(), own, dest);
     header
         .set(field::NON_LEGACY, 1)
         .set(field::NAMED_SEQNO, update.named_seqno.into())
-        .set_payload_len(item.len());
-    (header, item)
+        .set_payload_len(Item::SIZE);
+    out[..size::INT].copy_from_slice(header.as_bytes());
+    out[size::INT..].copy_from_slice(&update.item.encode());
 }

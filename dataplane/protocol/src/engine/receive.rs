@@ -30,7 +30,7 @@ impl Engine {
         if let Err(reason) = self.dispatch(now, bearer, source, frame, host) {
             self.core.drops.count(reason);
         }
-        self.settle(host);
+        self.settle(now, host);
     }
 
     fn dispatch<H: Host>(
@@ -93,6 +93,7 @@ impl Engine {
         let message = LinkProtocol::parse(msg, with_gaps).map_err(|_| Drop::MalformedControl)?;
         let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
         if !link.accepts(&message) {
+            link.on_refused(&message);
             return Err(Drop::StaleSession);
         }
         let is_state = matches!(message.body, Body::State(_));

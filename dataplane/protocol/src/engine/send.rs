@@ -1,11 +1,13 @@
 //! From a socket to the links (`docs/protocol/sockets.md`, sending).
 
-use super::{Engine, PeerIndex};
+use super::{Engine, PeerIndex, Starved};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
+use crate::frame::FrameList;
 use crate::host::{Host, Payload, Reserve};
 use crate::name::{Lookup, Scope, ServiceRange};
 use crate::port::McastMethod;
 use crate::seqno::SeqNo;
+use crate::stats::Drop;
 use crate::time::Instant;
 use crate::wire::{Capabilities, DataType, Header, Importance, User, errcode, field, size};
 
@@ -49,7 +51,7 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), SendError> {
         let result = self.send_to(now, from, to, payload, host);
-        self.settle(host);
+        self.settle(now, host);
         result
     }
 
@@ -132,18 +134,18 @@ impl Engine {
         if self.ports.get(&from).is_some_and(|p| p.is_congested_to(node)) {
             return Err(SendError::Congested);
         }
-        match self.transmit(now, node, &header, payload, host) {
-            Ok(Handed::Sent) => Ok(()),
-            Ok(Handed::SentCongested) => {
-                self.note_congestion(from, node);
-                Ok(())
-            }
-            Err(SendError::Congested) => {
-                self.note_starved(from, node);
-                Err(SendError::Congested)
-            }
-            Err(error) => Err(error),
+        let index = self.reachable(node).ok_or(SendError::Unreachable)?;
+        let mss = self.mss_to(index);
+        let frames = packet_count(header.len() + payload.len(), mss);
+        if !self.has_frames(from, frames, host) {
+            self.note_starved(from, node, frames);
+            return Err(SendError::Congested);
         }
+        match self.transmit_cut(now, index, &header, payload, mss, host)? {
+            Handed::Sent => {}
+            Handed::SentCongested => self.note_congestion(from, node),
+        }
+        Ok(())
     }
 
     fn note_congestion(&mut self, from: PortId, node: NodeAddr) {
@@ -160,12 +162,27 @@ impl Engine {
         }
     }
 
-    /// No frame was free: the socket hears as soon as there is one.
-    fn note_starved(&mut self, from: PortId, node: NodeAddr) {
-        if let Some(port) = self.ports.get_mut(&from) {
-            port.on_congestion(node);
-            self.starved.push(from);
+    /// Too few frames were free: the socket hears as soon as there are enough.
+    fn note_starved(&mut self, from: PortId, node: NodeAddr, frames: usize) {
+        let Some(port) = self.ports.get_mut(&from) else {
+            return;
+        };
+        port.on_congestion(node);
+        if !self.starved.iter().any(|starved| starved.port == from) {
+            // A message that needs most of the pool must not wait until nobody else has a frame.
+            let frames = frames.min(self.core.table.len() / 2);
+            self.starved.push_back(Starved { port: from, frames });
         }
+    }
+
+    /// True if there are `frames` for a message of `from` beside those that others wait for: who asks
+    /// for little must not keep who asks for much waiting for ever.
+    fn has_frames<H: Host>(&self, from: PortId, frames: usize, host: &H) -> bool {
+        if self.starved.is_empty() {
+            return host.frames_free() >= frames;
+        }
+        let others = self.starved.iter().filter(|starved| starved.port != from);
+        host.frames_free() >= frames + others.map(|starved| starved.frames).sum::<usize>()
     }
 
     /// Puts a message on the link to `node`, whole, bundled or in fragments.
@@ -178,8 +195,12 @@ impl Engine {
         host: &mut H,
     ) -> Result<Handed, SendError> {
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
-        let mss = self.peer(index).and_then(|p| p.link.as_ref()).map_or(0, |link| link.mss());
-        self.transmit_cut(now, index, header, payload, mss, host)
+        self.transmit_cut(now, index, header, payload, self.mss_to(index), host)
+    }
+
+    /// Largest message that goes to a peer in one packet.
+    fn mss_to(&self, index: PeerIndex) -> usize {
+        self.peer(index).and_then(|p| p.link.as_ref()).map_or(usize::MAX, |link| link.mss())
     }
 
     /// The same with packets of at most `mss` bytes.
@@ -205,27 +226,17 @@ impl Engine {
         }
         let handed = if congested { Handed::SentCongested } else { Handed::Sent };
         let len = message.len();
-        if len > mss {
-            let count = fragment_count(len, mss);
-            if ctx.host.frames_free() < count {
-                return Err(SendError::Congested);
-            }
-            link.count_fragments(count as u32);
-            for n in 0..count {
-                let (fragment, range) = fragment_of(&message, mss, n, count);
-                let frame = ctx.alloc_written(Reserve::Data, importance, size::INT + range.len(), |out| {
-                    out[..size::INT].copy_from_slice(fragment.as_bytes());
-                    message.write(range.start, &mut out[size::INT..]);
-                });
-                link.submit(&mut ctx, frame.ok_or(SendError::Congested)?, false);
-            }
+        let whole = len <= mss;
+        if whole && link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
             return Ok(handed);
         }
-        if link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
-            return Ok(handed);
+        let mut packets = cut(&mut ctx, &message, mss).ok_or(SendError::Congested)?;
+        if !whole {
+            link.count_fragments(packets.len() as u32);
         }
-        let frame = ctx.alloc_written(Reserve::Data, importance, len, |out| message.write(0, out));
-        link.submit(&mut ctx, frame.ok_or(SendError::Congested)?, true);
+        while let Some(packet) = packets.pop_front(&ctx.core.table) {
+            link.submit(&mut ctx, packet, whole);
+        }
         Ok(handed)
     }
 
@@ -251,17 +262,22 @@ impl Engine {
             return Err(SendError::Unreachable);
         }
         let local = nodes.contains(&own);
-        let remote: Vec<NodeAddr> = nodes.iter().filter(|n| **n != own).map(|n| NodeAddr(*n)).collect();
+        let mut remote = std::mem::take(&mut self.receivers);
+        remote.clear();
+        remote.extend(nodes.iter().filter(|n| **n != own).map(|n| NodeAddr(*n)));
         header.set_payload_len(payload.len());
-        if !remote.is_empty() {
-            self.multicast_to(now, from, &header, payload, &remote, host)?;
-        }
+        let sent =
+            if remote.is_empty() { Ok(()) } else { self.multicast_to(now, from, &header, payload, &remote, host) };
+        self.receivers = remote;
+        sent?;
         if local {
             self.deliver_own_multicast(now, &header, payload, host);
         }
         Ok(())
     }
 
+    /// All or nothing: half of a pair of SYN messages, or a copy for some nodes only, would be worse
+    /// than no message.
     fn multicast_to<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
@@ -273,17 +289,27 @@ impl Engine {
     ) -> Result<(), SendError> {
         let (method, synchronised) = self.choose_method(from, nodes.len());
         let before = self.ports.get(&from).map_or(method, |p| p.mcast_method);
+        let is_switch = method != before && synchronised;
+        let copies = |method| if method == McastMethod::Broadcast { 1 } else { nodes.len() };
+        let packets = nodes.iter().filter_map(|node| self.reachable(*node)).map(|index| self.mss_to(index));
+        let mss = packets.fold(self.bcast.mss(), usize::min);
+        let frames = copies(method) * packet_count(header.len() + payload.len(), mss)
+            + if is_switch { copies(before) } else { 0 };
+        if !self.has_frames(from, frames, host) {
+            self.note_starved(from, NodeAddr::NONE, frames);
+            return Err(SendError::Congested);
+        }
         let mut message = *header;
         message.set(field::IS_RCAST, (method == McastMethod::Replicast).into());
-        if method != before && synchronised {
+        if is_switch {
             message.set(field::SYN, 1);
             let mut twin = message;
             twin.set(field::IS_RCAST, (before == McastMethod::Replicast).into())
                 .set(field::ERRCODE, errcode::NO_PORT)
                 .set_payload_len(0);
-            self.multicast_by(now, from, before, &twin, &[][..], nodes, host)?;
+            self.multicast_by(now, from, before, &twin, &[][..], nodes, host);
         }
-        self.multicast_by(now, from, method, &message, payload, nodes, host)?;
+        self.multicast_by(now, from, method, &message, payload, nodes, host);
         if let Some(port) = self.ports.get_mut(&from) {
             port.mcast_method = method;
         }
@@ -318,23 +344,19 @@ impl Engine {
         payload: &P,
         nodes: &[NodeAddr],
         host: &mut H,
-    ) -> Result<(), SendError> {
+    ) {
         if method == McastMethod::Broadcast {
             return self.broadcast(now, from, header, payload, host);
         }
-        let mss = self.bcast.mss();
         for node in nodes {
             let Some(index) = self.reachable(*node) else {
                 continue;
             };
-            let mss = mss.min(self.peer(index).and_then(|p| p.link.as_ref()).map_or(mss, |l| l.mss()));
-            match self.transmit_cut(now, index, header, payload, mss, host) {
-                Ok(Handed::SentCongested) => self.note_congestion(from, *node),
-                Err(SendError::Congested) => self.note_starved(from, *node),
-                Ok(Handed::Sent) | Err(_) => {}
+            let mss = self.bcast.mss().min(self.mss_to(index));
+            if self.transmit_cut(now, index, header, payload, mss, host) == Ok(Handed::SentCongested) {
+                self.note_congestion(from, *node);
             }
         }
-        Ok(())
     }
 
     /// Sends a message by the broadcast link.
@@ -345,34 +367,22 @@ impl Engine {
         header: &Header,
         payload: &P,
         host: &mut H,
-    ) -> Result<(), SendError> {
+    ) {
         let message = Message { header, payload };
-        let importance = message.importance();
-        let (len, mss) = (message.len(), self.bcast.mss());
-        let count = if len > mss { fragment_count(len, mss) } else { 1 };
-        if host.frames_free() < count {
-            self.note_starved(from, NodeAddr::NONE);
-            return Err(SendError::Congested);
-        }
-        if self.bcast.is_congested(importance) {
+        if self.bcast.is_congested(message.importance()) {
             self.note_congestion(from, NodeAddr::NONE);
         }
+        let mss = self.bcast.mss();
         let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: SeqNo(0) };
-        if count == 1 {
-            let frame = ctx.alloc_written(Reserve::Data, importance, len, |out| message.write(0, out));
-            self.bcast.submit(&mut ctx, frame.ok_or(SendError::Congested)?);
-            return Ok(());
+        let Some(mut packets) = cut(&mut ctx, &message, mss) else {
+            return ctx.core.drops.count(Drop::NoFrame);
+        };
+        if packets.len() > 1 {
+            self.bcast.count_fragments(packets.len() as u32);
         }
-        self.bcast.count_fragments(count as u32);
-        for n in 0..count {
-            let (fragment, range) = fragment_of(&message, mss, n, count);
-            let frame = ctx.alloc_written(Reserve::Data, importance, size::INT + range.len(), |out| {
-                out[..size::INT].copy_from_slice(fragment.as_bytes());
-                message.write(range.start, &mut out[size::INT..]);
-            });
-            self.bcast.submit(&mut ctx, frame.ok_or(SendError::Congested)?);
+        while let Some(packet) = packets.pop_front(&ctx.core.table) {
+            self.bcast.submit(&mut ctx, packet);
         }
-        Ok(())
     }
 }
 
@@ -410,8 +420,40 @@ impl<P: Payload + ?Sized> Message<'_, P> {
     }
 }
 
-fn fragment_count(len: usize, mss: usize) -> usize {
-    len.div_ceil(mss - size::INT)
+/// Packets of at most `mss` bytes that a message of `len` bytes makes.
+fn packet_count(len: usize, mss: usize) -> usize {
+    if len <= mss { 1 } else { len.div_ceil(mss - size::INT) }
+}
+
+/// The packets of a message. `None` if there are not frames enough for all of them: fragments that
+/// begin a message and do not end it would break the link.
+fn cut<H: Host, P: Payload + ?Sized>(
+    ctx: &mut super::Ctx<'_, H>,
+    message: &Message<'_, P>,
+    mss: usize,
+) -> Option<FrameList> {
+    let importance = message.importance();
+    let count = packet_count(message.len(), mss);
+    let mut packets = FrameList::default();
+    for n in 0..count {
+        let frame = if count == 1 {
+            ctx.alloc_written(Reserve::Data, importance, message.len(), |out| message.write(0, out))
+        } else {
+            let (fragment, range) = fragment_of(message, mss, n, count);
+            ctx.alloc_written(Reserve::Data, importance, size::INT + range.len(), |out| {
+                out[..size::INT].copy_from_slice(fragment.as_bytes());
+                message.write(range.start, &mut out[size::INT..]);
+            })
+        };
+        let Some(frame) = frame else {
+            while let Some(frame) = packets.pop_front(&ctx.core.table) {
+                ctx.host.free(frame);
+            }
+            return None;
+        };
+        packets.push_back(&mut ctx.core.table, frame);
+    }
+    Some(packets)
 }
 
 /// Header of fragment `n` of `count`, and the part of the message in it.

@@ -28,7 +28,7 @@ impl Engine {
         let _ = self.unbind_all(now, id, host);
         if self.ports.remove(&id).is_some() {
             self.bcast.forget(id);
-            self.starved.retain(|port| *port != id);
+            self.starved.retain(|starved| starved.port != id);
             for link in self.peers.iter_mut().flatten().filter_map(|peer| peer.link.as_mut()) {
                 link.forget(id);
             }
@@ -47,7 +47,7 @@ impl Engine {
         if about.returnable {
             let header = self.header_of_delivered(id, about, payload.len());
             self.reject(now, &header, payload, errcode::NO_PORT, host);
-            self.settle(host);
+            self.settle(now, host);
         }
     }
 

@@ -109,6 +109,8 @@ pub struct Link {
     own_mtu: usize,
     own_interface: [u8; INTERFACE_NAME],
     session: SeqNo,
+    /// The peer speaks as if this endpoint were up: it ignored the RESET of this session.
+    ignored: bool,
     peer_session: SeqNo,
     in_session: bool,
     queue: SendQueue,
@@ -179,6 +181,7 @@ impl Link {
             own_mtu: setup.mtu,
             own_interface: setup.interface,
             session: SeqNo(setup.session),
+            ignored: false,
             peer_session: SeqNo(0),
             in_session: false,
             queue: SendQueue::default(),
@@ -251,6 +254,7 @@ impl Link {
         self.assembly.clear(&mut ctx.core.buffers);
         ctx.core.woken.extend(self.waiters.drain(..).map(|w| w.port));
         self.session = self.session.next();
+        self.ignored = false;
         self.peer_session = self.peer_session.prev();
         self.in_session = false;
         self.rcv_nxt = SeqNo(1);
@@ -272,6 +276,7 @@ impl Link {
                 self.reset_ticks += 1;
                 // Five RESETs in a row, then one in sixteen ticks: the peer may be gone for long.
                 if self.reset_ticks <= 5 || self.reset_ticks.is_multiple_of(16) {
+                    self.leave_ignored_session();
                     self.send_reset(ctx, bcast, false);
                 }
                 Tick::Fine

@@ -52,6 +52,21 @@ impl Link {
         }
     }
 
+    /// Takes note of a message that [`Self::accepts`] did not accept.
+    pub fn on_refused(&mut self, message: &LinkProtocol) {
+        let believes_us_up = matches!(message.body, Body::State(_));
+        self.ignored |= believes_us_up && self.state == LinkState::Reset && self.reset_ticks > 0;
+    }
+
+    /// The peer takes only a RESET with a session after the one it knows. If it goes on as if nothing
+    /// had been said, this node was restarted and its numbers compare as old: those half way round
+    /// compare as new.
+    pub(super) fn leave_ignored_session(&mut self) {
+        if std::mem::take(&mut self.ignored) {
+            self.session = self.session + 0x8000;
+        }
+    }
+
     /// Acts on a message that [`Self::accepts`] accepted.
     pub fn on_link_protocol<H: Host>(
         &mut self,
@@ -88,11 +103,12 @@ impl Link {
             && SeqNo(dest_session) != self.session
         {
             // The peer answers an earlier incarnation: make the next RESET newer than that.
-            if self.session.before(SeqNo(dest_session)) {
+            if !self.is_up() && self.session.before(SeqNo(dest_session)) {
                 self.session = SeqNo(dest_session).next();
             }
             return Verdict::Fine;
         }
+        let was_up = self.is_up();
         let mut verdict = Verdict::Fine;
         if activate.is_none() || !self.is_up() {
             verdict = self.apply(LinkEvent::PeerReset, DownReason::PeerReset);
@@ -101,7 +117,12 @@ impl Link {
             verdict = self.apply(LinkEvent::Establish, DownReason::PeerReset);
         }
         if !matches!(verdict, Verdict::Down(_)) {
+            let bearer = self.peer_bearer;
             self.join(message, reset);
+            if was_up {
+                // The binding that stands for the link names the bearer it came up with.
+                self.peer_bearer = bearer;
+            }
         }
         verdict
     }

@@ -119,7 +119,7 @@ impl SendQueue {
             return false;
         }
         if !is_bundle {
-            wrap(bytes, held);
+            wrap(bytes, held, importance);
             stats.tx_bundles += 1;
             stats.tx_bundled += 1;
         }
@@ -147,14 +147,13 @@ impl SendQueue {
 }
 
 /// Makes a bundle of the single message of `held` bytes in `bytes`.
-fn wrap(bytes: &mut [u8], held: usize) {
+fn wrap(bytes: &mut [u8], held: usize, importance: Importance) {
     let own = field::PREV_NODE.get(bytes);
     let header_len = field::HEADER_WORDS.get(bytes) as usize * 4;
     // A 24-byte header names no destination; the link sets it where it sends the packet.
     let dest = if header_len > size::SHORT { field::DEST_NODE.get(bytes) } else { 0 };
-    let importance = field::USER.get(bytes).min(Importance::System as u32);
     bytes.copy_within(..held, size::INT);
     let mut header = Header::internal(User::MsgBundler, 0, own, dest);
-    header.set(field::INNER_IMPORTANCE, importance).set(field::MSG_COUNT, 1).set_payload_len(held);
+    header.set(field::INNER_IMPORTANCE, importance as u32).set(field::MSG_COUNT, 1).set_payload_len(held);
     bytes[..size::INT].copy_from_slice(header.as_bytes());
 }

@@ -69,12 +69,12 @@ impl Link {
     }
 
     /// Stamps a numbered packet with what this end has received, and sends it. While an earlier
-    /// transmission still holds the frame nothing can be written, so nothing is sent.
-    fn send<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: FrameRef) {
+    /// transmission still holds the frame nothing can be written, so nothing is sent: false.
+    fn send<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: FrameRef) -> bool {
         let meta = ctx.core.table.meta_mut(frame);
         let Some(bytes) = ctx.host.bytes_mut(frame) else {
             ctx.core.drops.count(Drop::RetransmitInFlight);
-            return;
+            return false;
         };
         meta.sent_at = ctx.now;
         field::SEQNO.set(bytes, meta.seqno.0.into());
@@ -85,6 +85,7 @@ impl Link {
         }
         self.rcv_unacked = 0;
         self.transmit_queued(ctx, frame);
+        true
     }
 
     /// True if the other end can have received packet `ack`.
@@ -176,9 +177,10 @@ impl Link {
             match chain.place(meta.seqno) {
                 Place::Unknown => break,
                 Place::Missing if is_due(meta.sent_at, ctx.now) => {
-                    ctx.core.table.meta_mut(frame).resent_at.get_or_insert(ctx.now);
-                    self.send(ctx, frame);
-                    resent += 1;
+                    if self.send(ctx, frame) {
+                        ctx.core.table.meta_mut(frame).resent_at.get_or_insert(ctx.now);
+                        resent += 1;
+                    }
                 }
                 Place::Missing | Place::Received => {}
             }

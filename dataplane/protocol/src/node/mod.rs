@@ -38,6 +38,8 @@ pub struct Peer {
     pub since: Instant,
     /// It has had a link that was up.
     pub was_up: bool,
+    /// Discovery has shown a new instance while the link to the old one is still up.
+    pub restarted: bool,
 }
 
 impl Peer {
@@ -54,6 +56,7 @@ impl Peer {
             updates: UpdateQueue::new(addr.0),
             since: now,
             was_up: false,
+            restarted: false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! pair: the message with SYN by the new method, and an empty twin with SYN by the old one. Until both
 //! have arrived, what comes behind the first of them waits.
 
-use crate::addr::SocketAddr;
+use crate::addr::{NodeAddr, SocketAddr};
 use crate::wire::{Msg, field};
 use std::collections::VecDeque;
 
@@ -95,6 +95,16 @@ impl McastOrder {
         }
     }
 
+    /// Makes everything ready that waits for a message of a lost node; true if there was something.
+    pub fn release_node(&mut self, node: NodeAddr) -> bool {
+        let before = self.held.len();
+        let (lost, kept) = self.held.drain(..).partition(|held| held.source.node == node);
+        self.held = kept;
+        let lost: VecDeque<Held> = lost;
+        self.ready.extend(lost.into_iter().map(|held| held.message));
+        self.held.len() != before
+    }
+
     /// The next message that may be delivered now.
     pub fn pop_ready(&mut self) -> Option<Vec<u8>> {
         self.ready.pop_front()
@@ -104,7 +114,7 @@ impl McastOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::{NodeAddr, PortId};
+    use crate::addr::PortId;
     use crate::wire::{DataType, Header, User, size};
 
     fn mcast(text: &str, syn: bool, rcast: bool) -> Vec<u8> {

@@ -1,0 +1,318 @@
+//! Nodes on one segment, and the clock they share.
+
+use super::host::{Received, TestHost};
+use super::rng::Rng;
+use super::segment::{Segment, mac_of, media_addr};
+use crate::addr::{BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr};
+use crate::engine::{BearerSetup, Engine, NodeConfig, PeerView, SESSION_UNIT, SendError};
+use crate::host::{Notice, Payload};
+use crate::link::LinkParams;
+use crate::name::{Scope, ServiceRange};
+use crate::port::SocketKind;
+use crate::time::Instant;
+use crate::wire::Packet;
+use std::time::Duration;
+
+pub(super) const NET_ID: u32 = 4711;
+pub(super) const MTU: usize = 1500;
+
+/// One node: an engine and what it runs on.
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) host: TestHost,
+    station: usize,
+}
+
+/// How nodes are made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recipe {
+    pub(super) frames: usize,
+    pub(super) mtu: usize,
+    pub(super) params: LinkParams,
+    pub(super) tx_hold_us: u64,
+    pub(super) net_id: u32,
+    pub(super) receive_buffer: u32,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            frames: 4096,
+            mtu: MTU,
+            params: LinkParams::default(),
+            tx_hold_us: 0,
+            net_id: NET_ID,
+            receive_buffer: crate::port::RECEIVE_BUFFER_DEFAULT,
+        }
+    }
+}
+
+/// Nodes, segment and clock.
+pub(super) struct Cluster {
+    pub(super) now: Instant,
+    pub(super) rng: Rng,
+    pub(super) segment: Segment,
+    pub(super) recipe: Recipe,
+    /// Check that each packet sent is one that the codec writes: no bit without a meaning.
+    pub(super) strict: bool,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let segment = Segment::new(rng.next());
+        let recipe = Recipe::default();
+        Self { now: Instant::from_millis(5_000), rng, segment, recipe, strict: true, nodes: Vec::new() }
+    }
+
+    /// A cluster of `count` nodes that have found each other.
+    pub(super) fn settled(seed: u64, count: usize) -> Self {
+        let mut cluster = Self::new(seed);
+        for station in 0..count {
+            cluster.start(station);
+        }
+        cluster.until("all links are up", |c| c.is_full_mesh());
+        cluster.run_for(Duration::from_secs(1));
+        cluster
+    }
+
+    pub(super) fn start(&mut self, station: usize) {
+        self.start_as(station, &format!("node{station}"));
+    }
+
+    /// Starts a node with this identity at a station.
+    pub(super) fn start_as(&mut self, station: usize, id: &str) {
+        let recipe = self.recipe;
+        let mut host = TestHost::new(recipe.frames, self.rng.next());
+        host.tx_hold = recipe.tx_hold_us * 1000;
+        host.advance(self.now);
+        let units = u128::from(self.now.as_millis()) / SESSION_UNIT.as_millis();
+        let config = NodeConfig {
+            id: NodeId::from_text(id).expect("a test gives a valid identity"),
+            net_id: recipe.net_id,
+            random: self.rng.next(),
+            session_base: units as u16,
+            receive_buffer: recipe.receive_buffer,
+            start: self.now,
+        };
+        let mut interface = [0; 16];
+        interface[..4].copy_from_slice(b"eth0");
+        let setup = BearerSetup {
+            interface,
+            media_addr: MediaAddr::ethernet(mac_of(station)),
+            mtu: recipe.mtu,
+            params: recipe.params,
+        };
+        let mut engine = Engine::new(config, &host);
+        engine.add_bearer(self.now, setup, &mut host).expect("the first bearer with a sane MTU");
+        if self.nodes.len() <= station {
+            self.nodes.resize_with(station + 1, || None);
+        }
+        self.nodes[station] = Some(Node { engine, host, station });
+        self.segment.plug(station);
+        self.flush(station);
+    }
+
+    /// A node dies: nobody is told.
+    pub(super) fn kill(&mut self, station: usize) {
+        self.nodes[station] = None;
+        self.segment.unplug(station);
+    }
+
+    /// A node stops in order and must have given back every frame.
+    pub(super) fn stop(&mut self, station: usize) {
+        let now = self.now;
+        self.with(station, |node| node.engine.stop(now, &mut node.host));
+        let owned = self.node(station).host.owned();
+        assert_eq!(owned, 0, "node {station} stopped and keeps {owned} frames");
+        self.kill(station);
+    }
+
+    /// Stops all nodes; none may keep a frame.
+    pub(super) fn finish(mut self) {
+        for station in self.stations() {
+            self.stop(station);
+        }
+    }
+
+    pub(super) fn stations(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()).collect()
+    }
+
+    pub(super) fn is_running(&self, station: usize) -> bool {
+        self.nodes.get(station).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn node(&self, station: usize) -> &Node {
+        self.nodes[station].as_ref().expect("the test started this node")
+    }
+
+    /// Calls into a node; what it sends goes on the wire.
+    pub(super) fn with<R>(&mut self, station: usize, act: impl FnOnce(&mut Node) -> R) -> R {
+        let now = self.now;
+        let node = self.nodes[station].as_mut().expect("the test started this node");
+        node.host.advance(now);
+        let result = act(node);
+        self.flush(station);
+        result
+    }
+
+    fn flush(&mut self, station: usize) {
+        let Some(node) = &mut self.nodes[station] else {
+            return;
+        };
+        for sent in node.host.sent.drain(..) {
+            if self.strict && sent.bytes.len() < 9000 {
+                let decoded = Packet::decode(&sent.bytes);
+                assert!(decoded.is_ok(), "node {station} sent {decoded:?}: {:02x?}", sent.bytes);
+            }
+            self.segment.send(self.now, station, sent.to, sent.bytes);
+        }
+    }
+
+    /// Lets time pass up to the next event, at most to `end`. False if `end` was reached.
+    pub(super) fn step(&mut self, end: Instant) -> bool {
+        let timeouts = self.nodes.iter().flatten().filter_map(|n| n.engine.next_timeout());
+        let next = timeouts.chain(self.segment.next_arrival()).min().map_or(end, |at| at.max(self.now));
+        if next > end {
+            self.now = end;
+            return false;
+        }
+        self.now = next;
+        while let Some(flight) = self.segment.pop_arrived(next) {
+            if self.is_running(flight.to) {
+                self.receive(flight.to, flight.source, &flight.bytes);
+            }
+        }
+        for station in self.stations() {
+            let due = self.node(station).engine.next_timeout().is_some_and(|at| at <= next);
+            if due {
+                self.with(station, |node| node.engine.on_time(next, &mut node.host));
+            }
+        }
+        true
+    }
+
+    /// Hands a packet to a node at once.
+    pub(super) fn receive(&mut self, station: usize, source: [u8; 6], bytes: &[u8]) {
+        let now = self.now;
+        self.with(station, |node| {
+            node.engine.on_packet(now, BearerId(0), media_addr(source), bytes, &mut node.host);
+        });
+    }
+
+    pub(super) fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.step(end) {}
+    }
+
+    /// Runs until something is the case; a minute of virtual time must do.
+    pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(60);
+        while !done(self) {
+            assert!(self.step(end), "not within a minute: {what}");
+        }
+    }
+
+    pub(super) fn addr(&self, station: usize) -> NodeAddr {
+        self.node(station).engine.own_addr()
+    }
+
+    pub(super) fn peer_view(&self, of: usize, peer: usize) -> Option<PeerView> {
+        let id = self.node(peer).engine.config().id;
+        self.node(of).engine.peers().find(|p| p.id == id)
+    }
+
+    pub(super) fn is_up(&self, a: usize, b: usize) -> bool {
+        self.peer_view(a, b).is_some_and(|p| p.up)
+    }
+
+    pub(super) fn is_full_mesh(&self) -> bool {
+        let all = self.stations();
+        all.iter().all(|a| all.iter().all(|b| a == b || self.is_up(*a, *b)))
+    }
+
+    /// Notices of a node since the last call.
+    pub(super) fn notices(&mut self, station: usize) -> Vec<Notice> {
+        self.with(station, |node| std::mem::take(&mut node.host.notices))
+    }
+}
+
+/// Sockets.
+impl Cluster {
+    pub(super) fn open(&mut self, station: usize) -> SocketAddr {
+        let port = self.with(station, |node| node.engine.open(SocketKind::Rdm));
+        SocketAddr { port, node: self.addr(station) }
+    }
+
+    /// A socket whose messages come back if nobody takes them.
+    pub(super) fn open_returning(&mut self, station: usize) -> SocketAddr {
+        let addr = self.open(station);
+        self.with(station, |n| n.engine.port_mut(addr.port).expect("just opened").dest_droppable = false);
+        addr
+    }
+
+    pub(super) fn bind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
+        self.bind_scoped(station, port, range, Scope::Cluster);
+    }
+
+    pub(super) fn bind_scoped(&mut self, station: usize, port: PortId, range: (u32, u32, u32), scope: Scope) {
+        let (now, range) = (self.now, service_range(range));
+        let bound = self.with(station, |node| node.engine.bind(now, port, range, scope, &mut node.host));
+        bound.expect("a test binds what can be bound");
+    }
+
+    pub(super) fn unbind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
+        let (now, range) = (self.now, service_range(range));
+        let gone = self.with(station, |n| n.engine.unbind(now, port, range, Scope::Cluster, &mut n.host));
+        gone.expect("a test unbinds what is bound");
+    }
+
+    pub(super) fn send<P: Payload + ?Sized>(
+        &mut self,
+        station: usize,
+        from: PortId,
+        to: Destination,
+        payload: &P,
+    ) -> Result<(), SendError> {
+        let now = self.now;
+        self.with(station, |node| node.engine.send(now, from, &to, payload, &mut node.host))
+    }
+
+    pub(super) fn close(&mut self, station: usize, port: PortId) {
+        let now = self.now;
+        self.with(station, |node| node.engine.close(now, port, &mut node.host));
+    }
+
+    /// Takes the next message of a socket.
+    pub(super) fn recv(&mut self, station: usize, port: PortId) -> Option<Received> {
+        self.with(station, |node| {
+            let message = node.host.inbox.get_mut(&port)?.pop_front()?;
+            node.engine.on_consumed(port, message.about.cost);
+            Some(message)
+        })
+    }
+
+    /// Takes all messages of a socket.
+    pub(super) fn recv_all(&mut self, station: usize, port: PortId) -> Vec<Received> {
+        std::iter::from_fn(|| self.recv(station, port)).collect()
+    }
+
+    /// The texts of all messages of a socket.
+    pub(super) fn texts(&mut self, station: usize, port: PortId) -> Vec<String> {
+        self.recv_all(station, port).iter().map(|m| m.text().to_string()).collect()
+    }
+}
+
+pub(super) fn service_range((type_, lower, upper): (u32, u32, u32)) -> ServiceRange {
+    ServiceRange { type_, lower, upper }
+}
+
+pub(super) fn service(kind: u32, instance: u32) -> Destination {
+    Destination::Service { kind, instance, domain: NodeAddr::NONE }
+}
+
+pub(super) fn range(kind: u32, lower: u32, upper: u32) -> Destination {
+    Destination::Range { kind, lower, upper }
+}

@@ -1,0 +1,211 @@
+//! An Ethernet segment in virtual time: stations by MAC address, broadcast, and faults from a seed.
+
+use super::rng::Rng;
+use crate::addr::MediaAddr;
+use crate::host::MediaDest;
+use crate::time::Instant;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+/// What goes wrong, each in per mille of the packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) loss: u32,
+    pub(super) duplication: u32,
+    /// Packets that take up to `straggle` longer than others, and so come out of order.
+    pub(super) reordering: u32,
+    pub(super) straggle_us: u64,
+    /// Packets with a flipped bit: on a real Ethernet the checksum makes a loss of them.
+    pub(super) corruption: u32,
+}
+
+/// A packet between two stations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) source: [u8; 6],
+    pub(super) bytes: Vec<u8>,
+}
+
+
+/// What a filter decides of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Pass,
+    Lose,
+}
+
+type Filter = Box<dyn FnMut(&Flight) -> Fate>;
+
+/// A packet seen on the wire, before any fault.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    pub(super) from: usize,
+    /// `None` for a broadcast.
+    pub(super) to: Option<usize>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The segment. Stations are numbered; station n has the MAC address [`mac_of`] n.
+pub(super) struct Segment {
+    rng: Rng,
+    pub(super) faults: Faults,
+    pub(super) delay_us: u64,
+    /// Asked for each packet and receiver.
+    pub(super) filter: Option<Filter>,
+    /// Directed pairs that do not hear each other.
+    pub(super) cuts: BTreeSet<(usize, usize)>,
+    stations: BTreeSet<usize>,
+    in_flight: BinaryHeap<Reverse<(Instant, u64, FlightKey)>>,
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    serial: u64,
+    /// Keep [`Self::seen`].
+    pub(super) record: bool,
+    pub(super) seen: Vec<Seen>,
+    /// Depends on every packet, its sender and its time.
+    pub(super) trace: u64,
+    pub(super) packets: u64,
+}
+
+type FlightKey = usize;
+
+pub(super) fn mac_of(station: usize) -> [u8; 6] {
+    [2, 0, 0, 0, 0, station as u8 + 1]
+}
+
+fn station_of(mac: [u8; 6]) -> Option<usize> {
+    usize::from(mac[5]).checked_sub(1)
+}
+
+impl Segment {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            faults: Faults::default(),
+            delay_us: 20,
+            filter: None,
+            cuts: BTreeSet::new(),
+            stations: BTreeSet::new(),
+            in_flight: BinaryHeap::new(),
+            flights: Vec::new(),
+            free: Vec::new(),
+            serial: 0,
+            record: false,
+            seen: Vec::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            packets: 0,
+        }
+    }
+
+    pub(super) fn plug(&mut self, station: usize) {
+        self.stations.insert(station);
+    }
+
+    pub(super) fn unplug(&mut self, station: usize) {
+        self.stations.remove(&station);
+    }
+
+    pub(super) fn cut(&mut self, a: usize, b: usize) {
+        self.cuts.extend([(a, b), (b, a)]);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Takes a packet that a station sent.
+    pub(super) fn send(&mut self, now: Instant, from: usize, to: MediaDest, bytes: Vec<u8>) {
+        self.note(now, from, to, &bytes);
+        let source = mac_of(from);
+        match to {
+            MediaDest::Unicast(addr) => {
+                if let Some(to) = station_of(addr.mac()) {
+                    self.pass(now, Flight { from, to, source, bytes });
+                }
+            }
+            MediaDest::Broadcast => {
+                for to in self.stations.clone() {
+                    if to != from {
+                        self.pass(now, Flight { from, to, source, bytes: bytes.clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, at: Instant, from: usize, to: MediaDest, bytes: &[u8]) {
+        self.packets += 1;
+        let head = [at.0.to_be_bytes(), (from as u64).to_be_bytes()];
+        for byte in head.as_flattened().iter().chain(bytes) {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        if self.record {
+            let to = match to {
+                MediaDest::Unicast(addr) => station_of(addr.mac()),
+                MediaDest::Broadcast => None,
+            };
+            self.seen.push(Seen { at, from, to, bytes: bytes.to_vec() });
+        }
+    }
+
+    /// One receiver's copy meets its faults.
+    fn pass(&mut self, now: Instant, mut flight: Flight) {
+        if self.cuts.contains(&(flight.from, flight.to)) {
+            return;
+        }
+        if self.filter.as_mut().is_some_and(|filter| filter(&flight) == Fate::Lose) {
+            return;
+        }
+        let faults = self.faults;
+        if self.rng.chance(faults.loss) {
+            return;
+        }
+        if self.rng.chance(faults.corruption) {
+            let bit = self.rng.below(flight.bytes.len() as u64 * 8);
+            flight.bytes[bit as usize / 8] ^= 1 << (bit % 8);
+        }
+        let copies = 1 + u32::from(self.rng.chance(faults.duplication));
+        for _ in 0..copies {
+            let late = self.rng.chance(faults.reordering);
+            let extra = if late { self.rng.below(faults.straggle_us + 1) } else { 0 };
+            let at = Instant(now.0 + (self.delay_us + extra) * 1000);
+            self.put(at, flight.clone());
+        }
+    }
+
+    fn put(&mut self, at: Instant, flight: Flight) {
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        self.flights[key] = Some(flight);
+        self.serial += 1;
+        self.in_flight.push(Reverse((at, self.serial, key)));
+    }
+
+    /// Puts a packet on the wire that no engine sent, free of faults.
+    pub(super) fn inject(&mut self, now: Instant, source: [u8; 6], to: usize, bytes: &[u8]) {
+        self.put(now, Flight { from: usize::MAX, to, source, bytes: bytes.to_vec() });
+    }
+
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        self.in_flight.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    pub(super) fn pop_arrived(&mut self, now: Instant) -> Option<Flight> {
+        let Reverse((at, _, key)) = *self.in_flight.peek()?;
+        if at > now {
+            return None;
+        }
+        self.in_flight.pop();
+        self.free.push(key);
+        self.flights[key].take()
+    }
+}
+
+pub(super) fn media_addr(source: [u8; 6]) -> MediaAddr {
+    MediaAddr::ethernet(source)
+}
