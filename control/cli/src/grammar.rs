@@ -4,7 +4,7 @@
 //! tool that xtipc does not have stay in that list, and words that xtipc adds are tried only where none of the tool's
 //! fits, so that every abbreviation means what it means there.
 //!
-//! Reference: `docs/protocol/08-management.md` §1.
+//! Reference: `docs/protocol/management.md`.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
 //! JSON in the two layouts of the tipc tool.
 //!
-//! Reference: `docs/protocol/08-management.md` §1.
+//! Reference: `docs/protocol/management.md`.
 
 use std::io::{self, Write};
 

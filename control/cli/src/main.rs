@@ -3,7 +3,7 @@
 //! Grammar, text, JSON, messages and exit status are those of the tipc tool of iproute2, so that scripts written for
 //! it go on working; what xtipc adds is asked for by a flag or by a word of its own.
 //!
-//! Reference: `docs/protocol/08-management.md`.
+//! Reference: `docs/protocol/management.md`.
 #![forbid(unsafe_code)]
 
 mod commands;

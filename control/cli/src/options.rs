@@ -1,7 +1,7 @@
 //! Options of the command line, read as GNU getopt reads them: anywhere among the words, short ones combined, long
 //! ones shortened to any unique prefix, nothing read as an option after `--`.
 //!
-//! Reference: `docs/protocol/08-management.md` §1.
+//! Reference: `docs/protocol/management.md`.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! The 128-bit node identity: its text form, its parser and the node address derived from it.
 //!
-//! Reference: `docs/protocol/01-wire-and-bearers.md` §4.1, `docs/protocol/08-management.md` §1.
+//! Reference: `docs/protocol/discovery.md`, `docs/protocol/management.md`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -7,7 +7,7 @@
 //! A tool and a daemon of neighbouring versions understand each other: unknown fields are ignored, and fields that a
 //! later version may add to a status have a default.
 //!
-//! Reference: `docs/protocol/08-management.md`.
+//! Reference: `docs/protocol/management.md`.
 #![forbid(unsafe_code)]
 
 mod client;

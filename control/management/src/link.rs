@@ -1,6 +1,6 @@
 //! Links and their counters.
 //!
-//! Reference: `docs/protocol/08-management.md` §3, `docs/protocol/02-links-and-broadcast.md` §8.
+//! Reference: `docs/protocol/management.md`, `docs/protocol/link.md`
 
 use serde::{Deserialize, Serialize};
 

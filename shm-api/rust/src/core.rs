@@ -176,7 +176,7 @@ impl Core {
                 crate::lock(&self.releaser).returned(buffer)?;
                 continue;
             };
-            // Receivers throw empty messages away (protocol/03 §4.8).
+            // Receivers throw empty messages away (`docs/protocol/sockets.md`).
             if meta.error == 0 && buffer.is_empty() {
                 crate::lock(&self.releaser).discarded(buffer)?;
                 continue;

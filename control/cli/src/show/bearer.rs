@@ -1,4 +1,4 @@
-//! Bearers and media. Reference: `docs/protocol/08-management.md` §2, §4.
+//! Bearers and media. Reference: `docs/protocol/management.md`.
 
 use xtipc_management::{
     BearerInfo, BearerMode, ClientError, Counters, Failure, MediaInfo, QueueInfo,

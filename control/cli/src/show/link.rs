@@ -1,4 +1,4 @@
-//! Links and their statistics. Reference: `docs/protocol/08-management.md` §3.
+//! Links and their statistics. Reference: `docs/protocol/management.md`.
 
 use serde::Serialize;
 use xtipc_management::{

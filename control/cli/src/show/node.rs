@@ -1,4 +1,4 @@
-//! Nodes. Reference: `docs/protocol/08-management.md` §6.
+//! Nodes. Reference: `docs/protocol/management.md`.
 
 use xtipc_management::{NodeInfo, OwnNode};
 

@@ -1,4 +1,4 @@
-//! Sockets and the binding table. Reference: `docs/protocol/08-management.md` §5, §8.
+//! Sockets and the binding table. Reference: `docs/protocol/management.md`.
 
 use serde::Serialize;
 use xtipc_management::{Publication, Scope, SocketInfo, SocketKind};

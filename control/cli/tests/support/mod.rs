@@ -1,4 +1,4 @@
-//! A daemon that only answers, with the facts behind the samples of `docs/protocol/08-management.md`, and the real
+//! A daemon that only answers, with the facts behind the samples of `docs/protocol/management.md`, and the real
 //! binary asking it.
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 

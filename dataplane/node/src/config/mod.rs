@@ -129,7 +129,7 @@ pub struct Access {
 }
 
 /// The identity of a node that was not given one: its first bearer's MAC and ten zeros
-/// (docs/protocol/01-wire-and-bearers.md §4.1).
+/// (docs/protocol/discovery.md).
 pub fn identity_from_mac(mac: [u8; 6]) -> NodeIdentity {
     let mut identity = [0; 16];
     identity[..6].copy_from_slice(&mac);

@@ -2,8 +2,8 @@
 //!
 //! Own ones are checked as Linux does. Peers are not trusted: what one of them may publish, and how
 //! much, is limited here where Linux accepts anything. Reference:
-//! `docs/protocol/03-names-sockets-topology.md` §1.4 and rows H-20, H-23 of
-//! `docs/protocol/07-known-vulnerabilities.md`.
+//! `docs/protocol/names.md` and rows H-20, H-23 of
+//! `docs/protocol/limits-and-hostile-input.md`.
 
 use super::{LINK_STATE_TYPE, NODE_STATE_TYPE, Publication, Scope, ServiceRange, TOP_SRV_TYPE};
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! The binding table: who serves which service range, in this cluster as this node knows it.
 //!
-//! Owned by the engine. Rules of `docs/protocol/03-names-sockets-topology.md` §1, as Linux applies
+//! Owned by the engine. Rules of `docs/protocol/names.md`, as Linux applies
 //! them:
 //!
 //! * ranges of a service are searched in *table order* (see `range_tree`), and anycast uses only

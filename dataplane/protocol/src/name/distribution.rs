@@ -3,8 +3,8 @@
 //!
 //! One [`Distributor`] for the node, one [`UpdateQueue`] for each peer. Headers are the wire
 //! codec's business; here a message is its flags, its sequence number and its items. Reference:
-//! `docs/protocol/03-names-sockets-topology.md` §2; the limits on what a peer may send are those of
-//! `docs/protocol/07-known-vulnerabilities.md` (CVE-2026-74281, H-20 to H-23).
+//! `docs/protocol/names.md`; the limits on what a peer may send are those of
+//! `docs/protocol/limits-and-hostile-input.md` (CVE-2026-74281, H-20 to H-23).
 
 use super::{Publication, Scope, ServiceRange};
 use std::collections::VecDeque;

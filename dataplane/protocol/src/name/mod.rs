@@ -1,7 +1,7 @@
 //! Service names: the binding table and the distribution of bindings between nodes.
 //!
 //! * [`binding_table`] - which sockets are bound to which service ranges, and the anycast and
-//!   multicast lookups over them (`docs/protocol/03-names-sockets-topology.md` §1);
+//!   multicast lookups over them (`docs/protocol/names.md`);
 //! * [`distribution`] - name items, bulk and update messages, and the receiver's ordering rules
 //!   (§2 of the same page).
 //!

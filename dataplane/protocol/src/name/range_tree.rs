@@ -6,7 +6,7 @@
 //! keeps local lookups (every received multicast is one) from walking ranges that only peers hold.
 //! First match and next match cost O(log n) whatever the ranges look like.
 //!
-//! Owned by the binding table. Reference: `docs/protocol/03-names-sockets-topology.md` §1.5.
+//! Owned by the binding table. Reference: `docs/protocol/names.md`
 
 use super::storage::{List, NIL, Slab, linked};
 

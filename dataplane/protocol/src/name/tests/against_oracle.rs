@@ -1,5 +1,5 @@
 //! The binding table against a table of plain vectors that follows the wording of
-//! `docs/protocol/03-names-sockets-topology.md` §1 and nothing else.
+//! `docs/protocol/names.md` and nothing else.
 
 use super::super::{BindingTable, Lookup, Publication, Scope, ScopeFilter, ServiceRange};
 use super::{OTHER_PEER, OWN, PEER};

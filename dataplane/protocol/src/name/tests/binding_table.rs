@@ -1,4 +1,4 @@
-//! One test for each rule of `docs/protocol/03-names-sockets-topology.md` §1 (and of §3.6 where it
+//! One test for each rule of `docs/protocol/names.md` (and of §3.6 where it
 //! depends on the table).
 
 use super::super::{

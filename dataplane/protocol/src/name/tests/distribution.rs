@@ -1,4 +1,4 @@
-//! One test for each rule of `docs/protocol/03-names-sockets-topology.md` §2.
+//! One test for each rule of `docs/protocol/names.md`
 
 use super::super::distribution::{
     BulkMessage, Distributor, Item, NameFlags, NameMessage, Operation, QUEUED_BYTES_MAX,
