@@ -129,7 +129,9 @@ impl BroadcastLink {
     }
 
     fn advance<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
-        while let Some(frame) = self.queue.advance(&mut ctx.core.table, BROADCAST_WINDOW) {
+        while self.is_window_open(ctx)
+            && let Some(frame) = self.queue.advance(&mut ctx.core.table, BROADCAST_WINDOW)
+        {
             let meta = ctx.core.table.meta_mut(frame);
             meta.acks_left = self.peers;
             let seqno = meta.seqno;
@@ -144,6 +146,13 @@ impl BroadcastLink {
             self.stats.tx_packets += 1;
             self.send(ctx, frame);
         }
+    }
+
+    /// The window is counted from the oldest packet, not in packets: those behind it may be gone already,
+    /// but receivers believe in no number further ahead, and [`BroadcastPeer::acked_ahead`] has no bit.
+    fn is_window_open<H: Host>(&self, ctx: &Ctx<'_, H>) -> bool {
+        let oldest = self.queue.transmit.front().map(|frame| ctx.core.table.meta(frame).seqno);
+        oldest.is_none_or(|oldest| self.queue.snd_nxt.distance_from(oldest) < BROADCAST_WINDOW)
     }
 
     fn send<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: FrameRef) {
