@@ -137,6 +137,8 @@ struct Worker<'a> {
     rounds: u64,
     sleeps: u64,
     announced: bool,
+    /// The wait reported a bearer: it has packets, or something happened to its interface.
+    bearer_called: bool,
     stopping: bool,
 }
 
@@ -185,6 +187,7 @@ impl<'a> Worker<'a> {
             rounds: 0,
             sleeps: 0,
             announced: false,
+            bearer_called: false,
             stopping: false,
         };
         worker
@@ -235,7 +238,8 @@ impl<'a> Worker<'a> {
         if self.engine.next_timeout().is_some_and(|due| due <= now) {
             self.engine.on_time(now, &mut self.host);
         }
-        if now_ns >= self.care_due_ns {
+        let called_in_vain = std::mem::take(&mut self.bearer_called) && received == 0;
+        if now_ns >= self.care_due_ns || called_in_vain {
             self.care_due_ns = now_ns + CARE_INTERVAL_NS;
             self.care_for_bearers(now)?;
         }
@@ -393,7 +397,7 @@ impl<'a> Worker<'a> {
     fn on_ready(&mut self, source: Source, now: Instant) -> Result<(), Failure> {
         match source {
             Source::Commands => self.on_commands(now)?,
-            Source::Bearer => {}
+            Source::Bearer => self.bearer_called = true,
             Source::DoorBell(slot) => {
                 if let Some(application) = self.host.applications.get_mut(slot) {
                     application.side.after_sleep();

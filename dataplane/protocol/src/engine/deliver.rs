@@ -30,7 +30,7 @@ impl Engine {
             User::MsgBundler => {
                 if let Some(link) = &mut peer.link {
                     link.stats.rx_bundles += 1;
-                    link.stats.rx_bundled += msg.get(field::MSG_COUNT);
+                    link.stats.rx_bundled += Bundle::new(msg).count() as u32;
                 }
                 self.deliver_bundle(now, index, msg, host);
             }
@@ -69,7 +69,7 @@ impl Engine {
         match msg.user() {
             User::MsgBundler => {
                 peer.bcast.stats.rx_bundles += 1;
-                peer.bcast.stats.rx_bundled += msg.get(field::MSG_COUNT);
+                peer.bcast.stats.rx_bundled += Bundle::new(msg).count() as u32;
                 self.deliver_bundle(now, index, msg, host);
             }
             User::MsgFragmenter => {
