@@ -1,5 +1,6 @@
 //! Links and nodes going up and down (`docs/protocol/peer.md`).
 
+use super::receive::BROADCAST_PATIENCE;
 use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host, Notice, Reserve};
@@ -10,6 +11,7 @@ use crate::node::{FORGET_AFTER, Peer};
 use crate::seqno::SeqNo;
 use crate::time::Instant;
 use crate::wire::{Body, Header, Importance, LinkProtocol, User, field, size};
+use std::time::Duration;
 
 impl Engine {
     /// Does what a link found out about itself demands.
@@ -44,8 +46,15 @@ impl Engine {
             Tick::Silent => link.fail(DownReason::Silence),
         };
         let interval = link.tick_interval();
+        // A message that is under way for longer has failed its link.
+        let patience = Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE));
+        let addr = peer.addr;
         self.wheel.arm(Self::peer_timer(index), now + interval);
         self.act_on(now, index, verdict, host);
+        if !self.holding.is_empty() {
+            let limit = Instant(now.0.saturating_sub(patience.as_nanos() as u64));
+            self.give_up_held(now, addr, limit, host);
+        }
     }
 
     /// The order is what a Linux peer relies on: a STATE, which opens its end; the start point of our
@@ -109,7 +118,7 @@ impl Engine {
             link.send_reset(&mut ctx, &view, true);
         }
         self.names.purge_node(addr.0, |_| {});
-        self.release_held(now, addr, host);
+        self.give_up_held(now, addr, now, host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }

@@ -248,9 +248,12 @@ impl Engine {
             let Some(port) = self.ports.get_mut(&id) else {
                 continue;
             };
-            match port.mcast_order.on_message(source, msg) {
+            let judged = port.mcast_order.on_message(now, source, msg);
+            self.deliver_ready(now, id, host);
+            match judged {
                 Ordered::Deliver => self.accept_multicast(now, id, &header, msg.payload(), host),
-                Ordered::Held => self.deliver_ready(now, id, host),
+                Ordered::Held if self.holding.contains(&id) => {}
+                Ordered::Held => self.holding.push(id),
             }
         }
         if members.is_empty() {
@@ -267,18 +270,24 @@ impl Engine {
         }
     }
 
-    /// Contact with a node is lost: what its multicasts waited for will not come.
-    pub(super) fn release_held<H: Host>(&mut self, now: Instant, node: NodeAddr, host: &mut H) {
-        let mut waiting = Vec::new();
-        for (id, port) in &mut self.ports {
-            if port.mcast_order.release_node(node) {
-                waiting.push(*id);
+    /// Delivers multicasts that have waited since `limit` for another one of this node: it will not
+    /// come.
+    pub(super) fn give_up_held<H: Host>(
+        &mut self,
+        now: Instant,
+        node: NodeAddr,
+        limit: Instant,
+        host: &mut H,
+    ) {
+        let mut holding = std::mem::take(&mut self.holding);
+        holding.retain(|id| {
+            if let Some(port) = self.ports.get_mut(id) {
+                port.mcast_order.give_up(node, limit);
             }
-        }
-        waiting.sort_unstable();
-        for id in waiting {
-            self.deliver_ready(now, id, host);
-        }
+            self.deliver_ready(now, *id, host);
+            self.ports.get(id).is_some_and(|port| !port.mcast_order.is_empty())
+        });
+        self.holding = holding;
     }
 
     fn accept_multicast<H: Host, P: Payload + ?Sized>(

@@ -137,6 +137,8 @@ pub struct Engine {
     receivers: Vec<NodeAddr>,
     /// The deferred packet being delivered.
     packet: Vec<u8>,
+    /// Sockets that hold multicasts back.
+    holding: Vec<PortId>,
     /// Receivers of the multicast being delivered.
     members: Vec<u32>,
 }
@@ -169,6 +171,7 @@ impl Engine {
             untold: VecDeque::new(),
             receivers: Vec::new(),
             packet: Vec::new(),
+            holding: Vec::new(),
             members: Vec::new(),
         }
     }

@@ -14,7 +14,7 @@ use crate::wire::{Body, Capabilities, LinkProtocol, Msg, State, User, field, siz
 use std::time::Duration;
 
 /// Tolerances that a broadcast may take to get across before its receiver is given up.
-const BROADCAST_PATIENCE: u32 = 10;
+pub(super) const BROADCAST_PATIENCE: u32 = 10;
 
 impl Engine {
     /// A packet has arrived: `frame` are the bytes behind the media header, `source` the station that

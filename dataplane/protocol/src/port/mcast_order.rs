@@ -5,7 +5,8 @@
 //! have arrived, what comes behind the first of them waits.
 
 use crate::addr::{NodeAddr, SocketAddr};
-use crate::wire::{Msg, field};
+use crate::time::Instant;
+use crate::wire::{Msg, errcode, field};
 use std::collections::VecDeque;
 
 /// Messages that wait for a twin, at most; beyond that the oldest wait is given up.
@@ -14,9 +15,9 @@ const HELD_MAX: usize = 256;
 /// What to do with a multicast that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ordered {
-    /// Deliver it now.
+    /// Deliver what [`McastOrder::pop_ready`] gives, then this.
     Deliver,
-    /// It waits, or was the empty half of a pair. Then deliver what [`McastOrder::pop_ready`] gives.
+    /// It waits, or was half of a pair. Deliver what [`McastOrder::pop_ready`] gives.
     Held,
 }
 
@@ -26,6 +27,9 @@ struct Held {
     message: Vec<u8>,
     syn: bool,
     rcast: bool,
+    /// The empty half of a pair.
+    empty_half: bool,
+    since: Instant,
 }
 
 /// The messages of one receiving socket that wait.
@@ -37,37 +41,53 @@ pub struct McastOrder {
 
 impl McastOrder {
     /// Judges a multicast from another node.
-    pub fn on_message(&mut self, source: SocketAddr, msg: Msg<'_>) -> Ordered {
+    ///
+    /// A socket that was bound while its sender switched may get one half of a pair only. That shows as
+    /// soon as something comes by the way of the other half that was sent after it: each way is ordered
+    /// in itself.
+    pub fn on_message(&mut self, now: Instant, source: SocketAddr, msg: Msg<'_>) -> Ordered {
         let syn = msg.flag(field::SYN);
-        let rcast = msg.flag(field::IS_RCAST);
-        let Some(first) = self.held.iter().position(|h| h.source == source) else {
-            return if syn { self.hold(source, msg, syn, rcast) } else { Ordered::Deliver };
+        let arriving = Held {
+            source,
+            message: Vec::new(),
+            syn,
+            rcast: msg.flag(field::IS_RCAST),
+            empty_half: syn && msg.get(field::ERRCODE) != errcode::OK,
+            since: now,
         };
-        let twin_rcast = self.held[first].rcast;
-        match (syn, rcast == twin_rcast) {
-            (false, false) => Ordered::Deliver,
-            (_, true) => self.hold(source, msg, syn, rcast),
-            (true, false) => {
-                self.join_twins(first, msg);
-                Ordered::Held
+        while let Some(first) = self.held.iter().position(|held| held.source == source) {
+            let there = &self.held[first];
+            if arriving.rcast == there.rcast {
+                return self.hold(arriving, msg);
             }
+            if !arriving.syn && !there.empty_half {
+                return Ordered::Deliver;
+            }
+            if arriving.syn && arriving.empty_half != there.empty_half {
+                self.join_twins(first, &arriving, msg);
+                return Ordered::Held;
+            }
+            self.release_behind(first);
         }
+        if syn { self.hold(arriving, msg) } else { Ordered::Deliver }
     }
 
-    fn hold(&mut self, source: SocketAddr, msg: Msg<'_>, syn: bool, rcast: bool) -> Ordered {
+    fn hold(&mut self, mut arriving: Held, msg: Msg<'_>) -> Ordered {
         if self.held.len() == HELD_MAX {
             // A twin that does not come within so many messages is lost for good: its sender died.
             self.release_behind(0);
         }
-        self.held.push_back(Held { source, message: msg.bytes().to_vec(), syn, rcast });
+        arriving.message.extend_from_slice(msg.bytes());
+        self.held.push_back(arriving);
         Ordered::Held
     }
 
     /// Both halves are here: the one with data is ready, and then what waited behind them.
-    fn join_twins(&mut self, first: usize, msg: Msg<'_>) {
-        if !msg.payload().is_empty()
+    fn join_twins(&mut self, first: usize, arriving: &Held, msg: Msg<'_>) {
+        if !arriving.empty_half
             && let Some(held) = self.held.get_mut(first)
         {
+            held.empty_half = false;
             held.message.clear();
             held.message.extend_from_slice(msg.bytes());
         }
@@ -79,10 +99,13 @@ impl McastOrder {
         let Some(head) = self.held.remove(first) else {
             return;
         };
-        self.ready.push_back(head.message);
+        let source = head.source;
+        if !head.empty_half {
+            self.ready.push_back(head.message);
+        }
         let mut at = first;
         while let Some(held) = self.held.get(at) {
-            if held.source != head.source {
+            if held.source != source {
                 at += 1;
                 continue;
             }
@@ -95,14 +118,18 @@ impl McastOrder {
         }
     }
 
-    /// Makes everything ready that waits for a message of a lost node; true if there was something.
-    pub fn release_node(&mut self, node: NodeAddr) -> bool {
-        let before = self.held.len();
-        let (lost, kept) = self.held.drain(..).partition(|held| held.source.node == node);
-        self.held = kept;
-        let lost: VecDeque<Held> = lost;
-        self.ready.extend(lost.into_iter().map(|held| held.message));
-        self.held.len() != before
+    /// Makes ready what waits since `limit` or longer for a message of this node.
+    pub fn give_up(&mut self, node: NodeAddr, limit: Instant) {
+        let overdue = |held: &Held| held.source.node == node && held.since <= limit;
+        while let Some(first) = self.held.iter().position(overdue) {
+            // The first of its source is the oldest.
+            self.release_behind(first);
+        }
+    }
+
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.ready.is_empty()
     }
 
     /// The next message that may be delivered now.
@@ -119,6 +146,8 @@ mod tests {
 
     fn mcast(text: &str, syn: bool, rcast: bool) -> Vec<u8> {
         let mut h = Header::new(User::Low, DataType::Mcast as u32, size::MCAST);
+        let twin = syn && text.is_empty();
+        h.set(field::ERRCODE, if twin { errcode::NO_PORT } else { errcode::OK });
         h.set(field::SYN, syn.into()).set(field::IS_RCAST, rcast.into()).set_payload_len(text.len());
         [h.as_bytes(), text.as_bytes()].concat()
     }
@@ -129,17 +158,29 @@ mod tests {
         let mut out = Vec::new();
         for (text, syn, rcast) in arrivals {
             let bytes = mcast(text, *syn, *rcast);
-            if order.on_message(source, Msg::check(&bytes).unwrap()) == Ordered::Deliver {
-                out.push((*text).to_string());
-            }
+            let judged = order.on_message(Instant(0), source, Msg::check(&bytes).unwrap());
             while let Some(ready) = order.pop_ready() {
                 let msg = Msg::check(&ready).unwrap();
-                if !msg.payload().is_empty() {
-                    out.push(String::from_utf8(msg.payload().to_vec()).unwrap());
-                }
+                out.push(String::from_utf8(msg.payload().to_vec()).unwrap());
+            }
+            if judged == Ordered::Deliver {
+                out.push((*text).to_string());
             }
         }
         out
+    }
+
+    #[test]
+    fn half_a_pair_is_given_up_when_something_later_comes_by_the_other_way() {
+        // The empty half alone, then what was sent after the other half.
+        assert_eq!(run(&[("", true, false), ("a", false, true), ("b", false, true)]), ["a", "b"]);
+        // The message alone, then the next switch.
+        let next = [("", true, false), ("d", true, true), ("e", false, true)];
+        let half = [("b", true, false), ("c", false, false)];
+        assert_eq!(run(&[&half[..], &next].concat()), ["b", "c", "d", "e"]);
+        assert_eq!(run(&[half[0], next[1], half[1], next[0], next[2]]), ["b", "c", "d", "e"]);
+        // The empty half alone, then the whole next pair.
+        assert_eq!(run(&[("", true, false), ("", true, true), ("x", true, false)]), ["x"]);
     }
 
     #[test]
