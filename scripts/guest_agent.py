@@ -24,6 +24,7 @@ import traceback
 
 MAGIC = b"xtipc-guest-session:"
 NONCE_SIZE = 16
+HANG_UP_S = 1
 
 
 class HostGone(Exception):
@@ -76,14 +77,22 @@ class Port:
         return frames
 
     def write(self, data):
+        # The kernel can hand over the first bytes of a host before it knows that the host is there, so
+        # being hung up counts only when it lasts.
+        deadline = time.monotonic() + HANG_UP_S
         while data:
             try:
                 data = data[os.write(self.fd, data):]
             except BlockingIOError:
                 poller = select.poll()
                 poller.register(self.fd, select.POLLOUT)
-                if any(events & select.POLLHUP for _, events in poller.poll(1000)):
+                hung_up = any(events & select.POLLHUP for _, events in poller.poll(1000))
+                if not hung_up:
+                    deadline = time.monotonic() + HANG_UP_S
+                elif time.monotonic() > deadline:
                     raise HostGone from None
+                else:
+                    time.sleep(0.005)
 
     def send(self, kind, payload):
         self.write(struct.pack(">cI", kind, len(payload)) + payload)

@@ -96,7 +96,7 @@ class RefusedStartTest(SegmentTest):
 
     def test_malformed_configuration_names_line_or_key(self):
         for content, clue in ((b"identity = \n", "identity"), (b'bearer = "eth0"\n', "eth0"), (b"nonsense = 1\n", "nonsense"),
-                              (b"\xff\xfe", "UTF-8|utf-8|invalid"), (b'tolerance = "fast"\n', "tolerance")):
+                              (b"\xff\xfe", "UTF-8|utf-8|invalid"), (b'identity = "x"\ntolerance = "fast"\n', "tolerance")):
             with self.subTest(content), tempfile.NamedTemporaryFile(suffix=".toml") as file:
                 file.write(content)
                 file.flush()
