@@ -20,7 +20,6 @@ pub(super) const MTU: usize = 1500;
 pub(super) struct Node {
     pub(super) engine: Engine,
     pub(super) host: TestHost,
-    station: usize,
 }
 
 /// How nodes are made.
@@ -109,7 +108,7 @@ impl Cluster {
         if self.nodes.len() <= station {
             self.nodes.resize_with(station + 1, || None);
         }
-        self.nodes[station] = Some(Node { engine, host, station });
+        self.nodes[station] = Some(Node { engine, host });
         self.segment.plug(station);
         self.flush(station);
     }

@@ -58,7 +58,7 @@ pub(super) struct Segment {
     /// Directed pairs that do not hear each other.
     pub(super) cuts: BTreeSet<(usize, usize)>,
     stations: BTreeSet<usize>,
-    in_flight: BinaryHeap<Reverse<(Instant, u64, FlightKey)>>,
+    in_flight: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     serial: u64,
@@ -69,8 +69,6 @@ pub(super) struct Segment {
     pub(super) trace: u64,
     pub(super) packets: u64,
 }
-
-type FlightKey = usize;
 
 pub(super) fn mac_of(station: usize) -> [u8; 6] {
     [2, 0, 0, 0, 0, station as u8 + 1]
@@ -184,11 +182,6 @@ impl Segment {
         self.flights[key] = Some(flight);
         self.serial += 1;
         self.in_flight.push(Reverse((at, self.serial, key)));
-    }
-
-    /// Puts a packet on the wire that no engine sent, free of faults.
-    pub(super) fn inject(&mut self, now: Instant, source: [u8; 6], to: usize, bytes: &[u8]) {
-        self.put(now, Flight { from: usize::MAX, to, source, bytes: bytes.to_vec() });
     }
 
     pub(super) fn next_arrival(&self) -> Option<Instant> {
