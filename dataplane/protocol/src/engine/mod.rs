@@ -170,7 +170,7 @@ impl Engine {
             starved: VecDeque::new(),
             untold: VecDeque::new(),
             receivers: Vec::new(),
-            packet: Vec::new(),
+            packet: Vec::with_capacity(host.frame_room()),
             holding: Vec::new(),
             members: Vec::new(),
         }
