@@ -1,4 +1,4 @@
-//! Datagram sockets: RDM and DGRAM. Semantics as in `docs/protocol/sockets.md`
+//! Datagram sockets: RDM and DGRAM. Semantics as in `docs/protocol/sockets.md`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -84,8 +84,9 @@ fn run(own: &WorkerConfig) -> Result<(), Failure> {
     if let Some(&cpu) = own.config.cpus.get(own.index) {
         pin_current(cpu)?;
     }
+    let worker = Worker::new(own)?;
     own.pulse.begin(now_ns());
-    Worker::new(own)?.run()
+    worker.run()
 }
 
 /// What a wait reports, packed into a token.
