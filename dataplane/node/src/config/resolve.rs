@@ -12,6 +12,8 @@ use crate::policy::Policy;
 const RUN_DIR: &str = "/run/xtipc";
 const STATE_DIR: &str = "/var/lib/xtipc";
 const CLUSTER_ID: u32 = 4711;
+/// As the `tipc` tool has it.
+const CLUSTER_ID_MAX: u32 = 9999;
 const TOLERANCE_MS: u32 = 1500;
 const RCVBUF: u32 = 2 * 1024 * 1024;
 const FRAMES: u32 = 8192;
@@ -90,7 +92,7 @@ impl Layers<'_> {
                 "cluster_id",
                 |s| &s.cluster_id,
                 CLUSTER_ID,
-                1..=u32::MAX,
+                1..=CLUSTER_ID_MAX,
                 "",
             )?,
             bearers,

@@ -287,11 +287,11 @@ fn values_out_of_place_are_refused_with_what_is_accepted() {
         ),
         (
             "cluster_id = 0",
-            "cluster_id: `0` is out of range; accepted: 1 to 4294967295",
+            "cluster_id: `0` is out of range; accepted: 1 to 9999",
         ),
         (
-            "cluster_id = 4294967296",
-            "cluster_id: `4294967296` is out of range; accepted: 1 to 4294967295",
+            "cluster_id = 10000",
+            "cluster_id: `10000` is out of range; accepted: 1 to 9999",
         ),
         (
             "workers = 65",
