@@ -50,9 +50,18 @@ impl NodeId {
 
     /// The trial address that belongs to the identity.
     pub fn hash(self) -> NodeAddr {
-        let words = self.0.as_chunks::<4>().0.iter().map(|w| u32::from_be_bytes(*w));
+        let words = self
+            .0
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|w| u32::from_be_bytes(*w));
         let xor = words.clone().fold(0, |a, w| a ^ w);
-        NodeAddr(if xor == 0 { words.fold(0, |a, w| a | w) } else { xor })
+        NodeAddr(if xor == 0 {
+            words.fold(0, |a, w| a | w)
+        } else {
+            xor
+        })
     }
 }
 
@@ -64,9 +73,15 @@ impl fmt::Display for NodeId {
     /// Text if all bytes up to the last non-zero one are name characters, else hexadecimal without
     /// trailing zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.0.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        let end = self
+            .0
+            .iter()
+            .rposition(|b| *b != 0)
+            .map_or(0, |last| last + 1);
         if self.0[..end].iter().all(|b| is_name_byte(*b)) {
-            return self.0[..end].iter().try_for_each(|b| write!(f, "{}", *b as char));
+            return self.0[..end]
+                .iter()
+                .try_for_each(|b| write!(f, "{}", *b as char));
         }
         let hex: String = self.0.iter().map(|b| format!("{b:02x}")).collect();
         f.write_str(hex.trim_end_matches('0'))

@@ -79,7 +79,9 @@ impl FrameTable {
             sent_at: Instant(0),
             resent_at: None,
         };
-        Self { entries: vec![blank; frame_count as usize] }
+        Self {
+            entries: vec![blank; frame_count as usize],
+        }
     }
 
     /// Number of frames in the pool.
@@ -133,7 +135,11 @@ pub struct FrameList {
 
 impl Default for FrameList {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, len: 0 }
+        Self {
+            head: NONE,
+            tail: NONE,
+            len: 0,
+        }
     }
 }
 
@@ -281,7 +287,10 @@ mod tests {
             assert_eq!(list.insert_by_seqno(&mut table, frame), Inserted::Yes);
         }
         let again = numbered(&mut table, 5, 0);
-        assert_eq!(list.insert_by_seqno(&mut table, again), Inserted::Duplicate(Frame::new(5)));
+        assert_eq!(
+            list.insert_by_seqno(&mut table, again),
+            Inserted::Duplicate(Frame::new(5))
+        );
         assert_eq!(numbers(&list, &table), [65_534, 65_535, 0, 2, 5]);
     }
 

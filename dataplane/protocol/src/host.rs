@@ -147,7 +147,14 @@ pub trait Host {
     fn bytes_mut(&mut self, frame: FrameRef) -> Option<&mut [u8]>;
 
     /// Sends the first `len` bytes of a frame that a queue keeps. Loss is normal: nothing is told.
-    fn transmit(&mut self, bearer: BearerId, to: MediaDest, frame: FrameRef, len: usize, reserve: Reserve);
+    fn transmit(
+        &mut self,
+        bearer: BearerId,
+        to: MediaDest,
+        frame: FrameRef,
+        len: usize,
+        reserve: Reserve,
+    );
 
     /// Hands a message to a socket. The engine has checked the socket's receive limits; the host keeps
     /// the message until the socket takes it.

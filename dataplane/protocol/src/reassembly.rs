@@ -12,7 +12,9 @@ pub struct Buffers(Vec<Vec<u8>>);
 impl Buffers {
     /// Takes a buffer with room for the largest message.
     fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| Vec::with_capacity(size::MAX_MESSAGE))
+        self.0
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(size::MAX_MESSAGE))
     }
 
     /// Gives a buffer back.
@@ -52,14 +54,23 @@ impl Assembly {
                 Some(stated_size) => {
                     let mut message = buffers.take();
                     message.extend_from_slice(data);
-                    *self = Self { message: Some(message), stated_size };
+                    *self = Self {
+                        message: Some(message),
+                        stated_size,
+                    };
                     Fragment::Pending
                 }
                 None => Fragment::Broken,
             },
-            (kind, Some(message)) if kind != FIRST && message.len() + data.len() <= self.stated_size => {
+            (kind, Some(message))
+                if kind != FIRST && message.len() + data.len() <= self.stated_size =>
+            {
                 message.extend_from_slice(data);
-                if kind == LAST { self.finish(buffers) } else { Fragment::Pending }
+                if kind == LAST {
+                    self.finish(buffers)
+                } else {
+                    Fragment::Pending
+                }
             }
             _ => {
                 self.clear(buffers);
@@ -79,7 +90,8 @@ impl Assembly {
         let Some(message) = self.message.take() else {
             return Fragment::Broken;
         };
-        let whole = Msg::check(&message).is_ok_and(|m| m.user() != crate::wire::User::MsgFragmenter);
+        let whole =
+            Msg::check(&message).is_ok_and(|m| m.user() != crate::wire::User::MsgFragmenter);
         if whole {
             return Fragment::Complete(message);
         }
@@ -153,8 +165,14 @@ mod tests {
     #[test]
     fn the_first_fragment_must_hold_the_whole_inner_header() {
         let (mut a, mut b) = (Assembly::default(), Buffers::default());
-        assert_eq!(feed(&mut a, &mut b, 0, &message(100)[..31]), Fragment::Broken);
-        assert_eq!(feed(&mut a, &mut b, 0, &message(100)[..32]), Fragment::Pending);
+        assert_eq!(
+            feed(&mut a, &mut b, 0, &message(100)[..31]),
+            Fragment::Broken
+        );
+        assert_eq!(
+            feed(&mut a, &mut b, 0, &message(100)[..32]),
+            Fragment::Pending
+        );
     }
 
     #[test]

@@ -41,7 +41,12 @@ impl Wheel {
     /// before `deadline`, rounded up to a millisecond.
     pub fn arm(&mut self, id: u32, deadline: Instant) {
         self.cancel(id);
-        let blank = Entry { deadline_ms: 0, prev: NONE, next: NONE, armed: false };
+        let blank = Entry {
+            deadline_ms: 0,
+            prev: NONE,
+            next: NONE,
+            armed: false,
+        };
         let needed = id as usize + 1;
         if self.entries.len() < needed {
             self.entries.resize(needed, blank);
@@ -49,7 +54,12 @@ impl Wheel {
         let deadline_ms = deadline.0.div_ceil(1_000_000).max(self.cursor_ms);
         let slot = deadline_ms as usize % SLOTS;
         let next = self.slots[slot];
-        self.entries[id as usize] = Entry { deadline_ms, prev: NONE, next, armed: true };
+        self.entries[id as usize] = Entry {
+            deadline_ms,
+            prev: NONE,
+            next,
+            armed: true,
+        };
         if next != NONE {
             self.entries[next as usize].prev = id;
         }
@@ -81,7 +91,10 @@ impl Wheel {
         let now_ms = now.as_millis();
         if now_ms >= self.cursor_ms + SLOTS as u64 {
             // A whole round was slept through: every slot is looked at once.
-            let overdue = self.iter_armed().filter(|(_, at)| *at <= now_ms).min_by_key(|(_, at)| *at);
+            let overdue = self
+                .iter_armed()
+                .filter(|(_, at)| *at <= now_ms)
+                .min_by_key(|(_, at)| *at);
             let Some((id, at)) = overdue else {
                 self.cursor_ms = now_ms;
                 return None;
@@ -132,7 +145,11 @@ impl Wheel {
     }
 
     fn iter_armed(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.entries.iter().enumerate().filter(|(_, e)| e.armed).map(|(id, e)| (id as u32, e.deadline_ms))
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| e.armed)
+            .map(|(id, e)| (id as u32, e.deadline_ms))
     }
 }
 

@@ -7,7 +7,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use xtipc_protocol::addr::{BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr};
+use xtipc_protocol::addr::{
+    BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SendError};
 use xtipc_protocol::frame::{Frame, FrameRef};
 use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
@@ -153,11 +155,22 @@ impl Pair {
                 params: LinkParams::default(),
             };
             let mut engine = Engine::new(config, &host);
-            engine.add_bearer(now, setup, &mut host).expect("the first bearer");
+            engine
+                .add_bearer(now, setup, &mut host)
+                .expect("the first bearer");
             (engine, host)
         };
-        let mut pair = Self { now, nodes: [node(0), node(1)], packets: 0, loss: 0 };
-        while !pair.nodes.iter().all(|(engine, _)| engine.peers().any(|p| p.up)) {
+        let mut pair = Self {
+            now,
+            nodes: [node(0), node(1)],
+            packets: 0,
+            loss: 0,
+        };
+        while !pair
+            .nodes
+            .iter()
+            .all(|(engine, _)| engine.peers().any(|p| p.up))
+        {
             pair.run(Duration::from_millis(1));
         }
         pair.run(Duration::from_secs(1));
@@ -230,15 +243,34 @@ fn a_hundred_thousand_messages_of_each_kind_allocate_nothing() {
     let mut pair = Pair::new();
     let from = pair.open(0).port;
     let server = pair.open(1);
-    let range = ServiceRange { type_: SERVICE, lower: 0, upper: 9 };
+    let range = ServiceRange {
+        type_: SERVICE,
+        lower: 0,
+        upper: 9,
+    };
     let now = pair.now;
     let (engine, host) = &mut pair.nodes[1];
-    engine.bind(now, server.port, range, Scope::Cluster, host).expect("a range that can be bound");
+    engine
+        .bind(now, server.port, range, Scope::Cluster, host)
+        .expect("a range that can be bound");
     pair.run(Duration::from_millis(1));
     pair.run(Duration::from_millis(1));
-    let service = Destination::Service { kind: SERVICE, instance: 3, domain: NodeAddr::NONE };
-    let multicast = Destination::Range { kind: SERVICE, lower: 0, upper: 5 };
-    let methods = [None, None, Some(McastMethod::Replicast), Some(McastMethod::Broadcast)];
+    let service = Destination::Service {
+        kind: SERVICE,
+        instance: 3,
+        domain: NodeAddr::NONE,
+    };
+    let multicast = Destination::Range {
+        kind: SERVICE,
+        lower: 0,
+        upper: 5,
+    };
+    let methods = [
+        None,
+        None,
+        Some(McastMethod::Replicast),
+        Some(McastMethod::Broadcast),
+    ];
     let kinds = [Destination::Socket(server), service, multicast, multicast];
     for (to, method) in kinds.iter().zip(methods) {
         for loss in [0, 40] {
@@ -249,9 +281,18 @@ fn a_hundred_thousand_messages_of_each_kind_allocate_nothing() {
                 }
                 pair.exchange(from, to, len, 2_000);
                 let allocations = pair.exchange(from, to, len, count);
-                assert_eq!(allocations, 0, "{count} messages of {len} bytes to {to:?} by {method:?}, loss {loss}");
+                assert_eq!(
+                    allocations, 0,
+                    "{count} messages of {len} bytes to {to:?} by {method:?}, loss {loss}"
+                );
             }
         }
     }
-    assert!(pair.nodes[0].0.drops().iter().all(|(reason, n)| n == 0 || reason.label() != "no_frame"));
+    assert!(
+        pair.nodes[0]
+            .0
+            .drops()
+            .iter()
+            .all(|(reason, n)| n == 0 || reason.label() != "no_frame")
+    );
 }

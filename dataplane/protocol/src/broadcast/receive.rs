@@ -95,8 +95,16 @@ impl BroadcastPeer {
         };
         BroadcastView {
             up: self.up,
-            ack: if self.up { self.rcv_nxt.prev() } else { SeqNo(0) },
-            gap: if deferred_gap > 0 { deferred_gap } else { untold },
+            ack: if self.up {
+                self.rcv_nxt.prev()
+            } else {
+                SeqNo(0)
+            },
+            gap: if deferred_gap > 0 {
+                deferred_gap
+            } else {
+                untold
+            },
             blocks,
             last_sent,
             state_due: self.up && self.rcv_unacked > 0 || self.open && self.acked != last_sent,
@@ -105,11 +113,19 @@ impl BroadcastPeer {
 
     /// Last broadcast of the peer received in order.
     pub fn ack(&self) -> SeqNo {
-        if self.up { self.rcv_nxt.prev() } else { SeqNo(0) }
+        if self.up {
+            self.rcv_nxt.prev()
+        } else {
+            SeqNo(0)
+        }
     }
 
     /// Takes note of a broadcast packet of the peer.
-    pub fn on_broadcast<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> BroadcastSequenced {
+    pub fn on_broadcast<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        packet: Msg<'_>,
+    ) -> BroadcastSequenced {
         let held = BroadcastSequenced::Held { nack: false };
         if !self.up {
             ctx.core.drops.count(Drop::BroadcastNotOpen);
@@ -126,8 +142,17 @@ impl BroadcastPeer {
             self.stats.rx_deferred += 1;
             self.out_of_order += 1;
             let limit = usize::from(BROADCAST_WINDOW);
-            defer(ctx, &mut self.deferred, packet, seqno, limit, &mut self.stats.rx_duplicates);
-            return BroadcastSequenced::Held { nack: self.out_of_order & 0xf == phase };
+            defer(
+                ctx,
+                &mut self.deferred,
+                packet,
+                seqno,
+                limit,
+                &mut self.stats.rx_duplicates,
+            );
+            return BroadcastSequenced::Held {
+                nack: self.out_of_order & 0xf == phase,
+            };
         }
         self.rcv_nxt = seqno.next();
         self.rcv_unacked += 1;

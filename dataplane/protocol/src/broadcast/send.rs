@@ -84,7 +84,11 @@ impl BroadcastLink {
 
     /// Counts `peer` off everything it has not acknowledged.
     pub fn remove_peer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer) {
-        let report = Report { ack: self.last_sent(), gap: 0, blocks: &[] };
+        let report = Report {
+            ack: self.last_sent(),
+            gap: 0,
+            blocks: &[],
+        };
         self.count_off(ctx, peer, &report);
         self.peers = self.peers.saturating_sub(1);
         if self.peers == 0 {
@@ -151,7 +155,11 @@ impl BroadcastLink {
     /// The window is counted from the oldest packet, not in packets: those behind it may be gone already,
     /// but receivers believe in no number further ahead, and [`BroadcastPeer::acked_ahead`] has no bit.
     fn is_window_open<H: Host>(&self, ctx: &Ctx<'_, H>) -> bool {
-        let oldest = self.queue.transmit.front().map(|frame| ctx.core.table.meta(frame).seqno);
+        let oldest = self
+            .queue
+            .transmit
+            .front()
+            .map(|frame| ctx.core.table.meta(frame).seqno);
         oldest.is_none_or(|oldest| self.queue.snd_nxt.distance_from(oldest) < BROADCAST_WINDOW)
     }
 
@@ -159,9 +167,14 @@ impl BroadcastLink {
         let meta = ctx.core.table.meta_mut(frame);
         meta.sent_at = ctx.now;
         let len = meta.len as usize;
-        let reserve = if meta.importance == Importance::System { Reserve::Control } else { Reserve::Data };
+        let reserve = if meta.importance == Importance::System {
+            Reserve::Control
+        } else {
+            Reserve::Data
+        };
         for bearer in &self.bearers {
-            ctx.host.transmit(*bearer, MediaDest::Broadcast, frame, len, reserve);
+            ctx.host
+                .transmit(*bearer, MediaDest::Broadcast, frame, len, reserve);
         }
     }
 
@@ -204,11 +217,18 @@ impl BroadcastLink {
         };
         let meta = ctx.core.table.meta(head);
         meta.seqno == report.ack.next()
-            && meta.resent_at.is_some_and(|since| ctx.now.since(since) > patience)
+            && meta
+                .resent_at
+                .is_some_and(|since| ctx.now.since(since) > patience)
     }
 
     /// Counts the peer off every packet it reports, once each.
-    fn count_off<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer, report: &Report<'_>) {
+    fn count_off<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        peer: &mut BroadcastPeer,
+        report: &Report<'_>,
+    ) {
         let mut chain = GapChain::new(report.ack, report.gap, report.blocks, self.last_sent());
         let mut ahead = peer.acked_ahead;
         let acked = peer.acked;
@@ -216,7 +236,9 @@ impl BroadcastLink {
             if meta.seqno.before_or_eq(acked) {
                 return Walk::Keep;
             }
-            let bit = 1u64.checked_shl(u32::from(meta.seqno.distance_from(acked)) - 1).unwrap_or(0);
+            let bit = 1u64
+                .checked_shl(u32::from(meta.seqno.distance_from(acked)) - 1)
+                .unwrap_or(0);
             match chain.place(meta.seqno) {
                 Place::Unknown => return Walk::Stop,
                 Place::Received if ahead & bit == 0 && bit != 0 => {
@@ -225,7 +247,11 @@ impl BroadcastLink {
                 }
                 Place::Received | Place::Missing => {}
             }
-            if meta.acks_left == 0 { Walk::Remove } else { Walk::Keep }
+            if meta.acks_left == 0 {
+                Walk::Remove
+            } else {
+                Walk::Keep
+            }
         });
         let shift = u32::from(report.ack.distance_from(acked));
         peer.acked_ahead = ahead.checked_shr(shift).unwrap_or(0);
@@ -235,7 +261,12 @@ impl BroadcastLink {
         }
     }
 
-    fn resend<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, peer: &mut BroadcastPeer, report: &Report<'_>) {
+    fn resend<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        peer: &mut BroadcastPeer,
+        report: &Report<'_>,
+    ) {
         let mut chain = GapChain::new(report.ack, report.gap, report.blocks, self.last_sent());
         let mut at = self.queue.transmit.front();
         while let Some(frame) = at {
@@ -244,7 +275,11 @@ impl BroadcastLink {
             match chain.place(meta.seqno) {
                 Place::Unknown => break,
                 Place::Missing if ctx.now.since(meta.sent_at) >= RESEND_SPACING => {
-                    ctx.core.table.meta_mut(frame).resent_at.get_or_insert(ctx.now);
+                    ctx.core
+                        .table
+                        .meta_mut(frame)
+                        .resent_at
+                        .get_or_insert(ctx.now);
                     self.stats.retransmitted += 1;
                     peer.stats.retransmitted += 1;
                     self.send(ctx, frame);

@@ -74,7 +74,9 @@ impl Engine {
         peer.restarted = false;
         bcast.add_peer(&mut peer.bcast);
         let mut header = Header::internal(User::BcastProtocol, 0, ctx.core.own.0, addr.0);
-        header.set(field::LAST_BCAST, peer.bcast.acked.0.into()).set(field::BC_ACK_INVALID, 1);
+        header
+            .set(field::LAST_BCAST, peer.bcast.acked.0.into())
+            .set(field::BC_ACK_INVALID, 1);
         let start = ctx.alloc_filled(Reserve::Control, Importance::System, header.as_bytes());
         let bearer = link.bearer;
         let complete = start.is_some();
@@ -86,7 +88,10 @@ impl Engine {
         }
         self.on_bearers_changed();
         host.notice(Notice::LinkUp(addr));
-        host.notice(Notice::Contact { node: addr, up: true });
+        host.notice(Notice::Contact {
+            node: addr,
+            up: true,
+        });
         if !complete {
             // Without the start point the peer never takes a broadcast.
             return self.fail_link(now, index, DownReason::Overflow, host);
@@ -95,7 +100,13 @@ impl Engine {
         self.send_bulk(now, index, host);
     }
 
-    fn on_link_down<H: Host>(&mut self, now: Instant, index: PeerIndex, reason: DownReason, host: &mut H) {
+    fn on_link_down<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        reason: DownReason,
+        host: &mut H,
+    ) {
         self.withdraw_link_state(index);
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
@@ -104,8 +115,11 @@ impl Engine {
             return;
         };
         let (addr, bearer) = (peer.addr, link.bearer);
-        let event =
-            if reason == DownReason::PeerReset { NodeEvent::LostByPeer } else { NodeEvent::SelfLost };
+        let event = if reason == DownReason::PeerReset {
+            NodeEvent::LostByPeer
+        } else {
+            NodeEvent::SelfLost
+        };
         peer.state = step(peer.state, event);
         peer.since = now;
         peer.updates.reset();
@@ -125,7 +139,10 @@ impl Engine {
         self.on_bearers_changed();
         self.on_bearer_link_down(now, bearer);
         host.notice(Notice::LinkDown(addr, reason));
-        host.notice(Notice::Contact { node: addr, up: false });
+        host.notice(Notice::Contact {
+            node: addr,
+            up: false,
+        });
     }
 
     /// The link went down since the peer reset its end: answer its new session at once.
@@ -162,7 +179,10 @@ impl Engine {
         reason: DownReason,
         host: &mut H,
     ) {
-        let link = self.peers.get_mut(index).and_then(|p| p.as_mut()?.link.as_mut());
+        let link = self
+            .peers
+            .get_mut(index)
+            .and_then(|p| p.as_mut()?.link.as_mut());
         let verdict = link.map_or(Verdict::Fine, |link| link.fail(reason));
         self.act_on(now, index, verdict, host);
     }
@@ -178,7 +198,10 @@ impl Engine {
         host: &mut H,
     ) {
         for index in 0..self.peers.len() {
-            let on_it = self.peer(index).and_then(|p| p.link.as_ref()).is_some_and(|l| l.bearer == id);
+            let on_it = self
+                .peer(index)
+                .and_then(|p| p.link.as_ref())
+                .is_some_and(|l| l.bearer == id);
             if on_it {
                 self.stop_link(now, index, host);
                 self.drop_link(now, index, host);
@@ -219,20 +242,35 @@ impl Engine {
 
     /// Which bearers broadcasts go to, and how large they may be.
     fn on_bearers_changed(&mut self) {
-        let in_use = || self.bearers.iter().enumerate().filter_map(|(id, b)| Some((id, b.as_ref()?)));
+        let in_use = || {
+            self.bearers
+                .iter()
+                .enumerate()
+                .filter_map(|(id, b)| Some((id, b.as_ref()?)))
+        };
         let in_use = || in_use().filter(|(_, b)| b.links_up > 0);
         self.bcast.bearers.clear();
-        self.bcast.bearers.extend(in_use().map(|(id, _)| crate::addr::BearerId(id as u8)));
+        self.bcast
+            .bearers
+            .extend(in_use().map(|(id, _)| crate::addr::BearerId(id as u8)));
         if let Some(mtu) = in_use().map(|(_, b)| b.setup.mtu).min() {
             self.bcast.mtu = mtu;
         }
-        let peers = self.peers.iter().flatten().filter(|p| p.is_up()).count().max(1);
+        let peers = self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|p| p.is_up())
+            .count()
+            .max(1);
         self.core.deferred_share = self.core.table.len() / (4 * peers);
     }
 
     /// The node with this address, if a link to it is up.
     pub(super) fn reachable(&self, node: NodeAddr) -> Option<PeerIndex> {
         let index = *self.peer_index.get(&node)?;
-        self.peer(index).filter(|peer| Peer::is_up(peer)).map(|_| index)
+        self.peer(index)
+            .filter(|peer| Peer::is_up(peer))
+            .map(|_| index)
     }
 }

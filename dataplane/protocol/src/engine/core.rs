@@ -56,7 +56,11 @@ impl<H: Host> Ctx<'_, H> {
     ) -> Option<Frame> {
         let frame = self.host.alloc(reserve)?;
         let name = frame.by_ref();
-        let Some(bytes) = self.host.bytes_mut(name).and_then(|bytes| bytes.get_mut(..len)) else {
+        let Some(bytes) = self
+            .host
+            .bytes_mut(name)
+            .and_then(|bytes| bytes.get_mut(..len))
+        else {
             self.host.free(frame);
             return None;
         };
@@ -72,13 +76,25 @@ impl<H: Host> Ctx<'_, H> {
     }
 
     /// A frame with these bytes.
-    pub fn alloc_filled(&mut self, reserve: Reserve, importance: Importance, bytes: &[u8]) -> Option<Frame> {
-        self.alloc_written(reserve, importance, bytes.len(), |out| out.copy_from_slice(bytes))
+    pub fn alloc_filled(
+        &mut self,
+        reserve: Reserve,
+        importance: Importance,
+        bytes: &[u8],
+    ) -> Option<Frame> {
+        self.alloc_written(reserve, importance, bytes.len(), |out| {
+            out.copy_from_slice(bytes)
+        })
     }
 
     /// Sends a packet that nobody keeps. `write` gives its size. Without a frame it is not sent: its
     /// sender sends the like again before long.
-    pub fn send_once(&mut self, bearer: BearerId, to: MediaDest, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub fn send_once(
+        &mut self,
+        bearer: BearerId,
+        to: MediaDest,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
         let Some(frame) = self.host.alloc(Reserve::Control) else {
             return self.core.drops.count(crate::stats::Drop::NoFrame);
         };

@@ -87,7 +87,13 @@ impl Engine {
         }
     }
 
-    fn deliver_bundle<H: Host>(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>, host: &mut H) {
+    fn deliver_bundle<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) {
         for inner in Bundle::new(msg) {
             self.deliver_message(now, index, inner, host);
         }
@@ -107,14 +113,22 @@ impl Engine {
     }
 
     /// A whole message of a peer. Nothing nests here: a bundle inside a bundle is dropped.
-    fn deliver_message<H: Host>(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>, host: &mut H) {
+    fn deliver_message<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) {
         match msg.user() {
             User::Low | User::Medium | User::High | User::Critical => match msg.data_type() {
                 DataType::Mcast if msg.get(field::ERRCODE) == errcode::OK || is_twin(msg) => {
                     self.deliver_multicast(now, msg, host);
                 }
                 DataType::GroupMemberEvent => self.core.drops.count(Drop::UnexpectedUser),
-                DataType::GroupBcast | DataType::GroupMcast => self.core.drops.count(Drop::NoMulticastMember),
+                DataType::GroupBcast | DataType::GroupMcast => {
+                    self.core.drops.count(Drop::NoMulticastMember)
+                }
                 _ => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
             },
             User::ConnManager => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
@@ -171,7 +185,10 @@ impl Engine {
             return None;
         };
         let mut redirected = *header;
-        redirected.set(field::REROUTE_COUNT, 1).set(field::DEST_PORT, port).set(field::DEST_NODE, node);
+        redirected
+            .set(field::REROUTE_COUNT, 1)
+            .set(field::DEST_PORT, port)
+            .set(field::DEST_NODE, node);
         Some(redirected)
     }
 
@@ -215,7 +232,11 @@ impl Engine {
             return Ok(());
         }
         let given = Importance::from_bits(header.get(field::USER));
-        let importance = if code == errcode::OK { given } else { Importance::System };
+        let importance = if code == errcode::OK {
+            given
+        } else {
+            Importance::System
+        };
         let cost = payload.len() as u32 + MESSAGE_OVERHEAD;
         if !port.has_room(importance, cost) {
             port.overloads += 1;
@@ -241,7 +262,10 @@ impl Engine {
     /// A multicast: one copy for each socket here that is bound to an overlapping range.
     fn deliver_multicast<H: Host>(&mut self, now: Instant, msg: Msg<'_>, host: &mut H) {
         let header = Header::of(msg);
-        let source = SocketAddr { port: PortId(msg.get(field::ORIG_PORT)), node: NodeAddr(msg.orig_node()) };
+        let source = SocketAddr {
+            port: PortId(msg.get(field::ORIG_PORT)),
+            node: NodeAddr(msg.orig_node()),
+        };
         let members = self.members_of(&header, ScopeFilter::Only(Scope::Cluster));
         for id in &members {
             let id = PortId(*id);
@@ -263,7 +287,10 @@ impl Engine {
     }
 
     fn deliver_ready<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
-        while let Some(ready) = self.ports.get_mut(&id).and_then(|port| port.mcast_order.pop_ready())
+        while let Some(ready) = self
+            .ports
+            .get_mut(&id)
+            .and_then(|port| port.mcast_order.pop_ready())
             && let Ok(msg) = Msg::check(&ready)
         {
             self.accept_multicast(now, id, &Header::of(msg), msg.payload(), host);
@@ -285,7 +312,9 @@ impl Engine {
                 port.mcast_order.give_up(node, limit);
             }
             self.deliver_ready(now, *id, host);
-            self.ports.get(id).is_some_and(|port| !port.mcast_order.is_empty())
+            self.ports
+                .get(id)
+                .is_some_and(|port| !port.mcast_order.is_empty())
         });
         self.holding = holding;
     }
@@ -357,7 +386,11 @@ impl Engine {
         }
         let returns_data = header.get(field::SYN) == 0 || code != errcode::OVERLOAD;
         let mut kept = [0; size::MAX_RETURNED];
-        let kept = &mut kept[..if returns_data { payload.len().min(size::MAX_RETURNED) } else { 0 }];
+        let kept = &mut kept[..if returns_data {
+            payload.len().min(size::MAX_RETURNED)
+        } else {
+            0
+        }];
         payload.copy_to(0, kept);
         let back_to = NodeAddr(header.get(field::PREV_NODE));
         let mut back = *header;
@@ -381,7 +414,12 @@ impl Engine {
     }
 
     /// The header a delivered message had, as far as returning it needs it.
-    pub(super) fn header_of_delivered(&self, id: PortId, about: &Incoming, payload: usize) -> Header {
+    pub(super) fn header_of_delivered(
+        &self,
+        id: PortId,
+        about: &Incoming,
+        payload: usize,
+    ) -> Header {
         let user = User::from_bits(about.importance as u32);
         let (kind, len) = match about.dest_name {
             Some(name) if name.lower != name.upper => (DataType::Mcast, size::MCAST),
@@ -396,7 +434,9 @@ impl Engine {
             .set(field::ORIG_NODE, about.source.node.0)
             .set(field::DEST_NODE, self.core.own.0);
         if let Some(name) = about.dest_name {
-            header.set(field::NAME_TYPE, name.kind).set(field::NAME_LOWER, name.lower);
+            header
+                .set(field::NAME_TYPE, name.kind)
+                .set(field::NAME_LOWER, name.lower);
             if len == size::MCAST {
                 header.set(field::NAME_UPPER, name.upper);
             }

@@ -31,7 +31,11 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new(addr: NodeAddr) -> Self {
-        Self { addr, end: None, vetoes: 0 }
+        Self {
+            addr,
+            end: None,
+            vetoes: 0,
+        }
     }
 
     fn is_running(&self, now: Instant) -> bool {
@@ -50,7 +54,10 @@ impl Engine {
 
     /// A link went down. If it was the last, looks for peers at the shortest interval again.
     pub(super) fn on_bearer_link_down(&mut self, now: Instant, id: BearerId) {
-        if self.bearers[id.index()].as_ref().is_some_and(|bearer| bearer.links_up == 0) {
+        if self.bearers[id.index()]
+            .as_ref()
+            .is_some_and(|bearer| bearer.links_up == 0)
+        {
             self.restart_discovery(now, id);
         }
     }
@@ -69,8 +76,16 @@ impl Engine {
         let Some(bearer) = &mut self.bearers[id.index()] else {
             return;
         };
-        let limit = if bearer.links_up > 0 { SLOW_INTERVAL } else { FAST_INTERVAL };
-        bearer.interval = if in_trial { INITIAL_INTERVAL } else { (bearer.interval * 2).min(limit) };
+        let limit = if bearer.links_up > 0 {
+            SLOW_INTERVAL
+        } else {
+            FAST_INTERVAL
+        };
+        bearer.interval = if in_trial {
+            INITIAL_INTERVAL
+        } else {
+            (bearer.interval * 2).min(limit)
+        };
         self.wheel.arm(id.0.into(), now + bearer.interval);
         if over {
             self.take_address(now, host);
@@ -89,8 +104,19 @@ impl Engine {
     /// Broadcasts "who is there?", or during the trial "does anybody use this address?".
     fn send_search<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
         let trial = self.core.own == NodeAddr::NONE;
-        let kind = if trial { DiscoveryKind::Trial } else { DiscoveryKind::Request };
-        self.send_discovery(now, id, MediaDest::Broadcast, kind, (0, NodeAddr::NONE), host);
+        let kind = if trial {
+            DiscoveryKind::Trial
+        } else {
+            DiscoveryKind::Request
+        };
+        self.send_discovery(
+            now,
+            id,
+            MediaDest::Broadcast,
+            kind,
+            (0, NodeAddr::NONE),
+            host,
+        );
     }
 
     fn send_discovery<H: Host>(
@@ -117,7 +143,8 @@ impl Engine {
             suggested,
             node_id: Some(self.config.id),
         };
-        self.ctx(now, host).send_once(id, to, |out| message.emit(out));
+        self.ctx(now, host)
+            .send_once(id, to, |out| message.emit(out));
     }
 
     /// A packet of user LINK_CONFIG.
@@ -132,7 +159,10 @@ impl Engine {
         let Ok(message) = LinkConfig::parse(msg) else {
             return self.core.drops.count(Drop::MalformedControl);
         };
-        let Some(own_media_addr) = self.bearers[id.index()].as_ref().map(|b| b.setup.media_addr) else {
+        let Some(own_media_addr) = self.bearers[id.index()]
+            .as_ref()
+            .map(|b| b.setup.media_addr)
+        else {
             return;
         };
         if source == own_media_addr || message.media_addr == own_media_addr {
@@ -179,7 +209,10 @@ impl Engine {
     ) {
         let wanted = message.prev_node;
         let peer_id = identity_of(message);
-        let holder = self.peer_index.get(&wanted).and_then(|index| self.peer(*index));
+        let holder = self
+            .peer_index
+            .get(&wanted)
+            .and_then(|index| self.peer(*index));
         let suggested = if holder.is_some_and(|peer| peer.id == peer_id) {
             return;
         } else if let Some(known) = self.peers.iter().flatten().find(|p| p.id == peer_id) {
@@ -192,12 +225,22 @@ impl Engine {
             return;
         };
         let to = MediaDest::Unicast(source);
-        self.send_discovery(now, id, to, DiscoveryKind::TrialFail, (wanted.0, suggested), host);
+        self.send_discovery(
+            now,
+            id,
+            to,
+            DiscoveryKind::TrialFail,
+            (wanted.0, suggested),
+            host,
+        );
     }
 
     fn free_address(&self, wanted: NodeAddr) -> NodeAddr {
         let mut addr = NodeAddr(wanted.0 ^ self.config.random as u32);
-        while addr == NodeAddr::NONE || addr == self.trial_addr() || self.peer_index.contains_key(&addr) {
+        while addr == NodeAddr::NONE
+            || addr == self.trial_addr()
+            || self.peer_index.contains_key(&addr)
+        {
             addr = NodeAddr(addr.0.wrapping_add(1));
         }
         addr
@@ -239,7 +282,11 @@ impl Engine {
     ) -> Option<PeerIndex> {
         let id = identity_of(message);
         let by_addr = self.peer_index.get(&message.prev_node).copied();
-        let known = by_addr.or_else(|| self.peers.iter().position(|p| p.as_ref().is_some_and(|p| p.id == id)));
+        let known = by_addr.or_else(|| {
+            self.peers
+                .iter()
+                .position(|p| p.as_ref().is_some_and(|p| p.id == id))
+        });
         if let Some(index) = known {
             let peer = self.peers[index].as_mut()?;
             peer.capabilities = message.capabilities;
@@ -264,7 +311,12 @@ impl Engine {
 
     /// Anybody can invent nodes: of those that never had a link the oldest goes when there are too many.
     fn make_room_for_a_node<H: Host>(&mut self, now: Instant, host: &mut H) {
-        let strangers = || self.peers.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
+        let strangers = || {
+            self.peers
+                .iter()
+                .enumerate()
+                .filter_map(|(i, p)| Some((i, p.as_ref()?)))
+        };
         let strangers = || strangers().filter(|(_, p)| !p.was_up);
         if self.peers.len() < UNESTABLISHED_MAX || strangers().count() < UNESTABLISHED_MAX {
             return;
@@ -363,5 +415,7 @@ impl Engine {
 }
 
 fn identity_of(message: &LinkConfig) -> NodeId {
-    message.node_id.unwrap_or_else(|| NodeId::from_legacy_addr(message.prev_node))
+    message
+        .node_id
+        .unwrap_or_else(|| NodeId::from_legacy_addr(message.prev_node))
 }

@@ -183,7 +183,11 @@ impl Engine {
 
     /// The address in use or on trial.
     pub fn trial_addr(&self) -> NodeAddr {
-        if self.core.own == NodeAddr::NONE { self.trial.addr } else { self.core.own }
+        if self.core.own == NodeAddr::NONE {
+            self.trial.addr
+        } else {
+            self.core.own
+        }
     }
 
     /// Own identity and cluster.
@@ -205,13 +209,21 @@ impl Engine {
     ) -> Result<BearerId, BearerError> {
         let (min, max) = (crate::wire::size::MIN_MTU, host.frame_room());
         if !(min..=max).contains(&setup.mtu) {
-            return Err(BearerError::Mtu { mtu: setup.mtu, min, max });
+            return Err(BearerError::Mtu {
+                mtu: setup.mtu,
+                min,
+                max,
+            });
         }
         let Some(index) = self.bearers.iter().position(Option::is_none) else {
             return Err(BearerError::TooMany);
         };
         let id = BearerId(index as u8);
-        self.bearers[index] = Some(Bearer { setup, links_up: 0, interval: Duration::ZERO });
+        self.bearers[index] = Some(Bearer {
+            setup,
+            links_up: 0,
+            interval: Duration::ZERO,
+        });
         self.start_discovery(now, id, host);
         Ok(id)
     }
@@ -251,7 +263,11 @@ impl Engine {
     /// that there is room.
     fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.tell_untold(now, host);
-        let mut free = if self.starved.is_empty() { 0 } else { host.frames_free() };
+        let mut free = if self.starved.is_empty() {
+            0
+        } else {
+            host.frames_free()
+        };
         while let Some(first) = self.starved.front()
             && first.frames <= free
         {
@@ -276,12 +292,22 @@ impl Engine {
     ) -> Option<(&'a mut Peer, &'a mut BroadcastLink, Ctx<'a, H>)> {
         let peer = self.peers.get_mut(index)?.as_mut()?;
         let bcast_ack = peer.bcast.ack();
-        let ctx = Ctx { now, core: &mut self.core, host, bcast_ack };
+        let ctx = Ctx {
+            now,
+            core: &mut self.core,
+            host,
+            bcast_ack,
+        };
         Some((peer, &mut self.bcast, ctx))
     }
 
     fn ctx<'a, H: Host>(&'a mut self, now: Instant, host: &'a mut H) -> Ctx<'a, H> {
-        Ctx { now, core: &mut self.core, host, bcast_ack: SeqNo(0) }
+        Ctx {
+            now,
+            core: &mut self.core,
+            host,
+            bcast_ack: SeqNo(0),
+        }
     }
 
     fn peer(&self, index: PeerIndex) -> Option<&Peer> {

@@ -4,8 +4,8 @@ use super::{Engine, PeerIndex};
 use crate::addr::PortId;
 use crate::host::{DownReason, Host, Reserve};
 use crate::name::{
-    Item, NameFlags, NameMessage, Operation, Publication, PublishError, RESERVED_TYPES, Scope, ServiceRange, Update,
-    UpdateError,
+    Item, NameFlags, NameMessage, Operation, Publication, PublishError, RESERVED_TYPES, Scope,
+    ServiceRange, Update, UpdateError,
 };
 use crate::port::Binding;
 use crate::stats::Drop;
@@ -36,7 +36,9 @@ pub enum BindError {
     #[error("the socket has no binding key left")]
     KeysUsedUp,
     /// As many bindings as a node may have, or as many changes as it may have to tell.
-    #[error("the node has as many bindings as it may have, or cannot tell its peers of more for now")]
+    #[error(
+        "the node has as many bindings as it may have, or cannot tell its peers of more for now"
+    )]
     TooMany,
     /// The socket has no such binding.
     #[error("the socket has no such binding")]
@@ -60,7 +62,13 @@ impl Engine {
         let node = self.names.own_node();
         let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
         let key = port.next_key().ok_or(BindError::KeysUsedUp)?;
-        let publication = Publication { range, scope, port: id.0, node, key };
+        let publication = Publication {
+            range,
+            scope,
+            port: id.0,
+            node,
+            key,
+        };
         self.names.publish(publication).map_err(|why| match why {
             PublishError::EmptyRange(lower, upper) => BindError::EmptyRange { lower, upper },
             _ => BindError::TooMany,
@@ -85,7 +93,10 @@ impl Engine {
         if port.bindings.is_empty() {
             return Ok(());
         }
-        let newest = port.bindings.iter().rposition(|b| b.range == range && b.scope == scope);
+        let newest = port
+            .bindings
+            .iter()
+            .rposition(|b| b.range == range && b.scope == scope);
         let binding = port.bindings.remove(newest.ok_or(BindError::NotBound)?);
         self.withdraw(now, id, binding, host);
         self.settle(now, host);
@@ -93,7 +104,12 @@ impl Engine {
     }
 
     /// Removes all bindings of a socket, the newest first.
-    pub fn unbind_all<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) -> Result<(), BindError> {
+    pub fn unbind_all<H: Host>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        host: &mut H,
+    ) -> Result<(), BindError> {
         let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
         let mut bindings = std::mem::take(&mut port.bindings);
         while let Some(binding) = bindings.pop() {
@@ -137,11 +153,22 @@ impl Engine {
         let peer = self.peer(index)?;
         let link = peer.link.as_ref()?;
         let own_bearer = link.bearer.0.into();
-        Some(Publication::link_state(self.core.own.0, peer.addr.0, own_bearer, link.peer_bearer().into()))
+        Some(Publication::link_state(
+            self.core.own.0,
+            peer.addr.0,
+            own_bearer,
+            link.peer_bearer().into(),
+        ))
     }
 
     /// Tells the cluster of a change, at once or as soon as there is room.
-    fn tell<H: Host>(&mut self, now: Instant, operation: Operation, what: Publication, host: &mut H) {
+    fn tell<H: Host>(
+        &mut self,
+        now: Instant,
+        operation: Operation,
+        what: Publication,
+        host: &mut H,
+    ) {
         if what.scope == Scope::Cluster {
             self.untold.push_back((operation, what));
             self.tell_untold(now, host);
@@ -166,9 +193,15 @@ impl Engine {
         what: Publication,
         host: &mut H,
     ) -> bool {
-        let up = || self.peers.iter().enumerate().filter(|(_, p)| p.as_ref().is_some_and(|p| p.is_up()));
+        let up = || {
+            self.peers
+                .iter()
+                .enumerate()
+                .filter(|(_, p)| p.as_ref().is_some_and(|p| p.is_up()))
+        };
         let legacy = |p: &Option<crate::node::Peer>| {
-            p.as_ref().is_some_and(|p| !p.capabilities.has(Capabilities::NAMED_BCAST))
+            p.as_ref()
+                .is_some_and(|p| !p.capabilities.has(Capabilities::NAMED_BCAST))
         };
         if up().any(|(_, p)| legacy(p)) {
             let indexes: Vec<PeerIndex> = up().map(|(index, _)| index).collect();
@@ -186,7 +219,12 @@ impl Engine {
         if self.bcast.is_congested(Importance::System) {
             return false;
         }
-        let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: crate::seqno::SeqNo(0) };
+        let mut ctx = super::Ctx {
+            now,
+            core: &mut self.core,
+            host,
+            bcast_ack: crate::seqno::SeqNo(0),
+        };
         let own = ctx.core.own.0;
         let distributor = &mut self.distributor;
         let frame = ctx.alloc_written(Reserve::Control, Importance::System, UPDATE_SIZE, |out| {
@@ -201,7 +239,13 @@ impl Engine {
         true
     }
 
-    fn send_update<H: Host>(&mut self, now: Instant, index: PeerIndex, update: &Update, host: &mut H) {
+    fn send_update<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        update: &Update,
+        host: &mut H,
+    ) {
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
@@ -229,7 +273,12 @@ impl Engine {
         let Some(link) = peer.link.as_mut() else {
             return;
         };
-        let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: peer.bcast.ack() };
+        let mut ctx = super::Ctx {
+            now,
+            core: &mut self.core,
+            host,
+            bcast_ack: peer.bcast.ack(),
+        };
         let mut items = vec![0; link.mss() - size::INT];
         let mut complete = true;
         while let Some(message) = bulk.next_message(&mut items) {
@@ -289,7 +338,9 @@ impl Engine {
             let publication = item.publication_of(node);
             let done = match operation {
                 Operation::Publish => names.publish(publication).is_ok(),
-                Operation::Withdraw => names.withdraw(item.range, item.port, node, item.key).is_some(),
+                Operation::Withdraw => names
+                    .withdraw(item.range, item.port, node, item.key)
+                    .is_some(),
             };
             if !done {
                 drops.count(Drop::BadBinding);
@@ -305,7 +356,10 @@ impl Engine {
 
 fn check_range(range: ServiceRange) -> Result<(), BindError> {
     if !range.is_valid() {
-        return Err(BindError::EmptyRange { lower: range.lower, upper: range.upper });
+        return Err(BindError::EmptyRange {
+            lower: range.lower,
+            upper: range.upper,
+        });
     }
     if range.type_ < RESERVED_TYPES {
         return Err(BindError::ReservedType(range.type_));
@@ -317,7 +371,12 @@ fn check_range(range: ServiceRange) -> Result<(), BindError> {
 const UPDATE_SIZE: usize = size::INT + Item::SIZE;
 
 fn write_update(update: &Update, own: u32, dest: u32, out: &mut [u8]) {
-    let mut header = Header::internal(User::NameDistributor, update.operation.to_wire().into(), own, dest);
+    let mut header = Header::internal(
+        User::NameDistributor,
+        update.operation.to_wire().into(),
+        own,
+        dest,
+    );
     header
         .set(field::NON_LEGACY, 1)
         .set(field::NAMED_SEQNO, update.named_seqno.into())

@@ -72,7 +72,10 @@ impl Engine {
             return Err(Drop::OwnPacket);
         }
         let index = *self.peer_index.get(&prev).ok_or(Drop::UnknownNode)?;
-        let link = self.peer(index).and_then(|p| p.link.as_ref()).ok_or(Drop::LinkDown)?;
+        let link = self
+            .peer(index)
+            .and_then(|p| p.link.as_ref())
+            .ok_or(Drop::LinkDown)?;
         if link.bearer != bearer || link.media_addr.mac() != source.mac() {
             return Err(Drop::ForeignStation);
         }
@@ -98,7 +101,9 @@ impl Engine {
         }
         let is_state = matches!(message.body, Body::State(_));
         match peer.state {
-            NodeState::PeerLeaving if is_state || message.redundant_link => return Err(Drop::PeerState),
+            NodeState::PeerLeaving if is_state || message.redundant_link => {
+                return Err(Drop::PeerState);
+            }
             NodeState::PeerLeaving => peer.state = step(peer.state, NodeEvent::PeerSeenDown),
             NodeState::PeerComing if is_state && link.is_up() => {
                 peer.state = step(peer.state, NodeEvent::PeerUp);
@@ -159,7 +164,11 @@ impl Engine {
             _ => true,
         };
         if carries_bcast_ack {
-            let report = Report { ack: SeqNo(msg.get16(field::BCAST_ACK)), gap: 0, blocks: &[] };
+            let report = Report {
+                ack: SeqNo(msg.get16(field::BCAST_ACK)),
+                gap: 0,
+                blocks: &[],
+            };
             bcast.on_report(&mut ctx, &mut peer.bcast, &report, Duration::MAX);
         }
         match link.on_sequenced(&mut ctx, msg) {
@@ -238,7 +247,12 @@ impl Engine {
         Ok(())
     }
 
-    fn deliver_deferred_broadcasts<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) -> bool {
+    fn deliver_deferred_broadcasts<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        host: &mut H,
+    ) -> bool {
         let mut packet = std::mem::take(&mut self.packet);
         let mut tell = false;
         while let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)

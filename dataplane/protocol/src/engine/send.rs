@@ -74,13 +74,21 @@ impl Engine {
                 let header = self.data_header(from, DataType::Direct, size::BASIC);
                 self.unicast(now, from, header, (port.0, node.0), payload, host)
             }
-            Destination::Service { kind, instance, domain } => {
+            Destination::Service {
+                kind,
+                instance,
+                domain,
+            } => {
                 let (port, node) = match self.names.anycast(kind, instance, domain.0) {
                     Lookup::Found { port, node } => (port, node),
                     Lookup::Delegate { node } => (0, node),
                     Lookup::None => return Err(SendError::Unreachable),
                 };
-                let scope = if domain == NodeAddr::NONE { Scope::Cluster } else { Scope::Node };
+                let scope = if domain == NodeAddr::NONE {
+                    Scope::Cluster
+                } else {
+                    Scope::Node
+                };
                 let mut header = self.data_header(from, DataType::Named, size::NAMED);
                 header
                     .set(field::LOOKUP_SCOPE, scope.to_wire())
@@ -105,7 +113,10 @@ impl Engine {
     fn data_header(&self, from: PortId, kind: DataType, len: usize) -> Header {
         let own = self.core.own.0;
         let mut header = Header::new(User::Low, kind as u32, len);
-        header.set(field::PREV_NODE, own).set(field::ORIG_PORT, from.0).set(field::ORIG_NODE, own);
+        header
+            .set(field::PREV_NODE, own)
+            .set(field::ORIG_PORT, from.0)
+            .set(field::ORIG_NODE, own);
         if let Some(port) = self.ports.get(&from) {
             header
                 .set(field::USER, port.importance as u32)
@@ -126,12 +137,19 @@ impl Engine {
     ) -> Result<(), SendError> {
         let local = node == self.core.own.0 || node == NodeAddr::NONE.0;
         let node = if local { self.core.own } else { NodeAddr(node) };
-        header.set(field::DEST_PORT, port).set(field::DEST_NODE, node.0).set_payload_len(payload.len());
+        header
+            .set(field::DEST_PORT, port)
+            .set(field::DEST_NODE, node.0)
+            .set_payload_len(payload.len());
         if local {
             self.deliver_unicast(now, &header, payload, host);
             return Ok(());
         }
-        if self.ports.get(&from).is_some_and(|p| p.is_congested_to(node)) {
+        if self
+            .ports
+            .get(&from)
+            .is_some_and(|p| p.is_congested_to(node))
+        {
             return Err(SendError::Congested);
         }
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
@@ -200,7 +218,9 @@ impl Engine {
 
     /// Largest message that goes to a peer in one packet.
     fn mss_to(&self, index: PeerIndex) -> usize {
-        self.peer(index).and_then(|p| p.link.as_ref()).map_or(usize::MAX, |link| link.mss())
+        self.peer(index)
+            .and_then(|p| p.link.as_ref())
+            .map_or(usize::MAX, |link| link.mss())
     }
 
     /// The same with packets of at most `mss` bytes.
@@ -224,7 +244,11 @@ impl Engine {
             // What the peer provoked must not take the link down.
             return Err(SendError::Congested);
         }
-        let handed = if congested { Handed::SentCongested } else { Handed::Sent };
+        let handed = if congested {
+            Handed::SentCongested
+        } else {
+            Handed::Sent
+        };
         let len = message.len();
         let whole = len <= mss;
         if whole && link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
@@ -266,8 +290,11 @@ impl Engine {
         remote.clear();
         remote.extend(nodes.iter().filter(|n| **n != own).map(|n| NodeAddr(*n)));
         header.set_payload_len(payload.len());
-        let sent =
-            if remote.is_empty() { Ok(()) } else { self.multicast_to(now, from, &header, payload, &remote, host) };
+        let sent = if remote.is_empty() {
+            Ok(())
+        } else {
+            self.multicast_to(now, from, &header, payload, &remote, host)
+        };
         self.receivers = remote;
         sent?;
         if local {
@@ -290,8 +317,17 @@ impl Engine {
         let (method, synchronised) = self.choose_method(from, nodes.len());
         let before = self.ports.get(&from).map_or(method, |p| p.mcast_method);
         let is_switch = method != before && synchronised;
-        let copies = |method| if method == McastMethod::Broadcast { 1 } else { nodes.len() };
-        let packets = nodes.iter().filter_map(|node| self.reachable(*node)).map(|index| self.mss_to(index));
+        let copies = |method| {
+            if method == McastMethod::Broadcast {
+                1
+            } else {
+                nodes.len()
+            }
+        };
+        let packets = nodes
+            .iter()
+            .filter_map(|node| self.reachable(*node))
+            .map(|index| self.mss_to(index));
         let mss = packets.fold(self.bcast.mss(), usize::min);
         let frames = copies(method) * packet_count(header.len() + payload.len(), mss)
             + if is_switch { copies(before) } else { 0 };
@@ -334,7 +370,10 @@ impl Engine {
         (method, synchronised)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message, its method and its receivers")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message, its method and its receivers"
+    )]
     fn multicast_by<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
@@ -353,7 +392,9 @@ impl Engine {
                 continue;
             };
             let mss = self.bcast.mss().min(self.mss_to(index));
-            if self.transmit_cut(now, index, header, payload, mss, host) == Ok(Handed::SentCongested) {
+            if self.transmit_cut(now, index, header, payload, mss, host)
+                == Ok(Handed::SentCongested)
+            {
                 self.note_congestion(from, *node);
             }
         }
@@ -373,7 +414,12 @@ impl Engine {
             self.note_congestion(from, NodeAddr::NONE);
         }
         let mss = self.bcast.mss();
-        let mut ctx = super::Ctx { now, core: &mut self.core, host, bcast_ack: SeqNo(0) };
+        let mut ctx = super::Ctx {
+            now,
+            core: &mut self.core,
+            host,
+            bcast_ack: SeqNo(0),
+        };
         let Some(mut packets) = cut(&mut ctx, &message, mss) else {
             return ctx.core.drops.count(Drop::NoFrame);
         };
@@ -402,8 +448,13 @@ impl<P: Payload + ?Sized> Message<'_, P> {
 
     fn importance(&self) -> Importance {
         let user = self.header.get(field::USER);
-        let plain_data = User::from_bits(user).is_data() && self.header.get(field::ERRCODE) == errcode::OK;
-        if plain_data { Importance::from_bits(user) } else { Importance::System }
+        let plain_data =
+            User::from_bits(user).is_data() && self.header.get(field::ERRCODE) == errcode::OK;
+        if plain_data {
+            Importance::from_bits(user)
+        } else {
+            Importance::System
+        }
     }
 
     /// Writes the bytes from `start` on.
@@ -415,14 +466,19 @@ impl<P: Payload + ?Sized> Message<'_, P> {
         }
         let rest = &mut out[from_header..];
         if !rest.is_empty() {
-            self.payload.copy_to(start + from_header - header.len(), rest);
+            self.payload
+                .copy_to(start + from_header - header.len(), rest);
         }
     }
 }
 
 /// Packets of at most `mss` bytes that a message of `len` bytes makes.
 fn packet_count(len: usize, mss: usize) -> usize {
-    if len <= mss { 1 } else { len.div_ceil(mss - size::INT) }
+    if len <= mss {
+        1
+    } else {
+        len.div_ceil(mss - size::INT)
+    }
 }
 
 /// The packets of a message. `None` if there are not frames enough for all of them: fragments that
@@ -437,7 +493,9 @@ fn cut<H: Host, P: Payload + ?Sized>(
     let mut packets = FrameList::default();
     for n in 0..count {
         let frame = if count == 1 {
-            ctx.alloc_written(Reserve::Data, importance, message.len(), |out| message.write(0, out))
+            ctx.alloc_written(Reserve::Data, importance, message.len(), |out| {
+                message.write(0, out)
+            })
         } else {
             let (fragment, range) = fragment_of(message, mss, n, count);
             ctx.alloc_written(Reserve::Data, importance, size::INT + range.len(), |out| {

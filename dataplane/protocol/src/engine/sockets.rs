@@ -29,7 +29,12 @@ impl Engine {
         if self.ports.remove(&id).is_some() {
             self.bcast.forget(id);
             self.starved.retain(|starved| starved.port != id);
-            for link in self.peers.iter_mut().flatten().filter_map(|peer| peer.link.as_mut()) {
+            for link in self
+                .peers
+                .iter_mut()
+                .flatten()
+                .filter_map(|peer| peer.link.as_mut())
+            {
                 link.forget(id);
             }
         }
@@ -64,13 +69,17 @@ impl Engine {
     /// Sets a socket's receive buffer, cut to what is possible; gives what was set.
     pub fn set_receive_buffer(&mut self, id: PortId, bytes: u32) -> Option<u32> {
         let port = self.ports.get_mut(&id)?;
-        port.receive_buffer = bytes.clamp(*RECEIVE_BUFFER_RANGE.start(), *RECEIVE_BUFFER_RANGE.end());
+        port.receive_buffer =
+            bytes.clamp(*RECEIVE_BUFFER_RANGE.start(), *RECEIVE_BUFFER_RANGE.end());
         Some(port.receive_buffer)
     }
 
     /// The socket's own address.
     pub fn socket_addr(&self, id: PortId) -> SocketAddr {
-        SocketAddr { port: id, node: self.core.own }
+        SocketAddr {
+            port: id,
+            node: self.core.own,
+        }
     }
 
     /// The socket has taken a message that counted `cost`.

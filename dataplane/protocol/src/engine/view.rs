@@ -92,7 +92,9 @@ impl Engine {
 
     /// Both interfaces, as the `tipc` tool names a link.
     fn link_name(&self, link: &Link, peer: NodeId) -> String {
-        let own_interface = self.bearers[link.bearer.index()].as_ref().map_or(&[][..], |b| &b.setup.interface);
+        let own_interface = self.bearers[link.bearer.index()]
+            .as_ref()
+            .map_or(&[][..], |b| &b.setup.interface);
         let peer_interface = match link.peer_interface[0] {
             0 => &b"unknown"[..],
             _ => &link.peer_interface,
@@ -144,11 +146,24 @@ impl Engine {
 /// A node's part of a link name: an identity that is too long gives way to the address.
 fn node_name(id: NodeId, addr: NodeAddr) -> String {
     let text = id.to_string();
-    if text.len() > 16 { addr.to_string() } else { text }
+    if text.len() > 16 {
+        addr.to_string()
+    } else {
+        text
+    }
 }
 
 /// Text up to the first NUL; what a peer put there that is no text shows as `?`.
 fn interface_text(name: &[u8]) -> String {
     let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
-    name[..end].iter().map(|b| if b.is_ascii_graphic() { *b as char } else { '?' }).collect()
+    name[..end]
+        .iter()
+        .map(|b| {
+            if b.is_ascii_graphic() {
+                *b as char
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }

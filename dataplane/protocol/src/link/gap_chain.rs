@@ -26,7 +26,12 @@ pub struct GapChain<'a> {
 impl<'a> GapChain<'a> {
     /// A chain over packets up to `last_sent`.
     pub fn new(ack: SeqNo, gap: u16, blocks: &'a [GapBlock], last_sent: SeqNo) -> Self {
-        Self { ack, gap, blocks, last_sent }
+        Self {
+            ack,
+            gap,
+            blocks,
+            last_sent,
+        }
     }
 
     /// Where `seqno` lies; to be asked in ascending order.
@@ -45,7 +50,12 @@ impl<'a> GapChain<'a> {
             if !(self.ack + self.gap).before(ack) || ack.after(self.last_sent) {
                 return Place::Unknown;
             }
-            *self = Self { ack, gap: block.gap, blocks: rest, last_sent: self.last_sent };
+            *self = Self {
+                ack,
+                gap: block.gap,
+                blocks: rest,
+                last_sent: self.last_sent,
+            };
         }
     }
 }
@@ -55,7 +65,10 @@ mod tests {
     use super::*;
 
     fn places(ack: u16, gap: u16, blocks: &[(u16, u16)], last_sent: u16, of: &[u16]) -> Vec<Place> {
-        let blocks: Vec<_> = blocks.iter().map(|&(ack, gap)| GapBlock { ack, gap }).collect();
+        let blocks: Vec<_> = blocks
+            .iter()
+            .map(|&(ack, gap)| GapBlock { ack, gap })
+            .collect();
         let mut chain = GapChain::new(SeqNo(ack), gap, &blocks, SeqNo(last_sent));
         of.iter().map(|s| chain.place(SeqNo(*s))).collect()
     }
@@ -64,10 +77,19 @@ mod tests {
     fn gap_chain_places_each_packet() {
         use Place::*;
         // Received up to 0, then 3 4, 10 11, 13 to 15, 20.
-        let got = places(0, 2, &[(4, 5), (11, 1), (15, 4), (20, 0)], 21, &[1, 2, 3, 4, 5, 9, 10, 12, 15, 16, 20, 21]);
+        let got = places(
+            0,
+            2,
+            &[(4, 5), (11, 1), (15, 4), (20, 0)],
+            21,
+            &[1, 2, 3, 4, 5, 9, 10, 12, 15, 16, 20, 21],
+        );
         assert_eq!(
             got,
-            [Missing, Missing, Received, Received, Missing, Missing, Received, Missing, Received, Missing, Received, Unknown]
+            [
+                Missing, Missing, Received, Received, Missing, Missing, Received, Missing,
+                Received, Missing, Received, Unknown
+            ]
         );
     }
 
@@ -77,6 +99,9 @@ mod tests {
         assert_eq!(places(10, 2, &[(9, 0)], 20, &[11, 13]), [Missing, Unknown]);
         assert_eq!(places(10, 2, &[(12, 0)], 20, &[13]), [Unknown]);
         assert_eq!(places(10, 2, &[(21, 0)], 20, &[13]), [Unknown]);
-        assert_eq!(places(65_534, 1, &[(1, 0)], 2, &[65_535, 0, 1, 2]), [Missing, Received, Received, Unknown]);
+        assert_eq!(
+            places(65_534, 1, &[(1, 0)], 2, &[65_535, 0, 1, 2]),
+            [Missing, Received, Received, Unknown]
+        );
     }
 }

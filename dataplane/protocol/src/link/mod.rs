@@ -48,7 +48,12 @@ pub struct LinkParams {
 
 impl Default for LinkParams {
     fn default() -> Self {
-        Self { priority: 10, tolerance_ms: 1500, min_window: 50, max_window: 8191 }
+        Self {
+            priority: 10,
+            tolerance_ms: 1500,
+            min_window: 50,
+            max_window: 8191,
+        }
     }
 }
 
@@ -252,7 +257,9 @@ impl Link {
             ctx.host.free(frame);
         }
         self.assembly.clear(&mut ctx.core.buffers);
-        ctx.core.woken.extend(self.waiters.drain(..).map(|w| w.port));
+        ctx.core
+            .woken
+            .extend(self.waiters.drain(..).map(|w| w.port));
         self.session = self.session.next();
         self.ignored = false;
         self.peer_session = self.peer_session.prev();
@@ -337,7 +344,12 @@ impl Link {
             return;
         }
         let mut room = [0usize; Importance::COUNT];
-        for importance in [Importance::Low, Importance::Medium, Importance::High, Importance::Critical] {
+        for importance in [
+            Importance::Low,
+            Importance::Medium,
+            Importance::High,
+            Importance::Critical,
+        ] {
             let limit = queue::backlog_limit(importance, self.params.min_window, self.mtu);
             room[importance as usize] = limit.saturating_sub(self.queue.backlog_len(importance));
         }
@@ -360,8 +372,12 @@ impl Link {
 
     fn transmit_queued<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: crate::frame::FrameRef) {
         let meta = ctx.core.table.meta(frame);
-        let reserve = if meta.importance == Importance::System { Reserve::Control } else { Reserve::Data };
-        ctx.host.transmit(self.bearer, self.dest(), frame, meta.len as usize, reserve);
+        let reserve = if meta.importance == Importance::System {
+            Reserve::Control
+        } else {
+            Reserve::Data
+        };
+        ctx.host
+            .transmit(self.bearer, self.dest(), frame, meta.len as usize, reserve);
     }
 }
-

@@ -80,7 +80,10 @@ impl Link {
         match &message.body {
             Body::State(state) => self.on_state(ctx, message, state, bcast),
             Body::Reset(reset) => self.on_reset(message, reset, None),
-            Body::Activate { reset, dest_session } => self.on_reset(message, reset, Some(*dest_session)),
+            Body::Activate {
+                reset,
+                dest_session,
+            } => self.on_reset(message, reset, Some(*dest_session)),
         }
     }
 
@@ -155,7 +158,8 @@ impl Link {
         self.state_rcv_nxt = SeqNo(message.seqno).next();
         self.stats.rx_states += 1;
         self.silent_ticks = 0;
-        let priority_changes = (1..=31).contains(&message.priority) && message.priority != self.priority;
+        let priority_changes =
+            (1..=31).contains(&message.priority) && message.priority != self.priority;
         self.adopt(message.tolerance_ms, message.priority);
         if priority_changes {
             return self.apply(LinkEvent::Failure, DownReason::PriorityChange);
@@ -170,7 +174,11 @@ impl Link {
             && self.deferred.is_empty();
         let verdict = self.acknowledge_state(ctx, message, state);
         if tail_lost || state.probe {
-            let reason = if state.probe { StateReason::Answer } else { StateReason::Missing };
+            let reason = if state.probe {
+                StateReason::Answer
+            } else {
+                StateReason::Missing
+            };
             let gap = SeqNo(message.next_sent).distance_from(self.rcv_nxt);
             self.send_state(ctx, bcast, reason, if tail_lost { gap } else { 0 });
         }
@@ -183,7 +191,10 @@ impl Link {
         message: &LinkProtocol,
         state: &State,
     ) -> Verdict {
-        let blocks = state.gaps.as_ref().map_or(&[][..], |gaps| &gaps.unicast[..]);
+        let blocks = state
+            .gaps
+            .as_ref()
+            .map_or(&[][..], |gaps| &gaps.unicast[..]);
         match self.acknowledge(ctx, SeqNo(message.ack), state.seq_gap, blocks) {
             Ok(()) => Verdict::Fine,
             Err(reason) => self.apply(LinkEvent::Failure, reason),
@@ -253,7 +264,10 @@ impl Link {
             // 13 and 10 bits on the wire; what is beyond is asked for later.
             seq_gap: seq_gap.min(0x1fff),
             bc_gap: bcast.gap.min(0x3ff),
-            gaps: with_gaps.then(|| GapAckRecord { broadcast: bcast.blocks.clone(), unicast: blocks }),
+            gaps: with_gaps.then(|| GapAckRecord {
+                broadcast: bcast.blocks.clone(),
+                unicast: blocks,
+            }),
         };
         self.stats.tx_states += 1;
         self.stats.tx_probes += u32::from(probe);
@@ -267,7 +281,12 @@ impl Link {
     }
 
     /// Sends a RESET; `stopping` announces that this end goes down for good.
-    pub fn send_reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView, stopping: bool) {
+    pub fn send_reset<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        bcast: &BroadcastView,
+        stopping: bool,
+    ) {
         let body = Body::Reset(self.reset_body(stopping));
         let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
         self.send_once(ctx, |out| message.emit(out));
@@ -276,13 +295,20 @@ impl Link {
     /// Sends an ACTIVATE.
     pub fn send_activate<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         let dest_session = Some(self.peer_session.0);
-        let body = Body::Activate { reset: self.reset_body(false), dest_session };
+        let body = Body::Activate {
+            reset: self.reset_body(false),
+            dest_session,
+        };
         let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
         self.send_once(ctx, |out| message.emit(out));
     }
 
     fn reset_body(&self, peer_stopping: bool) -> Reset {
-        Reset { peer_stopping, max_packet: self.own_mtu as u32, interface: self.own_interface }
+        Reset {
+            peer_stopping,
+            max_packet: self.own_mtu as u32,
+            interface: self.own_interface,
+        }
     }
 
     fn message(&self, own: u32, bcast: &BroadcastView, seqno: SeqNo, body: Body) -> LinkProtocol {

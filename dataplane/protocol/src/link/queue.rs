@@ -114,7 +114,11 @@ impl SendQueue {
             return false;
         };
         let is_bundle = User::from_bits(field::USER.get(bytes)) == User::MsgBundler;
-        let start = if is_bundle { aligned(held) } else { aligned(size::INT + held) };
+        let start = if is_bundle {
+            aligned(held)
+        } else {
+            aligned(size::INT + held)
+        };
         if start + len > mss.min(bytes.len()) {
             return false;
         }
@@ -151,9 +155,16 @@ fn wrap(bytes: &mut [u8], held: usize, importance: Importance) {
     let own = field::PREV_NODE.get(bytes);
     let header_len = field::HEADER_WORDS.get(bytes) as usize * 4;
     // A 24-byte header names no destination; the link sets it where it sends the packet.
-    let dest = if header_len > size::SHORT { field::DEST_NODE.get(bytes) } else { 0 };
+    let dest = if header_len > size::SHORT {
+        field::DEST_NODE.get(bytes)
+    } else {
+        0
+    };
     bytes.copy_within(..held, size::INT);
     let mut header = Header::internal(User::MsgBundler, 0, own, dest);
-    header.set(field::INNER_IMPORTANCE, importance as u32).set(field::MSG_COUNT, 1).set_payload_len(held);
+    header
+        .set(field::INNER_IMPORTANCE, importance as u32)
+        .set(field::MSG_COUNT, 1)
+        .set_payload_len(held);
     bytes[..size::INT].copy_from_slice(header.as_bytes());
 }

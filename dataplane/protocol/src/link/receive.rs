@@ -46,10 +46,19 @@ impl Link {
     fn defer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>, seqno: SeqNo) -> Sequenced {
         self.stats.rx_deferred += 1;
         let limit = ctx.deferred_limit();
-        defer(ctx, &mut self.deferred, packet, seqno, limit, &mut self.stats.rx_duplicates);
+        defer(
+            ctx,
+            &mut self.deferred,
+            packet,
+            seqno,
+            limit,
+            &mut self.stats.rx_duplicates,
+        );
         // The third packet out of order, then every sixteenth.
         let len = self.deferred.len();
-        Sequenced::Held { nack: len >= 3 && (len - 3).is_multiple_of(16) }
+        Sequenced::Held {
+            nack: len >= 3 && (len - 3).is_multiple_of(16),
+        }
     }
 
     /// Takes the deferred packet whose turn it is into `packet`; false if there is none.
@@ -126,12 +135,18 @@ pub fn missing(deferred: &FrameList, next: SeqNo, table: &FrameTable) -> (u16, G
             if blocks.len() == MAX_GAP_BLOCKS {
                 return (first.distance_from(next), blocks);
             }
-            blocks.push(GapBlock { ack: last.0, gap: seqno.distance_from(last) - 1 });
+            blocks.push(GapBlock {
+                ack: last.0,
+                gap: seqno.distance_from(last) - 1,
+            });
         }
         last = seqno;
     }
     if blocks.len() < MAX_GAP_BLOCKS {
-        blocks.push(GapBlock { ack: last.0, gap: 0 });
+        blocks.push(GapBlock {
+            ack: last.0,
+            gap: 0,
+        });
     }
     (first.distance_from(next), blocks)
 }

@@ -27,7 +27,8 @@ impl Link {
     /// True if the backlog of this importance is full: the message at hand is still taken, but its
     /// sender has to wait before the next.
     pub fn is_congested(&self, importance: Importance) -> bool {
-        self.queue.backlog_len(importance) >= backlog_limit(importance, self.params.min_window, self.mtu)
+        self.queue.backlog_len(importance)
+            >= backlog_limit(importance, self.params.min_window, self.mtu)
     }
 
     /// Tries to add a message to a packet that waits for the window.
@@ -43,7 +44,8 @@ impl Link {
             return false;
         }
         let (table, host) = (&mut ctx.core.table, &mut *ctx.host);
-        self.queue.bundle(table, host, (importance, len), mss, &mut self.stats, write)
+        self.queue
+            .bundle(table, host, (importance, len), mss, &mut self.stats, write)
     }
 
     /// Queues a packet, written and noted in the table, and sends what the window lets out.
@@ -123,7 +125,11 @@ impl Link {
             self.check_progress(ctx, ack)?;
         }
         let released = self.release(ctx, ack, gap, blocks);
-        let resent = if gap > 0 { self.resend(ctx, ack, gap, blocks) } else { 0 };
+        let resent = if gap > 0 {
+            self.resend(ctx, ack, gap, blocks)
+        } else {
+            0
+        };
         self.adapt_window(ctx, released, resent);
         self.advance(ctx);
         self.wake(ctx);
@@ -168,7 +174,13 @@ impl Link {
         released
     }
 
-    fn resend<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, ack: SeqNo, gap: u16, blocks: &[GapBlock]) -> u32 {
+    fn resend<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        ack: SeqNo,
+        gap: u16,
+        blocks: &[GapBlock],
+    ) -> u32 {
         let mut chain = GapChain::new(ack, gap, blocks, self.queue.snd_nxt.prev());
         let mut resent = 0;
         let mut at = self.queue.transmit.front();
@@ -178,7 +190,11 @@ impl Link {
                 Place::Unknown => break,
                 Place::Missing if is_due(meta.sent_at, ctx.now) => {
                     if self.send(ctx, frame) {
-                        ctx.core.table.meta_mut(frame).resent_at.get_or_insert(ctx.now);
+                        ctx.core
+                            .table
+                            .meta_mut(frame)
+                            .resent_at
+                            .get_or_insert(ctx.now);
                         resent += 1;
                     }
                 }
@@ -202,7 +218,10 @@ impl Link {
         }
         self.acked_in_window = self.acked_in_window.saturating_add(released);
         if self.window <= self.slow_start_threshold {
-            self.window = self.window.saturating_add(released).min(self.params.max_window);
+            self.window = self
+                .window
+                .saturating_add(released)
+                .min(self.params.max_window);
         } else if self.acked_in_window >= self.window {
             self.window = (self.window + 1).min(self.params.max_window);
             self.acked_in_window = 0;

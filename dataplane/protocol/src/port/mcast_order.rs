@@ -69,7 +69,11 @@ impl McastOrder {
             }
             self.release_behind(first);
         }
-        if syn { self.hold(arriving, msg) } else { Ordered::Deliver }
+        if syn {
+            self.hold(arriving, msg)
+        } else {
+            Ordered::Deliver
+        }
     }
 
     fn hold(&mut self, mut arriving: Held, msg: Msg<'_>) -> Ordered {
@@ -147,13 +151,21 @@ mod tests {
     fn mcast(text: &str, syn: bool, rcast: bool) -> Vec<u8> {
         let mut h = Header::new(User::Low, DataType::Mcast as u32, size::MCAST);
         let twin = syn && text.is_empty();
-        h.set(field::ERRCODE, if twin { errcode::NO_PORT } else { errcode::OK });
-        h.set(field::SYN, syn.into()).set(field::IS_RCAST, rcast.into()).set_payload_len(text.len());
+        h.set(
+            field::ERRCODE,
+            if twin { errcode::NO_PORT } else { errcode::OK },
+        );
+        h.set(field::SYN, syn.into())
+            .set(field::IS_RCAST, rcast.into())
+            .set_payload_len(text.len());
         [h.as_bytes(), text.as_bytes()].concat()
     }
 
     fn run(arrivals: &[(&str, bool, bool)]) -> Vec<String> {
-        let source = SocketAddr { port: PortId(7), node: NodeAddr(1) };
+        let source = SocketAddr {
+            port: PortId(7),
+            node: NodeAddr(1),
+        };
         let mut order = McastOrder::default();
         let mut out = Vec::new();
         for (text, syn, rcast) in arrivals {
@@ -173,14 +185,23 @@ mod tests {
     #[test]
     fn half_a_pair_is_given_up_when_something_later_comes_by_the_other_way() {
         // The empty half alone, then what was sent after the other half.
-        assert_eq!(run(&[("", true, false), ("a", false, true), ("b", false, true)]), ["a", "b"]);
+        assert_eq!(
+            run(&[("", true, false), ("a", false, true), ("b", false, true)]),
+            ["a", "b"]
+        );
         // The message alone, then the next switch.
         let next = [("", true, false), ("d", true, true), ("e", false, true)];
         let half = [("b", true, false), ("c", false, false)];
         assert_eq!(run(&[&half[..], &next].concat()), ["b", "c", "d", "e"]);
-        assert_eq!(run(&[half[0], next[1], half[1], next[0], next[2]]), ["b", "c", "d", "e"]);
+        assert_eq!(
+            run(&[half[0], next[1], half[1], next[0], next[2]]),
+            ["b", "c", "d", "e"]
+        );
         // The empty half alone, then the whole next pair.
-        assert_eq!(run(&[("", true, false), ("", true, true), ("x", true, false)]), ["x"]);
+        assert_eq!(
+            run(&[("", true, false), ("", true, true), ("x", true, false)]),
+            ["x"]
+        );
     }
 
     #[test]

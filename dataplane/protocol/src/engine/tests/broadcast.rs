@@ -16,7 +16,11 @@ const SERVICE: u32 = 5000;
 
 /// Numbered broadcast packets of a station: (ms, number) in the order sent.
 fn broadcasts(c: &Cluster, from: usize) -> Vec<(u64, u16)> {
-    let seen = c.segment.seen.iter().filter(|s| s.from == from && s.to.is_none());
+    let seen = c
+        .segment
+        .seen
+        .iter()
+        .filter(|s| s.from == from && s.to.is_none());
     seen.filter_map(|s| {
         let msg = Msg::check(&s.bytes).unwrap();
         (msg.user() != User::LinkConfig).then(|| (s.at.as_millis(), msg.get16(field::SEQNO)))
@@ -27,7 +31,9 @@ fn broadcasts(c: &Cluster, from: usize) -> Vec<(u64, u16)> {
 /// A sender on node 0 whose multicasts go by broadcast, and a receiver on every other node.
 fn multicast(c: &mut Cluster) -> (PortId, Vec<(usize, PortId)>) {
     let from = c.open(0).port;
-    c.with(0, |n| n.engine.port_mut(from).unwrap().mcast_wanted = Some(McastMethod::Broadcast));
+    c.with(0, |n| {
+        n.engine.port_mut(from).unwrap().mcast_wanted = Some(McastMethod::Broadcast)
+    });
     let receivers = c.stations().into_iter().filter(|s| *s != 0);
     let receivers: Vec<_> = receivers.map(|s| (s, ())).collect();
     let receivers: Vec<_> = receivers
@@ -53,7 +59,11 @@ fn lose_broadcast(c: &mut Cluster, numbers: &'static [u16], at: &'static [usize]
         }
         let count = lost.entry((number, flight.to)).or_insert(0);
         *count += 1;
-        if *count <= times { Fate::Lose } else { Fate::Pass }
+        if *count <= times {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
     }));
 }
 
@@ -74,10 +84,16 @@ fn fifty_broadcasts_are_in_flight_at_most_and_all_arrive_in_order() {
     }
     c.run_for(Duration::from_secs(2));
     for (station, port) in receivers {
-        assert_eq!(c.texts(station, port), (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            c.texts(station, port),
+            (0..1000).map(|n| n.to_string()).collect::<Vec<_>>()
+        );
     }
     // 100 may wait behind the window before a sender has to.
-    assert!(highest_in_flight > 50 && highest_in_flight <= 50 + 100 + 1, "{highest_in_flight}");
+    assert!(
+        highest_in_flight > 50 && highest_in_flight <= 50 + 100 + 1,
+        "{highest_in_flight}"
+    );
     let mut acked = BTreeMap::new();
     let mut last_sent = 0u16;
     for seen in &c.segment.seen {
@@ -102,18 +118,25 @@ fn a_lost_broadcast_is_sent_again_once_for_all_and_counted_once_per_peer() {
     lose_broadcast(&mut c, &[4], &[1, 2], 1);
     c.segment.record = true;
     for n in 0..20 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
         c.run_for(Duration::from_millis(1));
     }
     c.run_for(Duration::from_secs(3));
     for (station, port) in receivers {
-        assert_eq!(c.texts(station, port), (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            c.texts(station, port),
+            (0..20).map(|n| n.to_string()).collect::<Vec<_>>()
+        );
     }
     let sent = broadcasts(&c, 0);
     let again: Vec<_> = sent.iter().filter(|(_, n)| *n == 4).collect();
     assert!(again.len() >= 2);
     for pair in again.windows(2) {
-        assert!(pair[1].0 - pair[0].0 >= 10, "sent again within 10 ms: {again:?}");
+        assert!(
+            pair[1].0 - pair[0].0 >= 10,
+            "sent again within 10 ms: {again:?}"
+        );
     }
     assert_eq!(c.node(0).engine.broadcast_link().queue_len, 0);
     c.finish();
@@ -125,7 +148,8 @@ fn the_end_of_a_burst_that_is_lost_is_found_by_the_next_state() {
     let (from, receivers) = multicast(&mut c);
     lose_broadcast(&mut c, &[1, 2, 3, 4, 5, 6], &[1, 2], 1);
     for n in 0..4 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
     }
     c.run_for(Duration::from_millis(2 * 375 + 50));
     for (station, port) in receivers {
@@ -141,7 +165,8 @@ fn a_node_that_joins_late_starts_where_the_broadcasts_are() {
     let mut c = Cluster::settled(4, 2);
     let (from, receivers) = multicast(&mut c);
     for n in 0..300 {
-        c.send(0, from, range(SERVICE, 3, 3), format!("old {n}").as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), format!("old {n}").as_bytes())
+            .unwrap();
         c.run_for(Duration::from_millis(1));
     }
     c.start(2);
@@ -150,7 +175,8 @@ fn a_node_that_joins_late_starts_where_the_broadcasts_are() {
     c.bind(2, late, (SERVICE, 0, 99));
     c.run_for(Duration::from_secs(1));
     for n in 0..30 {
-        c.send(0, from, range(SERVICE, 3, 3), format!("new {n}").as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), format!("new {n}").as_bytes())
+            .unwrap();
     }
     c.run_for(Duration::from_secs(1));
     let new: Vec<_> = (0..30).map(|n| format!("new {n}")).collect();
@@ -166,7 +192,10 @@ fn a_receiver_that_dies_releases_what_only_it_had_not_acknowledged() {
     let (from, receivers) = multicast(&mut c);
     c.kill(2);
     let mut sent = 0;
-    while c.send(0, from, range(SERVICE, 3, 3), sent.to_string().as_bytes()).is_ok() {
+    while c
+        .send(0, from, range(SERVICE, 3, 3), sent.to_string().as_bytes())
+        .is_ok()
+    {
         sent += 1;
     }
     assert_eq!(sent, 50 + 100 + 1);
@@ -175,7 +204,10 @@ fn a_receiver_that_dies_releases_what_only_it_had_not_acknowledged() {
     c.notices(0);
     c.run_for(Duration::from_secs(3));
     assert!(c.notices(0).contains(&Notice::Writable(from)));
-    assert_eq!(c.texts(1, receivers[0].1), (0..sent).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        c.texts(1, receivers[0].1),
+        (0..sent).map(|n| n.to_string()).collect::<Vec<_>>()
+    );
     assert_eq!(c.node(0).engine.broadcast_link().queue_len, 0);
     c.finish();
 }
@@ -185,7 +217,8 @@ fn the_last_peer_to_go_takes_the_numbers_with_it() {
     let mut c = Cluster::settled(6, 2);
     let (from, _) = multicast(&mut c);
     for n in 0..10 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
     }
     c.run_for(Duration::from_millis(500));
     c.stop(1);
@@ -197,7 +230,12 @@ fn the_last_peer_to_go_takes_the_numbers_with_it() {
         let msg = Msg::check(&s.bytes).unwrap();
         s.from == 0 && msg.user() == User::BcastProtocol
     });
-    assert_eq!(Msg::check(&start.unwrap().bytes).unwrap().get(field::LAST_BCAST), 0);
+    assert_eq!(
+        Msg::check(&start.unwrap().bytes)
+            .unwrap()
+            .get(field::LAST_BCAST),
+        0
+    );
     c.finish();
 }
 
@@ -207,7 +245,8 @@ fn a_broadcast_that_never_gets_through_resets_the_link_to_that_peer_only() {
     let (from, receivers) = multicast(&mut c);
     c.segment.filter = Some(Box::new(|flight| {
         let msg = Msg::check(&flight.bytes).unwrap();
-        let lost = flight.to == 2 && flight.from == 0 && msg.flag(field::NON_SEQ) && msg.user().is_data();
+        let lost =
+            flight.to == 2 && flight.from == 0 && msg.flag(field::NON_SEQ) && msg.user().is_data();
         if lost { Fate::Lose } else { Fate::Pass }
     }));
     c.notices(0);
@@ -216,8 +255,16 @@ fn a_broadcast_that_never_gets_through_resets_the_link_to_that_peer_only() {
     assert!(c.is_full_mesh());
     c.run_for(Duration::from_secs(6));
     let notices = c.notices(0);
-    assert!(notices.iter().any(|n| matches!(n, Notice::LinkDown(node, _) if *node == c.addr(2))));
-    assert!(!notices.iter().any(|n| matches!(n, Notice::LinkDown(node, _) if *node == c.addr(1))));
+    assert!(
+        notices
+            .iter()
+            .any(|n| matches!(n, Notice::LinkDown(node, _) if *node == c.addr(2)))
+    );
+    assert!(
+        !notices
+            .iter()
+            .any(|n| matches!(n, Notice::LinkDown(node, _) if *node == c.addr(1)))
+    );
     assert_eq!(c.texts(1, receivers[0].1), ["x"]);
     c.finish();
 }
@@ -229,10 +276,15 @@ fn broadcast_gaps_are_reported_in_states_and_16_packets_acknowledged_in_turns() 
     c.segment.record = true;
     let start = c.now;
     for n in 0..48 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
     }
     c.run_for(Duration::from_millis(1));
-    let states = c.segment.seen.iter().filter(|s| s.to == Some(0) && s.at > start);
+    let states = c
+        .segment
+        .seen
+        .iter()
+        .filter(|s| s.to == Some(0) && s.at > start);
     let mut by_node: BTreeMap<usize, Vec<u16>> = BTreeMap::new();
     for seen in states {
         if let Some(state) = link_protocol(&seen.bytes) {
@@ -243,7 +295,11 @@ fn broadcast_gaps_are_reported_in_states_and_16_packets_acknowledged_in_turns() 
     for (node, acks) in by_node {
         let phase = c.addr(node).0 & 0xf;
         assert!(acks.len() >= 2, "{acks:?}");
-        assert!(acks.iter().all(|a| (u32::from(a.wrapping_add(1)) ^ phase) & 0xf == 0xf), "{node}: {acks:?}");
+        assert!(
+            acks.iter()
+                .all(|a| (u32::from(a.wrapping_add(1)) ^ phase) & 0xf == 0xf),
+            "{node}: {acks:?}"
+        );
     }
     c.finish();
 }
@@ -253,12 +309,21 @@ fn broadcast_numbers_wrap_under_loss() {
     let mut c = Cluster::settled(9, 3);
     c.strict = false;
     let (from, receivers) = multicast(&mut c);
-    c.segment.faults = Faults { loss: 10, duplication: 10, reordering: 10, straggle_us: 100, corruption: 0 };
+    c.segment.faults = Faults {
+        loss: 10,
+        duplication: 10,
+        reordering: 10,
+        straggle_us: 100,
+        corruption: 0,
+    };
     let mut sent = 0u32;
     let mut next = vec![0u32; receivers.len()];
     while next.iter().any(|n| *n < 67_000) {
         for _ in 0..4 {
-            if sent < 67_000 && c.send(0, from, range(SERVICE, 3, 3), &sent.to_be_bytes()[..]).is_ok() {
+            if sent < 67_000
+                && c.send(0, from, range(SERVICE, 3, 3), &sent.to_be_bytes()[..])
+                    .is_ok()
+            {
                 sent += 1;
             }
         }
@@ -283,7 +348,9 @@ fn a_large_multicast_is_cut_and_put_together_on_both_ways() {
     for method in [McastMethod::Broadcast, McastMethod::Replicast] {
         let mut c = Cluster::settled(10, 3);
         let (from, receivers) = multicast(&mut c);
-        c.with(0, |n| n.engine.port_mut(from).unwrap().mcast_wanted = Some(method));
+        c.with(0, |n| {
+            n.engine.port_mut(from).unwrap().mcast_wanted = Some(method)
+        });
         c.segment.faults.loss = 50;
         let payload: Vec<u8> = (0..66_000u32).map(|n| (n * 31) as u8).collect();
         for _ in 0..3 {
@@ -308,14 +375,26 @@ fn a_multicast_that_changes_its_method_stays_in_order_and_arrives_once() {
     for seed in 0..20 {
         let mut c = Cluster::settled(seed, 4);
         let (from, receivers) = multicast(&mut c);
-        c.segment.faults = Faults { loss: 100, duplication: 50, reordering: 200, straggle_us: 2000, corruption: 0 };
+        c.segment.faults = Faults {
+            loss: 100,
+            duplication: 50,
+            reordering: 200,
+            straggle_us: 2000,
+            corruption: 0,
+        };
         let mut sent = 0u32;
         while sent < 300 {
-            let method = c.rng.pick(&[McastMethod::Broadcast, McastMethod::Replicast]);
+            let method = c
+                .rng
+                .pick(&[McastMethod::Broadcast, McastMethod::Replicast]);
             if c.rng.chance(100) {
-                c.with(0, |n| n.engine.port_mut(from).unwrap().mcast_wanted = Some(method));
+                c.with(0, |n| {
+                    n.engine.port_mut(from).unwrap().mcast_wanted = Some(method)
+                });
             }
-            if c.send(0, from, range(SERVICE, 3, 3), sent.to_string().as_bytes()).is_ok() {
+            if c.send(0, from, range(SERVICE, 3, 3), sent.to_string().as_bytes())
+                .is_ok()
+            {
                 sent += 1;
             }
             let pause = c.rng.below(3000);
@@ -341,15 +420,33 @@ fn the_first_multicast_to_one_node_is_a_pair_with_the_empty_half_by_broadcast() 
     c.run_for(Duration::from_secs(1));
     c.segment.record = true;
     for text in ["first", "second"] {
-        c.send(0, from, range(SERVICE, 3, 3), text.as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), text.as_bytes())
+            .unwrap();
     }
-    let sent: Vec<_> = c.segment.seen.iter().map(|s| (s.to, s.bytes.clone())).collect();
+    let sent: Vec<_> = c
+        .segment
+        .seen
+        .iter()
+        .map(|s| (s.to, s.bytes.clone()))
+        .collect();
     let fields = |bytes: &[u8]| {
         let m = Msg::check(bytes).unwrap();
-        let flags = (m.flag(field::SYN), m.flag(field::IS_RCAST), m.flag(field::NON_SEQ));
-        (m.size(), m.get(field::ERRCODE), flags, m.get(field::LOOKUP_SCOPE))
+        let flags = (
+            m.flag(field::SYN),
+            m.flag(field::IS_RCAST),
+            m.flag(field::NON_SEQ),
+        );
+        (
+            m.size(),
+            m.get(field::ERRCODE),
+            flags,
+            m.get(field::LOOKUP_SCOPE),
+        )
     };
-    assert_eq!(sent.iter().map(|s| s.0).collect::<Vec<_>>(), [None, Some(1), Some(1)]);
+    assert_eq!(
+        sent.iter().map(|s| s.0).collect::<Vec<_>>(),
+        [None, Some(1), Some(1)]
+    );
     assert_eq!(fields(&sent[0].1), (44, 2, (true, false, true), 2));
     assert_eq!(fields(&sent[1].1), (44 + 5, 0, (true, true, false), 2));
     assert_eq!(fields(&sent[2].1), (44 + 6, 0, (false, true, false), 2));
@@ -372,7 +469,8 @@ fn messages_held_for_a_twin_do_not_wait_for_a_peer_that_was_lost() {
         if twin { Fate::Lose } else { Fate::Pass }
     }));
     for text in ["a", "b"] {
-        c.send(0, from, range(SERVICE, 3, 3), text.as_bytes()).unwrap();
+        c.send(0, from, range(SERVICE, 3, 3), text.as_bytes())
+            .unwrap();
     }
     c.run_for(Duration::from_millis(100));
     assert!(c.texts(1, to).is_empty());
@@ -395,14 +493,19 @@ fn a_returned_multicast_of_a_switch_comes_back_to_its_sender() {
     c.bind(0, from.port, (SERVICE, 0, 99));
     let to = c.open(1);
     c.bind(1, to.port, (SERVICE, 200, 299));
-    c.with(1, |n| n.engine.set_receive_buffer(to.port, 1)).unwrap();
+    c.with(1, |n| n.engine.set_receive_buffer(to.port, 1))
+        .unwrap();
     c.run_for(Duration::from_secs(1));
     // Larger than the smallest receive buffer.
-    c.send(0, from.port, range(SERVICE, 200, 299), &[7; 5000][..]).unwrap();
+    c.send(0, from.port, range(SERVICE, 200, 299), &[7; 5000][..])
+        .unwrap();
     c.run_for(Duration::from_secs(1));
     let back = c.recv_all(0, from.port);
     assert_eq!(back.len(), 1, "{back:?}");
-    assert_eq!((back[0].about.errcode, back[0].about.source.port), (4, to.port));
+    assert_eq!(
+        (back[0].about.errcode, back[0].about.source.port),
+        (4, to.port)
+    );
     c.finish();
 }
 
@@ -417,15 +520,18 @@ fn one_copy_reaches_each_socket_however_many_bindings_match() {
     let own = c.open(0).port;
     c.bind_scoped(0, own, (SERVICE, 0, 500), crate::name::Scope::Node);
     c.run_for(Duration::from_secs(1));
-    c.send(0, from, range(SERVICE, 0, 1000), &b"all"[..]).unwrap();
+    c.send(0, from, range(SERVICE, 0, 1000), &b"all"[..])
+        .unwrap();
     c.run_for(Duration::from_secs(1));
     for (station, port) in receivers.into_iter().chain([(0, own)]) {
         assert_eq!(c.texts(station, port), ["all"], "node {station}");
     }
     // From another node a binding of node scope is not reached.
     let far = c.open(1).port;
-    c.send(1, far, range(SERVICE, 200, 300), &b"far"[..]).unwrap_err();
-    c.send(1, far, range(SERVICE, 0, 1000), &b"far"[..]).unwrap();
+    c.send(1, far, range(SERVICE, 200, 300), &b"far"[..])
+        .unwrap_err();
+    c.send(1, far, range(SERVICE, 0, 1000), &b"far"[..])
+        .unwrap();
     c.run_for(Duration::from_secs(1));
     assert!(c.texts(0, own).is_empty());
     let missing = c.send(0, from, service(SERVICE + 1, 3), &b"?"[..]);
@@ -440,7 +546,9 @@ fn broadcasts_of_another_cluster_or_before_the_start_point_are_not_taken() {
     c.bind(0, to, (SERVICE, 0, 99));
     c.run_for(Duration::from_secs(1));
     let from = c.open(1).port;
-    c.with(1, |n| n.engine.port_mut(from).unwrap().mcast_wanted = Some(McastMethod::Broadcast));
+    c.with(1, |n| {
+        n.engine.port_mut(from).unwrap().mcast_wanted = Some(McastMethod::Broadcast)
+    });
     c.segment.record = true;
     c.send(1, from, range(SERVICE, 3, 3), &b"one"[..]).unwrap();
     let packet = c.segment.seen.last().unwrap().bytes.clone();

@@ -62,7 +62,14 @@ impl Cluster {
         let mut rng = Rng::new(seed);
         let segment = Segment::new(rng.next());
         let recipe = Recipe::default();
-        Self { now: Instant::from_millis(5_000), rng, segment, recipe, strict: true, nodes: Vec::new() }
+        Self {
+            now: Instant::from_millis(5_000),
+            rng,
+            segment,
+            recipe,
+            strict: true,
+            nodes: Vec::new(),
+        }
     }
 
     /// A cluster of `count` nodes that have found each other.
@@ -104,7 +111,9 @@ impl Cluster {
             params: recipe.params,
         };
         let mut engine = Engine::new(config, &host);
-        engine.add_bearer(self.now, setup, &mut host).expect("the first bearer with a sane MTU");
+        engine
+            .add_bearer(self.now, setup, &mut host)
+            .expect("the first bearer with a sane MTU");
         if self.nodes.len() <= station {
             self.nodes.resize_with(station + 1, || None);
         }
@@ -136,7 +145,9 @@ impl Cluster {
     }
 
     pub(super) fn stations(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()).collect()
+        (0..self.nodes.len())
+            .filter(|n| self.nodes[*n].is_some())
+            .collect()
     }
 
     pub(super) fn is_running(&self, station: usize) -> bool {
@@ -144,13 +155,17 @@ impl Cluster {
     }
 
     pub(super) fn node(&self, station: usize) -> &Node {
-        self.nodes[station].as_ref().expect("the test started this node")
+        self.nodes[station]
+            .as_ref()
+            .expect("the test started this node")
     }
 
     /// Calls into a node; what it sends goes on the wire.
     pub(super) fn with<R>(&mut self, station: usize, act: impl FnOnce(&mut Node) -> R) -> R {
         let now = self.now;
-        let node = self.nodes[station].as_mut().expect("the test started this node");
+        let node = self.nodes[station]
+            .as_mut()
+            .expect("the test started this node");
         node.host.advance(now);
         let result = act(node);
         self.flush(station);
@@ -164,7 +179,11 @@ impl Cluster {
         for sent in node.host.sent.drain(..) {
             if self.strict && sent.bytes.len() < 9000 {
                 let decoded = Packet::decode(&sent.bytes);
-                assert!(decoded.is_ok(), "node {station} sent {decoded:?}: {:02x?}", sent.bytes);
+                assert!(
+                    decoded.is_ok(),
+                    "node {station} sent {decoded:?}: {:02x?}",
+                    sent.bytes
+                );
             }
             self.segment.send(self.now, station, sent.to, sent.bytes);
         }
@@ -172,8 +191,15 @@ impl Cluster {
 
     /// Lets time pass up to the next event, at most to `end`. False if `end` was reached.
     pub(super) fn step(&mut self, end: Instant) -> bool {
-        let timeouts = self.nodes.iter().flatten().filter_map(|n| n.engine.next_timeout());
-        let next = timeouts.chain(self.segment.next_arrival()).min().map_or(end, |at| at.max(self.now));
+        let timeouts = self
+            .nodes
+            .iter()
+            .flatten()
+            .filter_map(|n| n.engine.next_timeout());
+        let next = timeouts
+            .chain(self.segment.next_arrival())
+            .min()
+            .map_or(end, |at| at.max(self.now));
         if next > end {
             self.now = end;
             return false;
@@ -185,7 +211,11 @@ impl Cluster {
             }
         }
         for station in self.stations() {
-            let due = self.node(station).engine.next_timeout().is_some_and(|at| at <= next);
+            let due = self
+                .node(station)
+                .engine
+                .next_timeout()
+                .is_some_and(|at| at <= next);
             if due {
                 self.with(station, |node| node.engine.on_time(next, &mut node.host));
             }
@@ -197,7 +227,8 @@ impl Cluster {
     pub(super) fn receive(&mut self, station: usize, source: [u8; 6], bytes: &[u8]) {
         let now = self.now;
         self.with(station, |node| {
-            node.engine.on_packet(now, BearerId(0), media_addr(source), bytes, &mut node.host);
+            node.engine
+                .on_packet(now, BearerId(0), media_addr(source), bytes, &mut node.host);
         });
     }
 
@@ -229,7 +260,8 @@ impl Cluster {
 
     pub(super) fn is_full_mesh(&self) -> bool {
         let all = self.stations();
-        all.iter().all(|a| all.iter().all(|b| a == b || self.is_up(*a, *b)))
+        all.iter()
+            .all(|a| all.iter().all(|b| a == b || self.is_up(*a, *b)))
     }
 
     /// Notices of a node since the last call.
@@ -242,13 +274,21 @@ impl Cluster {
 impl Cluster {
     pub(super) fn open(&mut self, station: usize) -> SocketAddr {
         let port = self.with(station, |node| node.engine.open(SocketKind::Rdm));
-        SocketAddr { port, node: self.addr(station) }
+        SocketAddr {
+            port,
+            node: self.addr(station),
+        }
     }
 
     /// A socket whose messages come back if nobody takes them.
     pub(super) fn open_returning(&mut self, station: usize) -> SocketAddr {
         let addr = self.open(station);
-        self.with(station, |n| n.engine.port_mut(addr.port).expect("just opened").dest_droppable = false);
+        self.with(station, |n| {
+            n.engine
+                .port_mut(addr.port)
+                .expect("just opened")
+                .dest_droppable = false
+        });
         addr
     }
 
@@ -256,15 +296,26 @@ impl Cluster {
         self.bind_scoped(station, port, range, Scope::Cluster);
     }
 
-    pub(super) fn bind_scoped(&mut self, station: usize, port: PortId, range: (u32, u32, u32), scope: Scope) {
+    pub(super) fn bind_scoped(
+        &mut self,
+        station: usize,
+        port: PortId,
+        range: (u32, u32, u32),
+        scope: Scope,
+    ) {
         let (now, range) = (self.now, service_range(range));
-        let bound = self.with(station, |node| node.engine.bind(now, port, range, scope, &mut node.host));
+        let bound = self.with(station, |node| {
+            node.engine.bind(now, port, range, scope, &mut node.host)
+        });
         bound.expect("a test binds what can be bound");
     }
 
     pub(super) fn unbind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
         let (now, range) = (self.now, service_range(range));
-        let gone = self.with(station, |n| n.engine.unbind(now, port, range, Scope::Cluster, &mut n.host));
+        let gone = self.with(station, |n| {
+            n.engine
+                .unbind(now, port, range, Scope::Cluster, &mut n.host)
+        });
         gone.expect("a test unbinds what is bound");
     }
 
@@ -276,7 +327,9 @@ impl Cluster {
         payload: &P,
     ) -> Result<(), SendError> {
         let now = self.now;
-        self.with(station, |node| node.engine.send(now, from, &to, payload, &mut node.host))
+        self.with(station, |node| {
+            node.engine.send(now, from, &to, payload, &mut node.host)
+        })
     }
 
     pub(super) fn close(&mut self, station: usize, port: PortId) {
@@ -300,16 +353,27 @@ impl Cluster {
 
     /// The texts of all messages of a socket.
     pub(super) fn texts(&mut self, station: usize, port: PortId) -> Vec<String> {
-        self.recv_all(station, port).iter().map(|m| m.text().to_string()).collect()
+        self.recv_all(station, port)
+            .iter()
+            .map(|m| m.text().to_string())
+            .collect()
     }
 }
 
 pub(super) fn service_range((type_, lower, upper): (u32, u32, u32)) -> ServiceRange {
-    ServiceRange { type_, lower, upper }
+    ServiceRange {
+        type_,
+        lower,
+        upper,
+    }
 }
 
 pub(super) fn service(kind: u32, instance: u32) -> Destination {
-    Destination::Service { kind, instance, domain: NodeAddr::NONE }
+    Destination::Service {
+        kind,
+        instance,
+        domain: NodeAddr::NONE,
+    }
 }
 
 pub(super) fn range(kind: u32, lower: u32, upper: u32) -> Destination {

@@ -56,7 +56,10 @@ fn a_fresh_node_asks_for_its_address_for_a_second_and_then_searches() {
     c.run_for(Duration::from_secs(7));
     let trials = times(&c, 0, DiscoveryKind::Trial, start);
     assert_eq!(trials, [0, 125, 250, 375, 500, 625, 750, 875]);
-    assert_eq!(times(&c, 0, DiscoveryKind::Request, start), [1125, 1375, 1875, 2875, 3875, 4875, 5875, 6875]);
+    assert_eq!(
+        times(&c, 0, DiscoveryKind::Request, start),
+        [1125, 1375, 1875, 2875, 3875, 4875, 5875, 6875]
+    );
     assert_eq!(c.addr(0), NodeId::from_text("node0").unwrap().hash());
     assert_eq!(c.notices(0), [Notice::AddressFinal(c.addr(0))]);
     c.finish();
@@ -90,7 +93,10 @@ fn a_node_with_an_address_searches_at_0_125_375_875_1875_ms() {
         c.with(0, |node| {
             node.engine.on_time(now, &mut node.host);
             let second = node.host.sent.iter().filter(|s| s.bearer.0 == 1).count();
-            at.extend(std::iter::repeat_n(now.since(start).as_millis() as u64, second));
+            at.extend(std::iter::repeat_n(
+                now.since(start).as_millis() as u64,
+                second,
+            ));
         });
     }
     assert_eq!(at[..7], [0, 125, 375, 875, 1875, 2875, 3875]);
@@ -107,8 +113,16 @@ fn a_node_whose_address_is_taken_gets_another_one_from_its_holder() {
     assert_eq!(c.node(1).engine.trial_addr(), taken);
     c.until("the link is up", |c| c.is_full_mesh());
     assert_ne!(c.addr(1), taken);
-    let veto = c.segment.seen.iter().filter(|s| s.from == 0).filter_map(discovery_of);
-    let veto = veto.into_iter().find(|d| d.kind == DiscoveryKind::TrialFail).unwrap();
+    let veto = c
+        .segment
+        .seen
+        .iter()
+        .filter(|s| s.from == 0)
+        .filter_map(discovery_of);
+    let veto = veto
+        .into_iter()
+        .find(|d| d.kind == DiscoveryKind::TrialFail)
+        .unwrap();
     assert_eq!((veto.dest_domain, veto.suggested), (taken.0, c.addr(1)));
     assert_eq!(veto.suggested.0, taken.0 ^ veto.net_hash);
     c.finish();
@@ -198,7 +212,10 @@ fn a_cluster_forms_although_discovery_is_lost_doubled_and_reordered() {
 fn nodes_of_another_cluster_are_ignored() {
     let mut c = Cluster::new(5);
     c.start(0);
-    c.recipe = Recipe { net_id: NET_ID + 1, ..c.recipe };
+    c.recipe = Recipe {
+        net_id: NET_ID + 1,
+        ..c.recipe
+    };
     c.start(1);
     c.run_for(Duration::from_secs(10));
     for station in 0..2 {
@@ -213,7 +230,13 @@ fn an_own_broadcast_that_comes_back_is_not_another_node() {
     let mut c = Cluster::settled(6, 2);
     c.segment.record = true;
     c.run_for(Duration::from_secs(70));
-    let own: Vec<_> = c.segment.seen.iter().filter(|s| s.from == 0 && s.to.is_none()).cloned().collect();
+    let own: Vec<_> = c
+        .segment
+        .seen
+        .iter()
+        .filter(|s| s.from == 0 && s.to.is_none())
+        .cloned()
+        .collect();
     assert!(!own.is_empty());
     c.notices(0);
     for seen in own {
@@ -234,7 +257,13 @@ fn doubled_discovery_makes_one_node_and_one_link() {
     c.until("the link is up", |c| c.is_full_mesh());
     c.run_for(Duration::from_secs(5));
     assert_eq!(c.node(0).engine.peers().count(), 1);
-    assert_eq!(c.notices(0).iter().filter(|n| matches!(n, Notice::LinkUp(_))).count(), 1);
+    assert_eq!(
+        c.notices(0)
+            .iter()
+            .filter(|n| matches!(n, Notice::LinkUp(_)))
+            .count(),
+        1
+    );
     c.finish();
 }
 
@@ -261,8 +290,16 @@ fn discovery_that_names_a_third_station_is_not_answered() {
     let mut c = Cluster::settled(9, 1);
     c.segment.record = true;
     for kind in [DiscoveryKind::Request, DiscoveryKind::Trial] {
-        let addr = if kind == DiscoveryKind::Trial { c.addr(0).0 } else { 0x0900_0001 };
-        let victim = LinkConfig { kind, media_addr: MediaAddr::ethernet(mac_of(9)), ..search(8, addr, "x") };
+        let addr = if kind == DiscoveryKind::Trial {
+            c.addr(0).0
+        } else {
+            0x0900_0001
+        };
+        let victim = LinkConfig {
+            kind,
+            media_addr: MediaAddr::ethernet(mac_of(9)),
+            ..search(8, addr, "x")
+        };
         c.receive(0, mac_of(8), &packet(&victim));
     }
     assert!(c.segment.seen.is_empty());
@@ -301,7 +338,11 @@ fn another_node_with_our_address_is_told_and_does_no_harm() {
         let peer = c.addr(1);
         c.receive(0, mac_of(9), &packet(&search(9, peer.0, "node1")));
     }
-    assert!(c.notices(0).iter().all(|n| matches!(n, Notice::DuplicateAddress(_))));
+    assert!(
+        c.notices(0)
+            .iter()
+            .all(|n| matches!(n, Notice::DuplicateAddress(_)))
+    );
     c.run_for(Duration::from_secs(5));
     assert!(c.is_up(0, 1) && c.is_up(1, 0));
     c.finish();
@@ -315,7 +356,10 @@ fn a_lost_neighbour_is_searched_at_short_intervals_only_on_a_bearer_without_link
     let start = c.now;
     c.kill(2);
     c.run_for(Duration::from_secs(20));
-    assert!(times(&c, 0, DiscoveryKind::Request, start).len() <= 1, "a link to node 1 is still up");
+    assert!(
+        times(&c, 0, DiscoveryKind::Request, start).len() <= 1,
+        "a link to node 1 is still up"
+    );
     c.kill(1);
     c.run_for(Duration::from_secs(20));
     assert!(times(&c, 0, DiscoveryKind::Request, start).len() >= 10);
@@ -332,7 +376,11 @@ fn the_search_goes_on_until_a_response_gets_through() {
     c.segment.filter = Some(Box::new(move |flight| {
         let discovery = Msg::check(&flight.bytes).is_ok_and(|m| m.user() == User::LinkConfig);
         dropped += u32::from(discovery && dropped < 30);
-        if discovery && dropped < 30 { Fate::Lose } else { Fate::Pass }
+        if discovery && dropped < 30 {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
     }));
     c.until("the link is up", |c| c.is_full_mesh());
     assert!(c.now < end);

@@ -115,7 +115,11 @@ impl Host for TestHost {
         }
         let index = self.free.pop()?;
         let there = &mut self.uses[index as usize];
-        assert_eq!(*there, FrameUse::default(), "frame {index} was free and in use");
+        assert_eq!(
+            *there,
+            FrameUse::default(),
+            "frame {index} was free and in use"
+        );
         there.owned = true;
         let frame = Frame::new(index);
         // Whoever reads what was not written sees this.
@@ -134,7 +138,10 @@ impl Host for TestHost {
     }
 
     fn bytes(&self, frame: FrameRef) -> &[u8] {
-        assert!(self.uses[frame.index() as usize].owned, "reading a freed frame");
+        assert!(
+            self.uses[frame.index() as usize].owned,
+            "reading a freed frame"
+        );
         &self.arena[Self::range(frame)]
     }
 
@@ -144,10 +151,21 @@ impl Host for TestHost {
         (there.transmissions == 0).then(|| &mut self.arena[Self::range(frame)])
     }
 
-    fn transmit(&mut self, bearer: BearerId, to: MediaDest, frame: FrameRef, len: usize, _: Reserve) {
+    fn transmit(
+        &mut self,
+        bearer: BearerId,
+        to: MediaDest,
+        frame: FrameRef,
+        len: usize,
+        _: Reserve,
+    ) {
         let index = frame.index();
         assert!(self.uses[index as usize].owned, "sending a freed frame");
-        self.sent.push(Sent { bearer, to, bytes: self.arena[Self::range(frame)][..len].to_vec() });
+        self.sent.push(Sent {
+            bearer,
+            to,
+            bytes: self.arena[Self::range(frame)][..len].to_vec(),
+        });
         if self.tx_hold > 0 {
             let hold = self.rng.below(self.tx_hold);
             // Transmissions of one queue end in order.
@@ -161,7 +179,10 @@ impl Host for TestHost {
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P) {
         let mut bytes = vec![0; payload.len()];
         payload.copy_to(0, &mut bytes);
-        self.inbox.entry(to).or_default().push_back(Received { about: *about, bytes });
+        self.inbox.entry(to).or_default().push_back(Received {
+            about: *about,
+            bytes,
+        });
     }
 
     fn notice(&mut self, notice: Notice) {

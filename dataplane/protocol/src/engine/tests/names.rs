@@ -15,12 +15,24 @@ pub(super) type Entry = (u32, u32, u32, u32, u32, u32);
 pub(super) fn table(c: &Cluster, station: usize) -> BTreeSet<Entry> {
     let visible = |p: &Publication| p.scope == Scope::Cluster;
     let all = c.node(station).engine.publications().filter(visible);
-    all.map(|p| (p.range.type_, p.range.lower, p.range.upper, p.port, p.node, p.key)).collect()
+    all.map(|p| {
+        (
+            p.range.type_,
+            p.range.lower,
+            p.range.upper,
+            p.port,
+            p.node,
+            p.key,
+        )
+    })
+    .collect()
 }
 
 pub(super) fn tables_agree(c: &Cluster) -> bool {
     let stations = c.stations();
-    stations.iter().all(|s| table(c, *s) == table(c, stations[0]))
+    stations
+        .iter()
+        .all(|s| table(c, *s) == table(c, stations[0]))
 }
 
 #[test]
@@ -50,7 +62,13 @@ fn bindings_made_before_and_after_contact_are_known_everywhere() {
     }
     // Of node scope one sees the own ones only: the binding, and one per working link.
     let own = |p: &Publication| p.scope == Scope::Node;
-    let own: Vec<_> = c.node(0).engine.publications().filter(own).map(|p| p.range.type_).collect();
+    let own: Vec<_> = c
+        .node(0)
+        .engine
+        .publications()
+        .filter(own)
+        .map(|p| p.range.type_)
+        .collect();
     assert_eq!(own.iter().filter(|t| **t == 2).count(), 2);
     assert_eq!(own.iter().filter(|t| **t == 7001).count(), 1);
     c.finish();
@@ -60,7 +78,13 @@ fn bindings_made_before_and_after_contact_are_known_everywhere() {
 fn updates_by_broadcast_are_applied_in_order_under_heavy_loss() {
     for seed in 0..10 {
         let mut c = Cluster::settled(seed, 4);
-        c.segment.faults = Faults { loss: 200, duplication: 50, reordering: 200, straggle_us: 3000, corruption: 0 };
+        c.segment.faults = Faults {
+            loss: 200,
+            duplication: 50,
+            reordering: 200,
+            straggle_us: 3000,
+            corruption: 0,
+        };
         let sockets: Vec<_> = (0..4).map(|s| c.open(s).port).collect();
         let mut bound = vec![BTreeSet::new(); 4];
         for _ in 0..300 {
@@ -80,7 +104,11 @@ fn updates_by_broadcast_are_applied_in_order_under_heavy_loss() {
         c.run_for(Duration::from_secs(3));
         assert!(tables_agree(&c), "seed {seed}");
         let want: usize = bound.iter().map(BTreeSet::len).sum();
-        assert_eq!(table(&c, 0).iter().filter(|e| e.0 == 8000).count(), want, "seed {seed}");
+        assert_eq!(
+            table(&c, 0).iter().filter(|e| e.0 == 8000).count(),
+            want,
+            "seed {seed}"
+        );
         c.finish();
     }
 }
@@ -130,7 +158,11 @@ fn a_large_table_comes_in_bulk_and_updates_meanwhile_are_not_lost() {
         let msg = Msg::check(&s.bytes).unwrap();
         msg.user() == User::NameDistributor && s.from == 0 && msg.flag(field::BULK)
     });
-    assert!(bulk.map(|s| Msg::check(&s.bytes).unwrap().payload().len() / 20).max() == Some(71));
+    assert!(
+        bulk.map(|s| Msg::check(&s.bytes).unwrap().payload().len() / 20)
+            .max()
+            == Some(71)
+    );
     c.finish();
 }
 
@@ -182,15 +214,27 @@ fn anycast_goes_round_the_sockets_newest_first_and_heeds_domains() {
     // A domain names the node that looks the service up.
     let domain = c.addr(1);
     c.segment.record = true;
-    let to = Destination::Service { kind: 9000, instance: 5, domain };
+    let to = Destination::Service {
+        kind: 9000,
+        instance: 5,
+        domain,
+    };
     for _ in 0..3 {
         c.send(0, client, to, &b"y"[..]).unwrap();
     }
     c.run_for(Duration::from_millis(5));
     assert_eq!(c.texts(1, servers[1]).len(), 3);
-    let packet = c.segment.seen.iter().find(|s| Msg::check(&s.bytes).unwrap().user().is_data()).unwrap();
+    let packet = c
+        .segment
+        .seen
+        .iter()
+        .find(|s| Msg::check(&s.bytes).unwrap().user().is_data())
+        .unwrap();
     let msg = Msg::check(&packet.bytes).unwrap();
-    assert_eq!((msg.get(field::DEST_PORT), msg.get(field::LOOKUP_SCOPE)), (0, 3));
+    assert_eq!(
+        (msg.get(field::DEST_PORT), msg.get(field::LOOKUP_SCOPE)),
+        (0, 3)
+    );
     c.finish();
 }
 
@@ -203,11 +247,25 @@ fn a_socket_of_node_scope_is_found_by_who_names_its_node() {
     let client = c.open(0).port;
     assert!(c.send(0, client, service(9000, 1), &b"?"[..]).is_err());
     let domain = c.addr(1);
-    c.send(0, client, Destination::Service { kind: 9000, instance: 1, domain }, &b"!"[..]).unwrap();
+    c.send(
+        0,
+        client,
+        Destination::Service {
+            kind: 9000,
+            instance: 1,
+            domain,
+        },
+        &b"!"[..],
+    )
+    .unwrap();
     c.run_for(Duration::from_secs(1));
     assert_eq!(c.texts(1, server), ["!"]);
     let domain = NodeAddr(0x0505_0505);
-    let nowhere = Destination::Service { kind: 9000, instance: 1, domain };
+    let nowhere = Destination::Service {
+        kind: 9000,
+        instance: 1,
+        domain,
+    };
     assert!(c.send(0, client, nowhere, &b"?"[..]).is_err());
     c.finish();
 }
@@ -225,7 +283,8 @@ fn a_message_to_a_socket_that_has_moved_is_looked_up_once_more_and_once_only() {
     // In flight while its socket closes on node 1.
     c.segment.delay_us = 5_000;
     for text in ["to the newest", "follow me"] {
-        c.send(0, client, service(9000, 5), text.as_bytes()).unwrap();
+        c.send(0, client, service(9000, 5), text.as_bytes())
+            .unwrap();
     }
     c.close(1, old);
     c.run_for(Duration::from_millis(500));
@@ -239,7 +298,10 @@ fn a_message_to_a_socket_that_has_moved_is_looked_up_once_more_and_once_only() {
     c.close(2, new);
     c.run_for(Duration::from_millis(500));
     let back = c.recv_all(0, client);
-    assert_eq!(back.iter().map(|m| m.about.errcode).collect::<Vec<_>>(), [1]);
+    assert_eq!(
+        back.iter().map(|m| m.about.errcode).collect::<Vec<_>>(),
+        [1]
+    );
     assert_eq!(back[0].text(), "nobody");
     c.finish();
 }
@@ -250,11 +312,20 @@ fn what_cannot_be_bound_is_refused_with_its_reason() {
     let port = c.open(0).port;
     let now = c.now;
     let mut bind = |range, port| {
-        c.with(0, |n| n.engine.bind(now, port, service_range(range), Scope::Cluster, &mut n.host))
+        c.with(0, |n| {
+            n.engine
+                .bind(now, port, service_range(range), Scope::Cluster, &mut n.host)
+        })
     };
-    assert_eq!(bind((9000, 5, 4), port), Err(BindError::EmptyRange { lower: 5, upper: 4 }));
+    assert_eq!(
+        bind((9000, 5, 4), port),
+        Err(BindError::EmptyRange { lower: 5, upper: 4 })
+    );
     assert_eq!(bind((63, 0, 0), port), Err(BindError::ReservedType(63)));
-    assert_eq!(bind((64, 0, 0), crate::addr::PortId(0)), Err(BindError::NoSuchSocket));
+    assert_eq!(
+        bind((64, 0, 0), crate::addr::PortId(0)),
+        Err(BindError::NoSuchSocket)
+    );
     assert_eq!(bind((64, 0, 0), port), Ok(()));
     c.finish();
 }

@@ -83,7 +83,17 @@ impl Run {
         let (sockets, streams, index) = (Vec::new(), Vec::new(), BTreeMap::new());
         let (broken, owner) = (BTreeSet::new(), Vec::new());
         let changed = BTreeMap::new();
-        Self { seed, cluster, sockets, streams, index, broken, owner, changed, delivered: 0 }
+        Self {
+            seed,
+            cluster,
+            sockets,
+            streams,
+            index,
+            broken,
+            owner,
+            changed,
+            delivered: 0,
+        }
     }
 
     fn act(&mut self) {
@@ -109,8 +119,16 @@ impl Run {
             return;
         }
         let addr = self.cluster.open(station);
-        let importance = self.cluster.rng.pick(&[Importance::Low, Importance::Low, Importance::High]);
-        let method = [None, None, Some(McastMethod::Broadcast), Some(McastMethod::Replicast)];
+        let importance =
+            self.cluster
+                .rng
+                .pick(&[Importance::Low, Importance::Low, Importance::High]);
+        let method = [
+            None,
+            None,
+            Some(McastMethod::Broadcast),
+            Some(McastMethod::Replicast),
+        ];
         let method = self.cluster.rng.pick(&method);
         self.cluster.with(station, |node| {
             let port = node.engine.port_mut(addr.port).expect("just opened");
@@ -136,20 +154,35 @@ impl Run {
             return;
         };
         self.changed.insert(key(socket.addr), self.cluster.now);
-        let port = self.cluster.node(socket.station).engine.port(socket.addr.port).expect("open");
+        let port = self
+            .cluster
+            .node(socket.station)
+            .engine
+            .port(socket.addr.port)
+            .expect("open");
         if let Some(binding) = port.bindings.first().copied()
             && self.cluster.rng.chance(600)
         {
             let (now, port) = (self.cluster.now, socket.addr.port);
             self.cluster.with(socket.station, |n| {
-                n.engine.unbind(now, port, binding.range, binding.scope, &mut n.host).expect("it was bound");
+                n.engine
+                    .unbind(now, port, binding.range, binding.scope, &mut n.host)
+                    .expect("it was bound");
             });
             return;
         }
         let lower = self.cluster.rng.below(10) as u32;
         let upper = lower + self.cluster.rng.below(10) as u32;
-        let scope = self.cluster.rng.pick(&[Scope::Cluster, Scope::Cluster, Scope::Node]);
-        self.cluster.bind_scoped(socket.station, socket.addr.port, (SERVICE, lower, upper), scope);
+        let scope = self
+            .cluster
+            .rng
+            .pick(&[Scope::Cluster, Scope::Cluster, Scope::Node]);
+        self.cluster.bind_scoped(
+            socket.station,
+            socket.addr.port,
+            (SERVICE, lower, upper),
+            scope,
+        );
     }
 
     fn restart(&mut self) {
@@ -183,7 +216,10 @@ impl Run {
 
     fn partition(&mut self) {
         let stations = self.cluster.stations();
-        let (a, b) = (self.cluster.rng.pick(&stations), self.cluster.rng.pick(&stations));
+        let (a, b) = (
+            self.cluster.rng.pick(&stations),
+            self.cluster.rng.pick(&stations),
+        );
         self.cluster.segment.cut(a, b);
     }
 
@@ -195,7 +231,11 @@ impl Run {
         let destination = match rng.below(3) {
             0 => Destination::Socket(to.addr),
             // Anycast may choose another receiver each time: each message is a stream of its own.
-            1 => Destination::Service { kind: SERVICE, instance: rng.below(20) as u32, domain: NodeAddr::NONE },
+            1 => Destination::Service {
+                kind: SERVICE,
+                instance: rng.below(20) as u32,
+                domain: NodeAddr::NONE,
+            },
             _ => range(SERVICE, 0, 30),
         };
         let burst = rng.pick(&[1, 1, 5, 60]);
@@ -204,7 +244,12 @@ impl Run {
             let stream = *self.index.entry((key(from.addr), way)).or_insert_with(|| {
                 let rerouted = matches!(destination, Destination::Service { .. });
                 let direct = matches!(destination, Destination::Socket(_));
-                self.streams.push(Stream { rerouted, direct, began: self.cluster.now, ..Stream::default() });
+                self.streams.push(Stream {
+                    rerouted,
+                    direct,
+                    began: self.cluster.now,
+                    ..Stream::default()
+                });
                 self.owner.push(from.addr.node.0);
                 self.streams.len() - 1
             });
@@ -212,7 +257,11 @@ impl Run {
             let mut payload = vec![stream as u8; len];
             payload[..4].copy_from_slice(&(stream as u32).to_be_bytes());
             payload[4..8].copy_from_slice(&self.streams[stream].next.to_be_bytes());
-            if self.cluster.send(from.station, from.addr.port, destination, &payload[..]).is_ok() {
+            if self
+                .cluster
+                .send(from.station, from.addr.port, destination, &payload[..])
+                .is_ok()
+            {
                 self.streams[stream].next += 1;
             }
         }
@@ -231,7 +280,14 @@ impl Run {
                     self.break_pair(own.0, peer.0);
                 }
             }
-            let ports: Vec<PortId> = self.cluster.node(station).host.inbox.keys().copied().collect();
+            let ports: Vec<PortId> = self
+                .cluster
+                .node(station)
+                .host
+                .inbox
+                .keys()
+                .copied()
+                .collect();
             for port in ports {
                 let receiver = SocketAddr { port, node: own };
                 for message in self.cluster.recv_all(station, port) {
@@ -244,15 +300,35 @@ impl Run {
     fn check(&mut self, receiver: SocketAddr, source: SocketAddr, bytes: &[u8]) {
         let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("stamped"));
         let (stream, number) = (word(0) as usize, word(4));
-        assert!(bytes[STAMP..].iter().all(|b| *b == stream as u8), "seed {}: mangled", self.seed);
-        assert_eq!(self.owner[stream], source.node.0, "seed {}: wrong sender", self.seed);
+        assert!(
+            bytes[STAMP..].iter().all(|b| *b == stream as u8),
+            "seed {}: mangled",
+            self.seed
+        );
+        assert_eq!(
+            self.owner[stream], source.node.0,
+            "seed {}: wrong sender",
+            self.seed
+        );
         self.delivered += 1;
         let there = &mut self.streams[stream];
         let last = there.arrived.insert(key(receiver), number);
         // An anycast message has one receiver in the whole cluster.
-        let whose = if there.rerouted { (0, 0) } else { key(receiver) };
-        assert!(there.taken.insert((whose, number)), "seed {}: {number} arrived twice", self.seed);
-        let steady = there.direct || self.changed.get(&key(receiver)).is_some_and(|at| *at < there.began);
+        let whose = if there.rerouted {
+            (0, 0)
+        } else {
+            key(receiver)
+        };
+        assert!(
+            there.taken.insert((whose, number)),
+            "seed {}: {number} arrived twice",
+            self.seed
+        );
+        let steady = there.direct
+            || self
+                .changed
+                .get(&key(receiver))
+                .is_some_and(|at| *at < there.began);
         if !there.rerouted && steady && !self.broken.contains(&(source.node.0, receiver.node.0)) {
             assert!(
                 last.is_none_or(|last| last < number),
@@ -267,13 +343,21 @@ impl Run {
     fn check_complete(&self) {
         for ((sender, way), index) in &self.index {
             let Stream { next, arrived, .. } = &self.streams[*index];
-            let direct = self.sockets.iter().find(|s| *way == format!("{:?}", Destination::Socket(s.addr)));
+            let direct = self
+                .sockets
+                .iter()
+                .find(|s| *way == format!("{:?}", Destination::Socket(s.addr)));
             let Some(to) = direct.filter(|_| *next > 0) else {
                 continue;
             };
             if !self.broken.contains(&(sender.0, to.addr.node.0)) {
                 let last = arrived.get(&key(to.addr));
-                assert_eq!(last, Some(&(next - 1)), "seed {}: end of stream {index} lost", self.seed);
+                assert_eq!(
+                    last,
+                    Some(&(next - 1)),
+                    "seed {}: end of stream {index} lost",
+                    self.seed
+                );
             }
         }
     }
@@ -281,10 +365,17 @@ impl Run {
     fn finish(mut self) -> (u64, u64) {
         self.cluster.segment.faults = Faults::default();
         self.cluster.segment.heal();
-        self.cluster.until(&format!("seed {}: all links are up again", self.seed), |c| c.is_full_mesh());
+        self.cluster.until(
+            &format!("seed {}: all links are up again", self.seed),
+            |c| c.is_full_mesh(),
+        );
         self.cluster.run_for(Duration::from_secs(8));
         self.collect();
-        assert!(tables_agree(&self.cluster), "seed {}: tables differ", self.seed);
+        assert!(
+            tables_agree(&self.cluster),
+            "seed {}: tables differ",
+            self.seed
+        );
         self.check_complete();
         let result = (self.cluster.segment.trace, self.delivered);
         self.cluster.finish();
@@ -321,7 +412,10 @@ fn run_part(part: u64) {
     for seed in seeds().filter(|seed| seed % 4 == part) {
         delivered += run(seed, 400).1;
     }
-    assert!(seeds() != SEEDS || delivered > 20_000, "{delivered} messages say too little");
+    assert!(
+        seeds() != SEEDS || delivered > 20_000,
+        "{delivered} messages say too little"
+    );
 }
 
 #[test]

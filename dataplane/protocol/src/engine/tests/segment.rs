@@ -28,7 +28,6 @@ pub(super) struct Flight {
     pub(super) bytes: Vec<u8>,
 }
 
-
 /// What a filter decides of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -121,13 +120,29 @@ impl Segment {
         match to {
             MediaDest::Unicast(addr) => {
                 if let Some(to) = station_of(addr.mac()) {
-                    self.pass(now, Flight { from, to, source, bytes });
+                    self.pass(
+                        now,
+                        Flight {
+                            from,
+                            to,
+                            source,
+                            bytes,
+                        },
+                    );
                 }
             }
             MediaDest::Broadcast => {
                 for to in self.stations.clone() {
                     if to != from {
-                        self.pass(now, Flight { from, to, source, bytes: bytes.clone() });
+                        self.pass(
+                            now,
+                            Flight {
+                                from,
+                                to,
+                                source,
+                                bytes: bytes.clone(),
+                            },
+                        );
                     }
                 }
             }
@@ -145,7 +160,12 @@ impl Segment {
                 MediaDest::Unicast(addr) => station_of(addr.mac()),
                 MediaDest::Broadcast => None,
             };
-            self.seen.push(Seen { at, from, to, bytes: bytes.to_vec() });
+            self.seen.push(Seen {
+                at,
+                from,
+                to,
+                bytes: bytes.to_vec(),
+            });
         }
     }
 
@@ -154,7 +174,11 @@ impl Segment {
         if self.cuts.contains(&(flight.from, flight.to)) {
             return;
         }
-        if self.filter.as_mut().is_some_and(|filter| filter(&flight) == Fate::Lose) {
+        if self
+            .filter
+            .as_mut()
+            .is_some_and(|filter| filter(&flight) == Fate::Lose)
+        {
             return;
         }
         let faults = self.faults;
@@ -168,7 +192,11 @@ impl Segment {
         let copies = 1 + u32::from(self.rng.chance(faults.duplication));
         for _ in 0..copies {
             let late = self.rng.chance(faults.reordering);
-            let extra = if late { self.rng.below(faults.straggle_us + 1) } else { 0 };
+            let extra = if late {
+                self.rng.below(faults.straggle_us + 1)
+            } else {
+                0
+            };
             let at = Instant(now.0 + (self.delay_us + extra) * 1000);
             self.put(at, flight.clone());
         }
