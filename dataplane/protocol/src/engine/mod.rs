@@ -10,6 +10,7 @@ mod contact;
 mod core;
 mod deliver;
 mod discovery;
+mod frame_queue;
 mod names;
 mod receive;
 mod send;
@@ -39,6 +40,7 @@ use crate::time::Instant;
 use crate::timer::Wheel;
 use crate::wire::INTERFACE_NAME;
 use discovery::Trial;
+use frame_queue::FrameQueue;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -107,14 +109,6 @@ struct Bearer {
 
 type PeerIndex = usize;
 
-/// A socket that waits for frames.
-#[derive(Clone, Copy, Debug)]
-struct Starved {
-    port: PortId,
-    /// Frames its message needs.
-    frames: usize,
-}
-
 /// A TIPC node.
 pub struct Engine {
     config: NodeConfig,
@@ -129,8 +123,8 @@ pub struct Engine {
     distributor: Distributor,
     ports: FastMap<PortId, Port>,
     next_port: u32,
-    /// Sockets whose last message found no frame, the longest waiting first.
-    starved: VecDeque<Starved>,
+    /// Sockets whose last message found no frames.
+    starved: FrameQueue,
     /// Changes of own bindings that the cluster has not been told for want of room.
     untold: VecDeque<(Operation, Publication)>,
     /// Other nodes that the multicast being sent goes to.
@@ -167,7 +161,7 @@ impl Engine {
             distributor: Distributor::new(),
             ports: FastMap::default(),
             next_port: (config.random >> 32) as u32,
-            starved: VecDeque::new(),
+            starved: FrameQueue::default(),
             untold: VecDeque::new(),
             receivers: Vec::new(),
             packet: Vec::with_capacity(host.frame_room()),
@@ -263,19 +257,12 @@ impl Engine {
     /// that there is room.
     fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.tell_untold(now, host);
-        let mut free = if self.starved.is_empty() {
-            0
-        } else {
-            host.frames_free()
-        };
-        while let Some(first) = self.starved.front()
-            && first.frames <= free
-        {
-            free -= first.frames;
-            self.core.woken.push(first.port);
-            self.starved.pop_front();
+        if !self.starved.is_empty() {
+            let woken = &mut self.core.woken;
+            self.starved
+                .grant(now, host.frames_free(), |port| woken.push(port));
         }
-        while let Some(id) = self.core.woken.pop() {
+        for id in self.core.woken.drain(..) {
             if let Some(port) = self.ports.get_mut(&id) {
                 port.on_abated();
                 host.notice(Notice::Writable(id));

@@ -226,8 +226,9 @@ impl Engine {
             bcast_ack: crate::seqno::SeqNo(0),
         };
         let own = ctx.core.own.0;
+        // It can wait, unlike what keeps links alive: the reserve is not for it.
         let distributor = &mut self.distributor;
-        let frame = ctx.alloc_written(Reserve::Control, Importance::System, UPDATE_SIZE, |out| {
+        let frame = ctx.alloc_written(Reserve::Data, Importance::System, UPDATE_SIZE, |out| {
             if let Some(update) = distributor.update(operation, what) {
                 write_update(&update, own, 0, out);
             }

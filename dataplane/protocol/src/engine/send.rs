@@ -1,6 +1,6 @@
 //! From a socket to the links (`docs/protocol/sockets.md`, sending).
 
-use super::{Engine, PeerIndex, Starved};
+use super::{Engine, PeerIndex};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use crate::frame::FrameList;
 use crate::host::{Host, Payload, Reserve};
@@ -155,7 +155,7 @@ impl Engine {
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
         let mss = self.mss_to(index);
         let frames = packet_count(header.len() + payload.len(), mss);
-        if !self.has_frames(from, frames, host) {
+        if !self.starved.admits(from, frames, host.frames_free()) {
             self.note_starved(from, node, frames);
             return Err(SendError::Congested);
         }
@@ -186,21 +186,9 @@ impl Engine {
             return;
         };
         port.on_congestion(node);
-        if !self.starved.iter().any(|starved| starved.port == from) {
-            // A message that needs most of the pool must not wait until nobody else has a frame.
-            let frames = frames.min(self.core.table.len() / 2);
-            self.starved.push_back(Starved { port: from, frames });
-        }
-    }
-
-    /// True if there are `frames` for a message of `from` beside those that others wait for: who asks
-    /// for little must not keep who asks for much waiting for ever.
-    fn has_frames<H: Host>(&self, from: PortId, frames: usize, host: &H) -> bool {
-        if self.starved.is_empty() {
-            return host.frames_free() >= frames;
-        }
-        let others = self.starved.iter().filter(|starved| starved.port != from);
-        host.frames_free() >= frames + others.map(|starved| starved.frames).sum::<usize>()
+        // A message that needs most of the pool must not wait until nobody else has a frame.
+        let frames = frames.min(self.core.table.len() / 2);
+        self.starved.wait(from, frames);
     }
 
     /// Puts a message on the link to `node`, whole, bundled or in fragments.
@@ -331,7 +319,7 @@ impl Engine {
         let mss = packets.fold(self.bcast.mss(), usize::min);
         let frames = copies(method) * packet_count(header.len() + payload.len(), mss)
             + if is_switch { copies(before) } else { 0 };
-        if !self.has_frames(from, frames, host) {
+        if !self.starved.admits(from, frames, host.frames_free()) {
             self.note_starved(from, NodeAddr::NONE, frames);
             return Err(SendError::Congested);
         }

@@ -28,7 +28,7 @@ impl Engine {
         let _ = self.unbind_all(now, id, host);
         if self.ports.remove(&id).is_some() {
             self.bcast.forget(id);
-            self.starved.retain(|starved| starved.port != id);
+            self.starved.forget(id);
             for link in self
                 .peers
                 .iter_mut()

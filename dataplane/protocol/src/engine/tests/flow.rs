@@ -599,3 +599,33 @@ fn a_bundle_of_returned_messages_has_system_importance() {
     }
     c.finish();
 }
+
+#[test]
+fn who_asks_for_one_frame_does_not_keep_who_asks_for_many_waiting_for_ever() {
+    let mut c = Cluster::new(25);
+    c.recipe.frames = 160;
+    c.start(0);
+    c.start(1);
+    c.until("up", |c| c.is_full_mesh());
+    let (large, to) = pair(&mut c);
+    let small: Vec<_> = (0..200).map(|_| c.open(0).port).collect();
+    let big = vec![1; 60_000];
+    let mut large_sent = 0;
+    for _ in 0..400 {
+        // The many come first, every time, and take all there is.
+        for port in &small {
+            let _ = c.send(0, *port, Destination::Socket(to), &big[..1400]);
+        }
+        if c.send(0, large, Destination::Socket(to), &big[..]).is_ok() {
+            large_sent += 1;
+        }
+        c.run_for(Duration::from_micros(100));
+        c.recv_all(1, to.port);
+    }
+    assert!(
+        large_sent >= 10,
+        "the large message went {large_sent} times"
+    );
+    c.run_for(Duration::from_secs(2));
+    c.finish();
+}

@@ -324,6 +324,32 @@ fn a_node_that_crashed_and_restarts_is_back_long_before_the_tolerance() {
 }
 
 #[test]
+fn a_restarted_node_is_answered_again_if_the_first_response_was_lost() {
+    let mut c = Cluster::new(25);
+    c.recipe.params.tolerance_ms = 20_000;
+    c.start(0);
+    c.start(1);
+    c.until("up", |c| c.is_full_mesh());
+    let mut lost = 0;
+    c.segment.filter = Some(Box::new(move |flight| {
+        let msg = Msg::check(&flight.bytes).unwrap();
+        let response = flight.from == 0 && msg.user() == User::LinkConfig && msg.kind() == 1;
+        lost += u32::from(response);
+        if response && lost <= 2 {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    }));
+    let start = c.now;
+    c.kill(1);
+    c.start(1);
+    c.until("up again", |c| c.is_up(1, 0) && c.is_up(0, 1));
+    assert!(c.now.since(start) < Duration::from_secs(5));
+    c.finish();
+}
+
+#[test]
 fn session_numbers_wrap_while_a_link_goes_down_and_up() {
     let mut c = Cluster::new(6);
     c.now = Instant::from_millis(655_300);

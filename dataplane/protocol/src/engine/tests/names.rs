@@ -5,6 +5,7 @@ use super::segment::Faults;
 use crate::addr::{Destination, NodeAddr};
 use crate::engine::BindError;
 use crate::name::{Publication, Scope};
+use crate::stats::Drop;
 use crate::wire::{Msg, User, field};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -185,6 +186,11 @@ fn a_storm_of_bindings_is_told_piece_by_piece_and_leaves_frames_for_the_protocol
     assert!(c.is_full_mesh() && tables_agree(&c));
     assert_eq!(table(&c, 1).len(), 3 + 2000);
     assert!(c.notices(0).is_empty(), "no link went down");
+    assert_eq!(
+        c.node(0).engine.drops().get(Drop::NoFrame),
+        0,
+        "the protocol had its frames"
+    );
     c.close(0, socket);
     c.run_for(Duration::from_secs(8));
     assert_eq!(table(&c, 2).len(), 3);
