@@ -286,6 +286,13 @@ fn h10_a_number_that_never_comes_pins_a_share_of_the_frames_only() {
     let mut s = Siege::new(5);
     let next = s.next();
     let total = s.c.recipe.frames;
+    let before = s.drops(Drop::Duplicate);
+    for ahead in [8192, 20_000, 40_000, 65_000] {
+        let mut h = s.header(User::Low, 3, size::BASIC);
+        h.set(field::SEQNO, (next + ahead) & 0xffff);
+        s.strike(&h, b"beyond the window");
+    }
+    assert_eq!((s.drops(Drop::Duplicate) - before, s.frames()), (4, 0));
     for ahead in 2..8191 {
         let mut h = s.header(User::Low, 3, size::BASIC);
         h.set(field::SEQNO, (next + ahead) & 0xffff);

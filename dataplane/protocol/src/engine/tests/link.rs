@@ -330,6 +330,8 @@ fn a_restarted_node_is_answered_again_if_the_first_response_was_lost() {
     c.start(0);
     c.start(1);
     c.until("up", |c| c.is_full_mesh());
+    // Node 0 itself searches once a minute only.
+    c.run_for(Duration::from_secs(130));
     let mut lost = 0;
     c.segment.filter = Some(Box::new(move |flight| {
         let msg = Msg::check(&flight.bytes).unwrap();
