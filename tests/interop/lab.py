@@ -486,5 +486,6 @@ class LinuxNode(Node):
                         " ip link del loss")
 
     def drive(self):
-        program = pathlib.Path(__file__).with_name("drive.py")
-        return Driver([GUEST, "exec", self.guest.name, "-i", "--", *self.prefix, "python3", program])
+        # As text: the guest has a /tmp of its own, and this may be a checkout below the machine's.
+        program = pathlib.Path(__file__).with_name("drive.py").read_text()
+        return Driver([GUEST, "exec", self.guest.name, "-i", "--", *self.prefix, "python3", "-c", program])
