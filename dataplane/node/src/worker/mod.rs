@@ -236,9 +236,8 @@ impl<'a> Worker<'a> {
         let now = Instant(now_ns);
         let received = self.receive(now);
         let submitted = self.serve_applications(now);
-        if self.engine.next_timeout().is_some_and(|due| due <= now) {
-            self.engine.on_time(now, &mut self.host);
-        }
+        // Also when no timer is due: senders may wait for frames that transmissions have given back.
+        self.engine.on_time(now, &mut self.host);
         let called_in_vain = std::mem::take(&mut self.bearer_called) && received == 0;
         if now_ns >= self.care_due_ns || called_in_vain {
             self.care_due_ns = now_ns + CARE_INTERVAL_NS;

@@ -11,76 +11,57 @@ use crate::stats::Drop;
 use crate::time::Instant;
 use crate::wire::{Bundle, DataType, Header, Importance, Msg, User, errcode, field, size};
 
+/// Which link of a peer received a packet in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The unicast link.
+    Link,
+    /// Its broadcast link.
+    Broadcast,
+}
+
 impl Engine {
-    /// A packet that a link received in order.
-    pub(super) fn deliver_from_link<H: Host>(
+    /// A packet that was received in order.
+    pub(super) fn deliver_packet<H: Host>(
         &mut self,
         now: Instant,
         index: PeerIndex,
+        via: Via,
         msg: Msg<'_>,
         host: &mut H,
     ) {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        match msg.user() {
-            User::BcastProtocol => {
+        let (stats, assembly) = match (via, &mut peer.link) {
+            (Via::Link, Some(link)) => (&mut link.stats, &mut link.assembly),
+            (Via::Link, None) => return,
+            (Via::Broadcast, _) => (&mut peer.bcast.stats, &mut peer.bcast.assembly),
+        };
+        match (msg.user(), via) {
+            (User::BcastProtocol, Via::Link) => {
                 peer.bcast.start(SeqNo(msg.get16(field::LAST_BCAST)));
             }
-            User::MsgBundler => {
-                if let Some(link) = &mut peer.link {
-                    link.stats.rx_bundles += 1;
-                    link.stats.rx_bundled += Bundle::new(msg).count() as u32;
-                }
+            (User::MsgBundler, _) => {
+                stats.rx_bundles += 1;
+                stats.rx_bundled += Bundle::new(msg).count() as u32;
                 self.deliver_bundle(now, index, msg, host);
             }
-            User::MsgFragmenter => {
-                let Some(link) = &mut peer.link else {
-                    return;
-                };
-                link.stats.rx_fragments += 1;
-                match link.assembly.on_fragment(msg, &mut self.core.buffers) {
+            (User::MsgFragmenter, _) => {
+                stats.rx_fragments += 1;
+                match assembly.on_fragment(msg, &mut self.core.buffers) {
                     Fragment::Pending => {}
                     Fragment::Complete(message) => {
-                        link.stats.rx_fragmented += 1;
+                        stats.rx_fragmented += 1;
                         self.deliver_assembled(now, index, message, host);
                     }
                     Fragment::Broken => {
                         self.core.drops.count(Drop::Reassembly);
-                        self.fail_link(now, index, DownReason::Reassembly, host);
+                        // The broadcast link lives with it: all others would suffer.
+                        if via == Via::Link {
+                            self.fail_link(now, index, DownReason::Reassembly, host);
+                        }
                     }
-                }
-            }
-            _ => self.deliver_message(now, index, msg, host),
-        }
-    }
-
-    /// A packet that arrived in order on a peer's broadcast link.
-    pub(super) fn deliver_from_broadcast<H: Host>(
-        &mut self,
-        now: Instant,
-        index: PeerIndex,
-        msg: Msg<'_>,
-        host: &mut H,
-    ) {
-        let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
-            return;
-        };
-        match msg.user() {
-            User::MsgBundler => {
-                peer.bcast.stats.rx_bundles += 1;
-                peer.bcast.stats.rx_bundled += Bundle::new(msg).count() as u32;
-                self.deliver_bundle(now, index, msg, host);
-            }
-            User::MsgFragmenter => {
-                peer.bcast.stats.rx_fragments += 1;
-                match peer.bcast.assembly.on_fragment(msg, &mut self.core.buffers) {
-                    Fragment::Pending => {}
-                    Fragment::Complete(message) => {
-                        peer.bcast.stats.rx_fragmented += 1;
-                        self.deliver_assembled(now, index, message, host);
-                    }
-                    Fragment::Broken => self.core.drops.count(Drop::Reassembly),
                 }
             }
             _ => self.deliver_message(now, index, msg, host),

@@ -1,6 +1,7 @@
 //! From the bearer to the link: who may speak, in what state, in what order
 //! (`docs/protocol/peer.md`, gate, and `docs/protocol/link.md`, receiving).
 
+use super::deliver::Via;
 use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::broadcast::{BroadcastSequenced, Report};
@@ -173,7 +174,7 @@ impl Engine {
         }
         match link.on_sequenced(&mut ctx, msg) {
             Sequenced::InOrder => {
-                self.deliver_from_link(now, index, msg, host);
+                self.deliver_packet(now, index, Via::Link, msg, host);
                 self.deliver_deferred(now, index, host);
                 self.acknowledge_if_due(now, index, host);
             }
@@ -195,7 +196,7 @@ impl Engine {
             && let Ok(msg) = Msg::check(&packet)
         {
             if link.on_sequenced(&mut ctx, msg) == Sequenced::InOrder {
-                self.deliver_from_link(now, index, msg, host);
+                self.deliver_packet(now, index, Via::Link, msg, host);
             }
         }
         self.packet = packet;
@@ -232,7 +233,7 @@ impl Engine {
         match peer.bcast.on_broadcast(&mut ctx, msg) {
             BroadcastSequenced::InOrder { ack } => {
                 tell = ack;
-                self.deliver_from_broadcast(now, index, msg, host);
+                self.deliver_packet(now, index, Via::Broadcast, msg, host);
                 tell |= self.deliver_deferred_broadcasts(now, index, host);
             }
             BroadcastSequenced::Held { nack } => tell |= nack,
@@ -261,7 +262,7 @@ impl Engine {
         {
             if let BroadcastSequenced::InOrder { ack } = peer.bcast.on_broadcast(&mut ctx, msg) {
                 tell |= ack;
-                self.deliver_from_broadcast(now, index, msg, host);
+                self.deliver_packet(now, index, Via::Broadcast, msg, host);
             }
         }
         self.packet = packet;

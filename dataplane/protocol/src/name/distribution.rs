@@ -7,6 +7,7 @@
 //! `docs/protocol/limits-and-hostile-input.md` (CVE-2026-74281, H-20 to H-23).
 
 use super::{Publication, Scope, ServiceRange};
+use crate::wire::NameItem;
 use std::collections::VecDeque;
 use std::iter::Peekable;
 use thiserror::Error;
@@ -56,40 +57,36 @@ pub struct Item {
 
 impl Item {
     /// Bytes of an item.
-    pub const SIZE: usize = 20;
+    pub const SIZE: usize = NameItem::SIZE;
 
     /// Reads an item; any bytes are one.
     pub fn decode(bytes: &[u8; Self::SIZE]) -> Self {
-        let (words, _) = bytes.as_chunks::<4>();
-        let word = |n: usize| u32::from_be_bytes(words[n]);
+        let NameItem {
+            service,
+            lower,
+            upper,
+            port,
+            key,
+        } = NameItem::parse(bytes);
         let range = ServiceRange {
-            type_: word(0),
-            lower: word(1),
-            upper: word(2),
+            type_: service,
+            lower,
+            upper,
         };
-        Self {
-            range,
-            port: word(3),
-            key: word(4),
-        }
+        Self { range, port, key }
     }
 
     /// The item as it stands in a message.
     pub fn encode(&self) -> [u8; Self::SIZE] {
-        let ServiceRange {
-            type_,
-            lower,
-            upper,
-        } = self.range;
-        let mut bytes = [0; Self::SIZE];
-        let (words, _) = bytes.as_chunks_mut::<4>();
-        for (word, value) in words
-            .iter_mut()
-            .zip([type_, lower, upper, self.port, self.key])
-        {
-            *word = value.to_be_bytes();
-        }
-        bytes
+        let Self { range, port, key } = *self;
+        let item = NameItem {
+            service: range.type_,
+            lower: range.lower,
+            upper: range.upper,
+            port,
+            key,
+        };
+        item.emit()
     }
 
     /// All items of a message; a partial one at its end is ignored.
