@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use xtipc_protocol::addr::NodeAddr;
 use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRange};
-use xtipc_protocol::wire::{DataType, GapAckRecord, GapBlock, Header, LinkProtocol, Msg, User, field, size};
+use xtipc_protocol::wire::{
+    DataType, GapAckRecord, GapBlock, Header, LinkProtocol, Msg, User, field, size,
+};
 
 const ROUNDS: usize = 11;
 
@@ -42,10 +44,18 @@ fn direct_message() -> Vec<u8> {
 }
 
 fn state_message() -> Vec<u8> {
-    let blocks = (0..8).map(|n| GapBlock { ack: 10 + n * 10, gap: u16::from(n < 7) });
-    let gaps = GapAckRecord { broadcast: Default::default(), unicast: blocks.collect() };
+    let blocks = (0..8).map(|n| GapBlock {
+        ack: 10 + n * 10,
+        gap: u16::from(n < 7),
+    });
+    let gaps = GapAckRecord {
+        broadcast: Default::default(),
+        unicast: blocks.collect(),
+    };
     let mut header = Header::internal(User::LinkProtocol, 0, 0x0100_1001, 0x0100_1002);
-    header.set(field::SEQ_GAP, 1).set_payload_len(gaps.wire_len());
+    header
+        .set(field::SEQ_GAP, 1)
+        .set_payload_len(gaps.wire_len());
     let mut message = header.as_bytes().to_vec();
     message.resize(size::INT + gaps.wire_len(), 0);
     gaps.emit(&mut message[size::INT..]);
@@ -64,7 +74,9 @@ fn binding_table(instances: u32) -> BindingTable {
                 node: NodeAddr(0x0100_2000 + node).0,
                 key: instance + 2,
             };
-            table.publish(publication).expect("the table is far below its limits");
+            table
+                .publish(publication)
+                .expect("the table is far below its limits");
         }
     }
     table
@@ -83,10 +95,17 @@ fn main() {
     for instances in [25, 25_000] {
         let mut table = binding_table(instances);
         let bindings = table.len();
-        measure(&format!("look up an instance among {bindings} bindings"), 200_000, |n| {
-            let instance = (n as u32).wrapping_mul(2_654_435_761) % instances;
-            assert_ne!(black_box(table.anycast(1000, instance, 0)), Lookup::None);
-        });
-        println!("    {} bytes for each binding", table.allocated_bytes() / bindings);
+        measure(
+            &format!("look up an instance among {bindings} bindings"),
+            200_000,
+            |n| {
+                let instance = (n as u32).wrapping_mul(2_654_435_761) % instances;
+                assert_ne!(black_box(table.anycast(1000, instance, 0)), Lookup::None);
+            },
+        );
+        println!(
+            "    {} bytes for each binding",
+            table.allocated_bytes() / bindings
+        );
     }
 }
