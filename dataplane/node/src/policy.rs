@@ -1,4 +1,4 @@
-//! What a worker with nothing to do does next: spin, yield or sleep (docs/architecture, sleeping and spinning).
+//! What a worker with nothing to do does next: spin, yield or sleep (docs/architecture.md, sleeping and spinning).
 //!
 //! Owned by the worker. Pure: time is an argument, the caller performs the step. The spin begins with the
 //! last work that came from outside; a wake for a timer that found no such work goes straight back to sleep,

@@ -1,4 +1,4 @@
-//! Keeps an idly spinning worker from being starved (docs/architecture, sleeping and spinning).
+//! Keeps an idly spinning worker from being starved (docs/architecture.md, sleeping and spinning).
 //!
 //! A worker that spins with nothing to do on a shared core runs as SCHED_IDLE, so that applications there
 //! lose nothing. Beside a program that computes without pause such a thread was seen to stand still for

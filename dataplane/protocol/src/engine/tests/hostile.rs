@@ -1,6 +1,6 @@
 //! Input meant to harm: nothing panics, nothing grows without bound, honest traffic goes on.
 //!
-//! Rows are those of `docs/protocol/vulnerabilities.md`. The attacker is a peer with a link of its own
+//! Rows are those of `docs/protocol/limits-and-hostile-input.md`. The attacker is a peer with a link of its own
 //! (node 1 of three), or any station; nodes 0 and 2 are honest.
 
 use super::cluster::{Cluster, NET_ID, range, service};
