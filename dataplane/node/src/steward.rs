@@ -164,20 +164,24 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
     waiter.add(&signals, Interest::Read, SIGNALS)?;
     waiter.add(&events, Interest::Read, EVENTS)?;
 
+    let core = match config.policy {
+        Policy::Busy => Core::Own,
+        Policy::Adaptive | Policy::Sleep => Core::Shared,
+    };
+    let pulses: Arc<[Arc<Pulse>]> = (0..config.workers)
+        .map(|_| Arc::new(Pulse::new(core)))
+        .collect();
     let mut watchdog = Watchdog::new(config.tolerance_ms_min());
+    for (index, pulse) in pulses.iter().enumerate() {
+        watchdog.watch(index, Arc::clone(pulse));
+    }
     let mut workers = Vec::with_capacity(config.workers);
     for index in 0..config.workers {
         let (commands, inbox) = mail::channel(COMMANDS_MAX).map_err(system("make a queue"))?;
-        let core = match config.policy {
-            Policy::Busy => Core::Own,
-            Policy::Adaptive | Policy::Sleep => Core::Shared,
-        };
-        let pulse = Arc::new(Pulse::new(core));
-        watchdog.watch(index, Arc::clone(&pulse));
         let thread = worker::spawn(WorkerConfig {
             index,
             config: Arc::clone(&config),
-            pulse,
+            pulses: Arc::clone(&pulses),
             commands: inbox,
             events: sender.clone(),
         });

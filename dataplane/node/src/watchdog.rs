@@ -175,6 +175,11 @@ impl Pulse {
         }
     }
 
+    /// The worker's thread id, 0 before its first round.
+    pub fn thread_id(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed).cast_unsigned()
+    }
+
     fn thread(&self) -> Option<Pid> {
         Pid::from_raw(self.thread.load(Ordering::Acquire))
     }

@@ -18,6 +18,7 @@ use super::Worker;
 use crate::clock::now_ns;
 use crate::policy::Policy;
 use crate::wait::Backend;
+use crate::watchdog::Phase;
 
 const BROADCAST_LINK: &str = "broadcast-link";
 
@@ -157,7 +158,7 @@ impl Worker<'_> {
             pid: std::process::id(),
             uptime_ms: (now_ns() - self.started_ns) / 1_000_000,
             node: self.own_node(),
-            workers: vec![self.worker_info()],
+            workers: self.workers(),
             bearers: self.bearers(),
             frames: FramePool {
                 frame_size: self.host.pool.frame_len() as u32,
@@ -175,34 +176,40 @@ impl Worker<'_> {
         }
     }
 
-    fn worker_info(&self) -> WorkerInfo {
-        WorkerInfo {
-            id: self.own.index as u32,
-            thread_id: rustix::thread::gettid()
-                .as_raw_nonzero()
-                .get()
-                .cast_unsigned(),
-            cpu: self
-                .own
-                .config
-                .cpus
-                .get(self.own.index)
-                .map(|cpu| *cpu as u32),
-            policy: match self.own.config.policy {
-                Policy::Busy => WorkerPolicy::Busy,
-                Policy::Adaptive => WorkerPolicy::Adaptive,
-                Policy::Sleep => WorkerPolicy::Sleep,
-            },
-            state: WorkerState::Working,
-            wait: match self.waiter.backend() {
-                Backend::IoUring => WaitMethod::IoUring,
-                Backend::Epoll => WaitMethod::Epoll,
-            },
-            rounds: self.rounds,
-            sleeps: self.sleeps,
-            longest_gap_us: self.own.pulse.longest_gap_ns() / 1000,
-            spin_budget_us: (self.idle.spin_budget_ns() / 1000) as u32,
-        }
+    fn workers(&self) -> Vec<WorkerInfo> {
+        let config = &self.own.config;
+        let all = self
+            .own
+            .pulses
+            .iter()
+            .enumerate()
+            .map(|(index, pulse)| WorkerInfo {
+                id: index as u32,
+                thread_id: pulse.thread_id(),
+                cpu: config.cpus.get(index).map(|cpu| *cpu as u32),
+                policy: match config.policy {
+                    Policy::Busy => WorkerPolicy::Busy,
+                    Policy::Adaptive => WorkerPolicy::Adaptive,
+                    Policy::Sleep => WorkerPolicy::Sleep,
+                },
+                state: match pulse.phase() {
+                    Phase::Working => WorkerState::Working,
+                    Phase::Spinning => WorkerState::Spinning,
+                    Phase::Asleep => WorkerState::Sleeping,
+                },
+                wait: match self.waiter.backend() {
+                    Backend::IoUring => WaitMethod::IoUring,
+                    Backend::Epoll => WaitMethod::Epoll,
+                },
+                longest_gap_us: pulse.longest_gap_ns() / 1000,
+                ..WorkerInfo::default()
+            });
+        let mut workers: Vec<WorkerInfo> = all.collect();
+        let own = &mut workers[self.own.index];
+        own.rounds = self.rounds;
+        own.sleeps = self.sleeps;
+        own.spin_budget_us = (self.idle.spin_budget_ns() / 1000) as u32;
+        workers
     }
 
     fn attachments(&self) -> Vec<AttachmentInfo> {

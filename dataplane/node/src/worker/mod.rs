@@ -9,6 +9,7 @@ mod application;
 mod applications;
 mod host;
 mod requests;
+mod spare;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SESSION_UNIT};
-use xtipc_protocol::host::{DownReason, Host, Notice};
+use xtipc_protocol::host::{Host, Notice};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
@@ -51,12 +52,27 @@ pub struct WorkerConfig {
     pub index: usize,
     /// The daemon's settings.
     pub config: Arc<Config>,
-    /// Where it shows the watchdog that it lives.
-    pub pulse: Arc<Pulse>,
+    /// Where each worker shows the watchdog that it lives.
+    pub pulses: Arc<[Arc<Pulse>]>,
     /// What the steward tells it.
     pub commands: Receiver<Command>,
     /// What it tells the steward.
     pub events: Sender<Event>,
+}
+
+impl WorkerConfig {
+    fn pulse(&self) -> &Pulse {
+        &self.pulses[self.index]
+    }
+
+    fn tell_ready(&self, waiter: &Waiter) {
+        let event = Event::Ready {
+            worker: self.index,
+            wait: waiter.description().into(),
+        };
+        // The steward outlives its workers.
+        let _ = self.events.send(event);
+    }
 }
 
 /// Starts a worker thread.
@@ -72,7 +88,7 @@ pub fn spawn(config: WorkerConfig) -> io::Result<JoinHandle<()>> {
                     reason: error.to_string(),
                 },
             };
-            config.pulse.end();
+            config.pulse().end();
             // The steward is gone only when the process ends anyway.
             let _ = config.events.send(last);
         })
@@ -84,8 +100,11 @@ fn run(own: &WorkerConfig) -> Result<(), Failure> {
     if let Some(&cpu) = own.config.cpus.get(own.index) {
         pin_current(cpu)?;
     }
+    if own.index > 0 {
+        return spare::run(own);
+    }
     let worker = Worker::new(own)?;
-    own.pulse.begin(now_ns());
+    own.pulse().begin(now_ns());
     worker.run()
 }
 
@@ -212,16 +231,16 @@ impl<'a> Worker<'a> {
     fn work(&mut self) -> Result<(), Failure> {
         while !self.stopping {
             let now_ns = now_ns();
-            self.own.pulse.round(now_ns);
+            self.own.pulse().round(now_ns);
             if self.round(now_ns)? {
-                self.own.pulse.stop_spin();
+                self.own.pulse().stop_spin();
                 self.idle.worked(now_ns);
                 continue;
             }
             match self.idle.idle(now_ns) {
-                Step::Spin => self.own.pulse.start_spin(),
+                Step::Spin => self.own.pulse().start_spin(),
                 Step::Yield => {
-                    self.own.pulse.start_spin();
+                    self.own.pulse().start_spin();
                     std::thread::yield_now();
                 }
                 Step::Sleep => self.sleep()?,
@@ -329,12 +348,20 @@ impl<'a> Worker<'a> {
                 Notice::AddressFinal(addr) => {
                     tracing::info!(address = %addr, identity = %self.engine.config().id, "node address is final");
                 }
-                Notice::LinkUp(peer) => tracing::info!(%peer, "link up"),
-                Notice::LinkDown(peer, reason) => match reason {
-                    DownReason::Stopped => tracing::debug!(%peer, "link stopped"),
-                    _ => tracing::info!(%peer, ?reason, "link down"),
-                },
-                Notice::Contact { node, up } => tracing::debug!(%node, up, "contact"),
+                Notice::LinkUp(peer) => {
+                    let (link, plane) = self.link_text(peer);
+                    tracing::info!("Established link <{link}> on network plane {plane}");
+                }
+                Notice::LinkDown(peer, reason) => {
+                    let (link, plane) = self.link_text(peer);
+                    tracing::info!(?reason, "Lost link <{link}> on network plane {plane}");
+                }
+                Notice::Contact { node, up: false } => {
+                    tracing::info!("Lost contact with {}", self.name_of(node))
+                }
+                Notice::Contact { node, up: true } => {
+                    tracing::debug!("contact with {}", self.name_of(node))
+                }
                 Notice::DuplicateAddress(addr) => {
                     tracing::debug!(address = %addr, "duplicate node address")
                 }
@@ -342,16 +369,29 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Name and plane of the link to a peer, as the kernel's log lines have them.
+    fn link_text(&self, peer: NodeAddr) -> (String, char) {
+        let link = self
+            .engine
+            .peers()
+            .find(|p| p.addr == peer)
+            .and_then(|p| p.link);
+        link.map_or_else(
+            || (peer.to_string(), '?'),
+            |link| (link.name, link.network_plane),
+        )
+    }
+
+    fn name_of(&self, node: NodeAddr) -> String {
+        let identity = self.engine.identity_of(node);
+        identity.map_or_else(|| node.to_string(), |id| id.to_string())
+    }
+
     /// Tells the steward once that the node can be used: its address is its own.
     fn announce(&mut self) {
-        if !self.announced && (self.own.index > 0 || self.engine.own_addr() != NodeAddr::NONE) {
+        if !self.announced && self.engine.own_addr() != NodeAddr::NONE {
             self.announced = true;
-            let event = Event::Ready {
-                worker: self.own.index,
-                wait: self.waiter.description().into(),
-            };
-            // The steward outlives its workers.
-            let _ = self.own.events.send(event);
+            self.own.tell_ready(&self.waiter);
         }
     }
 
@@ -379,11 +419,11 @@ impl<'a> Worker<'a> {
             .next_timeout()
             .map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns));
         self.sleeps += 1;
-        self.own.pulse.start_sleep(Some(timer));
+        self.own.pulse().start_sleep(Some(timer));
         let mut ready = std::mem::take(&mut self.ready);
         self.waiter.wait(Some(timer), &mut ready)?;
         let now = Instant(now_ns());
-        self.own.pulse.round(now.0);
+        self.own.pulse().round(now.0);
         if ready.is_empty() {
             self.idle.woken(timer, now.0);
         }

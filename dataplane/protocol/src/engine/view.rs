@@ -17,6 +17,8 @@ pub struct LinkView {
     pub name: String,
     /// Its bearer.
     pub bearer: BearerId,
+    /// Network plane, from A on.
+    pub network_plane: char,
     /// Its state.
     pub state: LinkState,
     /// Largest packet.
@@ -80,6 +82,7 @@ impl Engine {
         LinkView {
             name: self.link_name(link, peer),
             bearer: link.bearer,
+            network_plane: (b'A' + (link.net_plane & 7)) as char,
             state: link.state,
             mtu: link.mtu,
             priority: link.priority,
