@@ -61,7 +61,7 @@ impl Worker<'_> {
     fn bearers(&self) -> Vec<BearerInfo> {
         let specs = self.own.config.bearers.iter();
         let all = specs.zip(&self.bearers).map(|(spec, bearer)| {
-            let params = super::link_params(&self.own.config, spec);
+            let params = super::care::link_params(&self.own.config, spec);
             let mut info = bearer.info();
             info.priority = params.priority.into();
             info.tolerance_ms = params.tolerance_ms;

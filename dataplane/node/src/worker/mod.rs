@@ -7,24 +7,24 @@
 mod answers;
 mod application;
 mod applications;
+mod care;
+mod clients;
 mod host;
 mod requests;
 mod spare;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId};
-use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SESSION_UNIT};
+use xtipc_protocol::engine::{Engine, NodeConfig, SESSION_UNIT};
 use xtipc_protocol::host::{Host, Notice};
-use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer, BearerEvent};
+use crate::bearer::{self, Bearer};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from_mac};
 use crate::mail::{Receiver, Sender};
@@ -33,16 +33,12 @@ use crate::policy::{Core, IdlePolicy, Policy, Step};
 use crate::steward::{Command, Event};
 use crate::wait::{Interest, Token, Waiter};
 use crate::watchdog::Pulse;
-use application::Application;
-use applications::{Applications, Client, Heard, Slot};
+use applications::{Applications, Heard, Slot};
+use care::{bearer_setup, close_all};
 use host::NodeHost;
 
 /// Packets taken from a bearer in one round.
 const RECEIVE_BUDGET: usize = 64;
-/// Requests taken from an application in one round.
-const SUBMIT_BUDGET: usize = 64;
-/// Release notices taken from an application in one round.
-const RELEASE_BUDGET: usize = 256;
 /// How often the bearers are looked after.
 const CARE_INTERVAL_NS: u64 = 1_000_000_000;
 
@@ -283,55 +279,6 @@ impl<'a> Worker<'a> {
         received
     }
 
-    fn serve_applications(&mut self, now: Instant) -> usize {
-        let mut served = 0;
-        for slot in 0..self.host.applications.slots() {
-            match self.serve(slot, now) {
-                Ok(count) => served += count,
-                Err(violation) => self.let_go(slot, now, &violation.to_string()),
-            }
-        }
-        served
-    }
-
-    fn serve(&mut self, slot: Slot, now: Instant) -> Result<usize, xtipc_segment::Violation> {
-        let Some(application) = self.host.applications.get_mut(slot) else {
-            return Ok(0);
-        };
-        if let Some(violation) = application.violation {
-            return Err(violation);
-        }
-        let engine = &mut self.engine;
-        let returned = application
-            .side
-            .drain_releases(RELEASE_BUDGET, |consumed| {
-                engine.on_consumed(xtipc_protocol::addr::PortId(consumed.socket), consumed.cost);
-            })?;
-        if application.wants_room() {
-            application.deliver_parked()?;
-        }
-        let mut count = returned;
-        for _ in 0..SUBMIT_BUDGET {
-            let Some(application) = self.host.applications.get_mut(slot) else {
-                break;
-            };
-            let Some(submission) = application.side.pop()? else {
-                break;
-            };
-            requests::execute(&mut self.engine, &mut self.host, now, slot, submission)?;
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    fn notify_applications(&mut self) {
-        for slot in 0..self.host.applications.slots() {
-            if let Some(application) = self.host.applications.get_mut(slot) {
-                application.side.notify();
-            }
-        }
-    }
-
     fn act_on_notices(&mut self, now: Instant) {
         while let Some(notice) = self.host.notices.pop() {
             match notice {
@@ -456,141 +403,6 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn on_commands(&mut self, now: Instant) -> Result<(), Failure> {
-        let commands: Vec<Command> = self.own.commands.drain().collect();
-        for command in commands {
-            match command {
-                Command::AttachClient(connection) => match self.host.applications.admit(connection)
-                {
-                    Ok((slot, evicted)) => {
-                        if let Some(evicted) = evicted {
-                            self.let_go(evicted, now, "said nothing");
-                        }
-                        self.watch_connection(slot)?;
-                    }
-                    Err(error) => tracing::warn!(%error, "application refused"),
-                },
-                Command::Query(query) => {
-                    let answer = self.answer(&query.request);
-                    // The tool may have lost patience.
-                    let _ = query.reply.try_send(answer);
-                }
-                Command::Stop => self.stopping = true,
-            }
-        }
-        Ok(())
-    }
-
-    fn watch_connection(&mut self, slot: Slot) -> Result<(), Failure> {
-        let fd = match self.host.applications.client(slot) {
-            Some(Client::Stranger(connection)) => connection.as_fd(),
-            Some(Client::Attached(application)) => application.connection.as_fd(),
-            None => return Ok(()),
-        };
-        Ok(self
-            .waiter
-            .add(fd, Interest::Read, Source::Connection(slot).token(0))?)
-    }
-
-    fn on_attached(&mut self, slot: Slot) -> Result<(), Failure> {
-        if let Some(Client::Attached(application)) = self.host.applications.client(slot) {
-            let application: &Application = application;
-            let process = application.process.pidfd.as_fd();
-            self.waiter
-                .add(process, Interest::Read, Source::Process(slot).token(0))?;
-            let bell = application.side.doorbell();
-            self.waiter
-                .add(bell, Interest::Read, Source::DoorBell(slot).token(0))?;
-            tracing::debug!(
-                pid = application.process.pid,
-                uid = application.process.uid,
-                "application attached"
-            );
-        }
-        Ok(())
-    }
-
-    /// Lets a client go; its sockets are closed by the protocol's rules at once.
-    fn let_go(&mut self, slot: Slot, now: Instant, reason: &str) {
-        requests::detach(&mut self.engine, &mut self.host, now, slot);
-        let Some(client) = self.host.applications.remove(slot) else {
-            return;
-        };
-        for source in [
-            Source::Connection(slot),
-            Source::Process(slot),
-            Source::DoorBell(slot),
-        ] {
-            // A stranger has fewer descriptors than an application.
-            let _ = self.waiter.remove(source.token(0));
-        }
-        match client {
-            Client::Attached(application) => {
-                let pid = application.process.pid;
-                if application.violation.is_some() {
-                    tracing::warn!(pid, reason, "application detached");
-                } else {
-                    tracing::debug!(pid, reason, "application detached");
-                }
-            }
-            Client::Stranger(_) => tracing::debug!(reason, "connection closed"),
-        }
-    }
-
-    fn watch_bearers(&mut self) -> Result<(), Failure> {
-        for bearer in &self.bearers {
-            for fd in bearer.fds() {
-                self.waiter
-                    .add(fd, Interest::Read, Source::Bearer.token(self.bearer_fds))?;
-                self.bearer_fds += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn unwatch_bearers(&mut self) -> Result<(), Failure> {
-        for fd in 0..std::mem::take(&mut self.bearer_fds) {
-            self.waiter.remove(Source::Bearer.token(fd))?;
-        }
-        Ok(())
-    }
-
-    /// Follows what happens to the interfaces.
-    fn care_for_bearers(&mut self, now: Instant) -> Result<(), Failure> {
-        for index in 0..self.bearers.len() {
-            let bearer = &mut self.bearers[index];
-            let event = bearer.check(&mut self.host.pool, Duration::from_nanos(now.0));
-            let name = self.own.config.bearers[index].name();
-            match event {
-                BearerEvent::Fine => {}
-                BearerEvent::Down => {
-                    tracing::warn!(bearer = name, "interface is down or has no carrier")
-                }
-                BearerEvent::Up => {
-                    tracing::info!(bearer = name, "interface is up");
-                    self.engine
-                        .search(now, BearerId(index as u8), &mut self.host);
-                }
-                BearerEvent::MacChanged | BearerEvent::MtuChanged => {
-                    let (addr, mtu) = (MediaAddr::ethernet(bearer.media_addr()), bearer.mtu());
-                    tracing::info!(bearer = name, ?event, ?addr, mtu, "interface changed");
-                    self.engine
-                        .reset_bearer(now, BearerId(index as u8), addr, mtu, &mut self.host);
-                }
-                BearerEvent::Stuck => {
-                    tracing::warn!(bearer = name, "sockets do no work, opening them anew");
-                    self.unwatch_bearers()?;
-                    self.bearers[index].reopen(&mut self.host.pool)?;
-                    self.watch_bearers()?;
-                }
-                BearerEvent::Gone => {
-                    return Err(format!("the interface of bearer {name} is gone").into());
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The orderly end: peers and applications are told, frames counted.
     fn stop(mut self) -> Result<(), Failure> {
         let now = Instant(now_ns());
@@ -609,14 +421,6 @@ impl<'a> Worker<'a> {
                 Ok(())
             }
             Err(leaks) => Err(format!("frames leaked: {leaks}").into()),
-        }
-    }
-}
-
-fn close_all(bearers: Vec<Bearer>, pool: &mut FramePool) {
-    for bearer in bearers {
-        if let Err(error) = bearer.close(pool) {
-            tracing::warn!(%error, "bearer closed, not all of it released");
         }
     }
 }
@@ -640,28 +444,4 @@ fn node_config(config: &Config, bearers: &[Bearer], start_ns: u64) -> Result<Nod
         receive_buffer: config.rcvbuf_default,
         start: Instant(start_ns),
     })
-}
-
-fn link_params(config: &Config, spec: &BearerSpec) -> LinkParams {
-    let default = LinkParams::default();
-    LinkParams {
-        priority: spec.priority.unwrap_or(default.priority),
-        tolerance_ms: spec.tolerance_ms.unwrap_or(config.tolerance_ms),
-        min_window: default.min_window,
-        max_window: spec.window_max.unwrap_or(default.max_window),
-    }
-}
-
-fn bearer_setup(config: &Config, spec: &BearerSpec, bearer: &Bearer) -> BearerSetup {
-    let mut interface = [0; 16];
-    // An interface name has at most 15 bytes.
-    let name = spec.interface.as_bytes();
-    let len = name.len().min(15);
-    interface[..len].copy_from_slice(&name[..len]);
-    BearerSetup {
-        interface,
-        media_addr: MediaAddr::ethernet(bearer.media_addr()),
-        mtu: bearer.mtu(),
-        params: link_params(config, spec),
-    }
 }

@@ -1,0 +1,152 @@
+//! The worker's work for applications and tools.
+
+use std::os::fd::AsFd;
+
+use xtipc_protocol::time::Instant;
+
+use super::application::Application;
+use super::applications::{Client, Slot};
+use super::{Failure, Source, Worker, requests};
+use crate::steward::Command;
+use crate::wait::Interest;
+
+/// Requests taken from an application in one round.
+const SUBMIT_BUDGET: usize = 64;
+/// Release notices taken from an application in one round.
+const RELEASE_BUDGET: usize = 256;
+
+impl Worker<'_> {
+    pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
+        let mut served = 0;
+        for slot in 0..self.host.applications.slots() {
+            match self.serve(slot, now) {
+                Ok(count) => served += count,
+                Err(violation) => self.let_go(slot, now, &violation.to_string()),
+            }
+        }
+        served
+    }
+
+    pub(super) fn serve(
+        &mut self,
+        slot: Slot,
+        now: Instant,
+    ) -> Result<usize, xtipc_segment::Violation> {
+        let Some(application) = self.host.applications.get_mut(slot) else {
+            return Ok(0);
+        };
+        if let Some(violation) = application.violation {
+            return Err(violation);
+        }
+        let engine = &mut self.engine;
+        let returned = application
+            .side
+            .drain_releases(RELEASE_BUDGET, |consumed| {
+                engine.on_consumed(xtipc_protocol::addr::PortId(consumed.socket), consumed.cost);
+            })?;
+        if application.wants_room() {
+            application.deliver_parked()?;
+        }
+        let mut count = returned;
+        for _ in 0..SUBMIT_BUDGET {
+            let Some(application) = self.host.applications.get_mut(slot) else {
+                break;
+            };
+            let Some(submission) = application.side.pop()? else {
+                break;
+            };
+            requests::execute(&mut self.engine, &mut self.host, now, slot, submission)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    pub(super) fn notify_applications(&mut self) {
+        for slot in 0..self.host.applications.slots() {
+            if let Some(application) = self.host.applications.get_mut(slot) {
+                application.side.notify();
+            }
+        }
+    }
+
+    pub(super) fn on_commands(&mut self, now: Instant) -> Result<(), Failure> {
+        let commands: Vec<Command> = self.own.commands.drain().collect();
+        for command in commands {
+            match command {
+                Command::AttachClient(connection) => match self.host.applications.admit(connection)
+                {
+                    Ok((slot, evicted)) => {
+                        if let Some(evicted) = evicted {
+                            self.let_go(evicted, now, "said nothing");
+                        }
+                        self.watch_connection(slot)?;
+                    }
+                    Err(error) => tracing::warn!(%error, "application refused"),
+                },
+                Command::Query(query) => {
+                    let answer = self.answer(&query.request);
+                    // The tool may have lost patience.
+                    let _ = query.reply.try_send(answer);
+                }
+                Command::Stop => self.stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn watch_connection(&mut self, slot: Slot) -> Result<(), Failure> {
+        let fd = match self.host.applications.client(slot) {
+            Some(Client::Stranger(connection)) => connection.as_fd(),
+            Some(Client::Attached(application)) => application.connection.as_fd(),
+            None => return Ok(()),
+        };
+        Ok(self
+            .waiter
+            .add(fd, Interest::Read, Source::Connection(slot).token(0))?)
+    }
+
+    pub(super) fn on_attached(&mut self, slot: Slot) -> Result<(), Failure> {
+        if let Some(Client::Attached(application)) = self.host.applications.client(slot) {
+            let application: &Application = application;
+            let process = application.process.pidfd.as_fd();
+            self.waiter
+                .add(process, Interest::Read, Source::Process(slot).token(0))?;
+            let bell = application.side.doorbell();
+            self.waiter
+                .add(bell, Interest::Read, Source::DoorBell(slot).token(0))?;
+            tracing::debug!(
+                pid = application.process.pid,
+                uid = application.process.uid,
+                "application attached"
+            );
+        }
+        Ok(())
+    }
+
+    /// Lets a client go; its sockets are closed by the protocol's rules at once.
+    pub(super) fn let_go(&mut self, slot: Slot, now: Instant, reason: &str) {
+        requests::detach(&mut self.engine, &mut self.host, now, slot);
+        let Some(client) = self.host.applications.remove(slot) else {
+            return;
+        };
+        for source in [
+            Source::Connection(slot),
+            Source::Process(slot),
+            Source::DoorBell(slot),
+        ] {
+            // A stranger has fewer descriptors than an application.
+            let _ = self.waiter.remove(source.token(0));
+        }
+        match client {
+            Client::Attached(application) => {
+                let pid = application.process.pid;
+                if application.violation.is_some() {
+                    tracing::warn!(pid, reason, "application detached");
+                } else {
+                    tracing::debug!(pid, reason, "application detached");
+                }
+            }
+            Client::Stranger(_) => tracing::debug!(reason, "connection closed"),
+        }
+    }
+}
