@@ -340,7 +340,7 @@ class Daemon(Node):
         self.flags = flags
         self.process = None
         self.log = tempfile.NamedTemporaryFile(prefix=f"{self.instance}-", suffix=".log")
-        self.state = tempfile.TemporaryDirectory(prefix=f"{self.instance}-")
+        self.notices = tempfile.TemporaryDirectory(prefix=f"{self.instance}-")
 
     @property
     def runtime(self):
@@ -348,13 +348,13 @@ class Daemon(Node):
 
     def command(self):
         return ["ip", "netns", "exec", self.namespace.name, TARGET / "xtipcd", "--instance", self.instance,
-                "--config", "/dev/null", "--state-dir", self.state.name,
+                "--config", "/dev/null",
                 "--identity", self.identity, "--bearer", f"eth:{self.interface}", *self.flags]
 
     def start(self):
         """Starts the daemon and waits until it is ready; returns the monotonic time of the start."""
         started = time.monotonic()
-        with ReadinessSocket(f"{self.state.name}/readiness") as readiness:
+        with ReadinessSocket(f"{self.notices.name}/readiness") as readiness:
             environment = dict(os.environ, NOTIFY_SOCKET=readiness.address)
             self.process = spawn(self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                  env=environment)
@@ -405,7 +405,7 @@ class Daemon(Node):
         shutil.rmtree(self.runtime, ignore_errors=True)
         with contextlib.suppress(OSError):
             RUNTIME.rmdir()
-        self.state.cleanup()
+        self.notices.cleanup()
         self.log.close()
 
 

@@ -29,9 +29,7 @@ class RefusedStartTest(SegmentTest):
 
     def refusal(self, *words, identity="refused", namespace=None, **options):
         namespace = namespace or self.nowhere
-        state = tempfile.TemporaryDirectory()
-        self.addCleanup(state.cleanup)
-        base = ["--instance", f"{lab.PREFIX}-{identity}", "--state-dir", state.name]
+        base = ["--instance", f"{lab.PREFIX}-{identity}"]
         config = [] if "--config" in words else ["--config", "/dev/null"]
         result = subprocess.run(["ip", "netns", "exec", namespace.name, str(lab.TARGET / "xtipcd"), *base, *config, *map(str, words)],
                                 capture_output=True, text=True, timeout=10, **options)

@@ -73,8 +73,6 @@ impl Host {
             .arg(empty)
             .arg("--run-dir")
             .arg(self.path("run"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
             .args(flags)
             .env("NOTIFY_SOCKET", self.path("notify"))
             .env_remove("XTIPC_LOG")

@@ -81,9 +81,6 @@ pub struct Settings {
     /// Log filter: off, error, warn, info, debug, trace or target=level,... [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<Value>,
-    /// What must survive a restart is kept here [default: /var/lib/xtipc, per instance below it]
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<Value>,
     /// Sockets and pid file are here; an instance has its own directory below it [default: /run/xtipc]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<Value>,
@@ -169,8 +166,6 @@ pub struct Config {
     pub frames: u32,
     /// Filter in the syntax of `tracing`, known to parse.
     pub log: String,
-    /// What must survive a restart; the instance's own.
-    pub state_dir: PathBuf,
     /// Sockets and pid file; the instance's own.
     pub run_dir: PathBuf,
     /// Receive buffer of a new socket in bytes.

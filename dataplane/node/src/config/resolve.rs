@@ -10,7 +10,6 @@ use super::{Access, BearerSpec, Config, ConfigError, LOG_VARIABLE, Settings, Val
 use crate::policy::Policy;
 
 const RUN_DIR: &str = "/run/xtipc";
-const STATE_DIR: &str = "/var/lib/xtipc";
 const CLUSTER_ID: u32 = 4711;
 /// As the `tipc` tool has it.
 const CLUSTER_ID_MAX: u32 = 9999;
@@ -65,13 +64,10 @@ impl Layers<'_> {
             .get("instance", |s| &s.instance)
             .map(|g| instance_name(&g))
             .transpose()?;
-        let own = |base: PathBuf| {
-            instance
-                .as_ref()
-                .map_or(base.clone(), |name| base.join(name))
-        };
-        let run_dir = own(self.directory("run_dir", |s| &s.run_dir, RUN_DIR)?);
-        let state_dir = own(self.directory("state_dir", |s| &s.state_dir, STATE_DIR)?);
+        let mut run_dir = self.directory("run_dir", |s| &s.run_dir, RUN_DIR)?;
+        if let Some(name) = &instance {
+            run_dir.push(name);
+        }
         let bearers = self.bearers()?;
         let identity = self
             .get("identity", |s| &s.identity)
@@ -119,7 +115,6 @@ impl Layers<'_> {
             )?,
             frames: self.number("frames", |s| &s.frames, FRAMES, 1024..=1 << 24, "")?,
             log: self.log()?,
-            state_dir,
             run_dir,
             rcvbuf_default: self.number(
                 "rcvbuf_default",

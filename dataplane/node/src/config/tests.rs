@@ -62,7 +62,6 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         tolerance_ms: 1500,
         frames: 8192,
         log: "info".into(),
-        state_dir: "/var/lib/xtipc".into(),
         run_dir: "/run/xtipc".into(),
         rcvbuf_default: 2_097_152,
     };
@@ -86,7 +85,6 @@ fn every_key_of_the_file_is_taken() {
         tolerance = 3000
         frames = 2048
         log = "warn,xtipcd=debug"
-        state_dir = "/state"
         run_dir = "/tmp/run"
         attach_mode = "0666"
         attach_group = "root"
@@ -120,7 +118,6 @@ fn every_key_of_the_file_is_taken() {
     );
     assert_eq!((config.frames, config.rcvbuf_default), (2048, 65_536));
     assert_eq!(config.log, "warn,xtipcd=debug");
-    assert_eq!(config.state_dir, Path::new("/state/red"));
     assert_eq!(config.run_dir, Path::new("/tmp/run/red"));
     let access = |mode, group| Access { mode, group };
     assert_eq!(config.attach_access, access(0o666, Some(0)));
@@ -158,7 +155,6 @@ fn flags_override_the_file_and_its_bearers_as_a_whole() {
 fn an_instance_has_directories_of_its_own() {
     let config = load(&["--instance", "a.1", "--identity", "x"], "").unwrap();
     assert_eq!(config.run_dir, Path::new("/run/xtipc/a.1"));
-    assert_eq!(config.state_dir, Path::new("/var/lib/xtipc/a.1"));
     assert_eq!(
         config.attach_socket,
         Path::new("/run/xtipc/a.1/attach.sock")
