@@ -1,6 +1,6 @@
 //! A timer wheel in virtual time: one timer per id, armed, moved and cancelled in constant time.
 //!
-//! Slots are one millisecond apart and there are [`SLOTS`] of them; a timer further away stays in its
+//! Slots are one millisecond apart and there are 1024 of them; a timer further away stays in its
 //! slot until its round comes. Ids are small integers that the owner assigns.
 
 use crate::time::Instant;

@@ -54,7 +54,7 @@ pub struct Settings {
     /// Cluster id (network id) [default: 4711]
     #[arg(long, value_name = "NUMBER")]
     pub cluster_id: Option<Value>,
-    /// Bearer, repeatable: eth:IFACE[,priority=N][,tolerance=MS][,window=N][,vlan=ID][,queues=LIST]
+    /// Bearer, repeatable: `eth:IFACE[,priority=N][,tolerance=MS][,window=N][,vlan=ID][,queues=LIST]`
     #[arg(long, value_name = "BEARER")]
     pub bearer: Vec<Value>,
     /// Socket on which applications attach [default: attach.sock in the run directory]
