@@ -17,9 +17,6 @@ mod send;
 mod sockets;
 mod view;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::core::{Core, Ctx};
 pub use names::BindError;
 pub use send::SendError;

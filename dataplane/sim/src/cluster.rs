@@ -1,36 +1,48 @@
 //! Nodes on one segment, and the clock they share.
 
-use super::host::{Received, TestHost};
-use super::rng::Rng;
-use super::segment::{Segment, mac_of, media_addr};
-use crate::addr::{BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr};
-use crate::engine::{BearerSetup, Engine, NodeConfig, PeerView, SESSION_UNIT, SendError};
-use crate::host::{Notice, Payload};
-use crate::link::LinkParams;
-use crate::name::{Scope, ServiceRange};
-use crate::port::SocketKind;
-use crate::time::Instant;
-use crate::wire::Packet;
+use crate::host::{Received, SimHost};
+use crate::rng::Rng;
+use crate::segment::{Segment, mac_of, media_addr};
 use std::time::Duration;
+use xtipc_protocol::addr::{
+    BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+};
+use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, PeerView, SESSION_UNIT, SendError};
+use xtipc_protocol::host::{Notice, Payload};
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::name::{Scope, ServiceRange};
+use xtipc_protocol::port::SocketKind;
+use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::Packet;
 
-pub(super) const NET_ID: u32 = 4711;
-pub(super) const MTU: usize = 1500;
+/// Cluster id.
+pub const NET_ID: u32 = 4711;
+/// Usual MTU.
+pub const MTU: usize = 1500;
 
 /// One node: an engine and what it runs on.
-pub(super) struct Node {
-    pub(super) engine: Engine,
-    pub(super) host: TestHost,
+pub struct Node {
+    /// The engine.
+    pub engine: Engine,
+    /// What it runs on.
+    pub host: SimHost,
 }
 
 /// How nodes are made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recipe {
-    pub(super) frames: usize,
-    pub(super) mtu: usize,
-    pub(super) params: LinkParams,
-    pub(super) tx_hold_us: u64,
-    pub(super) net_id: u32,
-    pub(super) receive_buffer: u32,
+pub struct Recipe {
+    /// Frames in the pool.
+    pub frames: usize,
+    /// MTU of the bearer.
+    pub mtu: usize,
+    /// What links start with.
+    pub params: LinkParams,
+    /// Longest time a transmission holds its frame.
+    pub tx_hold_us: u64,
+    /// Cluster id.
+    pub net_id: u32,
+    /// Receive buffer of new sockets.
+    pub receive_buffer: u32,
 }
 
 impl Default for Recipe {
@@ -41,26 +53,31 @@ impl Default for Recipe {
             params: LinkParams::default(),
             tx_hold_us: 0,
             net_id: NET_ID,
-            receive_buffer: crate::port::RECEIVE_BUFFER_DEFAULT,
+            receive_buffer: xtipc_protocol::port::RECEIVE_BUFFER_DEFAULT,
         }
     }
 }
 
 /// Nodes, segment and clock.
-pub(super) struct Cluster {
-    pub(super) now: Instant,
-    pub(super) rng: Rng,
-    pub(super) segment: Segment,
-    pub(super) recipe: Recipe,
+pub struct Cluster {
+    /// Virtual time.
+    pub now: Instant,
+    /// The seed's numbers.
+    pub rng: Rng,
+    /// The Ethernet.
+    pub segment: Segment,
+    /// How nodes are made from now on.
+    pub recipe: Recipe,
     /// Check that each packet sent is one that the codec writes: no bit without a meaning.
-    pub(super) strict: bool,
+    pub strict: bool,
     nodes: Vec<Option<Node>>,
 }
 
 impl Cluster {
-    pub(super) fn new(seed: u64) -> Self {
+    /// A segment without nodes.
+    pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let segment = Segment::new(rng.next());
+        let segment = Segment::new(rng.next_u64());
         let recipe = Recipe::default();
         Self {
             now: Instant::from_millis(5_000),
@@ -73,7 +90,7 @@ impl Cluster {
     }
 
     /// A cluster of `count` nodes that have found each other.
-    pub(super) fn settled(seed: u64, count: usize) -> Self {
+    pub fn settled(seed: u64, count: usize) -> Self {
         let mut cluster = Self::new(seed);
         for station in 0..count {
             cluster.start(station);
@@ -83,21 +100,22 @@ impl Cluster {
         cluster
     }
 
-    pub(super) fn start(&mut self, station: usize) {
+    /// Starts the usual node of a station.
+    pub fn start(&mut self, station: usize) {
         self.start_as(station, &format!("node{station}"));
     }
 
     /// Starts a node with this identity at a station.
-    pub(super) fn start_as(&mut self, station: usize, id: &str) {
+    pub fn start_as(&mut self, station: usize, id: &str) {
         let recipe = self.recipe;
-        let mut host = TestHost::new(recipe.frames, self.rng.next());
+        let mut host = SimHost::new(recipe.frames, self.rng.next_u64());
         host.tx_hold = recipe.tx_hold_us * 1000;
         host.advance(self.now);
         let units = u128::from(self.now.as_millis()) / SESSION_UNIT.as_millis();
         let config = NodeConfig {
             id: NodeId::from_text(id).expect("a test gives a valid identity"),
             net_id: recipe.net_id,
-            random: self.rng.next(),
+            random: self.rng.next_u64(),
             session_base: units as u16,
             receive_buffer: recipe.receive_buffer,
             start: self.now,
@@ -123,45 +141,54 @@ impl Cluster {
     }
 
     /// A node dies: nobody is told.
-    pub(super) fn kill(&mut self, station: usize) {
+    pub fn kill(&mut self, station: usize) {
         self.nodes[station] = None;
         self.segment.unplug(station);
     }
 
     /// A node stops in order and must have given back every frame.
-    pub(super) fn stop(&mut self, station: usize) {
+    pub fn stop(&mut self, station: usize) {
+        let owned = self.stop_counting(station);
+        assert_eq!(owned, 0, "node {station} stopped and keeps {owned} frames");
+    }
+
+    /// A node stops in order; gives how many frames it kept.
+    pub fn stop_counting(&mut self, station: usize) -> usize {
         let now = self.now;
         self.with(station, |node| node.engine.stop(now, &mut node.host));
         let owned = self.node(station).host.owned();
-        assert_eq!(owned, 0, "node {station} stopped and keeps {owned} frames");
         self.kill(station);
+        owned
     }
 
     /// Stops all nodes; none may keep a frame.
-    pub(super) fn finish(mut self) {
+    pub fn finish(mut self) {
         for station in self.stations() {
             self.stop(station);
         }
     }
 
-    pub(super) fn stations(&self) -> Vec<usize> {
+    /// Stations with a running node.
+    pub fn stations(&self) -> Vec<usize> {
         (0..self.nodes.len())
             .filter(|n| self.nodes[*n].is_some())
             .collect()
     }
 
-    pub(super) fn is_running(&self, station: usize) -> bool {
+    /// Whether a station has a running node.
+    pub fn is_running(&self, station: usize) -> bool {
         self.nodes.get(station).is_some_and(Option::is_some)
     }
 
-    pub(super) fn node(&self, station: usize) -> &Node {
+    /// A running node.
+    pub fn node(&self, station: usize) -> &Node {
         self.nodes[station]
             .as_ref()
             .expect("the test started this node")
     }
 
     /// Calls into a node; what it sends goes on the wire.
-    pub(super) fn with<R>(&mut self, station: usize, act: impl FnOnce(&mut Node) -> R) -> R {
+    pub fn with<R>(&mut self, station: usize, act: impl FnOnce(&mut Node) -> R) -> R {
         let now = self.now;
         let node = self.nodes[station]
             .as_mut()
@@ -190,20 +217,17 @@ impl Cluster {
     }
 
     /// Lets time pass up to the next event, at most to `end`. False if `end` was reached.
-    pub(super) fn step(&mut self, end: Instant) -> bool {
+    pub fn step(&mut self, end: Instant) -> bool {
         let timeouts = self
             .nodes
             .iter()
             .flatten()
             .filter_map(|n| n.engine.next_timeout());
-        let next = timeouts
-            .chain(self.segment.next_arrival())
-            .min()
-            .map_or(end, |at| at.max(self.now));
-        if next > end {
+        let next = timeouts.chain(self.segment.next_arrival()).min();
+        let Some(next) = next.map(|at| at.max(self.now)).filter(|at| *at <= end) else {
             self.now = end;
             return false;
-        }
+        };
         self.now = next;
         while let Some(flight) = self.segment.pop_arrived(next) {
             if self.is_running(flight.to) {
@@ -224,7 +248,7 @@ impl Cluster {
     }
 
     /// Hands a packet to a node at once.
-    pub(super) fn receive(&mut self, station: usize, source: [u8; 6], bytes: &[u8]) {
+    pub fn receive(&mut self, station: usize, source: [u8; 6], bytes: &[u8]) {
         let now = self.now;
         self.with(station, |node| {
             node.engine
@@ -232,47 +256,62 @@ impl Cluster {
         });
     }
 
-    pub(super) fn run_for(&mut self, span: Duration) {
+    /// Lets time pass.
+    pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         while self.step(end) {}
     }
 
     /// Runs until something is the case; a minute of virtual time must do.
-    pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let end = self.now + Duration::from_secs(60);
-        while !done(self) {
-            assert!(self.step(end), "not within a minute: {what}");
-        }
+    pub fn until(&mut self, what: &str, done: impl FnMut(&Self) -> bool) {
+        let reached = self.reaches(Duration::from_secs(60), done);
+        assert!(reached, "not within a minute: {what}");
     }
 
-    pub(super) fn addr(&self, station: usize) -> NodeAddr {
+    /// Runs until something is the case, or for `span`. False if it was not.
+    pub fn reaches(&mut self, span: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + span;
+        while !done(self) {
+            if !self.step(end) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A node's address.
+    pub fn addr(&self, station: usize) -> NodeAddr {
         self.node(station).engine.own_addr()
     }
 
-    pub(super) fn peer_view(&self, of: usize, peer: usize) -> Option<PeerView> {
+    /// What a node thinks of another.
+    pub fn peer_view(&self, of: usize, peer: usize) -> Option<PeerView> {
         let id = self.node(peer).engine.config().id;
         self.node(of).engine.peers().find(|p| p.id == id)
     }
 
-    pub(super) fn is_up(&self, a: usize, b: usize) -> bool {
+    /// Whether `a` has a working link to `b`.
+    pub fn is_up(&self, a: usize, b: usize) -> bool {
         self.peer_view(a, b).is_some_and(|p| p.up)
     }
 
-    pub(super) fn is_full_mesh(&self) -> bool {
+    /// Whether all have working links to all.
+    pub fn is_full_mesh(&self) -> bool {
         let all = self.stations();
         all.iter()
             .all(|a| all.iter().all(|b| a == b || self.is_up(*a, *b)))
     }
 
     /// Notices of a node since the last call.
-    pub(super) fn notices(&mut self, station: usize) -> Vec<Notice> {
+    pub fn notices(&mut self, station: usize) -> Vec<Notice> {
         self.with(station, |node| std::mem::take(&mut node.host.notices))
     }
 }
 
 /// Sockets.
 impl Cluster {
-    pub(super) fn open(&mut self, station: usize) -> SocketAddr {
+    /// Opens a socket.
+    pub fn open(&mut self, station: usize) -> SocketAddr {
         let port = self.with(station, |node| node.engine.open(SocketKind::Rdm));
         SocketAddr {
             port,
@@ -281,7 +320,7 @@ impl Cluster {
     }
 
     /// A socket whose messages come back if nobody takes them.
-    pub(super) fn open_returning(&mut self, station: usize) -> SocketAddr {
+    pub fn open_returning(&mut self, station: usize) -> SocketAddr {
         let addr = self.open(station);
         self.with(station, |n| {
             n.engine
@@ -292,11 +331,13 @@ impl Cluster {
         addr
     }
 
-    pub(super) fn bind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
+    /// Binds in the whole cluster.
+    pub fn bind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
         self.bind_scoped(station, port, range, Scope::Cluster);
     }
 
-    pub(super) fn bind_scoped(
+    /// Binds.
+    pub fn bind_scoped(
         &mut self,
         station: usize,
         port: PortId,
@@ -310,7 +351,8 @@ impl Cluster {
         bound.expect("a test binds what can be bound");
     }
 
-    pub(super) fn unbind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
+    /// Takes a binding of the whole cluster back.
+    pub fn unbind(&mut self, station: usize, port: PortId, range: (u32, u32, u32)) {
         let (now, range) = (self.now, service_range(range));
         let gone = self.with(station, |n| {
             n.engine
@@ -319,7 +361,8 @@ impl Cluster {
         gone.expect("a test unbinds what is bound");
     }
 
-    pub(super) fn send<P: Payload + ?Sized>(
+    /// Sends a message.
+    pub fn send<P: Payload + ?Sized>(
         &mut self,
         station: usize,
         from: PortId,
@@ -332,13 +375,14 @@ impl Cluster {
         })
     }
 
-    pub(super) fn close(&mut self, station: usize, port: PortId) {
+    /// Closes a socket.
+    pub fn close(&mut self, station: usize, port: PortId) {
         let now = self.now;
         self.with(station, |node| node.engine.close(now, port, &mut node.host));
     }
 
     /// Takes the next message of a socket.
-    pub(super) fn recv(&mut self, station: usize, port: PortId) -> Option<Received> {
+    pub fn recv(&mut self, station: usize, port: PortId) -> Option<Received> {
         self.with(station, |node| {
             let message = node.host.inbox.get_mut(&port)?.pop_front()?;
             node.engine.on_consumed(port, message.about.cost);
@@ -347,12 +391,12 @@ impl Cluster {
     }
 
     /// Takes all messages of a socket.
-    pub(super) fn recv_all(&mut self, station: usize, port: PortId) -> Vec<Received> {
+    pub fn recv_all(&mut self, station: usize, port: PortId) -> Vec<Received> {
         std::iter::from_fn(|| self.recv(station, port)).collect()
     }
 
     /// The texts of all messages of a socket.
-    pub(super) fn texts(&mut self, station: usize, port: PortId) -> Vec<String> {
+    pub fn texts(&mut self, station: usize, port: PortId) -> Vec<String> {
         self.recv_all(station, port)
             .iter()
             .map(|m| m.text().to_string())
@@ -360,7 +404,8 @@ impl Cluster {
     }
 }
 
-pub(super) fn service_range((type_, lower, upper): (u32, u32, u32)) -> ServiceRange {
+/// A service range from its parts.
+pub fn service_range((type_, lower, upper): (u32, u32, u32)) -> ServiceRange {
     ServiceRange {
         type_,
         lower,
@@ -368,7 +413,8 @@ pub(super) fn service_range((type_, lower, upper): (u32, u32, u32)) -> ServiceRa
     }
 }
 
-pub(super) fn service(kind: u32, instance: u32) -> Destination {
+/// Any one socket bound to a service address.
+pub fn service(kind: u32, instance: u32) -> Destination {
     Destination::Service {
         kind,
         instance,
@@ -376,6 +422,7 @@ pub(super) fn service(kind: u32, instance: u32) -> Destination {
     }
 }
 
-pub(super) fn range(kind: u32, lower: u32, upper: u32) -> Destination {
+/// All sockets bound within a range.
+pub fn range(kind: u32, lower: u32, upper: u32) -> Destination {
     Destination::Range { kind, lower, upper }
 }

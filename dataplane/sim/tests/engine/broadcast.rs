@@ -1,16 +1,16 @@
 //! The broadcast link: counting, repair, joining and leaving, multicast by both methods.
 
-use super::cluster::{Cluster, range, service};
 use super::link::link_protocol;
-use super::segment::{Fate, Faults};
-use crate::addr::PortId;
-use crate::engine::SendError;
-use crate::host::Notice;
-use crate::port::McastMethod;
-use crate::stats::Drop;
-use crate::wire::{Body, Msg, User, field};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use xtipc_protocol::addr::PortId;
+use xtipc_protocol::engine::SendError;
+use xtipc_protocol::host::Notice;
+use xtipc_protocol::port::McastMethod;
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::wire::{Body, Msg, User, field};
+use xtipc_sim::cluster::{Cluster, range, service};
+use xtipc_sim::segment::{Fate, Faults};
 
 const SERVICE: u32 = 5000;
 
@@ -518,7 +518,7 @@ fn one_copy_reaches_each_socket_however_many_bindings_match() {
         c.bind(*station, *port, (SERVICE, 0, 99));
     }
     let own = c.open(0).port;
-    c.bind_scoped(0, own, (SERVICE, 0, 500), crate::name::Scope::Node);
+    c.bind_scoped(0, own, (SERVICE, 0, 500), xtipc_protocol::name::Scope::Node);
     c.run_for(Duration::from_secs(1));
     c.send(0, from, range(SERVICE, 0, 1000), &b"all"[..])
         .unwrap();
@@ -558,7 +558,7 @@ fn broadcasts_of_another_cluster_or_before_the_start_point_are_not_taken() {
     field::BROADCAST_NET_ID.set(&mut foreign, 99);
     let number = field::SEQNO.get(&foreign) + 1;
     field::SEQNO.set(&mut foreign, number);
-    c.receive(0, super::segment::mac_of(1), &foreign);
+    c.receive(0, xtipc_sim::segment::mac_of(1), &foreign);
     assert_eq!(c.node(0).engine.drops().get(Drop::BroadcastOtherCluster), 1);
     assert!(c.texts(0, to).is_empty());
     c.finish();

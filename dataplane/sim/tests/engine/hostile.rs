@@ -3,15 +3,15 @@
 //! Rows are those of `docs/protocol/limits-and-hostile-input.md`. The attacker is a peer with a link of its own
 //! (node 1 of three), or any station; nodes 0 and 2 are honest.
 
-use super::cluster::{Cluster, NET_ID, range, service};
 use super::link::link_protocol;
-use super::segment::mac_of;
-use crate::addr::{Destination, PortId, SocketAddr};
-use crate::host::{DownReason, Notice};
-use crate::link::fsm::LinkState;
-use crate::stats::Drop;
-use crate::wire::{Header, LinkProtocol, User, field, size};
 use std::time::Duration;
+use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
+use xtipc_protocol::host::{DownReason, Notice};
+use xtipc_protocol::link::fsm::LinkState;
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::wire::{Header, LinkProtocol, User, field, size};
+use xtipc_sim::cluster::{Cluster, NET_ID, range, service};
+use xtipc_sim::segment::mac_of;
 
 const SERVICE: u32 = 5000;
 
@@ -353,7 +353,7 @@ fn h12_h32_states_with_impossible_records_change_nothing() {
     s.c.segment.seen.clear();
     s.c.segment.record = true;
     s.c.run_for(Duration::from_secs(1));
-    let from_attacker = |p: &&super::segment::Seen| p.from == 1 && p.to == Some(0);
+    let from_attacker = |p: &&xtipc_sim::segment::Seen| p.from == 1 && p.to == Some(0);
     let state =
         s.c.segment
             .seen
@@ -658,7 +658,8 @@ fn h43_a_second_start_point_is_ignored() {
     s.c.run_for(Duration::from_secs(1));
     let now = s.c.now;
     s.c.with(1, |n| {
-        n.engine.port_mut(from).unwrap().mcast_wanted = Some(crate::port::McastMethod::Broadcast);
+        n.engine.port_mut(from).unwrap().mcast_wanted =
+            Some(xtipc_protocol::port::McastMethod::Broadcast);
         n.engine
             .send(now, from, &range(SERVICE, 0, 5), &b"ok"[..], &mut n.host)
             .unwrap();

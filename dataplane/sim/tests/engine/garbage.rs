@@ -1,12 +1,12 @@
 //! Mutated and random packets: no panic, no leak, and afterwards everything works.
 
-use super::cluster::{Cluster, range, service};
-use super::host::FRAME_ROOM;
-use super::rng::Rng;
-use super::segment::mac_of;
-use crate::addr::Destination;
-use crate::wire::{Msg, field};
 use std::time::Duration;
+use xtipc_protocol::addr::Destination;
+use xtipc_protocol::wire::{Msg, field};
+use xtipc_sim::cluster::{Cluster, range, service};
+use xtipc_sim::host::FRAME_ROOM;
+use xtipc_sim::rng::Rng;
+use xtipc_sim::segment::mac_of;
 
 const SERVICE: u32 = 5000;
 
@@ -111,7 +111,7 @@ fn random_bytes_are_only_counted() {
     let mut rng = Rng::new(21);
     for _ in 0..100_000 {
         let len = rng.below(120) as usize;
-        let mut bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+        let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
         if len >= 16 && rng.chance(900) {
             field::VERSION.set(&mut bytes, 2);
             field::SIZE.set(&mut bytes, len as u32);
@@ -166,11 +166,11 @@ fn packets_for_a_node_without_an_address_or_a_bearer_do_nothing() {
         assert!(Msg::check(bytes).is_ok());
         let now = c.now;
         c.with(0, |n| {
-            let nowhere = crate::addr::BearerId(2);
+            let nowhere = xtipc_protocol::addr::BearerId(2);
             n.engine.on_packet(
                 now,
                 nowhere,
-                super::segment::media_addr(mac_of(1)),
+                xtipc_sim::segment::media_addr(mac_of(1)),
                 bytes,
                 &mut n.host,
             );

@@ -1,34 +1,41 @@
 //! What an engine runs on in a test: a frame pool that knows whose each frame is, transmissions that
 //! hold their frame for a while, inboxes.
 
-use super::rng::Rng;
-use crate::addr::{BearerId, PortId};
-use crate::frame::{Frame, FrameRef};
-use crate::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
-use crate::time::Instant;
+use crate::rng::Rng;
 use std::collections::{BTreeMap, VecDeque};
+use xtipc_protocol::addr::{BearerId, PortId};
+use xtipc_protocol::frame::{Frame, FrameRef};
+use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
+use xtipc_protocol::time::Instant;
 
-pub(super) const FRAME_ROOM: usize = 2048;
+/// Bytes of a frame.
+pub const FRAME_ROOM: usize = 2048;
 /// Frames that application data leaves to the protocol.
 const CONTROL_RESERVE: usize = 64;
 
 /// A packet the engine sent.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) bearer: BearerId,
-    pub(super) to: MediaDest,
-    pub(super) bytes: Vec<u8>,
+pub struct Sent {
+    /// The bearer it goes out on.
+    pub bearer: BearerId,
+    /// Where it goes.
+    pub to: MediaDest,
+    /// What it says.
+    pub bytes: Vec<u8>,
 }
 
 /// A message a socket was given.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
-    pub(super) about: Incoming,
-    pub(super) bytes: Vec<u8>,
+pub struct Received {
+    /// What the engine says of it.
+    pub about: Incoming,
+    /// What it says.
+    pub bytes: Vec<u8>,
 }
 
 impl Received {
-    pub(super) fn text(&self) -> &str {
+    /// The payload as text.
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.bytes).expect("a test sent text")
     }
 }
@@ -40,22 +47,27 @@ struct FrameUse {
 }
 
 /// The host of one node.
-pub(super) struct TestHost {
+pub struct SimHost {
     arena: Vec<u8>,
     uses: Vec<FrameUse>,
     free: Vec<u32>,
     in_tx: VecDeque<(Instant, u32)>,
     rng: Rng,
     /// Longest time a transmission holds its frame, in nanoseconds; 0 for not at all.
-    pub(super) tx_hold: u64,
-    pub(super) now: Instant,
-    pub(super) sent: Vec<Sent>,
-    pub(super) inbox: BTreeMap<PortId, VecDeque<Received>>,
-    pub(super) notices: Vec<Notice>,
+    pub tx_hold: u64,
+    /// Virtual time.
+    pub now: Instant,
+    /// Packets sent and not yet on the wire.
+    pub sent: Vec<Sent>,
+    /// Messages that wait for their sockets.
+    pub inbox: BTreeMap<PortId, VecDeque<Received>>,
+    /// What the engine reported.
+    pub notices: Vec<Notice>,
 }
 
-impl TestHost {
-    pub(super) fn new(frames: usize, seed: u64) -> Self {
+impl SimHost {
+    /// A pool of `frames` frames.
+    pub fn new(frames: usize, seed: u64) -> Self {
         Self {
             arena: vec![0; frames * FRAME_ROOM],
             uses: vec![FrameUse::default(); frames],
@@ -71,7 +83,7 @@ impl TestHost {
     }
 
     /// Lets transmissions end.
-    pub(super) fn advance(&mut self, now: Instant) {
+    pub fn advance(&mut self, now: Instant) {
         self.now = now;
         while let Some((until, frame)) = self.in_tx.front().copied()
             && until <= now
@@ -86,7 +98,7 @@ impl TestHost {
     }
 
     /// Frames that the engine owns.
-    pub(super) fn owned(&self) -> usize {
+    pub fn owned(&self) -> usize {
         self.uses.iter().filter(|u| u.owned).count()
     }
 
@@ -96,7 +108,7 @@ impl TestHost {
     }
 }
 
-impl Host for TestHost {
+impl Host for SimHost {
     fn frame_count(&self) -> u32 {
         self.uses.len() as u32
     }

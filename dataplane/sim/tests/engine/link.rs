@@ -1,24 +1,24 @@
 //! Links coming up and going down: handshake, sessions, supervision.
 
-use super::cluster::Cluster;
-use super::segment::{Fate, Faults, Seen, mac_of};
-use crate::addr::{Destination, PortId, SocketAddr};
-use crate::host::{DownReason, Notice};
-use crate::link::LinkParams;
-use crate::stats::{Drop, LinkStats};
-use crate::time::Instant;
-use crate::wire::{Body, Header, LinkProtocol, Msg, Reset, State, User, field};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
+use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
+use xtipc_protocol::host::{DownReason, Notice};
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::stats::{Drop, LinkStats};
+use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::{Body, Header, LinkProtocol, Msg, Reset, State, User, field};
+use xtipc_sim::cluster::Cluster;
+use xtipc_sim::segment::{Fate, Faults, Seen, mac_of};
 
-pub(super) fn link_protocol(bytes: &[u8]) -> Option<LinkProtocol> {
+pub(crate) fn link_protocol(bytes: &[u8]) -> Option<LinkProtocol> {
     let msg = Msg::check(bytes).ok()?;
     let is_one = msg.user() == User::LinkProtocol && !msg.flag(field::NON_SEQ);
     is_one.then(|| LinkProtocol::parse(msg, true).expect("sent by an engine"))
 }
 
-pub(super) fn state(message: &LinkProtocol) -> Option<&State> {
+pub(crate) fn state(message: &LinkProtocol) -> Option<&State> {
     match &message.body {
         Body::State(state) => Some(state),
         _ => None,
@@ -26,7 +26,7 @@ pub(super) fn state(message: &LinkProtocol) -> Option<&State> {
 }
 
 /// Unicast packets from `from` without discovery.
-pub(super) fn unicast_from(seen: &[Seen], from: usize) -> Vec<Seen> {
+pub(crate) fn unicast_from(seen: &[Seen], from: usize) -> Vec<Seen> {
     let of_link = |s: &&Seen| {
         let msg = Msg::check(&s.bytes).unwrap();
         s.from == from && s.to.is_some() && msg.user() != User::LinkConfig
@@ -34,7 +34,7 @@ pub(super) fn unicast_from(seen: &[Seen], from: usize) -> Vec<Seen> {
     seen.iter().filter(of_link).cloned().collect()
 }
 
-pub(super) fn states_from(c: &Cluster, from: usize) -> Vec<(Instant, LinkProtocol)> {
+pub(crate) fn states_from(c: &Cluster, from: usize) -> Vec<(Instant, LinkProtocol)> {
     let seen = unicast_from(&c.segment.seen, from).into_iter();
     seen.filter_map(|s| Some((s.at, link_protocol(&s.bytes)?)))
         .filter(|(_, m)| state(m).is_some())
@@ -42,20 +42,20 @@ pub(super) fn states_from(c: &Cluster, from: usize) -> Vec<(Instant, LinkProtoco
 }
 
 /// Numbered packets from `from` in the order sent.
-pub(super) fn numbered_from(c: &Cluster, from: usize) -> Vec<Seen> {
+pub(crate) fn numbered_from(c: &Cluster, from: usize) -> Vec<Seen> {
     let seen = unicast_from(&c.segment.seen, from).into_iter();
     seen.filter(|s| Msg::check(&s.bytes).unwrap().user() != User::LinkProtocol)
         .collect()
 }
 
-pub(super) fn stats(c: &Cluster, of: usize, peer: usize) -> LinkStats {
+pub(crate) fn stats(c: &Cluster, of: usize, peer: usize) -> LinkStats {
     c.peer_view(of, peer)
         .and_then(|p| p.link)
         .expect("they know each other")
         .stats
 }
 
-pub(super) fn down_reasons(c: &mut Cluster, station: usize) -> Vec<DownReason> {
+pub(crate) fn down_reasons(c: &mut Cluster, station: usize) -> Vec<DownReason> {
     let down = |n| {
         if let Notice::LinkDown(_, reason) = n {
             Some(reason)
@@ -67,12 +67,12 @@ pub(super) fn down_reasons(c: &mut Cluster, station: usize) -> Vec<DownReason> {
 }
 
 /// Two nodes with a socket each; the second's address.
-pub(super) fn pair(c: &mut Cluster) -> (PortId, SocketAddr) {
+pub(crate) fn pair(c: &mut Cluster) -> (PortId, SocketAddr) {
     (c.open(0).port, c.open(1))
 }
 
 /// A filter that drops each packet for which `wanted` says so, the first time only.
-pub(super) fn lose_once(c: &mut Cluster, mut wanted: impl FnMut(Msg<'_>) -> bool + 'static) {
+pub(crate) fn lose_once(c: &mut Cluster, mut wanted: impl FnMut(Msg<'_>) -> bool + 'static) {
     let mut lost = std::collections::HashSet::new();
     c.segment.filter = Some(Box::new(move |flight| {
         let msg = Msg::check(&flight.bytes).unwrap();
@@ -90,7 +90,7 @@ pub(super) fn lose_once(c: &mut Cluster, mut wanted: impl FnMut(Msg<'_>) -> bool
     }));
 }
 
-pub(super) fn is_data(msg: Msg<'_>) -> bool {
+pub(crate) fn is_data(msg: Msg<'_>) -> bool {
     msg.user().is_data() || matches!(msg.user(), User::MsgFragmenter | User::MsgBundler)
 }
 
@@ -156,7 +156,7 @@ fn the_handshake_is_the_one_that_linux_nodes_do() {
         }
         // Up: STATE, the start point of the broadcasts, the bindings.
         let opening = parsed[at].as_ref().unwrap();
-        let gaps = Some(crate::wire::GapAckRecord::default());
+        let gaps = Some(xtipc_protocol::wire::GapAckRecord::default());
         let body = Body::State(State {
             gaps,
             ..State::default()
@@ -489,7 +489,7 @@ fn a_lost_opening_state_or_start_point_delays_the_link_and_no_more() {
         c.send(
             0,
             client.port,
-            super::cluster::service(5000, 4),
+            xtipc_sim::cluster::service(5000, 4),
             &b"hello"[..],
         )
         .unwrap();

@@ -1,13 +1,13 @@
 //! Datagrams: three kinds of address, limits, rejection.
 
-use super::cluster::{Cluster, range, service};
-use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
-use crate::engine::SendError;
-use crate::host::DestName;
-use crate::port::MESSAGE_OVERHEAD;
-use crate::stats::Drop;
-use crate::wire::{Header, Importance, Msg, User, field, size};
 use std::time::Duration;
+use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::engine::SendError;
+use xtipc_protocol::host::DestName;
+use xtipc_protocol::port::MESSAGE_OVERHEAD;
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::wire::{Header, Importance, Msg, User, field, size};
+use xtipc_sim::cluster::{Cluster, range, service};
 
 const NO_NAME: u8 = 1;
 const NO_PORT: u8 = 2;
@@ -333,7 +333,7 @@ fn a_connection_message_to_a_datagram_socket_goes_back_in_a_longer_header() {
         .set_payload_len(5);
     c.receive(
         0,
-        super::segment::mac_of(1),
+        xtipc_sim::segment::mac_of(1),
         &[header.as_bytes(), b"hello"].concat(),
     );
     let back = &c.segment.seen.last().unwrap().bytes;

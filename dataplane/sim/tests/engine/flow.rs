@@ -1,16 +1,16 @@
 //! What flows over a link: loss and repair, windows, backlogs, bundles, fragments.
 
-use super::cluster::{Cluster, Recipe};
 use super::link::{
     down_reasons, is_data, lose_once, numbered_from, pair, state, states_from, stats,
 };
-use super::segment::{Fate, Faults};
-use crate::addr::{Destination, PortId, SocketAddr};
-use crate::engine::SendError;
-use crate::host::{DownReason, Notice};
-use crate::stats::Drop;
-use crate::wire::{Bundle, Importance, Msg, User, aligned, field, size};
 use std::time::Duration;
+use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
+use xtipc_protocol::engine::SendError;
+use xtipc_protocol::host::{DownReason, Notice};
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::wire::{Bundle, Importance, Msg, User, aligned, field, size};
+use xtipc_sim::cluster::{Cluster, Recipe};
+use xtipc_sim::segment::{Fate, Faults};
 
 #[test]
 fn a_single_loss_is_asked_for_at_the_third_packet_behind_it_and_sent_again_once() {

@@ -1,75 +1,95 @@
 //! An Ethernet segment in virtual time: stations by MAC address, broadcast, and faults from a seed.
 
-use super::rng::Rng;
-use crate::addr::MediaAddr;
-use crate::host::MediaDest;
-use crate::time::Instant;
+use crate::rng::Rng;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use xtipc_protocol::addr::MediaAddr;
+use xtipc_protocol::host::MediaDest;
+use xtipc_protocol::time::Instant;
 
 /// What goes wrong, each in per mille of the packets.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults {
-    pub(super) loss: u32,
-    pub(super) duplication: u32,
+pub struct Faults {
+    /// Packets that do not arrive.
+    pub loss: u32,
+    /// Packets that arrive twice.
+    pub duplication: u32,
     /// Packets that take up to `straggle` longer than others, and so come out of order.
-    pub(super) reordering: u32,
-    pub(super) straggle_us: u64,
+    pub reordering: u32,
+    /// Longest extra time of a reordered packet.
+    pub straggle_us: u64,
     /// Packets with a flipped bit: on a real Ethernet the checksum makes a loss of them.
-    pub(super) corruption: u32,
+    pub corruption: u32,
 }
 
 /// A packet between two stations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flight {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) source: [u8; 6],
-    pub(super) bytes: Vec<u8>,
+pub struct Flight {
+    /// Sending station.
+    pub from: usize,
+    /// Receiving station.
+    pub to: usize,
+    /// Sending MAC address.
+    pub source: [u8; 6],
+    /// The packet.
+    pub bytes: Vec<u8>,
 }
 
 /// What a filter decides of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub enum Fate {
+    /// It goes on to meet the faults.
     Pass,
+    /// It is gone.
     Lose,
 }
 
-type Filter = Box<dyn FnMut(&Flight) -> Fate>;
+/// Decides what becomes of each packet.
+pub type Filter = Box<dyn FnMut(&Flight) -> Fate>;
 
 /// A packet seen on the wire, before any fault.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) at: Instant,
-    pub(super) from: usize,
+pub struct Seen {
+    /// When it was sent.
+    pub at: Instant,
+    /// Sending station.
+    pub from: usize,
     /// `None` for a broadcast.
-    pub(super) to: Option<usize>,
-    pub(super) bytes: Vec<u8>,
+    pub to: Option<usize>,
+    /// The packet.
+    pub bytes: Vec<u8>,
 }
 
 /// The segment. Stations are numbered; station n has the MAC address [`mac_of`] n.
-pub(super) struct Segment {
+pub struct Segment {
     rng: Rng,
-    pub(super) faults: Faults,
-    pub(super) delay_us: u64,
+    /// Faults in force.
+    pub faults: Faults,
+    /// Time from station to station.
+    pub delay_us: u64,
     /// Asked for each packet and receiver.
-    pub(super) filter: Option<Filter>,
+    pub filter: Option<Filter>,
     /// Directed pairs that do not hear each other.
-    pub(super) cuts: BTreeSet<(usize, usize)>,
+    pub cuts: BTreeSet<(usize, usize)>,
+    /// Stations that get everything later, by so many microseconds: their node is slow.
+    pub slow: BTreeMap<usize, u64>,
     stations: BTreeSet<usize>,
     in_flight: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     serial: u64,
     /// Keep [`Self::seen`].
-    pub(super) record: bool,
-    pub(super) seen: Vec<Seen>,
+    pub record: bool,
+    /// Packets so far, if recorded.
+    pub seen: Vec<Seen>,
     /// Depends on every packet, its sender and its time.
-    pub(super) trace: u64,
-    pub(super) packets: u64,
+    pub trace: u64,
+    /// Packets sent so far.
+    pub packets: u64,
 }
 
-pub(super) fn mac_of(station: usize) -> [u8; 6] {
+/// A station's MAC address.
+pub fn mac_of(station: usize) -> [u8; 6] {
     [2, 0, 0, 0, 0, station as u8 + 1]
 }
 
@@ -78,13 +98,15 @@ fn station_of(mac: [u8; 6]) -> Option<usize> {
 }
 
 impl Segment {
-    pub(super) fn new(seed: u64) -> Self {
+    /// An empty segment without faults.
+    pub fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
             faults: Faults::default(),
             delay_us: 20,
             filter: None,
             cuts: BTreeSet::new(),
+            slow: BTreeMap::new(),
             stations: BTreeSet::new(),
             in_flight: BinaryHeap::new(),
             flights: Vec::new(),
@@ -97,24 +119,28 @@ impl Segment {
         }
     }
 
-    pub(super) fn plug(&mut self, station: usize) {
+    /// Connects a station.
+    pub fn plug(&mut self, station: usize) {
         self.stations.insert(station);
     }
 
-    pub(super) fn unplug(&mut self, station: usize) {
+    /// Disconnects a station.
+    pub fn unplug(&mut self, station: usize) {
         self.stations.remove(&station);
     }
 
-    pub(super) fn cut(&mut self, a: usize, b: usize) {
+    /// Two stations no longer hear each other.
+    pub fn cut(&mut self, a: usize, b: usize) {
         self.cuts.extend([(a, b), (b, a)]);
     }
 
-    pub(super) fn heal(&mut self) {
+    /// Ends all cuts.
+    pub fn heal(&mut self) {
         self.cuts.clear();
     }
 
     /// Takes a packet that a station sent.
-    pub(super) fn send(&mut self, now: Instant, from: usize, to: MediaDest, bytes: Vec<u8>) {
+    pub fn send(&mut self, now: Instant, from: usize, to: MediaDest, bytes: Vec<u8>) {
         self.note(now, from, to, &bytes);
         let source = mac_of(from);
         match to {
@@ -197,7 +223,8 @@ impl Segment {
             } else {
                 0
             };
-            let at = Instant(now.0 + (self.delay_us + extra) * 1000);
+            let slow = self.slow.get(&flight.to).copied().unwrap_or(0);
+            let at = Instant(now.0 + (self.delay_us + slow + extra) * 1000);
             self.put(at, flight.clone());
         }
     }
@@ -212,11 +239,13 @@ impl Segment {
         self.in_flight.push(Reverse((at, self.serial, key)));
     }
 
-    pub(super) fn next_arrival(&self) -> Option<Instant> {
+    /// When the next packet arrives.
+    pub fn next_arrival(&self) -> Option<Instant> {
         self.in_flight.peek().map(|Reverse((at, ..))| *at)
     }
 
-    pub(super) fn pop_arrived(&mut self, now: Instant) -> Option<Flight> {
+    /// Takes the next packet that has arrived.
+    pub fn pop_arrived(&mut self, now: Instant) -> Option<Flight> {
         let Reverse((at, _, key)) = *self.in_flight.peek()?;
         if at > now {
             return None;
@@ -227,6 +256,7 @@ impl Segment {
     }
 }
 
-pub(super) fn media_addr(source: [u8; 6]) -> MediaAddr {
+/// The address of a packet's source as the engine takes it.
+pub fn media_addr(source: [u8; 6]) -> MediaAddr {
     MediaAddr::ethernet(source)
 }

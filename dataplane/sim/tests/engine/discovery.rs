@@ -1,13 +1,13 @@
 //! Finding each other, and an address for oneself.
 
-use super::cluster::{Cluster, NET_ID, Recipe};
-use super::segment::{Fate, Seen, mac_of};
-use crate::addr::{MediaAddr, NodeAddr, NodeId};
-use crate::host::Notice;
-use crate::stats::Drop;
-use crate::time::Instant;
-use crate::wire::{Capabilities, DISCOVERY_SIZE, DiscoveryKind, LinkConfig, Msg, User};
 use std::time::Duration;
+use xtipc_protocol::addr::{MediaAddr, NodeAddr, NodeId};
+use xtipc_protocol::host::Notice;
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::{Capabilities, DISCOVERY_SIZE, DiscoveryKind, LinkConfig, Msg, User};
+use xtipc_sim::cluster::{Cluster, NET_ID, Recipe};
+use xtipc_sim::segment::{Fate, Seen, mac_of};
 
 /// Two identities with the same hash.
 const TWINS: [&str; 2] = ["AAAABBBB", "BBBBAAAA"];
@@ -75,11 +75,11 @@ fn a_node_with_an_address_searches_at_0_125_375_875_1875_ms() {
     let start = c.now;
     let now = c.now;
     c.with(0, |node| {
-        let setup = crate::engine::BearerSetup {
+        let setup = xtipc_protocol::engine::BearerSetup {
             interface: *b"eth1\0\0\0\0\0\0\0\0\0\0\0\0",
             media_addr: MediaAddr::ethernet(mac_of(0)),
             mtu: 1500,
-            params: crate::link::LinkParams::default(),
+            params: xtipc_protocol::link::LinkParams::default(),
         };
         let before = node.host.sent.len();
         node.engine.add_bearer(now, setup, &mut node.host).unwrap();
@@ -195,7 +195,7 @@ fn three_nodes_find_each_other_whenever_they_start() {
 fn a_cluster_forms_although_discovery_is_lost_doubled_and_reordered() {
     for seed in 0..10 {
         let mut c = Cluster::new(seed);
-        c.segment.faults = super::segment::Faults {
+        c.segment.faults = xtipc_sim::segment::Faults {
             loss: 300,
             duplication: 300,
             reordering: 300,
@@ -275,7 +275,7 @@ fn a_flood_of_invented_nodes_is_bounded_and_does_not_touch_real_ones() {
         let fake = search(50, 0x0900_0000 + n, &format!("fake{n}"));
         c.receive(0, mac_of(50), &packet(&fake));
     }
-    assert!(c.node(0).engine.peers().count() <= crate::node::UNESTABLISHED_MAX + 1);
+    assert!(c.node(0).engine.peers().count() <= xtipc_protocol::node::UNESTABLISHED_MAX + 1);
     c.run_for(Duration::from_secs(5));
     assert!(c.is_up(0, 1) && c.is_up(1, 0));
     assert!(c.notices(0).is_empty());

@@ -1,40 +1,15 @@
 //! Bindings: the same table everywhere, whatever happens on the way.
 
-use super::cluster::{Cluster, service, service_range};
-use super::segment::Faults;
-use crate::addr::{Destination, NodeAddr};
-use crate::engine::BindError;
-use crate::name::{Publication, Scope};
-use crate::stats::Drop;
-use crate::wire::{Msg, User, field};
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-pub(super) type Entry = (u32, u32, u32, u32, u32, u32);
-
-/// The cluster-wide part of a node's table.
-pub(super) fn table(c: &Cluster, station: usize) -> BTreeSet<Entry> {
-    let visible = |p: &Publication| p.scope == Scope::Cluster;
-    let all = c.node(station).engine.publications().filter(visible);
-    all.map(|p| {
-        (
-            p.range.type_,
-            p.range.lower,
-            p.range.upper,
-            p.port,
-            p.node,
-            p.key,
-        )
-    })
-    .collect()
-}
-
-pub(super) fn tables_agree(c: &Cluster) -> bool {
-    let stations = c.stations();
-    stations
-        .iter()
-        .all(|s| table(c, *s) == table(c, stations[0]))
-}
+use xtipc_protocol::addr::{Destination, NodeAddr};
+use xtipc_protocol::engine::BindError;
+use xtipc_protocol::name::{Publication, Scope};
+use xtipc_protocol::stats::Drop;
+use xtipc_protocol::wire::{Msg, User, field};
+use xtipc_sim::checks::{table, tables_agree};
+use xtipc_sim::cluster::{Cluster, service, service_range};
+use xtipc_sim::segment::Faults;
 
 #[test]
 fn bindings_made_before_and_after_contact_are_known_everywhere() {
@@ -329,7 +304,7 @@ fn what_cannot_be_bound_is_refused_with_its_reason() {
     );
     assert_eq!(bind((63, 0, 0), port), Err(BindError::ReservedType(63)));
     assert_eq!(
-        bind((64, 0, 0), crate::addr::PortId(0)),
+        bind((64, 0, 0), xtipc_protocol::addr::PortId(0)),
         Err(BindError::NoSuchSocket)
     );
     assert_eq!(bind((64, 0, 0), port), Ok(()));

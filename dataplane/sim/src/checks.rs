@@ -1,0 +1,348 @@
+//! What must hold in a cluster, as checkers that only look at observations.
+//!
+//! Each says what it found wrong as a [`Violation`], so that a test can feed it what an engine must
+//! never do and see it object.
+
+use crate::cluster::Cluster;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::name::{Publication, Scope};
+use xtipc_protocol::time::Instant;
+
+/// A socket: node and port.
+pub type SocketKey = (u32, u32);
+
+/// What was found wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A payload is not what was sent.
+    #[error("a message of stream {0} arrived mangled or from the wrong node")]
+    Mangled(usize),
+    /// A message arrived a second time.
+    #[error("message {number} of stream {stream} arrived twice at {receiver:?}")]
+    Doubled {
+        /// Its stream.
+        stream: usize,
+        /// Its number.
+        number: u32,
+        /// Where.
+        receiver: SocketKey,
+    },
+    /// A message arrived before an earlier one, or an earlier one never.
+    #[error("message {number} of stream {stream} followed {last:?} at {receiver:?}")]
+    OutOfOrder {
+        /// Its stream.
+        stream: usize,
+        /// Its number.
+        number: u32,
+        /// The one before it.
+        last: Option<u32>,
+        /// Where.
+        receiver: SocketKey,
+    },
+    /// The last messages of a stream never arrived.
+    #[error("stream {stream} has {sent} messages, and {receiver:?} got {last:?} as its last")]
+    Lost {
+        /// Their stream.
+        stream: usize,
+        /// Number of messages.
+        sent: u32,
+        /// The last one.
+        last: Option<u32>,
+        /// Where.
+        receiver: SocketKey,
+    },
+    /// Two nodes were of different opinions on their link for too long.
+    #[error("nodes {a} and {b} disagree on their link for {span:?}, {bound:?} allowed")]
+    Disagree {
+        /// One station.
+        a: usize,
+        /// The other.
+        b: usize,
+        /// For how long.
+        span: Duration,
+        /// How long they may.
+        bound: Duration,
+    },
+    /// Links did not come up.
+    #[error("not all links are up within {0:?} after the last fault")]
+    NoMesh(Duration),
+    /// Binding tables did not converge.
+    #[error("node {0} has another binding table than the first, {1} entries differ")]
+    TablesDiffer(usize, usize),
+    /// A node stopped with frames in its hands.
+    #[error("node {0} stopped and keeps {1} frames")]
+    FramesLeaked(usize, usize),
+}
+
+/// A binding of the whole cluster: type, lower, upper, port, node, key.
+pub type Entry = (u32, u32, u32, u32, u32, u32);
+
+/// The cluster-wide part of a node's table.
+pub fn table(c: &Cluster, station: usize) -> BTreeSet<Entry> {
+    let visible = |p: &Publication| p.scope == Scope::Cluster;
+    let entry = |p: Publication| {
+        let range = p.range;
+        (range.type_, range.lower, range.upper, p.port, p.node, p.key)
+    };
+    let all = c.node(station).engine.publications();
+    all.filter(visible).map(entry).collect()
+}
+
+/// Whether all nodes have the same table.
+pub fn tables_agree(c: &Cluster) -> bool {
+    check_tables(c.stations().into_iter().map(|s| (s, table(c, s)))).is_ok()
+}
+
+/// All tables have to be the same.
+pub fn check_tables(
+    tables: impl IntoIterator<Item = (usize, BTreeSet<Entry>)>,
+) -> Result<(), Violation> {
+    let mut tables = tables.into_iter();
+    let Some((_, first)) = tables.next() else {
+        return Ok(());
+    };
+    for (station, table) in tables {
+        let differing = first.symmetric_difference(&table).count();
+        if differing > 0 {
+            return Err(Violation::TablesDiffer(station, differing));
+        }
+    }
+    Ok(())
+}
+
+/// How long two nodes may be of different opinions on their link.
+///
+/// One end is up, the other is not and so sends nothing that counts as a sign of life of this session.
+/// The first then gives up at the first tick that has seen more silent ones than make up the
+/// tolerance. The count begins with 0 at the last packet, up to one tick before the next look, and
+/// the link goes down one tick after the limit is reached: the tolerance and two ticks. Packets of the
+/// earlier session may be under way for `transit` when it begins, and whoever samples every `sample`
+/// sees it begin and end so much apart.
+pub fn disagreement_bound(params: LinkParams, transit: Duration, sample: Duration) -> Duration {
+    let tolerance = Duration::from_millis(params.tolerance_ms.into());
+    let tick = (tolerance / 4).min(Duration::from_millis(500));
+    tolerance + 2 * tick + transit + sample
+}
+
+/// Watches whether pairs of nodes agree on their link.
+#[derive(Debug)]
+pub struct Agreement {
+    /// How long they may disagree.
+    pub bound: Duration,
+    since: BTreeMap<(usize, usize), Instant>,
+    /// Longest disagreement so far.
+    pub longest: Duration,
+}
+
+impl Agreement {
+    /// A watch that allows disagreement for `bound`.
+    pub fn new(bound: Duration) -> Self {
+        Self {
+            bound,
+            since: BTreeMap::new(),
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// A node started anew: what it thought before is gone.
+    pub fn forget(&mut self, station: usize) {
+        self.since
+            .retain(|(a, b), _| *a != station && *b != station);
+    }
+
+    /// Takes what two nodes think now.
+    pub fn observe(
+        &mut self,
+        now: Instant,
+        (a, b): (usize, usize),
+        (a_up, b_up): (bool, bool),
+    ) -> Result<(), Violation> {
+        if a_up == b_up {
+            self.since.remove(&(a, b));
+            return Ok(());
+        }
+        let since = *self.since.entry((a, b)).or_insert(now);
+        let (span, bound) = (Duration::from_nanos(now.0 - since.0), self.bound);
+        self.longest = self.longest.max(span);
+        if span > bound {
+            return Err(Violation::Disagree { a, b, span, bound });
+        }
+        Ok(())
+    }
+}
+
+/// What a stream's receivers are promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// This socket gets all messages, once and in order, while the link lasts.
+    Socket(SocketKey),
+    /// Each of these sockets gets all messages, once and in order, while its link and binding last.
+    /// Others may see a part, in order.
+    Members(BTreeSet<SocketKey>),
+    /// Each message has one receiver in the whole cluster, and gets there at most once.
+    Anyone,
+}
+
+/// Messages of one sender by one way of addressing.
+#[derive(Debug)]
+struct Stream {
+    sender: SocketKey,
+    promise: Promise,
+    /// Messages sent.
+    sent: u32,
+    began: u64,
+    last: BTreeMap<SocketKey, u32>,
+    taken: BTreeSet<(SocketKey, u32)>,
+}
+
+impl Stream {
+    /// The sockets that must get every message.
+    fn promised(&self) -> impl Iterator<Item = SocketKey> + '_ {
+        let (one, all) = match &self.promise {
+            Promise::Socket(one) => (Some(*one), None),
+            Promise::Members(all) => (None, Some(all)),
+            Promise::Anyone => (None, None),
+        };
+        one.into_iter().chain(all.into_iter().flatten().copied())
+    }
+}
+
+/// Watches that nothing is lost, doubled or reordered between nodes whose link stays up.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    streams: Vec<Stream>,
+    /// Counts what ends promises.
+    serial: u64,
+    /// When nodes last lost contact with each other.
+    broken: BTreeMap<(u32, u32), u64>,
+    /// When a socket's bindings changed last. One that comes and goes while a sender switches the
+    /// method of its multicasts may get half of a pair of SYN messages, or only one way's part of the
+    /// past, and then TIPC gives no order.
+    changed: BTreeMap<SocketKey, u64>,
+    closed: BTreeSet<SocketKey>,
+    /// Messages that arrived.
+    pub count: u64,
+}
+
+impl Deliveries {
+    /// Begins a stream and gives its number.
+    pub fn begin(&mut self, sender: SocketKey, promise: Promise) -> usize {
+        self.streams.push(Stream {
+            sender,
+            promise,
+            sent: 0,
+            began: self.serial,
+            last: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        });
+        self.streams.len() - 1
+    }
+
+    /// Number of the stream's next message.
+    pub fn next_number(&self, stream: usize) -> u32 {
+        self.streams[stream].sent
+    }
+
+    /// The next message of the stream was sent.
+    pub fn sent(&mut self, stream: usize) {
+        self.streams[stream].sent += 1;
+    }
+
+    /// Two nodes lost contact with each other.
+    pub fn broke(&mut self, a: u32, b: u32) {
+        self.serial += 1;
+        self.broken
+            .extend([((a, b), self.serial), ((b, a), self.serial)]);
+    }
+
+    /// A socket's bindings changed.
+    pub fn changed(&mut self, socket: SocketKey) {
+        self.serial += 1;
+        self.changed.insert(socket, self.serial);
+    }
+
+    /// A socket was closed.
+    pub fn closed(&mut self, socket: SocketKey) {
+        self.closed.insert(socket);
+    }
+
+    /// Whether a promise given when the stream began still holds for the receiver.
+    fn holds(&self, stream: &Stream, receiver: SocketKey) -> bool {
+        let pair = (stream.sender.0, receiver.0);
+        let before = |at: Option<&u64>| at.is_none_or(|at| *at <= stream.began);
+        let bound = !matches!(stream.promise, Promise::Members(_));
+        before(self.broken.get(&pair)) && (bound || before(self.changed.get(&receiver)))
+    }
+
+    /// Whether the stream still promises just this to all its receivers.
+    pub fn goes_on(&self, stream: usize, promise: &Promise) -> bool {
+        let there = &self.streams[stream];
+        there.promise == *promise && there.promised().all(|r| self.holds(there, r))
+    }
+
+    /// Takes a message that arrived.
+    pub fn arrived(
+        &mut self,
+        stream: usize,
+        number: u32,
+        source: SocketKey,
+        receiver: SocketKey,
+    ) -> Result<(), Violation> {
+        self.count += 1;
+        let there = self
+            .streams
+            .get(stream)
+            .filter(|s| s.sender == source && number < s.sent)
+            .ok_or(Violation::Mangled(stream))?;
+        let holds = self.holds(there, receiver);
+        let whose = match there.promise {
+            Promise::Anyone => (0, 0),
+            Promise::Socket(_) | Promise::Members(_) => receiver,
+        };
+        let there = &mut self.streams[stream];
+        if !there.taken.insert((whose, number)) {
+            return Err(Violation::Doubled {
+                stream,
+                number,
+                receiver,
+            });
+        }
+        let last = there.last.insert(receiver, number);
+        let all = there.promised().any(|r| r == receiver);
+        let in_order = match &there.promise {
+            Promise::Anyone => true,
+            _ if all => number == last.map_or(0, |n| n + 1),
+            _ => last.is_none_or(|last| last < number),
+        };
+        if holds && !in_order {
+            return Err(Violation::OutOfOrder {
+                stream,
+                number,
+                last,
+                receiver,
+            });
+        }
+        Ok(())
+    }
+
+    /// To be called when nothing is under way: all that was promised must be there.
+    pub fn finish(&self) -> Result<(), Violation> {
+        for (index, stream) in self.streams.iter().enumerate() {
+            for receiver in stream.promised() {
+                let last = stream.last.get(&receiver).copied();
+                let due = !self.closed.contains(&receiver) && self.holds(stream, receiver);
+                if due && last.map_or(0, |n| n + 1) != stream.sent {
+                    return Err(Violation::Lost {
+                        stream: index,
+                        sent: stream.sent,
+                        last,
+                        receiver,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}

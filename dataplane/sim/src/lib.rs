@@ -1,0 +1,16 @@
+//! Whole clusters in one thread and virtual time: the engine of the daemon, an Ethernet with faults,
+//! one seed.
+//!
+//! [`host`] is what an engine runs on here and counts every frame; [`segment`] is the Ethernet with
+//! its faults; [`cluster`] holds the nodes and the clock. [`scenario`] makes a cluster live through
+//! what a seed says, and [`checks`] are what must hold then. The same seed gives the same run, packet
+//! by packet. The tests of the engine's behaviour, one file per part of the protocol, are in
+//! `tests/engine/`.
+#![forbid(unsafe_code)]
+
+pub mod checks;
+pub mod cluster;
+pub mod host;
+pub mod rng;
+pub mod scenario;
+pub mod segment;

@@ -1,0 +1,130 @@
+//! Each checker objects to what an engine must never do, and to nothing else.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::time::Instant;
+use xtipc_sim::checks::{
+    Agreement, Deliveries, Promise, SocketKey, Violation, check_tables, disagreement_bound,
+};
+
+const SENDER: SocketKey = (1, 10);
+const RECEIVER: SocketKey = (2, 20);
+
+/// A stream of five messages.
+fn five(promise: Promise) -> (Deliveries, usize) {
+    let mut deliveries = Deliveries::default();
+    let stream = deliveries.begin(SENDER, promise);
+    (0..5).for_each(|_| deliveries.sent(stream));
+    (deliveries, stream)
+}
+
+fn to_members() -> Promise {
+    Promise::Members(BTreeSet::from([RECEIVER]))
+}
+
+fn arrive(
+    deliveries: &mut Deliveries,
+    stream: usize,
+    numbers: impl IntoIterator<Item = u32>,
+) -> Result<(), Violation> {
+    let mut numbers = numbers.into_iter();
+    numbers.try_for_each(|n| deliveries.arrived(stream, n, SENDER, RECEIVER))
+}
+
+#[test]
+fn all_messages_once_and_in_order_are_right() {
+    for promise in [Promise::Socket(RECEIVER), to_members()] {
+        let (mut deliveries, stream) = five(promise);
+        assert_eq!(arrive(&mut deliveries, stream, 0..5), Ok(()));
+        assert_eq!(deliveries.finish(), Ok(()));
+    }
+}
+
+#[test]
+fn a_gap_a_swap_and_a_repetition_are_found() {
+    for promise in [Promise::Socket(RECEIVER), to_members()] {
+        for numbers in [vec![1], vec![0, 2], vec![0, 1, 3, 2]] {
+            let (mut deliveries, stream) = five(promise.clone());
+            let found = arrive(&mut deliveries, stream, numbers);
+            assert!(matches!(found, Err(Violation::OutOfOrder { .. })));
+        }
+        let (mut deliveries, stream) = five(promise);
+        let found = arrive(&mut deliveries, stream, [0, 1, 1]);
+        assert!(matches!(found, Err(Violation::Doubled { number: 1, .. })));
+    }
+}
+
+#[test]
+fn an_anycast_message_at_two_receivers_is_found() {
+    let (mut deliveries, stream) = five(Promise::Anyone);
+    assert_eq!(deliveries.arrived(stream, 3, SENDER, RECEIVER), Ok(()));
+    let found = deliveries.arrived(stream, 3, SENDER, (3, 30));
+    assert!(matches!(found, Err(Violation::Doubled { .. })));
+}
+
+#[test]
+fn a_lost_end_of_a_stream_is_found() {
+    for promise in [Promise::Socket(RECEIVER), to_members()] {
+        for count in 0..5 {
+            let (mut deliveries, stream) = five(promise.clone());
+            assert_eq!(arrive(&mut deliveries, stream, 0..count), Ok(()));
+            let found = deliveries.finish();
+            assert!(matches!(found, Err(Violation::Lost { sent: 5, .. })));
+        }
+    }
+}
+
+#[test]
+fn a_message_that_was_never_sent_or_comes_from_another_node_is_found() {
+    let (mut deliveries, stream) = five(Promise::Anyone);
+    let mangled = Err(Violation::Mangled(stream));
+    assert_eq!(deliveries.arrived(stream, 5, SENDER, RECEIVER), mangled);
+    assert_eq!(deliveries.arrived(stream, 0, (9, 10), RECEIVER), mangled);
+}
+
+#[test]
+fn a_promise_ends_with_the_contact_the_binding_or_the_socket_and_begins_anew() {
+    let (mut deliveries, stream) = five(Promise::Socket(RECEIVER));
+    deliveries.broke(2, 1);
+    assert_eq!(arrive(&mut deliveries, stream, [1]), Ok(()));
+    assert_eq!(deliveries.finish(), Ok(()));
+    let next = deliveries.begin(SENDER, Promise::Socket(RECEIVER));
+    deliveries.sent(next);
+    assert!(deliveries.finish().is_err());
+    deliveries.closed(RECEIVER);
+    assert_eq!(deliveries.finish(), Ok(()));
+
+    let (mut deliveries, _) = five(to_members());
+    deliveries.changed(RECEIVER);
+    assert_eq!(deliveries.finish(), Ok(()));
+    let (mut deliveries, _) = five(Promise::Socket(RECEIVER));
+    deliveries.changed(RECEIVER);
+    assert!(deliveries.finish().is_err(), "it was not sent to a binding");
+}
+
+#[test]
+fn nodes_that_disagree_for_longer_than_the_bound_are_found() {
+    let bound = disagreement_bound(LinkParams::default(), Duration::ZERO, Duration::ZERO);
+    assert_eq!(bound, Duration::from_millis(1500 + 2 * 375));
+    let at = |ms: u64| Instant::from_millis(1000 + ms);
+    let mut agreement = Agreement::new(bound);
+    assert_eq!(agreement.observe(at(0), (0, 1), (true, false)), Ok(()));
+    assert_eq!(agreement.observe(at(2250), (0, 1), (false, true)), Ok(()));
+    let found = agreement.observe(at(2251), (0, 1), (true, false));
+    assert!(matches!(found, Err(Violation::Disagree { a: 0, b: 1, .. })));
+    // Agreeing in between, or a new start, begins the count anew.
+    assert_eq!(agreement.observe(at(2252), (0, 1), (true, true)), Ok(()));
+    assert_eq!(agreement.observe(at(2253), (0, 1), (true, false)), Ok(()));
+    agreement.forget(1);
+    assert_eq!(agreement.observe(at(9000), (0, 1), (true, false)), Ok(()));
+}
+
+#[test]
+fn tables_that_differ_are_found() {
+    let one = BTreeSet::from([(5000, 0, 9, 1, 2, 3)]);
+    let two = BTreeSet::from([(5000, 0, 9, 1, 2, 4)]);
+    assert_eq!(check_tables([(0, one.clone()), (1, one.clone())]), Ok(()));
+    let found = check_tables([(0, one.clone()), (1, one), (2, two)]);
+    assert_eq!(found, Err(Violation::TablesDiffer(2, 2)));
+}

@@ -1,0 +1,10 @@
+//! Whole engines against each other on a virtual segment: one file per part of the protocol.
+
+mod broadcast;
+mod datagrams;
+mod discovery;
+mod flow;
+mod garbage;
+mod hostile;
+mod link;
+mod names;
