@@ -367,8 +367,14 @@ impl Lab {
         for namespace in [&lab.net, &lab.host] {
             ip(&format!("netns add {namespace}"));
             // No IPv6 chatter that would teach the bridge addresses or add to the counters.
-            let off = "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1";
-            ip(&format!("netns exec {namespace} {off}"));
+            let conf = "/proc/sys/net/ipv6/conf";
+            let off =
+                format!("echo 1 >{conf}/all/disable_ipv6 && echo 1 >{conf}/default/disable_ipv6");
+            let status = Command::new("ip")
+                .args(["netns", "exec", namespace, "sh", "-c", &off])
+                .status()
+                .expect("ip runs");
+            assert!(status.success(), "IPv6 cannot be switched off");
         }
         // An ageing time of zero: the bridge never learns, so it floods.
         lab.net_ip("link add bridge type bridge ageing_time 0 forward_delay 0");

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A directory for one test, and the daemons started in it.
 struct Host {
     directory: tempfile::TempDir,
@@ -23,15 +25,8 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     fn exit_code(&mut self) -> Option<i32> {
@@ -118,8 +113,8 @@ fn a_daemon_becomes_ready_and_leaves_nothing_in_its_run_directory_at_sigterm() {
     );
     let pid = std::fs::read_to_string(host.path("run/xtipcd.pid")).unwrap();
     assert_eq!(pid.trim(), daemon.0.id().to_string());
-    daemon.signal("HUP");
-    daemon.signal("TERM");
+    daemon.signal(Signal::HUP);
+    daemon.signal(Signal::TERM);
     assert_eq!(host.notification(), "STOPPING=1");
     assert_eq!(daemon.exit_code(), Some(0));
     assert!(!host.path("run").exists());
@@ -155,11 +150,11 @@ fn instances_run_side_by_side() {
     let host = Host::new();
     let mut red = host.start(&["--instance", "red"]);
     let mut blue = host.start(&["--instance", "blue"]);
-    red.signal("INT");
+    red.signal(Signal::INT);
     assert_eq!(red.exit_code(), Some(0));
     assert_eq!(names(&host.path("run")), ["blue"]);
     UnixStream::connect(host.path("run/blue/control.sock")).unwrap();
-    blue.signal("TERM");
+    blue.signal(Signal::TERM);
     assert_eq!(blue.exit_code(), Some(0));
 }
 
@@ -167,7 +162,7 @@ fn instances_run_side_by_side() {
 fn after_a_kill_the_next_start_replaces_what_was_left() {
     let host = Host::new();
     let mut daemon = host.start(&[]);
-    daemon.signal("KILL");
+    daemon.signal(Signal::KILL);
     assert_eq!(daemon.exit_code(), None);
     assert!(host.path("run/attach.sock").exists());
     let _next = host.start(&[]);
