@@ -68,7 +68,7 @@ impl Engine {
         };
         let addr = peer.addr;
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-        link.send_opening_state(&mut ctx, &view);
+        link.send_ack(&mut ctx, &view);
         peer.state = step(peer.state, NodeEvent::SelfUp);
         peer.was_up = true;
         peer.restarted = false;
@@ -166,11 +166,6 @@ impl Engine {
         }
     }
 
-    /// Takes a link down in order.
-    pub(super) fn stop_link<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
-        self.fail_link(now, index, DownReason::Stopped, host);
-    }
-
     /// Takes a link down if it is up.
     pub(super) fn fail_link<H: Host>(
         &mut self,
@@ -203,7 +198,7 @@ impl Engine {
                 .and_then(|p| p.link.as_ref())
                 .is_some_and(|l| l.bearer == id);
             if on_it {
-                self.stop_link(now, index, host);
+                self.fail_link(now, index, DownReason::Stopped, host);
                 self.drop_link(now, index, host);
                 self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
             }

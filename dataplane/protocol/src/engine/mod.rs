@@ -25,7 +25,7 @@ pub use view::{BroadcastLinkView, LinkView, PeerView};
 use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BroadcastLink;
 use crate::frame::FrameTable;
-use crate::host::{Host, Notice};
+use crate::host::{DownReason, Host, Notice};
 use crate::link::LinkParams;
 use crate::name::{BindingTable, Distributor, Operation, Publication};
 use crate::node::Peer;
@@ -228,7 +228,7 @@ impl Engine {
     /// Takes all links down and tells every peer so.
     pub fn stop<H: Host>(&mut self, now: Instant, host: &mut H) {
         for index in 0..self.peers.len() {
-            self.stop_link(now, index, host);
+            self.fail_link(now, index, DownReason::Stopped, host);
         }
         self.settle(now, host);
     }

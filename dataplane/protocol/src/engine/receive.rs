@@ -130,7 +130,7 @@ impl Engine {
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         let verdict = link.on_link_protocol(&mut ctx, &message, &view);
         if missing {
-            link.send_broadcast_state(&mut ctx, &view);
+            link.send_ack(&mut ctx, &view);
         }
         self.act_on(now, index, verdict, host);
         if verdict == Verdict::Down(DownReason::PeerReset) {
@@ -243,7 +243,7 @@ impl Engine {
             && let Some(link) = peer.link.as_mut()
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-            link.send_broadcast_state(&mut ctx, &view);
+            link.send_ack(&mut ctx, &view);
         }
         Ok(())
     }

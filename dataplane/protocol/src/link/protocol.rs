@@ -224,23 +224,14 @@ impl Link {
         }
     }
 
-    /// The first STATE after the link went up: it opens the other end.
-    pub fn send_opening_state<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
-        self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
-    }
-
     /// Says what is missing.
     pub fn send_nack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.send_state(ctx, bcast, StateReason::Missing, 0);
     }
 
-    /// Acknowledges what was received.
+    /// Acknowledges what was received, and tells the state of the broadcast link. Also the first message
+    /// after the link went up, which opens the other end.
     pub fn send_ack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
-        self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
-    }
-
-    /// Acknowledges what is on the broadcast link, or says what is missing there.
-    pub fn send_broadcast_state<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
     }
 
