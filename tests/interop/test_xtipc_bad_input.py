@@ -92,6 +92,15 @@ class RefusedStartTest(SegmentTest):
         for capability in (12, 13, 38, 39):  # NET_ADMIN, NET_RAW, PERFMON, BPF
             lab.libc.prctl(pr_capbset_drop, capability, 0, 0, 0)
 
+    def test_kernel_that_is_too_old_is_named_with_what_is_accepted(self):
+        text = self.refusal("--identity", "x", "--bearer", "eth:eth0", preexec_fn=self.pretend_linux_2_6)
+        self.assertRegex(text, r"Linux 2\.6\.\d+\S* is not supported; accepted: 5\.10 or newer")
+
+    @staticmethod
+    def pretend_linux_2_6():
+        uname26 = 0x0020000  # from here on the kernel itself reports 2.6.x to this process and its children
+        lab.libc.personality(uname26)
+
     def test_malformed_configuration_names_line_or_key(self):
         for content, clue in ((b"identity = \n", "identity"), (b'bearer = "eth0"\n', "eth0"), (b"nonsense = 1\n", "nonsense"),
                               (b"\xff\xfe", "UTF-8|utf-8|invalid"), (b'identity = "x"\ntolerance = "fast"\n', "tolerance")):
