@@ -89,6 +89,18 @@ need_for() {
     esac
 }
 
+# Debian 12 has its newer Rust in the security archive, which installers configure but a bare debootstrap does not.
+offer_security_archive() {
+    local id codename site
+    id=$(. /etc/os-release && echo "$ID") codename=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+    [ "$id" = debian ] && [[ " ${missing[*]} " == *" rustc-web "* ]] || return 0
+    apt-get indextargets --format '$(RELEASE)' | grep --quiet "^$codename-security$" && return
+    site=$(apt-get indextargets --format '$(SITE)' | grep --max-count=1 '/debian/*$') || return 0
+    echo "adding the archive $codename-security to /etc/apt/sources.list.d (Rust $cargo_oldest or newer)"
+    printf 'deb %s-security %s-security main\n' "${site%%/}" "$codename" \
+        >"/etc/apt/sources.list.d/$codename-security.list"
+}
+
 # setup TOPIC...: installs what the topics need and the machine lacks.
 setup() {
     local topic
@@ -97,13 +109,14 @@ setup() {
     if [ ${#missing[@]} -gt 0 ]; then
         mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort --unique)
         say "apt-get install ${missing[*]}"
+        offer_security_archive
         apt-get -q=2 update || fail "apt-get update failed"
         DEBIAN_FRONTEND=noninteractive apt-get -q=2 install --no-install-recommends "${missing[@]}" >/dev/null ||
             fail "could not install ${missing[*]}"
         hash -r
         missing=()
         for topic in "$@"; do need_for "$topic"; done
-        [ ${#missing[@]} = 0 ] || fail "installed, but still missing: ${missing[*]}"
+        [ ${#missing[@]} = 0 ] || fail "installed, but still missing: ${missing[*]} (too old in apt's sources?)"
     fi
     for topic in "$@"; do
         # The guest's kernel is looked up in the package lists, which a new machine may not have.
