@@ -219,7 +219,15 @@ impl Pair {
         let mut sent = 0;
         while sent < count {
             let (engine, host) = &mut self.nodes[0];
-            match engine.send(self.now, from, to, &payload[..], host) {
+            // Half of the time small messages share packets.
+            if sent % 2000 < 1000 {
+                engine.begin_gathering();
+            }
+            let result = engine.send(self.now, from, to, &payload[..], host);
+            if sent % 8 == 7 || result.is_err() {
+                engine.end_gathering(self.now, host);
+            }
+            match result {
                 Ok(()) => sent += 1,
                 Err(SendError::Congested) => self.run(Duration::from_millis(1)),
                 Err(error) => panic!("{error}"),

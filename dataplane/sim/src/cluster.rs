@@ -375,6 +375,16 @@ impl Cluster {
         })
     }
 
+    /// Lets the small messages that `act` sends from this node share packets.
+    pub fn gathering(&mut self, station: usize, act: impl FnOnce(&mut Self)) {
+        self.with(station, |node| node.engine.begin_gathering());
+        act(self);
+        let now = self.now;
+        self.with(station, |node| {
+            node.engine.end_gathering(now, &mut node.host)
+        });
+    }
+
     /// Closes a socket.
     pub fn close(&mut self, station: usize, port: PortId) {
         let now = self.now;

@@ -78,6 +78,9 @@ pub struct Settings {
     /// Frames in the pool shared by all Ethernet bearers [default: 8192]
     #[arg(long, value_name = "COUNT")]
     pub frames: Option<Value>,
+    /// Messages that wait to be sent share packets: true or false [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub bundling: Option<Value>,
     /// Log filter: off, error, warn, info, debug, trace or target=level,... [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<Value>,
@@ -164,6 +167,8 @@ pub struct Config {
     pub tolerance_ms: u32,
     /// Frames in the pool.
     pub frames: u32,
+    /// Small messages that applications have submitted together share packets.
+    pub bundling: bool,
     /// Filter in the syntax of `tracing`, known to parse.
     pub log: String,
     /// Sockets and pid file; the instance's own.

@@ -114,6 +114,7 @@ impl Layers<'_> {
                 " (milliseconds)",
             )?,
             frames: self.number("frames", |s| &s.frames, FRAMES, 1024..=1 << 24, "")?,
+            bundling: self.choice("bundling", |s| &s.bundling, true, &BOOLS)?,
             log: self.log()?,
             run_dir,
             rcvbuf_default: self.number(
@@ -278,6 +279,8 @@ const POLICIES: [(&str, Policy); 3] = [
     ("adaptive", Policy::Adaptive),
     ("sleep", Policy::Sleep),
 ];
+
+const BOOLS: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 const XDP_MODES: [(&str, XdpMode); 5] = [
     ("auto", XdpMode::Auto),

@@ -61,6 +61,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         xdp: XdpMode::Auto,
         tolerance_ms: 1500,
         frames: 8192,
+        bundling: true,
         log: "info".into(),
         run_dir: "/run/xtipc".into(),
         rcvbuf_default: 2_097_152,
@@ -84,6 +85,7 @@ fn every_key_of_the_file_is_taken() {
         xdp = "generic"
         tolerance = 3000
         frames = 2048
+        bundling = false
         log = "warn,xtipcd=debug"
         run_dir = "/tmp/run"
         attach_mode = "0666"
@@ -117,6 +119,7 @@ fn every_key_of_the_file_is_taken() {
         (3000, 800)
     );
     assert_eq!((config.frames, config.rcvbuf_default), (2048, 65_536));
+    assert!(!config.bundling);
     assert_eq!(config.log, "warn,xtipcd=debug");
     assert_eq!(config.run_dir, Path::new("/tmp/run/red"));
     let access = |mode, group| Access { mode, group };
@@ -375,7 +378,7 @@ fn unknown_keys_and_broken_files_are_refused_with_file_and_line() {
     );
     let refusal = message(&[], "workers = 1.5");
     assert!(
-        refusal.contains("a text, a whole number or a list"),
+        refusal.contains("a text, a whole number, true, false or a list"),
         "{refusal}"
     );
 }

@@ -12,11 +12,13 @@ use super::ConfigError;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a text, a whole number or a list of these is accepted"
+    expecting = "a text, a whole number, true, false or a list of these is accepted"
 )]
 pub enum Value {
     /// A whole number of the file.
     Number(i64),
+    /// True or false in the file.
+    Bool(bool),
     /// Text of the file, or anything from the command line.
     Text(String),
     /// A list of the file.
@@ -33,6 +35,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(n) => write!(f, "{n}"),
+            Self::Bool(bool) => write!(f, "{bool}"),
             Self::Text(text) => f.write_str(text),
             Self::List(list) => {
                 for (i, value) in list.iter().enumerate() {

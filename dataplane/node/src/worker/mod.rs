@@ -250,6 +250,9 @@ impl<'a> Worker<'a> {
         self.rounds += 1;
         let now = Instant(now_ns);
         let received = self.receive(now);
+        if self.own.config.bundling {
+            self.engine.begin_gathering();
+        }
         let submitted = self.serve_applications(now);
         // Also when no timer is due: senders may wait for frames that transmissions have given back.
         self.engine.on_time(now, &mut self.host);
@@ -259,6 +262,7 @@ impl<'a> Worker<'a> {
             self.care_for_bearers(now)?;
         }
         self.act_on_notices(now);
+        self.engine.end_gathering(now, &mut self.host);
         self.host.flush(&mut self.bearers);
         self.notify_applications();
         self.announce();

@@ -24,6 +24,10 @@ pub struct Core {
     pub buffers: Buffers,
     /// Sockets that may send again; told to the host at the end of the input.
     pub woken: Vec<PortId>,
+    /// A packet that may take more messages stays until the end of gathering.
+    pub gathering: bool,
+    /// Peers with such a packet.
+    pub gathered: Vec<NodeAddr>,
     /// Packets out of order that one peer may pin.
     pub deferred_share: usize,
 }

@@ -146,6 +146,8 @@ impl Engine {
                 drops: Drops::default(),
                 buffers: Buffers::default(),
                 woken: Vec::new(),
+                gathering: false,
+                gathered: Vec::new(),
                 deferred_share: host.frame_count() as usize / 4,
             },
             wheel: Wheel::new(config.start),

@@ -55,6 +55,27 @@ impl Engine {
         result
     }
 
+    /// From here to [`Self::end_gathering`] small messages to the same node share packets. For a host
+    /// that has several messages at hand; nothing may wait in between.
+    pub fn begin_gathering(&mut self) {
+        self.core.gathering = true;
+    }
+
+    /// Sends what was gathered.
+    pub fn end_gathering<H: Host>(&mut self, now: Instant, host: &mut H) {
+        self.core.gathering = false;
+        while let Some(node) = self.core.gathered.pop() {
+            let Some(index) = self.reachable(node) else {
+                continue;
+            };
+            if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
+                && let Some(link) = peer.up_link()
+            {
+                link.advance(&mut ctx);
+            }
+        }
+    }
+
     fn send_to<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,

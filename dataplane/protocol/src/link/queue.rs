@@ -55,6 +55,11 @@ impl SendQueue {
         self.transmit.len() + self.backlog.len()
     }
 
+    /// Packets in the backlog.
+    pub fn waiting(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// True if nothing was left unacknowledged or unsent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -31,7 +31,7 @@ impl Link {
             >= backlog_limit(importance, self.params.min_window, self.mtu)
     }
 
-    /// Tries to add a message to a packet that waits for the window.
+    /// Tries to add a message to a packet that waits, for the window or for more messages.
     pub fn bundle<H: Host>(
         &mut self,
         ctx: &mut Ctx<'_, H>,
@@ -48,12 +48,19 @@ impl Link {
             .bundle(table, host, (importance, len), mss, &mut self.stats, write)
     }
 
-    /// Queues a packet, written and noted in the table, and sends what the window lets out.
+    /// Queues a packet, written and noted in the table, and sends what the window lets out. While
+    /// messages are gathered, a packet that may take more of them is the last to stay.
     pub fn submit<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: Frame, may_bundle: bool) {
         let len = ctx.core.table.meta(frame.by_ref()).len as usize;
         let bundles = may_bundle && bundles(len, self.mss());
         self.queue.push(&mut ctx.core.table, frame, bundles);
-        self.advance(ctx);
+        if !(bundles && ctx.core.gathering) {
+            return self.advance(ctx);
+        }
+        if ctx.core.gathered.last() != Some(&self.peer) {
+            ctx.core.gathered.push(self.peer);
+        }
+        self.advance_until(ctx, 1);
     }
 
     /// Notes for the counters that `count` fragments of one message were submitted.
@@ -63,8 +70,15 @@ impl Link {
     }
 
     /// Sends what the window lets out of the backlog.
-    fn advance<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
-        while let Some(frame) = self.queue.advance(&mut ctx.core.table, self.window) {
+    pub fn advance<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
+        self.advance_until(ctx, 0);
+    }
+
+    /// The same, but leaves the last `kept` packets.
+    fn advance_until<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, kept: usize) {
+        while self.queue.waiting() > kept
+            && let Some(frame) = self.queue.advance(&mut ctx.core.table, self.window)
+        {
             self.stats.tx_packets += 1;
             self.send(ctx, frame);
         }

@@ -287,6 +287,64 @@ fn what_waits_for_the_window_is_bundled_as_linux_does() {
 }
 
 #[test]
+fn messages_gathered_by_the_host_share_packets_and_keep_their_order() {
+    let mut c = Cluster::settled(13, 3);
+    let (port, to) = pair(&mut c);
+    let other = c.open(2);
+    c.segment.record = true;
+    let texts: Vec<_> = (0..100usize)
+        .map(|n| format!("{n}{}", "x".repeat(if n == 50 { 3_000 } else { 0 })))
+        .collect();
+    c.gathering(0, |c| {
+        for text in &texts {
+            for dest in [to, other] {
+                c.send(0, port, Destination::Socket(dest), text.as_bytes())
+                    .unwrap();
+            }
+        }
+        assert_eq!(
+            numbered_from(c, 0).len(),
+            2 * (2 + 3 + 1),
+            "the last of each is open"
+        );
+    });
+    // 38 messages fit a packet: two before the three fragments of the long one, two behind; to each.
+    assert_eq!(numbered_from(&c, 0).len(), 2 * (2 + 3 + 2));
+    assert_eq!(c.peer_view(0, 1).unwrap().link.unwrap().window, 50);
+    c.run_for(Duration::from_millis(10));
+    assert_eq!(c.texts(1, to.port), texts);
+    assert_eq!(c.texts(2, other.port), texts);
+    c.finish();
+}
+
+#[test]
+fn a_gathered_message_waits_no_longer_than_the_gathering() {
+    let mut c = Cluster::settled(13, 2);
+    let (port, to) = pair(&mut c);
+    c.segment.record = true;
+    c.gathering(0, |c| {
+        c.send(0, port, Destination::Socket(to), &b"alone"[..])
+            .unwrap();
+        assert!(numbered_from(c, 0).is_empty());
+    });
+    let sent = numbered_from(&c, 0);
+    assert_eq!(sent.len(), 1);
+    let message = Msg::check(&sent[0].bytes).unwrap();
+    assert!(is_data(message), "no bundle of one");
+    c.send(0, port, Destination::Socket(to), &b"later"[..])
+        .unwrap();
+    assert_eq!(numbered_from(&c, 0).len(), 2, "nothing is gathered now");
+    // A node may stop, and a link end, while messages wait.
+    c.gathering(0, |c| {
+        c.send(0, port, Destination::Socket(to), &b"lost"[..])
+            .unwrap();
+        c.kill(1);
+        c.run_for(Duration::from_secs(4));
+    });
+    c.finish();
+}
+
+#[test]
 fn messages_of_all_sizes_arrive_whole_and_their_fragments_are_never_mixed() {
     for (mtu, tx_hold_us) in [(1500, 0), (1500, 300), (576, 0), (2000, 100)] {
         let mut c = Cluster::new(14);
