@@ -1,0 +1,123 @@
+//! Processes of a run: this program in other roles, and what it executes. They end with the process that started
+//! them, however that ends.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
+
+/// Marks the commands of this process for its children: whose end is to be theirs.
+const PARENT_VARIABLE: &str = "XTIPC_BENCH_PARENT";
+
+/// This program, in another role. It must call [`die_with_parent`].
+pub(crate) fn own_program(role: &str) -> Result<Command> {
+    let mut command = Command::new(env::current_exe().context("cannot tell the own program")?);
+    command
+        .arg(role)
+        .env(PARENT_VARIABLE, std::process::id().to_string());
+    Ok(command)
+}
+
+/// Lets the kernel kill this process when its parent ends; what it executes inherits that.
+///
+/// # Errors
+/// The parent has ended already, or this was not started by a run.
+pub(crate) fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot bind the own life to the parent's")?;
+    let parent = env::var(PARENT_VARIABLE).context("this role is started by `xtipc-bench run`")?;
+    let now = nix::unistd::getppid().to_string();
+    ensure!(parent == now, "the parent {parent} has ended");
+    Ok(())
+}
+
+/// A child that is told what to do on its standard input and answers on its standard output, line by line.
+pub(crate) struct Worker {
+    name: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(name: &str, mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let output = child.stdout.take().context("the output is piped")?;
+        let mut worker = Self {
+            name: name.into(),
+            input: child.stdin.take(),
+            output: BufReader::new(output),
+            child,
+        };
+        let line = worker.line()?;
+        ensure!(line == READY, "{name} said `{line}` instead of `{READY}`");
+        Ok(worker)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it something.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().context("its input is closed")?;
+        writeln!(input, "{line}").with_context(|| format!("{} went away", self.name))
+    }
+
+    /// Waits for its answer.
+    pub(crate) fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let line = self.line()?;
+        serde_json::from_str(&line).with_context(|| format!("{} answered `{line}`", self.name))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        if line.is_empty() {
+            let status = self.child.wait()?;
+            bail!("{} ended with {status} before it answered", self.name);
+        }
+        Ok(line.trim_end().into())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a [`Worker`] says first.
+const READY: &str = "ready";
+
+/// Called by a worker when the other end may start.
+pub(crate) fn say_ready() {
+    println!("{READY}");
+}
+
+/// Asks a process to end, and makes it end when it does not.
+pub(crate) fn terminate(child: &mut Child, patience: Duration) -> Result<ExitStatus> {
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into()?);
+    nix::sys::signal::kill(pid, Signal::SIGTERM)?;
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.kill()?;
+    Ok(child.wait()?)
+}

@@ -1,0 +1,131 @@
+//! Two network namespaces joined by one veth pair.
+//!
+//! Nothing of it has a name in the file system: each namespace is held by a process that dies with the run, and the
+//! pair goes with its namespaces. So no end of the run, not even SIGKILL, leaves anything behind.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use core_affinity::CoreId;
+use nix::sched::CloneFlags;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::child::{Worker, die_with_parent, own_program, say_ready};
+
+/// Name of the interface on each side.
+pub(crate) const INTERFACE: &str = "eth0";
+/// Its Ethernet address.
+pub(crate) const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Its IP address.
+pub(crate) const ADDRESSES: [std::net::Ipv4Addr; 2] = [
+    std::net::Ipv4Addr::new(10, 0, 0, 1),
+    std::net::Ipv4Addr::new(10, 0, 0, 2),
+];
+
+/// The two namespaces, as long as this lives.
+pub(crate) struct Lab {
+    holders: [Worker; 2],
+}
+
+impl Lab {
+    pub(crate) fn new(mtu: u32) -> Result<Self> {
+        let holder = |side| Worker::start(side, own_program("hold")?);
+        let lab = Self {
+            holders: [holder("namespace 0")?, holder("namespace 1")?],
+        };
+        let [mac0, mac1] = MACS.map(mac_text);
+        lab.ip(
+            0,
+            &format!(
+                "link add {INTERFACE} address {mac0} mtu {mtu} \
+                 type veth peer name {INTERFACE} address {mac1} mtu {mtu} netns {}",
+                lab.process(1)
+            ),
+        )?;
+        for side in 0..2 {
+            let [own, other] = [ADDRESSES[side], ADDRESSES[1 - side]];
+            // Without IPv6 addresses there are no frames but those of the measurements.
+            lab.ip(side, &format!("link set {INTERFACE} addrgenmode none"))?;
+            lab.ip(side, &format!("addr add {own}/24 dev {INTERFACE}"))?;
+            lab.ip(side, "link set lo up")?;
+            lab.ip(side, &format!("link set {INTERFACE} up"))?;
+            let mac = mac_text(MACS[1 - side]);
+            lab.ip(
+                side,
+                &format!("neigh add {other} lladdr {mac} dev {INTERFACE}"),
+            )?;
+        }
+        Ok(lab)
+    }
+
+    /// A process in the namespace of a side.
+    pub(crate) fn process(&self, side: usize) -> u32 {
+        self.holders[side].id()
+    }
+
+    /// A command that runs in the namespace of a side and dies with this process.
+    pub(crate) fn command(&self, side: usize, program: &str) -> Result<Command> {
+        let mut command = own_program("enter")?;
+        command
+            .arg(self.process(side).to_string())
+            .args(["--", program]);
+        Ok(command)
+    }
+
+    fn ip(&self, side: usize, arguments: &str) -> Result<()> {
+        let output = self
+            .command(side, "ip")?
+            .args(arguments.split_whitespace())
+            .output()?;
+        let problem = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ip {arguments}: {problem}");
+        Ok(())
+    }
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// The hidden command `hold`.
+pub(crate) fn hold() -> Result<()> {
+    die_with_parent()?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+        .context("cannot make a network namespace: this needs root")?;
+    say_ready();
+    // Until the run closes its end.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Moves this process, which has one thread, into the network namespace of another.
+pub(crate) fn enter(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("cannot enter {path}"))
+}
+
+/// The hidden command `enter`.
+pub(crate) fn enter_and_execute(pid: u32, command: &[String]) -> Result<()> {
+    die_with_parent()?;
+    enter(pid)?;
+    let [program, arguments @ ..] = command else {
+        anyhow::bail!("no program is named");
+    };
+    let failure = Command::new(program).args(arguments).exec();
+    Err(failure).with_context(|| format!("cannot execute {program}"))
+}
+
+/// Pins the calling thread.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
+    ensure!(
+        core_affinity::set_for_current(CoreId { id: cpu }),
+        "cannot pin a thread to processor {cpu}: is it there, and allowed?"
+    );
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! xtipc: RDM sockets of applications that are attached to daemons.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use xtipc::{Datagram, Error, Kind, Message, Node, Scope, ServiceAddress};
+
+use super::{Wait, number_of, put_number};
+use crate::child::say_ready;
+use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source};
+use crate::round_trip::{Asker, PATIENCE};
+
+const SERVICE: ServiceAddress = ServiceAddress {
+    type_: 18890,
+    instance: 1,
+};
+/// As much as the kernel's sockets have here.
+const RECEIVE_BUFFER: u32 = 16 << 20;
+/// When nothing came back for so long, nothing more will.
+const RETURNS_PATIENCE: Duration = Duration::from_millis(100);
+
+fn open(attach_socket: &Path) -> Result<Datagram> {
+    let node = Node::builder().socket_path(attach_socket).attach()?;
+    let socket = Datagram::open(&node, Kind::Rdm)?;
+    // What is rejected shall come back, so that every message is accounted for.
+    socket.set_dest_droppable(false)?;
+    Ok(socket)
+}
+
+fn serve(attach_socket: &Path) -> Result<Datagram> {
+    let socket = open(attach_socket)?;
+    socket.bind(SERVICE, Scope::Cluster)?;
+    say_ready();
+    Ok(socket)
+}
+
+/// Opens a socket and waits until the binding of the other side has come.
+fn reach(attach_socket: &Path) -> Result<Datagram> {
+    let socket = open(attach_socket)?;
+    let begun = Instant::now();
+    loop {
+        // Receivers throw empty messages away.
+        match socket.send_to(b"", SERVICE) {
+            Ok(()) => return Ok(socket),
+            Err(Error::Unreachable { .. }) if begun.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Receives; a spinning application lets the daemon on its processor run between two looks.
+fn receive(socket: &Datagram, wait: Wait) -> Result<Message, Error> {
+    match wait {
+        Wait::Sleeping => socket.recv_timeout(PATIENCE),
+        Wait::Spinning => loop {
+            match socket.try_recv() {
+                Err(Error::WouldBlock) => thread::yield_now(),
+                outcome => return outcome,
+            }
+        },
+    }
+}
+
+/// Sends everything back.
+pub(crate) fn echo(attach_socket: &Path, wait: Wait) -> Result<()> {
+    let socket = serve(attach_socket)?;
+    loop {
+        match receive(&socket, wait) {
+            Ok(message) => socket.send_to(&message, message.source())?,
+            Err(Error::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The end that asks.
+pub(crate) struct Ask {
+    socket: Datagram,
+    wait: Wait,
+}
+
+impl Ask {
+    pub(crate) fn new(attach_socket: &Path, wait: Wait) -> Result<Self> {
+        let socket = reach(attach_socket)?;
+        Ok(Self { socket, wait })
+    }
+}
+
+impl Asker for Ask {
+    fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
+        self.socket.send_to(message, SERVICE)?;
+        let echo = receive(&self.socket, self.wait).context("no echo")?;
+        if let Some(reason) = echo.error() {
+            bail!("the message came back: {reason:?}");
+        }
+        let len = echo.len().min(answer.len());
+        answer[..len].copy_from_slice(&echo[..len]);
+        Ok(len)
+    }
+}
+
+/// The end that sends: many messages without waiting for the verdict on each.
+pub(crate) struct Send {
+    socket: Datagram,
+    message: Vec<u8>,
+    returned: u64,
+}
+
+impl Send {
+    pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
+        Ok(Self {
+            socket: reach(attach_socket)?,
+            message: vec![0; size],
+            returned: 0,
+        })
+    }
+
+    /// Counts what came back.
+    fn take_returned(&mut self) -> Result<bool> {
+        let mut some = false;
+        loop {
+            match self.socket.try_recv() {
+                Ok(_) => (some, self.returned) = (true, self.returned + 1),
+                Err(Error::WouldBlock) => return Ok(some),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Source for Send {
+    fn send(&mut self, first: u64) -> Result<u64> {
+        for number in first..first + BATCH as u64 {
+            put_number(&mut self.message, number);
+            self.socket.post_to(&self.message, SERVICE)?;
+        }
+        self.take_returned()?;
+        Ok(BATCH as u64)
+    }
+
+    fn settle(&mut self) -> Result<u64> {
+        self.socket.flush()?;
+        let mut last = Instant::now();
+        while last.elapsed() < RETURNS_PATIENCE {
+            if self.take_returned()? {
+                last = Instant::now();
+            } else {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(self.returned)
+    }
+}
+
+/// The end that receives.
+pub(crate) struct Receive(Datagram);
+
+impl Receive {
+    pub(crate) fn new(attach_socket: &Path) -> Result<Self> {
+        let socket = open(attach_socket)?;
+        socket.set_receive_buffer(RECEIVE_BUFFER)?;
+        socket.bind(SERVICE, Scope::Cluster)?;
+        say_ready();
+        Ok(Self(socket))
+    }
+}
+
+impl Sink for Receive {
+    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+        match self.0.recv_timeout(SINK_PATIENCE) {
+            Ok(message) => number_of(&message).into_iter().for_each(&mut *seen),
+            Err(Error::TimedOut) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        for _ in 1..BATCH {
+            match self.0.try_recv() {
+                Ok(message) => number_of(&message).into_iter().for_each(&mut *seen),
+                Err(Error::WouldBlock) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
