@@ -1,4 +1,5 @@
-//! AF_XDP sockets and the frame pool of xtipc. Linux only, 5.10 or newer.
+//! AF_XDP sockets and the frame pool of xtipc, and the AF_PACKET socket for where AF_XDP is refused ([`packet`]).
+//! Linux only, 5.10 or newer.
 //!
 //! # Memory
 //!
@@ -99,6 +100,7 @@ mod closing;
 pub mod interface;
 mod memory;
 mod open;
+pub mod packet;
 mod pool;
 mod receive;
 mod ring;

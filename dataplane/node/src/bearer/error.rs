@@ -3,9 +3,9 @@
 use xtipc_ebpf::{AttachError, LoadError, Occupant, UpdateError};
 use xtipc_xsk::OpenError;
 use xtipc_xsk::interface::InterfaceError;
+use xtipc_xsk::packet::PacketError;
 
 use super::ladder::Rung;
-use super::packet::PacketError;
 
 /// The smallest MTU of a TIPC bearer: the longest header and a tunnelled one.
 pub(super) const MTU_MIN: u32 = 100;

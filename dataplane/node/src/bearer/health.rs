@@ -9,6 +9,7 @@ use xtipc_xsk::FramePool;
 use xtipc_xsk::interface::{Interface, InterfaceError};
 
 use super::error::XdpError;
+use super::ethernet::HEADER_SIZE_MAX;
 use super::{Bearer, Path};
 
 /// What a check found.
@@ -50,7 +51,7 @@ impl Bearer {
         if self.mtu() != mtu_before {
             let mtu = self.mtu();
             if let Path::Packet(socket) = &mut self.path {
-                socket.set_mtu(mtu);
+                socket.set_frame_len(mtu + HEADER_SIZE_MAX);
             }
             return BearerEvent::MtuChanged;
         }

@@ -9,14 +9,18 @@ use std::fmt;
 use xtipc_ebpf::{AttachMode, rx_vlan_offload};
 use xtipc_management::BearerMode;
 use xtipc_xsk::interface::{DeviceKind, Interface};
+use xtipc_xsk::packet::{Listen, PacketConfig, PacketError, PacketSocket};
 use xtipc_xsk::{BindMode, FramePool};
 
 use super::Path;
 use super::error::{BearerError, XdpError};
-use super::packet::PacketSocket;
+use super::ethernet::{ETHERTYPE, HEADER_SIZE_MAX};
 use super::room::single_chunk_room;
 use super::xdp::{Setup, XdpPort};
 use crate::config::XdpMode;
+
+/// Buffer of an AF_PACKET socket: some thousand packets, as an AF_XDP socket holds.
+const PACKET_BUFFER: usize = 8 << 20;
 
 /// One path, best first on most devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +139,7 @@ pub(super) fn climb(
 
 enum Refusal {
     Xdp(XdpError),
-    Packet(super::packet::PacketError),
+    Packet(PacketError),
 }
 
 fn try_rung(
@@ -150,8 +154,16 @@ fn try_rung(
         Rung::Native => (AttachMode::Native, BindMode::Copy),
         Rung::Generic => (AttachMode::Generic, BindMode::Copy),
         Rung::Packet => {
-            let socket =
-                PacketSocket::open(interface.index, vlan, packet_mtu).map_err(Refusal::Packet)?;
+            let socket = PacketSocket::open(&PacketConfig {
+                ifindex: interface.index,
+                listen: match vlan {
+                    0 => Listen::Ethertype(ETHERTYPE),
+                    _ => Listen::TaggedEthertype(ETHERTYPE),
+                },
+                frame_len: packet_mtu + HEADER_SIZE_MAX,
+                buffer: PACKET_BUFFER,
+            })
+            .map_err(Refusal::Packet)?;
             return Ok((Path::Packet(socket), true));
         }
     };

@@ -12,7 +12,6 @@ mod ethernet;
 mod health;
 mod ladder;
 mod occupied;
-mod packet;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -25,14 +24,14 @@ use std::time::Duration;
 use xtipc_management::{BearerInfo, Media};
 use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::interface::{Interface, InterfaceError};
+use xtipc_xsk::packet::{PacketFrame, PacketSocket};
 use xtipc_xsk::{FrameIndex, FramePool};
 
 use crate::config::{BearerSpec, XdpMode};
 use claim::Claim;
 use error::MTU_MIN;
-use ethernet::{BROADCAST, Header, Received};
+use ethernet::{BROADCAST, Header, Received, vlan_id};
 use ladder::Rung;
-use packet::{PacketSocket, Tag};
 use traffic::{Traffic, TxDrop, named};
 use xdp::XdpPort;
 
@@ -131,14 +130,14 @@ impl Bearer {
                 }
                 None => traffic.rx_malformed += 1,
             }),
-            Path::Packet(socket) => socket.receive(budget, |tag, frame| {
-                let Some(received) = Received::parse(frame) else {
+            Path::Packet(socket) => socket.receive(budget, |frame| {
+                let Some(received) = Received::parse(frame.bytes) else {
                     traffic.rx_malformed += 1;
                     return;
                 };
                 if !received.is_for(own) {
                     traffic.rx_foreign_mac += 1;
-                } else if tag != Tag::Id(vlan) {
+                } else if known_vlan(&frame) != Some(vlan) {
                     traffic.rx_other_vlan += 1;
                 } else {
                     traffic.received(received.packet.len());
@@ -207,7 +206,9 @@ impl Bearer {
         let start = HEADROOM - header.as_bytes().len();
         match &mut self.path {
             Path::Xdp(port) => port.send(pool, frame, start, HEADROOM - start + len, reserve),
-            Path::Packet(socket) => socket.send(&pool.bytes(frame)[start..HEADROOM + len]),
+            Path::Packet(socket) => socket
+                .send(&pool.bytes(frame)[start..HEADROOM + len])
+                .map_err(TxDrop::of),
         }
     }
 
@@ -277,6 +278,15 @@ impl Bearer {
             Path::Packet(_) => Ok(()),
             Path::Xdp(port) => port.close(pool),
         }
+    }
+}
+
+/// The VLAN of a frame of an AF_PACKET socket, 0 without a tag. `None` if the kernel may have taken a tag out and
+/// not told it: then it marks the frame as another host's.
+fn known_vlan(frame: &PacketFrame<'_>) -> Option<u16> {
+    match frame.tag.map_or(0, |tag| vlan_id(tag.control)) {
+        0 if frame.other_host => None,
+        vlan => Some(vlan),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a bearer counts: traffic, and each drop by its reason.
 
+use rustix::io::Errno;
 use xtipc_management::Counters;
 
 /// Why a packet was not sent. Loss is normal to the link layer; the counters tell an operator.
@@ -17,6 +18,19 @@ pub(super) enum TxDrop {
     TooLong,
     /// Any other refusal of the kernel.
     Refused,
+}
+
+impl TxDrop {
+    /// What the refusal of an AF_PACKET socket means.
+    pub(super) fn of(error: Errno) -> Self {
+        match error {
+            Errno::AGAIN => Self::Full,
+            Errno::NOBUFS | Errno::NOMEM => Self::NoBuffers,
+            Errno::NETDOWN | Errno::NXIO | Errno::NODEV => Self::InterfaceDown,
+            Errno::MSGSIZE => Self::TooLong,
+            _ => Self::Refused,
+        }
+    }
 }
 
 const TX_DROPS: [(TxDrop, &str); 6] = [

@@ -1,7 +1,8 @@
-//! An AF_PACKET socket on one interface: the path where AF_XDP is refused or switched off.
+//! An AF_PACKET socket on one interface: the path where AF_XDP is refused or switched off, and how the lab's
+//! relay joins two interfaces.
 //!
-//! Owner: the bearer. Takes the frames of TIPC's ethertype that the interface receives, not what it
-//! sends; the caller checks for whom they are. Nothing in here keeps a frame of the pool: `send` copies.
+//! Takes the frames that the interface receives, not what it sends; for whom they are is the caller's to check.
+//! Nothing in here keeps a frame of the pool: `send` copies.
 //!
 //! The kernel takes VLAN tags out of received frames. A socket for all ethertypes is told the tag beside the
 //! frame (PACKET_AUXDATA); one for a single ethertype gets the frame after the kernel has forgotten the
@@ -15,14 +16,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socket_with, sockopt};
 
-use super::ethernet::{ETHERTYPE, HEADER_SIZE_MAX, vlan_id};
-use super::traffic::TxDrop;
-
 /// Frames taken with one system call.
 const BATCH: usize = 32;
-/// Receive buffer asked for: some thousand packets, as an AF_XDP socket holds.
-const RECEIVE_BUFFER: usize = 8 << 20;
-
 /// `PACKET_IGNORE_OUTGOING` of `linux/if_packet.h`.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 /// `ETH_P_ALL` of `linux/if_ether.h`.
@@ -40,22 +35,57 @@ const _: () = assert!(size_of::<Control>() >= CONTROL_HEADER + size_of::<libc::t
 /// A step of the opening that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}: {source}")]
-pub(crate) struct PacketError {
+pub struct PacketError {
     step: &'static str,
     source: io::Error,
 }
 
-/// The VLAN tag of a received frame.
+/// Which received frames a socket takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
-    /// Of this VLAN; 0 without a tag.
-    Id(u16),
-    /// The kernel took the frame for another host's, by its address or its VLAN, which it forgot.
-    Forgotten,
+pub enum Listen {
+    /// Those of one ethertype, their tags forgotten.
+    Ethertype(u16),
+    /// Those of one ethertype, with their tags.
+    TaggedEthertype(u16),
+    /// All that are on the wire, with their tags, to whomever they are addressed.
+    Everything,
+}
+
+/// What a socket is opened for.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketConfig {
+    /// The interface.
+    pub ifindex: u32,
+    /// Which frames.
+    pub listen: Listen,
+    /// Bytes of the longest frame; longer ones arrive cut.
+    pub frame_len: usize,
+    /// Bytes that the kernel may hold for each direction, its own overhead included.
+    pub buffer: usize,
+}
+
+/// An 802.1Q or 802.1ad tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanTag {
+    /// Its ethertype.
+    pub protocol: u16,
+    /// Priority and VLAN id.
+    pub control: u16,
+}
+
+/// A received frame.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketFrame<'a> {
+    /// Ethernet header and what follows, without the tag that the kernel took out.
+    pub bytes: &'a [u8],
+    /// The tag that the kernel took out and told.
+    pub tag: Option<VlanTag>,
+    /// The kernel took the frame for another host's, by its address or its VLAN.
+    pub other_host: bool,
 }
 
 /// A bound socket with its receive buffers.
-pub(super) struct PacketSocket {
+pub struct PacketSocket {
     fd: OwnedFd,
     buffers: Box<[u8]>,
     buffer_len: usize,
@@ -65,8 +95,8 @@ pub(super) struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket for frames up to `mtu` bytes after the Ethernet header. VLAN 0 is none.
-    pub(super) fn open(ifindex: u32, vlan: u16, mtu: usize) -> Result<Self, PacketError> {
+    /// Opens a socket and binds it to its interface.
+    pub fn open(config: &PacketConfig) -> Result<Self, PacketError> {
         let step = |step| move |source: io::Error| PacketError { step, source };
         let fd = socket_with(
             AddressFamily::PACKET,
@@ -81,32 +111,34 @@ impl PacketSocket {
         // Only a shortcut, as AF_XDP takes it: without, frames go through the qdisc.
         let _ = set_option(&fd, libc::PACKET_QDISC_BYPASS);
         // Both only hold more in a burst; without CAP_NET_ADMIN the system's limit holds.
-        if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
-            let _ = sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER);
+        if sockopt::set_socket_recv_buffer_size_force(&fd, config.buffer).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&fd, config.buffer);
         }
-        let _ = sockopt::set_socket_send_buffer_size_force(&fd, RECEIVE_BUFFER);
-        let ethertype = match vlan {
-            0 => ETHERTYPE,
-            _ => {
-                attach_filter(&fd).map_err(step("attach a packet filter"))?;
+        let _ = sockopt::set_socket_send_buffer_size_force(&fd, config.buffer);
+        let ethertype = match config.listen {
+            Listen::Ethertype(ethertype) => ethertype,
+            Listen::TaggedEthertype(ethertype) => {
+                attach_filter(&fd, ethertype).map_err(step("attach a packet filter"))?;
+                ALL_ETHERTYPES
+            }
+            Listen::Everything => {
+                hear_everything(&fd, config.ifindex).map_err(step("hear all frames"))?;
                 ALL_ETHERTYPES
             }
         };
-        bind(&fd, ifindex, ethertype).map_err(step("bind the AF_PACKET socket"))?;
-        let buffer_len = mtu + HEADER_SIZE_MAX;
+        bind(&fd, config.ifindex, ethertype).map_err(step("bind the AF_PACKET socket"))?;
         Ok(Self {
             fd,
-            buffers: vec![0; buffer_len * BATCH].into_boxed_slice(),
-            buffer_len,
+            buffers: vec![0; config.frame_len * BATCH].into_boxed_slice(),
+            buffer_len: config.frame_len,
             drained: true,
             kernel_drops: 0,
         })
     }
 
-    /// Hands up to `budget` received frames to the callback with what the kernel tells of their tag;
-    /// returns how many. Errors of the socket (interface down) end the round: they say
-    /// nothing that the bearer's check does not find.
-    pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(Tag, &[u8])) -> usize {
+    /// Hands up to `budget` received frames to the callback; returns how many. Errors of the socket
+    /// (interface down) end the round: they say nothing that a look at the interface does not find.
+    pub fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(PacketFrame<'_>)) -> usize {
         let mut frames = 0;
         while frames < budget {
             let wanted = BATCH.min(budget - frames);
@@ -120,7 +152,11 @@ impl PacketSocket {
         frames
     }
 
-    fn receive_batch(&mut self, wanted: usize, on_frame: &mut impl FnMut(Tag, &[u8])) -> usize {
+    fn receive_batch(
+        &mut self,
+        wanted: usize,
+        on_frame: &mut impl FnMut(PacketFrame<'_>),
+    ) -> usize {
         let mut controls = [Control([0; 40]); BATCH];
         // SAFETY: plain integers and pointers, for which all zero is a value.
         let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
@@ -166,47 +202,44 @@ impl PacketSocket {
             .take(taken)
         {
             let len = (message.msg_len as usize).min(buffer.len());
-            on_frame(tag(&control.0, sender), &buffer[..len]);
+            on_frame(PacketFrame {
+                bytes: &buffer[..len],
+                tag: stripped_tag(&control.0),
+                other_host: sender.sll_pkttype == libc::PACKET_OTHERHOST,
+            });
         }
         taken
     }
 
     /// Sends one frame, Ethernet header first.
-    pub(super) fn send(&mut self, frame: &[u8]) -> Result<(), TxDrop> {
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), Errno> {
         let send_once = || send(&self.fd, frame, SendFlags::DONTWAIT);
         let result = match send_once() {
             // May be the word of an earlier moment: an error is kept for the next call, whichever it is.
             Err(Errno::NETDOWN) => send_once(),
             result => result,
         };
-        match result {
-            Ok(_) => Ok(()),
-            Err(Errno::AGAIN) => Err(TxDrop::Full),
-            Err(Errno::NOBUFS | Errno::NOMEM) => Err(TxDrop::NoBuffers),
-            Err(Errno::NETDOWN | Errno::NXIO | Errno::NODEV) => Err(TxDrop::InterfaceDown),
-            Err(Errno::MSGSIZE) => Err(TxDrop::TooLong),
-            Err(_) => Err(TxDrop::Refused),
-        }
+        result.map(|_| ())
     }
 
-    /// Makes the buffers fit another MTU.
-    pub(super) fn set_mtu(&mut self, mtu: usize) {
-        self.buffer_len = mtu + HEADER_SIZE_MAX;
-        self.buffers = vec![0; self.buffer_len * BATCH].into_boxed_slice();
+    /// Makes the buffers fit frames of another length.
+    pub fn set_frame_len(&mut self, frame_len: usize) {
+        self.buffer_len = frame_len;
+        self.buffers = vec![0; frame_len * BATCH].into_boxed_slice();
     }
 
     /// Whether the last round may have left frames behind.
-    pub(super) fn rx_ready(&self) -> bool {
+    pub fn rx_ready(&self) -> bool {
         !self.drained
     }
 
     /// Frames the kernel dropped because the receive buffer was full, since the opening.
-    pub(super) fn kernel_drops(&self) -> u64 {
+    pub fn kernel_drops(&self) -> u64 {
         self.kernel_drops
     }
 
     /// Asks the kernel, which forgets its count with each answer.
-    pub(super) fn read_kernel_drops(&mut self) {
+    pub fn read_kernel_drops(&mut self) {
         // SAFETY: plain integers, for which all zero is a value.
         let mut statistics: libc::tpacket_stats = unsafe { zeroed() };
         let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
@@ -232,31 +265,28 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// What is known of the tag of a received frame.
-fn tag(control: &[u8], sender: &libc::sockaddr_ll) -> Tag {
-    match stripped_vlan(control) {
-        0 if sender.sll_pkttype == libc::PACKET_OTHERHOST => Tag::Forgotten,
-        vlan => Tag::Id(vlan),
-    }
-}
-
-/// The id in the tag that the kernel took out of a frame; 0 if there was none or it is not told.
-fn stripped_vlan(control: &[u8]) -> u16 {
+/// The tag that the kernel took out of a frame, if there was one and it is told.
+fn stripped_tag(control: &[u8]) -> Option<VlanTag> {
     let number = |at: usize| {
         let bytes = control.get(at..at + 4)?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     };
-    // struct cmsghdr: length, level, type; struct tpacket_auxdata: status first, the tag after 16 bytes.
+    let short = |at: usize| u16::from_ne_bytes([control[at], control[at + 1]]);
+    // struct cmsghdr: length, level, type; struct tpacket_auxdata: status first.
     let level = number(CONTROL_HEADER - 8);
     let kind = number(CONTROL_HEADER - 4);
     let is_auxdata =
         level == Some(libc::SOL_PACKET as u32) && kind == Some(libc::PACKET_AUXDATA as u32);
     let status = number(CONTROL_HEADER).unwrap_or(0);
     if !is_auxdata || status & libc::TP_STATUS_VLAN_VALID == 0 {
-        return 0;
+        return None;
     }
-    let at = CONTROL_HEADER + std::mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tci);
-    vlan_id(u16::from_ne_bytes([control[at], control[at + 1]]))
+    let protocol = match status & libc::TP_STATUS_VLAN_TPID_VALID {
+        0 => libc::ETH_P_8021Q as u16,
+        _ => short(CONTROL_HEADER + std::mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tpid)),
+    };
+    let control = short(CONTROL_HEADER + std::mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tci));
+    Some(VlanTag { protocol, control })
 }
 
 fn set_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
@@ -274,8 +304,29 @@ fn set_option(fd: &OwnedFd, option: libc::c_int) -> io::Result<()> {
     answer(result)
 }
 
-/// Lets only TIPC's frames through.
-fn attach_filter(fd: &OwnedFd) -> io::Result<()> {
+/// Makes the interface hand over frames to other stations too, as long as the socket lives.
+fn hear_everything(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: ifindex as libc::c_int,
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: the kernel reads one `packet_mreq`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            size_of_val(&request) as libc::socklen_t,
+        )
+    };
+    answer(result)
+}
+
+/// Lets only frames of one ethertype through.
+fn attach_filter(fd: &OwnedFd, ethertype: u16) -> io::Result<()> {
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let load = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     let jump = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -283,7 +334,7 @@ fn attach_filter(fd: &OwnedFd) -> io::Result<()> {
     let protocol = (libc::SKF_AD_OFF + libc::SKF_AD_PROTOCOL).cast_unsigned();
     let mut program = [
         instruction(load, 0, 0, protocol),
-        instruction(jump, 0, 1, u32::from(ETHERTYPE)),
+        instruction(jump, 0, 1, u32::from(ethertype)),
         instruction(end, 0, 0, u32::MAX),
         instruction(end, 0, 0, 0),
     ];
