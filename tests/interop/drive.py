@@ -8,11 +8,14 @@ Speaks the same line protocol on standard input and output as the example `drive
     bind SOCKET TYPE LOWER UPPER SCOPE      ok                      (SCOPE: node, cluster)
     unbind SOCKET TYPE LOWER UPPER SCOPE    ok
     importance SOCKET 0..3                  ok
+    multicast SOCKET broadcast|replicast    ok                      how its multicasts travel
     droppable SOCKET 0|1                    ok                      (0: rejected messages come back)
     send SOCKET DEST SEED SIZE              ok                      one message of the pattern SEED
     recv SOCKET TIMEOUT_MS                  ok SIZE CRC NODE PORT ERROR TYPE LOWER UPPER | timeout
     flood SOCKET DEST STREAM MS GAP_US SIZE[,SIZE...]   ok SENT     stamped messages for MS
-    collect SOCKET STREAMS IDLE_MS LIMIT_MS ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
+    pour SOCKET DEST STREAM MS WINDOW MEMBERS SIZE[,SIZE...]  ok SENT RETURNED   as fast as the receivers take them
+    collect SOCKET STREAMS IDLE_MS LIMIT_MS [CREDIT]
+                                            ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
 
@@ -20,9 +23,13 @@ DEST is service,TYPE,INSTANCE[,NODE] or socket,NODE,PORT or range,TYPE,LOWER,UPP
 decimal. Any failure answers `error TEXT`. Byte i of pattern SEED is SEED + 7 * i modulo 251. A
 stamped message starts with its stream, its number and its size as 32-bit big-endian words, goes on
 with the pattern of its number, and ends the stream when its number has the top bit set: that last
-message carries the count of those before it. collect ends when STREAMS streams have ended, when
-nothing came for IDLE_MS, or after LIMIT_MS. For an answer of recv that has no service address, TYPE
-LOWER UPPER are 0. The program greets with `ready PID`, and ends at the end of its input.
+message carries the count of those before it. A message too short for the stamp has the pattern of its
+number alone and is the next of its sender's stream, so the first of a stream must be stamped. collect
+ends when STREAMS streams have ended, when nothing came for IDLE_MS, or after LIMIT_MS; after each
+CREDIT messages of a stream it tells their sender how many have come. pour goes on while no more than
+WINDOW messages have not been told by each of MEMBERS receivers, so that they are never overrun. For
+an answer of recv that has no service address, TYPE LOWER UPPER are 0. The program greets with `ready
+PID`, and ends at the end of its input.
 """
 import os
 import signal
@@ -33,12 +40,15 @@ import time
 import zlib
 
 SOL_TIPC, TIPC_IMPORTANCE, TIPC_DEST_DROPPABLE = 271, 127, 129
+MULTICAST = {"broadcast": 133, "replicast": 134}
 SO_RCVBUFFORCE = 33
 COLLECT_BUFFER = 64 << 20
 TIPC_ERRINFO, TIPC_RETDATA, TIPC_DESTNAME = 1, 2, 3
 SCOPES = {"cluster": 2, "node": 3}
 KINDS = {"rdm": socket.SOCK_RDM, "dgram": socket.SOCK_DGRAM}
 END_OF_STREAM = 1 << 31
+STAMP_SIZE = 12
+CREDIT_TIMEOUT_S = 30
 MESSAGE_MAX = 66000
 
 PATTERNS = [bytes((seed + 7 * i) % 251 for i in range(251)) for seed in range(251)]
@@ -50,6 +60,8 @@ def pattern(seed, size):
 
 
 def stamped(stream, number, size):
+    if size < STAMP_SIZE:
+        return pattern(number, size)
     head = struct.pack(">III", stream, number, size)
     return head + pattern(number & ~END_OF_STREAM, size - len(head))
 
@@ -70,7 +82,8 @@ class Stream:
     """What arrived of one stream of stamped messages."""
 
     def __init__(self):
-        self.seen = set()
+        self.next = 0  # all before it have come
+        self.early = set()  # those behind it that have come
         self.highest = -1
         self.duplicate = 0
         self.reordered = 0
@@ -80,16 +93,22 @@ class Stream:
         if number & END_OF_STREAM:
             self.expected = number & ~END_OF_STREAM
             return
-        if number in self.seen:
+        if number < self.next or number in self.early:
             self.duplicate += 1
-        elif number < self.highest:
-            self.reordered += 1
-        self.seen.add(number)
+            return
+        self.reordered += number < self.highest
         self.highest = max(self.highest, number)
+        self.early.add(number)
+        while self.next in self.early:
+            self.early.remove(self.next)
+            self.next += 1
+
+    def count(self):
+        return self.next + len(self.early)
 
     def lost(self):
         expected = self.highest + 1 if self.expected is None else self.expected
-        return expected - len(self.seen)
+        return expected - self.count()
 
 
 class Driver:
@@ -116,6 +135,9 @@ class Driver:
 
     def droppable(self, number, value):
         self.sockets[int(number)].setsockopt(SOL_TIPC, TIPC_DEST_DROPPABLE, int(value))
+
+    def multicast(self, number, method):
+        self.sockets[int(number)].setsockopt(SOL_TIPC, MULTICAST[method], 0)
 
     def send(self, number, to, seed, size):
         self.sockets[int(number)].sendto(pattern(int(seed), int(size)), destination(to))
@@ -151,29 +173,57 @@ class Driver:
         sock.sendto(stamped(stream, sent | END_OF_STREAM, 12), to)
         return (sent,)
 
-    def collect(self, number, streams, idle_ms, limit_ms):
+    def pour(self, number, to, stream, duration_ms, window, members, sizes):
+        sock, to, stream = self.sockets[int(number)], destination(to), int(stream)
+        sizes = [int(size) for size in sizes.split(",")]
+        told, sent, granted, returned = {}, 0, int(window), 0
+        end = time.monotonic() + int(duration_ms) / 1000
+        while time.monotonic() < end:
+            while sent >= granted:
+                data, node, port, error, _ = self.receive(number, CREDIT_TIMEOUT_S)
+                if error:
+                    returned += 1
+                    continue
+                _, told[node, port] = struct.unpack(">II", data)
+                if len(told) == int(members):
+                    granted = min(told.values()) + int(window)
+            sock.sendto(stamped(stream, sent, sizes[sent % len(sizes)]), to)
+            sent += 1
+        sock.sendto(stamped(stream, sent | END_OF_STREAM, STAMP_SIZE), to)
+        return sent, returned
+
+    def collect(self, number, streams, idle_ms, limit_ms, credit=0):
         # What a receiver that stands still for a second loses says nothing about the link.
         self.sockets[int(number)].setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, COLLECT_BUFFER)
-        found, good, corrupt, returned = {}, 0, 0, 0
+        found, streams_of, good, corrupt, returned = {}, {}, 0, 0, 0
         end = time.monotonic() + int(limit_ms) / 1000
         while sum(stream.expected is not None for stream in found.values()) < int(streams):
             remaining = min(int(idle_ms) / 1000, end - time.monotonic())
             if remaining <= 0:
                 break
             try:
-                data, _, _, error, _ = self.receive(number, remaining)
+                data, node, port, error, _ = self.receive(number, remaining)
             except TimeoutError:
                 break
             if error:
                 returned += 1
                 continue
-            stream, sequence, _ = struct.unpack_from(">III", data) if len(data) >= 12 else (0, 0, 0)
-            if len(data) < 12 or data != stamped(stream, sequence, len(data)):
+            source = (socket.TIPC_ADDR_ID, node, port, 0)
+            if len(data) >= STAMP_SIZE:
+                key, sequence, _ = struct.unpack_from(">III", data)
+            else:
+                key = streams_of.get(source)
+                sequence = found[key].highest + 1 if key in found else 0
+            if key is None or data != stamped(key, sequence, len(data)):
                 corrupt += 1
                 continue
             good += 1
-            found.setdefault(stream, Stream()).add(sequence)
-        return good, corrupt, returned, *(f"{key}:{len(stream.seen)}:{stream.lost()}:{stream.duplicate}:{stream.reordered}"
+            streams_of[source] = key
+            stream = found.setdefault(key, Stream())
+            stream.add(sequence)
+            if int(credit) and stream.count() % int(credit) == 0:
+                self.sockets[int(number)].sendto(struct.pack(">II", key, stream.count()), source)
+        return good, corrupt, returned, *(f"{key}:{stream.count()}:{stream.lost()}:{stream.duplicate}:{stream.reordered}"
                                           for key, stream in sorted(found.items()))
 
     def close(self, number):

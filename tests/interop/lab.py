@@ -135,7 +135,63 @@ class Switch(Namespace):
 
     def tap(self, port):
         self.ip("tuntap", "add", port, "mode", "tap")
+        # Room for what a link may have under way: a guest that is slow is a slow wire, not one that loses.
+        self.ip("link", "set", port, "txqueuelen", "10000")
         self.ip("link", "set", port, "master", "switch", "up")
+
+
+class Relay:
+    """A wire with faults between a switch and one of its ports: `settings` are the options of xtipc-relay.
+
+    The relay's A is the switch and its B the port, so FORTH:BACK in a setting is to the port and from it.
+    """
+
+    def __init__(self, switch, port, **settings):
+        self.switch, self.port, self.near, self.far = switch, port, f"{port}-near", f"{port}-far"
+        self.process = None
+        switch.ip("link", "add", self.near, "type", "veth", "peer", "name", self.far)
+        for end in (self.near, self.far):
+            switch.ip("link", "set", end, "addrgenmode", "none", "up")
+        switch.ip("link", "set", self.near, "master", "switch")
+        switch.ip("link", "set", port, "nomaster")
+        self.start(settings)
+
+    def start(self, settings):
+        flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)]
+        self.process = spawn(["ip", "netns", "exec", self.switch.name, TARGET / "xtipc-relay",
+                              self.far, self.port, *flags], stdout=subprocess.PIPE, text=True)
+        if not self.process.stdout.readline():
+            raise LabError(f"the relay ended, status {self.process.wait()}")
+
+    def change(self, **settings):
+        """Goes on with other faults, after some milliseconds without a wire; returns the counters of those before."""
+        counters = self.stop()
+        self.start(settings)
+        return counters
+
+    def counters(self):
+        """What happened so far: to the port, and from it."""
+        self.process.send_signal(signal.SIGUSR1)
+        return json.loads(self.process.stdout.readline())["directions"]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        last, _ = self.process.communicate(timeout=10)
+        return json.loads(last)["directions"]
+
+    def close(self):
+        """The wire is a plain one again."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.switch.ip("link", "del", self.near)
+        self.switch.ip("link", "set", self.port, "master", "switch")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 @dataclass(frozen=True)
@@ -255,13 +311,27 @@ class Socket:
     def start_flood(self, to, stream, seconds, gap_us, sizes):
         self.driver.request("flood", self.number, to, stream, int(seconds * 1000), gap_us, ",".join(map(str, sizes)))
 
-    def start_collect(self, streams, idle_s, limit_s):
-        self.driver.request("collect", self.number, streams, int(idle_s * 1000), int(limit_s * 1000))
+    def start_pour(self, to, stream, seconds, window, members, sizes):
+        self.driver.request("pour", self.number, to, stream, int(seconds * 1000), window, members,
+                            ",".join(map(str, sizes)))
+
+    def start_collect(self, streams, idle_s, limit_s, credit=0):
+        self.driver.request("collect", self.number, streams, int(idle_s * 1000), int(limit_s * 1000), credit)
 
     def collected(self, timeout_s):
         good, corrupt, returned, *streams = self.driver.answer(timeout_s)
         split = [tuple(int(number) for number in stream.split(":")) for stream in streams]
         return Collected(int(good), int(corrupt), int(returned), {stream[0]: stream[1:] for stream in split})
+
+
+def flat(entry):
+    """The counters in the JSON of `link statistics show`: those of a group get the group's first word in front."""
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            direction = key.split()[0]
+            yield from ((f"{direction} {inner}", number) for inner, number in value.items())
+        else:
+            yield key, value
 
 
 class Node:
@@ -285,6 +355,13 @@ class Node:
 
     def is_linked_to(self, identity):
         return any(up and f"-{identity}:" in name for name, up in self.links().items())
+
+    def link_statistics(self, identity):
+        """The counters of the link to this node, as the tool names them, flat."""
+        for entry in self.tool_json("link", "statistics", "show"):
+            if f"-{identity}:" in entry["link"] and not entry["link"].startswith("broadcast-link"):
+                return dict(flat(entry))
+        raise LabError(f"{self.identity} has no link to {identity}")
 
     def table(self):
         """The cluster's bindings as (type, lower, upper, node), without node availability and services."""

@@ -9,6 +9,7 @@ mod direction;
 mod options;
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -190,10 +191,19 @@ fn print(line: &serde_json::Value) -> Result<()> {
     Ok(())
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtipc-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
     let signals = Signals::catch()?;
-    let mut wire = Wire::join(&options)?;
+    let mut wire = Wire::join(options)?;
     print(&json!({ "joined": [options.a, options.b], "seed": options.seed }))?;
     while !signals.stop.load(Ordering::Relaxed) {
         if signals.report.swap(false, Ordering::Relaxed) {

@@ -3,20 +3,21 @@
 //! The requests, the answers and the pattern of the payloads are described in `tests/interop/drive.py`, which does
 //! the same on a Linux node: a test treats both alike.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::str::{FromStr, SplitWhitespace};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use xtipc::{
-    Datagram, Destination, DestinationName, Error, Importance, Kind, Message, Node, Rejection,
-    Scope, ServiceAddress, ServiceRange, SocketAddress,
+    Datagram, Destination, DestinationName, Error, Importance, Kind, Message, MulticastMethod,
+    Node, Rejection, Scope, ServiceAddress, ServiceRange, SocketAddress,
 };
 
 const END_OF_STREAM: u32 = 1 << 31;
 const STAMP_LEN: usize = 12;
 const COLLECT_BUFFER: u32 = 16 << 20;
+const CREDIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Byte `i` of pattern `seed` is `seed + PATTERN_STEP * i` modulo `PATTERN_PERIOD`.
 const PATTERN_PERIOD: usize = 251;
 const PATTERN_STEP: usize = 7;
@@ -88,6 +89,11 @@ impl<'a> Words<'a> {
         })
     }
 
+    fn sizes(&mut self) -> Result<Vec<usize>> {
+        let sizes = self.text("sizes")?.split(',').map(str::parse);
+        Ok(sizes.collect::<Result<_, _>>()?)
+    }
+
     fn binding(&mut self) -> Result<(ServiceRange, Scope)> {
         let range = ServiceRange {
             type_: self.number("type")?,
@@ -145,6 +151,11 @@ impl Driver {
                     .with_context(|| format!("{number} is no importance"))?;
                 socket.set_importance(importance)?;
             }
+            "multicast" => socket.set_multicast_method(match words.text("method")? {
+                "broadcast" => MulticastMethod::Broadcast,
+                "replicast" => MulticastMethod::Replicast,
+                other => bail!("unknown multicast method {other}"),
+            })?,
             "droppable" => socket.set_dest_droppable(words.number::<u8>("droppable")? != 0)?,
             "send" => {
                 let destination = words.destination()?;
@@ -154,6 +165,7 @@ impl Driver {
             }
             "recv" => return recv(socket, words),
             "flood" => return flood(socket, words).map(Some),
+            "pour" => return pour(socket, words).map(Some),
             "collect" => return collect(socket, words).map(Some),
             _ => bail!("unknown request {verb}"),
         }
@@ -215,11 +227,7 @@ fn flood(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let stream = words.number("stream")?;
     let duration = words.millis("duration")?;
     let gap = Duration::from_micros(words.number("gap")?);
-    let sizes: Vec<usize> = words
-        .text("sizes")?
-        .split(',')
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
+    let sizes = words.sizes()?;
     let start = Instant::now();
     let mut sent = 0;
     for size in sizes.iter().cycle() {
@@ -237,10 +245,50 @@ fn flood(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     Ok(sent.to_string())
 }
 
+/// Sends stamped messages as fast as the receivers tell that they have come.
+fn pour(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
+    let destination = words.destination()?;
+    let stream = words.number("stream")?;
+    let end = Instant::now() + words.millis("duration")?;
+    let window: u32 = words.number("window")?;
+    let members: usize = words.number("members")?;
+    let sizes = words.sizes()?;
+    let mut told: HashMap<SocketAddress, u32> = HashMap::new();
+    let (mut sent, mut granted, mut returned) = (0, window, 0);
+    for size in sizes.iter().cycle() {
+        while sent >= granted {
+            let message = socket.recv_timeout(CREDIT_TIMEOUT).context("no credit")?;
+            if message.error().is_some() {
+                returned += 1;
+                continue;
+            }
+            let count = message.get(4..).and_then(<[u8]>::first_chunk);
+            let count = u32::from_be_bytes(*count.context("a credit of no length")?);
+            told.insert(message.source(), count);
+            if told.len() == members {
+                granted = window + told.values().min().copied().unwrap_or(0);
+            }
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        socket.send_to(&stamped(stream, sent, *size), destination)?;
+        sent += 1;
+    }
+    socket.send_to(
+        &stamped(stream, sent | END_OF_STREAM, STAMP_LEN),
+        destination,
+    )?;
+    Ok(format!("{sent} {returned}"))
+}
+
 /// What arrived of one stream of stamped messages.
 #[derive(Default)]
 struct Stream {
-    seen: HashSet<u32>,
+    /// All before it have come.
+    next: u32,
+    /// Those behind it that have come.
+    early: BTreeSet<u32>,
     highest: Option<u32>,
     duplicate: u32,
     reordered: u32,
@@ -253,19 +301,31 @@ impl Stream {
             self.expected = Some((number & !END_OF_STREAM) as usize);
             return;
         }
-        if !self.seen.insert(number) {
+        if number < self.next || !self.early.insert(number) {
             self.duplicate += 1;
-        } else if self.highest.is_some_and(|highest| number < highest) {
+            return;
+        }
+        if self.highest.is_some_and(|highest| number < highest) {
             self.reordered += 1;
         }
         self.highest = self.highest.max(Some(number));
+        while self.early.remove(&self.next) {
+            self.next += 1;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.next as usize + self.early.len()
+    }
+
+    /// The number of a message that does not tell it.
+    fn following(&self) -> u32 {
+        self.highest.map_or(0, |highest| highest + 1)
     }
 
     fn lost(&self) -> usize {
-        let so_far = self.highest.map_or(0, |highest| highest as usize + 1);
-        self.expected
-            .unwrap_or(so_far)
-            .saturating_sub(self.seen.len())
+        let expected = self.expected.unwrap_or(self.following() as usize);
+        expected.saturating_sub(self.count())
     }
 }
 
@@ -273,9 +333,11 @@ fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let streams: usize = words.number("streams")?;
     let idle = words.millis("idle time")?;
     let end = Instant::now() + words.millis("limit")?;
+    let credit: usize = words.0.next().map_or(Ok(0), str::parse)?;
     // What a receiver that stands still for a second loses says nothing about the link.
     socket.set_receive_buffer(COLLECT_BUFFER)?;
     let mut found: BTreeMap<u32, Stream> = BTreeMap::new();
+    let mut streams_of: HashMap<SocketAddress, u32> = HashMap::new();
     let (mut good, mut corrupt, mut returned) = (0, 0, 0);
     while found.values().filter(|s| s.expected.is_some()).count() < streams {
         let patience = idle.min(end.saturating_duration_since(Instant::now()));
@@ -286,30 +348,45 @@ fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
         };
         if message.error().is_some() {
             returned += 1;
-        } else if let Some((stream, number)) = read_stamp(&message) {
-            good += 1;
-            found.entry(stream).or_default().add(number);
-        } else {
+            continue;
+        }
+        let of_sender = streams_of.get(&message.source()).copied();
+        let following = of_sender.map(|stream| (stream, found[&stream].following()));
+        let Some((key, number)) = read_stamp(&message, following) else {
             corrupt += 1;
+            continue;
+        };
+        good += 1;
+        streams_of.insert(message.source(), key);
+        let stream = found.entry(key).or_default();
+        stream.add(number);
+        if credit > 0 && stream.count().is_multiple_of(credit) {
+            let told = [key, stream.count() as u32].map(u32::to_be_bytes);
+            socket.send_to(told.as_flattened(), message.source())?;
         }
     }
     let mut answer = format!("{good} {corrupt} {returned}");
     for (stream, s) in &found {
-        let (count, lost) = (s.seen.len(), s.lost());
+        let (count, lost) = (s.count(), s.lost());
         answer += &format!(" {stream}:{count}:{lost}:{}:{}", s.duplicate, s.reordered);
     }
     Ok(answer)
 }
 
-/// Stream and number of a stamped message, if it is one and is whole.
-fn read_stamp(message: &Message) -> Option<(u32, u32)> {
+/// Stream and number of a message, if it is whole. One too short for the stamp is the `following` of its sender's.
+fn read_stamp(message: &Message, following: Option<(u32, u32)>) -> Option<(u32, u32)> {
     let word = |at: usize| Some(u32::from_be_bytes(*message.get(at..)?.first_chunk()?));
-    let (stream, number) = (word(0)?, word(4)?);
-    let whole = message.len() >= STAMP_LEN && **message == stamped(stream, number, message.len());
-    whole.then_some((stream, number))
+    let (stream, number) = match message.len() {
+        STAMP_LEN.. => (word(0)?, word(4)?),
+        _ => following?,
+    };
+    (**message == stamped(stream, number, message.len())).then_some((stream, number))
 }
 
 fn stamped(stream: u32, number: u32, size: usize) -> Vec<u8> {
+    if size < STAMP_LEN {
+        return pattern(number as usize, size);
+    }
     let mut message = Vec::with_capacity(size.max(STAMP_LEN));
     message.extend(stream.to_be_bytes());
     message.extend(number.to_be_bytes());
@@ -325,7 +402,9 @@ fn pattern(seed: usize, size: usize) -> Vec<u8> {
     for (i, byte) in period.iter_mut().enumerate() {
         *byte = ((seed + PATTERN_STEP * i) % PATTERN_PERIOD) as u8;
     }
-    period.iter().copied().cycle().take(size).collect()
+    let mut bytes = period.repeat(size.div_ceil(PATTERN_PERIOD));
+    bytes.truncate(size);
+    bytes
 }
 
 /// The CRC of zlib, bit by bit: short, and fast enough for a test.

@@ -17,6 +17,15 @@ use crate::{Error, Message, Node, Result, Scope, lock};
 /// First service type that can be bound.
 const FIRST_USER_TYPE: u32 = 64;
 
+/// How a multicast reaches its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MulticastMethod {
+    /// One packet for all, sent to everybody.
+    Broadcast,
+    /// A copy for each node that has a receiver.
+    Replicast,
+}
+
 /// A datagram socket. Closed on drop; messages it did not receive are then rejected to their senders.
 #[derive(Debug)]
 pub struct Datagram {
@@ -178,6 +187,17 @@ impl Datagram {
     /// Whether messages sent from now on are marked as droppable by a congested sender.
     pub fn set_src_droppable(&self, droppable: bool) -> Result<()> {
         self.set_option(option::SRC_DROPPABLE, droppable.into())
+    }
+
+    /// How multicasts sent from now on travel. Until it is set the node decides, by the number of receiving nodes.
+    pub fn set_multicast_method(&self, method: MulticastMethod) -> Result<()> {
+        self.set_option(
+            match method {
+                MulticastMethod::Broadcast => option::MCAST_BROADCAST,
+                MulticastMethod::Replicast => option::MCAST_REPLICAST,
+            },
+            1,
+        )
     }
 
     /// Size of the receive buffer in bytes, as `SO_RCVBUF`. Messages beyond it are rejected with

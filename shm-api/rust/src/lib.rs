@@ -38,7 +38,7 @@ mod node;
 mod pending;
 mod watch;
 
-pub use datagram::Datagram;
+pub use datagram::{Datagram, MulticastMethod};
 pub use error::{Error, Result};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
