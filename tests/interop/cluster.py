@@ -97,6 +97,31 @@ class SegmentTest(unittest.TestCase):
                   timeout_s, f"{node.identity} knows {{{kind},{lower}}} at {owner.identity}")
 
     @contextlib.contextmanager
+    def impaired(self, port, one, other):
+        """Inside the block the wire of this port loses, doubles and reorders 5 % of the frames in each direction."""
+        with lab.Relay(self.switch, port, loss=5, duplication=5, reordering=5, straggle="1ms") as relay:
+            self.await_link(one, other, timeout_s=10)
+            yield relay
+            for way in relay.counters():
+                print(f"  wire from {way['from']} to {way['to']}: {way}")
+                self.assertEqual((way["overflow"], way["overrun"]), (0, 0), "the relay itself lost frames")
+                for fault in ("lost", "duplicated", "reordered"):
+                    self.assertAlmostEqual(way[fault] / way["frames"], 0.05, delta=0.01, msg=fault)
+
+    @contextlib.contextmanager
+    def without_resets(self, *ports):
+        """Inside the block no link is reset, as seen at these ports of the switch, under any load."""
+        captures = [self.switch.capture(port, wire.LINK_RESETS) for port in ports]
+        try:
+            yield
+            time.sleep(0.2)
+            resets = {port: [str(frame) for frame in capture.snapshot()] for port, capture in zip(ports, captures)}
+        finally:
+            for capture in captures:
+                capture.close()
+        self.assertEqual(resets, {port: [] for port in ports}, "link resets")
+
+    @contextlib.contextmanager
     def undisturbed(self, port, *nodes):
         """Inside the block no link between these nodes is reset, as seen at this port of the switch."""
         macs = {node.mac() for node in nodes}

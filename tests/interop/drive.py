@@ -137,7 +137,7 @@ class Driver:
         self.sockets[int(number)].setsockopt(SOL_TIPC, TIPC_DEST_DROPPABLE, int(value))
 
     def multicast(self, number, method):
-        self.sockets[int(number)].setsockopt(SOL_TIPC, MULTICAST[method], 0)
+        self.sockets[int(number)].setsockopt(SOL_TIPC, MULTICAST[method], None, 0)
 
     def send(self, number, to, seed, size):
         self.sockets[int(number)].sendto(pattern(int(seed), int(size)), destination(to))

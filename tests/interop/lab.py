@@ -98,9 +98,9 @@ class Namespace:
             finally:
                 libc.setns(home.fileno(), CLONE_NEWNET)
 
-    def capture(self, interface):
+    def capture(self, interface, kernel_filter=None):
         with self.entered():
-            return wire.Capture(interface)
+            return wire.Capture(interface, kernel_filter)
 
     def injector(self, interface):
         with self.entered():
@@ -325,11 +325,11 @@ class Socket:
 
 
 def flat(entry):
-    """The counters in the JSON of `link statistics show`: those of a group get the group's first word in front."""
+    """The counters in the JSON of `link statistics show`: all of a group begin with the group's direction, rx or tx."""
     for key, value in entry.items():
         if isinstance(value, dict):
             direction = key.split()[0]
-            yield from ((f"{direction} {inner}", number) for inner, number in value.items())
+            yield from ((f"{direction} {inner.removeprefix(direction).strip()}", number) for inner, number in value.items())
         else:
             yield key, value
 
@@ -357,11 +357,12 @@ class Node:
         return any(up and f"-{identity}:" in name for name, up in self.links().items())
 
     def link_statistics(self, identity):
-        """The counters of the link to this node, as the tool names them, flat."""
-        for entry in self.tool_json("link", "statistics", "show"):
-            if f"-{identity}:" in entry["link"] and not entry["link"].startswith("broadcast-link"):
-                return dict(flat(entry))
-        raise LabError(f"{self.identity} has no link to {identity}")
+        """The counters of the link to this node, and of the broadcast link, as the tool names them."""
+        counters = {entry["link"]: dict(flat(entry)) for entry in self.tool_json("link", "statistics", "show")}
+        found = next((link for link in counters if f"-{identity}:" in link and not link.startswith("broadcast-link")), None)
+        if found is None:
+            raise LabError(f"{self.identity} has no link to {identity}")
+        return counters[found], counters["broadcast-link"]
 
     def table(self):
         """The cluster's bindings as (type, lower, upper, node), without node availability and services."""

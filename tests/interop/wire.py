@@ -2,6 +2,7 @@
 
 Written apart from the product's codec on purpose: a field decoded wrongly in both would pass.
 """
+import ctypes
 import socket
 import struct
 import threading
@@ -11,12 +12,20 @@ from dataclasses import dataclass
 ETH_P_TIPC = 0x88CA
 ETH_P_ALL = 3
 SO_TIMESTAMPNS = 35
+SO_ATTACH_FILTER = 26
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
 BROADCAST = b"\xff" * 6
 
 NAME_DISTRIBUTOR, LINK_PROTOCOL, LINK_CONFIG = 11, 7, 13
 PUBLICATION, WITHDRAWAL = 0, 1
 STATE_MSG, RESET_MSG, ACTIVATE_MSG = 0, 1, 2
+
+
+# Kernel filter for RESET and ACTIVATE: ethertype, user LINK_PROTOCOL, a type other than STATE.
+LINK_RESETS = [(0x28, 0, 0, 12), (0x15, 0, 6, ETH_P_TIPC),
+               (0x30, 0, 0, 14), (0x54, 0, 0, 0x1E), (0x15, 0, 3, LINK_PROTOCOL << 1),
+               (0x30, 0, 0, 18), (0x45, 0, 1, 0xE0),
+               (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)]
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,17 @@ class Frame:
 class Capture:
     """Collects every TIPC frame that passes an interface, both ways, in a thread of its own.
 
-    Opened in the network namespace of the interface; used as a context manager.
+    Opened in the network namespace of the interface; used as a context manager. With a `kernel_filter` only
+    the frames it lets through reach this process: full traffic is too much for it.
     """
 
-    def __init__(self, interface):
+    def __init__(self, interface, kernel_filter=None):
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        if kernel_filter:
+            program = b"".join(struct.pack("HBBI", *instruction) for instruction in kernel_filter)
+            held = ctypes.create_string_buffer(program)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER,
+                                   struct.pack("HP", len(kernel_filter), ctypes.addressof(held)))
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE if hasattr(socket, "SO_RCVBUFFORCE") else 33,
                                16 << 20)
