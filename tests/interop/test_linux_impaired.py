@@ -18,6 +18,5 @@ class LinuxImpairedTest(LinuxTest):
         with self.without_resets(self.alpha, self.linux):
             traffic.run()
         traffic.report("sound wire")
-        for node, links in zip(traffic.nodes, traffic.cost()):
-            with self.subTest(node.identity):
-                self.assertLess(max(map(load.repeated, links)), RETRANSMITTED_MAX)
+        own_links, _ = traffic.cost()
+        self.assertLess(max(map(load.repeated, own_links)), RETRANSMITTED_MAX)
