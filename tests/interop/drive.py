@@ -16,6 +16,8 @@ Speaks the same line protocol on standard input and output as the example `drive
     pour SOCKET DEST STREAM MS WINDOW MEMBERS SIZE[,SIZE...]  ok SENT RETURNED   as fast as the receivers take them
     collect SOCKET STREAMS IDLE_MS LIMIT_MS [CREDIT]
                                             ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
+    ask SOCKET DEST TYPE COUNT PATIENCE_MS  ok ANSWERED
+    answer SOCKET COUNT IDLE_MS             ok ANSWERED UNREACHABLE
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
 
@@ -27,10 +29,13 @@ message carries the count of those before it. A message too short for the stamp 
 number alone and is the next of its sender's stream, so the first of a stream must be stamped. collect
 ends when STREAMS streams have ended, when nothing came for IDLE_MS, or after LIMIT_MS; after each
 CREDIT messages of a stream it tells their sender how many have come. pour goes on while no more than
-WINDOW messages have not been told by each of MEMBERS receivers, so that they are never overrun. For
-an answer of recv that has no service address, TYPE LOWER UPPER are 0. The program greets with `ready
-PID`, and ends at the end of its input.
+WINDOW messages have not been told by each of MEMBERS receivers, so that they are never overrun. ask binds
+{TYPE,N}, sends DEST a stamped message whose stream is TYPE and whose number is N, waits for it to come
+back, and withdraws the binding, for N from 0 to COUNT - 1; answer sends each such message back by the
+service address that it names. For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
+The program greets with `ready PID`, and ends at the end of its input.
 """
+import errno
 import os
 import signal
 import socket
@@ -225,6 +230,42 @@ class Driver:
                 self.sockets[int(number)].sendto(struct.pack(">II", key, stream.count()), source)
         return good, corrupt, returned, *(f"{key}:{stream.count()}:{stream.lost()}:{stream.duplicate}:{stream.reordered}"
                                           for key, stream in sorted(found.items()))
+
+    def ask(self, number, to, kind, count, patience_ms):
+        sock, to, kind = self.sockets[int(number)], destination(to), int(kind)
+        answered = 0
+        for question in range(int(count)):
+            own = (socket.TIPC_ADDR_NAMESEQ, kind, question, question)
+            sock.bind((*own, SCOPES["cluster"]))
+            message = stamped(kind, question, 12)
+            sock.sendto(message, to)
+            end = time.monotonic() + int(patience_ms) / 1000
+            while (remaining := end - time.monotonic()) > 0:
+                try:
+                    if self.receive(number, remaining)[0] == message:
+                        answered += 1
+                        break
+                except TimeoutError:
+                    break
+            sock.bind((*own, -SCOPES["cluster"]))
+        return (answered,)
+
+    def answer(self, number, count, idle_ms):
+        answered = unreachable = 0
+        while answered + unreachable < int(count):
+            try:
+                question = self.receive(number, int(idle_ms) / 1000)[0]
+            except TimeoutError:
+                break
+            kind, instance, _ = struct.unpack(">III", question)
+            try:
+                self.sockets[int(number)].sendto(question, (socket.TIPC_ADDR_NAME, kind, instance, 0))
+                answered += 1
+            except OSError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                unreachable += 1
+        return answered, unreachable
 
     def close(self, number):
         self.sockets[int(number)].close()

@@ -318,6 +318,17 @@ class Socket:
     def start_collect(self, streams, idle_s, limit_s, credit=0):
         self.driver.request("collect", self.number, streams, int(idle_s * 1000), int(limit_s * 1000), credit)
 
+    def ask(self, to, kind, count, patience_ms, timeout_s):
+        """Asks, and gives the number of answers that came by the service addresses bound for them."""
+        return int(self.call("ask", to, kind, count, patience_ms, timeout_s=timeout_s)[0])
+
+    def start_answer(self, count, idle_s=10):
+        self.driver.request("answer", self.number, count, int(idle_s * 1000))
+
+    def answered(self, timeout_s=15):
+        """Answers sent, and those whose service address was not bound."""
+        return tuple(int(number) for number in self.driver.answer(timeout_s))
+
     def collected(self, timeout_s):
         good, corrupt, returned, *streams = self.driver.answer(timeout_s)
         split = [tuple(int(number) for number in stream.split(":")) for stream in streams]

@@ -159,6 +159,11 @@ impl FrameList {
         (self.head != NONE).then_some(FrameRef(self.head))
     }
 
+    /// The last frame.
+    pub fn back(&self) -> Option<FrameRef> {
+        (self.tail != NONE).then_some(FrameRef(self.tail))
+    }
+
     /// The frames in order.
     pub fn iter<'a>(&self, table: &'a FrameTable) -> impl Iterator<Item = FrameRef> + use<'a> {
         let mut at = self.head;

@@ -1,11 +1,11 @@
-//! The data path allocates nothing once it is warm: two engines exchange 100,000 messages under an
-//! allocator that counts.
+//! The data path allocates nothing once it is warm: two engines exchange 100,000 messages, and 20,000
+//! that follow a new binding, under an allocator that counts.
 //!
 //! Packets go from one engine to the other through fixed buffers; every fortieth is lost, so that
 //! deferral, negative acknowledgements and retransmission are part of it, as are the timers.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
 use std::time::Duration;
 use xtipc_protocol::addr::{
     BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
@@ -20,12 +20,19 @@ use xtipc_protocol::time::Instant;
 
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    // Each test counts its own.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn allocations() -> u64 {
+    ALLOCATIONS.get()
+}
 
 // SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
@@ -36,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: as above.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -215,7 +222,7 @@ impl Pair {
     fn exchange(&mut self, from: PortId, to: &Destination, len: usize, count: u64) -> u64 {
         let payload = vec![7; len];
         let start = self.nodes[1].1.delivered;
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         let mut sent = 0;
         while sent < count {
             let (engine, host) = &mut self.nodes[0];
@@ -240,7 +247,7 @@ impl Pair {
         for _ in 0..3000 {
             self.run(Duration::from_millis(1));
         }
-        let after = ALLOCATIONS.load(Ordering::Relaxed);
+        let after = allocations();
         assert_eq!(self.nodes[1].1.delivered - start, count);
         after - before
     }
@@ -303,4 +310,36 @@ fn a_hundred_thousand_messages_of_each_kind_allocate_nothing() {
             .iter()
             .all(|(reason, n)| n == 0 || reason.label() != "no_frame")
     );
+}
+
+/// Binds, sends and unbinds over and over; gives the number of allocations.
+fn bind_send_unbind(pair: &mut Pair, from: PortId, to: &Destination, rounds: u32) -> u64 {
+    let before = allocations();
+    for n in 0..rounds {
+        let instance = n % 8;
+        let range = ServiceRange {
+            type_: SERVICE + 1,
+            lower: instance,
+            upper: instance,
+        };
+        let (now, (engine, host)) = (pair.now, &mut pair.nodes[0]);
+        let bound = engine.bind(now, from, range, Scope::Cluster, host);
+        assert_eq!(bound, Ok(()));
+        assert_eq!(engine.send(now, from, to, &[7; 64][..], host), Ok(()));
+        pair.run(Duration::from_micros(20));
+        let (now, (engine, host)) = (pair.now, &mut pair.nodes[0]);
+        let gone = engine.unbind(now, from, range, Scope::Cluster, host);
+        assert_eq!(gone, Ok(()));
+        pair.run(Duration::from_micros(20));
+    }
+    allocations() - before
+}
+
+#[test]
+fn messages_behind_bindings_allocate_nothing() {
+    let mut pair = Pair::new();
+    let from = pair.open(0).port;
+    let to = Destination::Socket(pair.open(1));
+    bind_send_unbind(&mut pair, from, &to, 2_000);
+    assert_eq!(bind_send_unbind(&mut pair, from, &to, 20_000), 0);
 }

@@ -71,6 +71,14 @@ pub enum Violation {
     /// Binding tables did not converge.
     #[error("node {0} has another binding table than the first, {1} entries differ")]
     TablesDiffer(usize, usize),
+    /// A message arrived before a binding that its sender had made.
+    #[error("question {number} arrived at node {station} before the binding that its answer needs")]
+    OvertookBinding {
+        /// Number of the question.
+        number: u32,
+        /// Where.
+        station: usize,
+    },
     /// A node stopped with frames in its hands.
     #[error("node {0} stopped and keeps {1} frames")]
     FramesLeaked(usize, usize),

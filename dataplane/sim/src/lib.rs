@@ -11,6 +11,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod host;
+pub mod questions;
 pub mod rng;
 pub mod scenario;
 pub mod segment;

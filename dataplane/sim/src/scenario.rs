@@ -12,6 +12,7 @@ use crate::checks::{
     Agreement, Deliveries, Promise, SocketKey, Violation, check_tables, disagreement_bound, table,
 };
 use crate::cluster::{Cluster, range};
+use crate::questions::{MARK, Questions};
 use crate::segment::Faults;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -109,6 +110,7 @@ struct Run {
     next_sample: Instant,
     /// By sender and destination: the stream in use.
     streams: BTreeMap<(SocketKey, String), usize>,
+    questions: Questions,
 }
 
 impl Run {
@@ -135,6 +137,7 @@ impl Run {
             deliveries: Deliveries::default(),
             agreement: Agreement::new(bound),
             streams: BTreeMap::new(),
+            questions: Questions::default(),
         };
         for station in 0..nodes {
             run.cluster.start(station);
@@ -150,7 +153,9 @@ impl Run {
         let end = self.cluster.now + span;
         loop {
             let until = end.min(self.next_sample);
-            while self.cluster.step(until) {}
+            while self.cluster.step(until) {
+                self.questions.answer(&mut self.cluster)?;
+            }
             if self.cluster.now >= self.next_sample {
                 self.next_sample = self.cluster.now + SAMPLE;
                 self.compare_opinions()?;
@@ -211,6 +216,7 @@ impl Run {
             136..140 => self.partition(),
             140..146 => self.cluster.segment.heal(),
             146..152 => self.slow_down(),
+            152..180 => self.ask(),
             _ => self.send(),
         }
         let pause = self.cluster.rng.pick(&[0, 0, 50, 500, 5_000, 100_000]);
@@ -346,6 +352,16 @@ impl Run {
         }
     }
 
+    fn ask(&mut self) {
+        let (Some(client), Some(server)) = (self.pick_socket(), self.pick_socket()) else {
+            return;
+        };
+        if client.station != server.station && !self.corrupting {
+            let (client, server) = ((client.station, client.addr), (server.station, server.addr));
+            self.questions.ask(&mut self.cluster, client, server);
+        }
+    }
+
     fn send(&mut self) {
         let (Some(from), Some(to)) = (self.pick_socket(), self.pick_socket()) else {
             return;
@@ -467,6 +483,9 @@ impl Run {
         let (Some(stream), Some(number)) = (word(0), word(4)) else {
             return Err(Violation::Mangled(0));
         };
+        if stream == MARK {
+            return Ok(());
+        }
         let stream = stream as usize;
         if bytes[STAMP..].iter().any(|b| *b != stream as u8) {
             return Err(Violation::Mangled(stream));

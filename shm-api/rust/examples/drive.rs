@@ -167,6 +167,8 @@ impl Driver {
             "flood" => return flood(socket, words).map(Some),
             "pour" => return pour(socket, words).map(Some),
             "collect" => return collect(socket, words).map(Some),
+            "ask" => return ask(socket, words).map(Some),
+            "answer" => return answer(socket, words).map(Some),
             _ => bail!("unknown request {verb}"),
         }
         Ok(Some(String::new()))
@@ -371,6 +373,58 @@ fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
         answer += &format!(" {stream}:{count}:{lost}:{}:{}", s.duplicate, s.reordered);
     }
     Ok(answer)
+}
+
+/// Binds an address of its own, asks, waits for the answer by that address, and withdraws it, over and over.
+fn ask(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
+    let destination = words.destination()?;
+    let type_ = words.number("type")?;
+    let count: u32 = words.number("count")?;
+    let patience = words.millis("patience")?;
+    let mut answered = 0;
+    for number in 0..count {
+        let own = ServiceRange {
+            type_,
+            lower: number,
+            upper: number,
+        };
+        socket.bind(own, Scope::Cluster)?;
+        socket.send_to(&stamped(type_, number, STAMP_LEN), destination)?;
+        let end = Instant::now() + patience;
+        let is_answered = loop {
+            match socket.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                // What comes late answers an earlier question.
+                Ok(message) if read_stamp(&message, None) == Some((type_, number)) => break true,
+                Ok(_) => {}
+                Err(Error::TimedOut | Error::WouldBlock) => break false,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        answered += u32::from(is_answered);
+        socket.unbind(own, Scope::Cluster)?;
+    }
+    Ok(answered.to_string())
+}
+
+/// Answers questions by the service address that they name.
+fn answer(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
+    let count: u32 = words.number("count")?;
+    let idle = words.millis("idle time")?;
+    let (mut answered, mut unreachable) = (0, 0);
+    while answered + unreachable < count {
+        let question = match socket.recv_timeout(idle) {
+            Ok(message) => message,
+            Err(Error::TimedOut | Error::WouldBlock) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let (type_, instance) = read_stamp(&question, None).context("that is no question")?;
+        match socket.send_to(&question, ServiceAddress { type_, instance }) {
+            Ok(_) => answered += 1,
+            Err(Error::Unreachable { .. }) => unreachable += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(format!("{answered} {unreachable}"))
 }
 
 /// Stream and number of a message, if it is whole. One too short for the stamp is the `following` of its sender's.

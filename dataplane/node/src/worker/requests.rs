@@ -98,6 +98,10 @@ fn open(
         xtipc_segment::SocketKind::Rdm => SocketKind::Rdm,
         xtipc_segment::SocketKind::Dgram => SocketKind::Dgram,
     });
+    if let Some(socket) = engine.port_mut(port) {
+        // All attachments of a process are one sender.
+        socket.owner = application.process.pid;
+    }
     application.sockets.insert(port, Socket::default());
     host.applications.own(port, slot);
     Ok([port.0.into(), address_value(port.0, engine.own_addr().0)])

@@ -3,7 +3,7 @@
 use super::{BROADCAST_WINDOW, BroadcastPeer};
 use crate::addr::{BearerId, NodeAddr, PortId};
 use crate::engine::Ctx;
-use crate::frame::{Frame, FrameRef, Walk};
+use crate::frame::{Frame, FrameRef, FrameTable, Walk};
 use crate::host::{Host, MediaDest, Reserve};
 use crate::link::gap_chain::{GapChain, Place};
 use crate::link::queue::{SendQueue, backlog_limit};
@@ -126,6 +126,24 @@ impl BroadcastLink {
         self.advance(ctx);
     }
 
+    /// The packet behind `after`, or the first one, that the peer is not known to have received in order.
+    pub fn next_missing(
+        &self,
+        table: &FrameTable,
+        peer: &BroadcastPeer,
+        after: Option<FrameRef>,
+    ) -> Option<FrameRef> {
+        let (sent, waiting) = (&self.queue.transmit, &self.queue.backlog);
+        match after {
+            None => {
+                let is_missing = |frame: &FrameRef| table.meta(*frame).seqno.after(peer.acked);
+                sent.iter(table).find(is_missing).or(waiting.front())
+            }
+            Some(frame) if sent.back() == Some(frame) => waiting.front(),
+            Some(frame) => sent.after(table, frame),
+        }
+    }
+
     /// Notes for the counters that `count` fragments of one message were submitted.
     pub fn count_fragments(&mut self, count: u32) {
         self.stats.tx_fragments += count;
@@ -239,9 +257,13 @@ impl BroadcastLink {
             let bit = 1u64
                 .checked_shl(u32::from(meta.seqno.distance_from(acked)) - 1)
                 .unwrap_or(0);
+            // An update is of use to the peer once all before it have arrived: until then it is kept, so
+            // that a copy can go ahead of a message.
+            let is_due =
+                meta.importance != Importance::System || meta.seqno.before_or_eq(report.ack);
             match chain.place(meta.seqno) {
                 Place::Unknown => return Walk::Stop,
-                Place::Received if ahead & bit == 0 && bit != 0 => {
+                Place::Received if is_due && ahead & bit == 0 && bit != 0 => {
                     ahead |= bit;
                     meta.acks_left -= 1;
                 }

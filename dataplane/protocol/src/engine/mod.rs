@@ -4,7 +4,7 @@
 //! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
 //! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
-//! table, `view` shows it all to operators.
+//! table, `telling` makes it known, `view` shows it all to operators.
 
 mod contact;
 mod core;
@@ -15,6 +15,7 @@ mod names;
 mod receive;
 mod send;
 mod sockets;
+mod telling;
 mod view;
 
 pub use self::core::{Core, Ctx};
@@ -27,7 +28,7 @@ use crate::broadcast::BroadcastLink;
 use crate::frame::FrameTable;
 use crate::host::{DownReason, Host, Notice};
 use crate::link::LinkParams;
-use crate::name::{BindingTable, Distributor, Operation, Publication};
+use crate::name::{BindingTable, Distributor};
 use crate::node::Peer;
 use crate::port::Port;
 use crate::reassembly::Buffers;
@@ -39,8 +40,8 @@ use crate::wire::INTERFACE_NAME;
 use discovery::Trial;
 use frame_queue::FrameQueue;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
 use std::time::Duration;
+use telling::Untold;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -123,7 +124,7 @@ pub struct Engine {
     /// Sockets whose last message found no frames.
     starved: FrameQueue,
     /// Changes of own bindings that the cluster has not been told for want of room.
-    untold: VecDeque<(Operation, Publication)>,
+    untold: Untold,
     /// Other nodes that the multicast being sent goes to.
     receivers: Vec<NodeAddr>,
     /// The deferred packet being delivered.
@@ -161,7 +162,7 @@ impl Engine {
             ports: FastMap::default(),
             next_port: (config.random >> 32) as u32,
             starved: FrameQueue::default(),
-            untold: VecDeque::new(),
+            untold: Untold::default(),
             receivers: Vec::new(),
             packet: Vec::with_capacity(host.frame_room()),
             holding: Vec::new(),

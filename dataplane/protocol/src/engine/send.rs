@@ -174,9 +174,12 @@ impl Engine {
             return Err(SendError::Congested);
         }
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
+        self.await_telling(from, node)?;
         let mss = self.mss_to(index);
         let frames = packet_count(header.len() + payload.len(), mss);
-        if !self.starved.admits(from, frames, host.frames_free()) {
+        if !self.tell_first(now, index, host)
+            || !self.starved.admits(from, frames, host.frames_free())
+        {
             self.note_starved(from, node, frames);
             return Err(SendError::Congested);
         }
@@ -185,6 +188,20 @@ impl Engine {
             Handed::SentCongested => self.note_congestion(from, node),
         }
         Ok(())
+    }
+
+    /// Has the sender wait as long as the cluster was not told of what it bound before.
+    fn await_telling(&mut self, from: PortId, node: NodeAddr) -> Result<(), SendError> {
+        let Some(port) = self.ports.get_mut(&from) else {
+            return Err(SendError::NoSuchSocket);
+        };
+        let numbered = self.distributor.numbered();
+        let Some(due) = self.untold.holds_back(port.owner, numbered) else {
+            return Ok(());
+        };
+        port.on_congestion(node);
+        self.untold.wait(from, due);
+        Err(SendError::Congested)
     }
 
     fn note_congestion(&mut self, from: PortId, node: NodeAddr) {
@@ -323,9 +340,20 @@ impl Engine {
         nodes: &[NodeAddr],
         host: &mut H,
     ) -> Result<(), SendError> {
+        self.await_telling(from, NodeAddr::NONE)?;
         let (method, synchronised) = self.choose_method(from, nodes.len());
         let before = self.ports.get(&from).map_or(method, |p| p.mcast_method);
         let is_switch = method != before && synchronised;
+        if is_switch || method == McastMethod::Replicast {
+            for node in nodes {
+                if let Some(index) = self.reachable(*node)
+                    && !self.tell_first(now, index, host)
+                {
+                    self.note_starved(from, NodeAddr::NONE, nodes.len());
+                    return Err(SendError::Congested);
+                }
+            }
+        }
         let copies = |method| {
             if method == McastMethod::Broadcast {
                 1

@@ -29,6 +29,7 @@ impl Engine {
         if self.ports.remove(&id).is_some() {
             self.bcast.forget(id);
             self.starved.forget(id);
+            self.untold.forget(id);
             for link in self
                 .peers
                 .iter_mut()

@@ -14,7 +14,8 @@ pub struct SendQueue {
     pub snd_nxt: SeqNo,
     /// Sent, not acknowledged.
     pub transmit: FrameList,
-    backlog: FrameList,
+    /// Waiting for the window, without a number.
+    pub backlog: FrameList,
     backlog_len: [u16; Importance::COUNT],
     /// Per importance the packet that may still take another message.
     target: [Option<FrameRef>; Importance::COUNT],
@@ -77,6 +78,15 @@ impl SendQueue {
         self.target[importance] = bundles.then_some(frame.by_ref());
         self.backlog_len[importance] += 1;
         self.backlog.push_back(table, frame);
+    }
+
+    /// Lets no further message of an application join a packet that waits: what waits now goes before it.
+    pub fn seal(&mut self) {
+        for (importance, target) in self.target.iter_mut().enumerate() {
+            if importance != Importance::System as usize {
+                *target = None;
+            }
+        }
     }
 
     /// Numbers the next packet that the window lets out; the caller stamps and sends it.

@@ -9,7 +9,7 @@ use super::gap_chain::{GapChain, Place};
 use super::queue::backlog_limit;
 use crate::engine::Ctx;
 use crate::frame::{Frame, FrameRef, Walk};
-use crate::host::{DownReason, Host};
+use crate::host::{DownReason, Host, Reserve};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
@@ -61,6 +61,26 @@ impl Link {
             ctx.core.gathered.push(self.peer);
         }
         self.advance_until(ctx, 1);
+    }
+
+    /// Queues a binding update before every message to come, sharing a packet with others; to be sent by
+    /// [`Self::advance`]. False if there is no frame for it.
+    pub fn queue_update<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, update: &[u8]) -> bool {
+        let (mss, len) = (self.mss(), update.len());
+        let (table, host) = (&mut ctx.core.table, &mut *ctx.host);
+        let message = (Importance::System, len);
+        let write = |out: &mut [u8]| out.copy_from_slice(update);
+        let stats = &mut self.stats;
+        if !self.queue.bundle(table, host, message, mss, stats, write) {
+            let frame = ctx.alloc_filled(Reserve::Data, Importance::System, update);
+            let Some(frame) = frame else {
+                return false;
+            };
+            self.queue
+                .push(&mut ctx.core.table, frame, bundles(len, mss));
+        }
+        self.queue.seal();
+        true
     }
 
     /// Notes for the counters that `count` fragments of one message were submitted.

@@ -154,18 +154,31 @@ pub struct Update {
 /// Send side of the node: numbers the updates. One counter for all peers.
 #[derive(Debug, Default)]
 pub struct Distributor {
-    snd_nxt: u16,
+    /// Wide enough never to wrap; what travels is its lower half-word.
+    numbered: u64,
 }
 
 impl Distributor {
     /// A node that has just booted.
     pub const fn new() -> Self {
-        Self { snd_nxt: 0 }
+        Self { numbered: 0 }
     }
 
     /// Number of the next update: what the last message of a bulk says.
     pub const fn snd_nxt(&self) -> u16 {
-        self.snd_nxt
+        self.numbered as u16
+    }
+
+    /// Updates numbered so far.
+    pub const fn numbered(&self) -> u64 {
+        self.numbered
+    }
+
+    /// Which of the updates numbered so far carries this number: they are far fewer than 2^16 that
+    /// are still on their way.
+    pub const fn index_of(&self, named_seqno: u16) -> u64 {
+        let behind = self.snd_nxt().wrapping_sub(named_seqno);
+        self.numbered.saturating_sub(behind as u64)
     }
 
     /// To be called for each own binding made or removed, also while there is no peer. `None` for
@@ -174,8 +187,8 @@ impl Distributor {
         if publication.scope == Scope::Node {
             return None;
         }
-        let named_seqno = self.snd_nxt;
-        self.snd_nxt = named_seqno.wrapping_add(1);
+        let named_seqno = self.snd_nxt();
+        self.numbered += 1;
         Some(Update {
             operation,
             item: publication.into(),
@@ -191,7 +204,7 @@ impl Distributor {
     {
         Bulk {
             publications: publications.into_iter().peekable(),
-            named_seqno: self.snd_nxt,
+            named_seqno: self.snd_nxt(),
             ended: false,
         }
     }

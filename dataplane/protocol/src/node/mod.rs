@@ -34,6 +34,8 @@ pub struct Peer {
     pub bcast: BroadcastPeer,
     /// Its binding updates.
     pub updates: UpdateQueue,
+    /// How many of this node's updates its link carries, or it has from the broadcast link.
+    pub told: u64,
     /// When it was met, or last lost.
     pub since: Instant,
     /// It has had a link that was up.
@@ -54,6 +56,7 @@ impl Peer {
             link: None,
             bcast: BroadcastPeer::default(),
             updates: UpdateQueue::new(addr.0),
+            told: 0,
             since: now,
             was_up: false,
             restarted: false,

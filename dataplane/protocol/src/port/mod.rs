@@ -51,6 +51,8 @@ pub struct Port {
     pub id: PortId,
     /// Its type.
     pub kind: SocketKind,
+    /// Who has it, for the host to say. No message of an owner overtakes what its sockets bound before.
+    pub owner: u32,
     /// Importance of what it sends.
     pub importance: Importance,
     /// What it sends is dropped where it cannot be delivered, instead of coming back.
@@ -84,6 +86,7 @@ impl Port {
         Self {
             id,
             kind,
+            owner: 0,
             importance: Importance::Low,
             dest_droppable: true,
             src_droppable: kind == SocketKind::Dgram,

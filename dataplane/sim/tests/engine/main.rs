@@ -8,3 +8,4 @@ mod garbage;
 mod hostile;
 mod link;
 mod names;
+mod order;
