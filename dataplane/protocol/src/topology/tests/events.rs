@@ -180,6 +180,7 @@ fn cancel_takes_the_newest_identical_subscription_back_and_only_an_identical_one
     let mut lab = Lab::new();
     let subscription = lasting(range(7, 0, 9), PORTS, 5000);
     lab.subscribe(ANNA, subscription);
+    lab.pass(100);
     lab.subscribe(ANNA, subscription);
     let others = [
         lasting(range(7, 0, 9), PORTS, 5001),
