@@ -88,7 +88,7 @@ impl Run {
             .port(socket.addr.port)
             .into_iter()
             .flat_map(|port| &port.bindings);
-        bindings.any(|binding| binding.scope == Scope::Cluster)
+        bindings.any(|b| b.range.type_ == SERVICE && b.scope == Scope::Cluster)
     }
 
     /// The stream of a sender to a destination: another one whenever it promises something else.

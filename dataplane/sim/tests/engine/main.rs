@@ -7,5 +7,7 @@ mod flow;
 mod garbage;
 mod hostile;
 mod link;
+mod multicast_order;
 mod names;
 mod order;
+mod stopped;
