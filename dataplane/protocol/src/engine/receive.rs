@@ -97,7 +97,8 @@ impl Engine {
         let message = LinkProtocol::parse(msg, with_gaps).map_err(|_| Drop::MalformedControl)?;
         let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
         if !link.accepts(&message) {
-            link.on_refused(&message);
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.on_refused(&mut ctx, &message, &view);
             return Err(Drop::StaleSession);
         }
         let is_state = matches!(message.body, Body::State(_));

@@ -18,13 +18,14 @@ use crate::host::{Host, MediaDest, Reserve};
 use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::LinkStats;
+use crate::time::Instant;
 use crate::wire::{Capabilities, GapBlocks, INTERFACE_NAME, Importance, size};
 use fsm::LinkState;
 use queue::SendQueue;
 use std::time::Duration;
 
 pub use protocol::Verdict;
-pub use receive::{DEFERRED_MIN, Progress, Sequenced, defer, missing, next_deferred};
+pub use receive::{DEFERRED_MIN, Sequenced, defer, missing, next_deferred};
 
 /// Packets received without another packet going back before a STATE acknowledges them.
 pub const ACK_THRESHOLD: u16 = 16;
@@ -114,20 +115,25 @@ pub struct Link {
     own_mtu: usize,
     own_interface: [u8; INTERFACE_NAME],
     session: SeqNo,
-    /// The peer speaks as if this endpoint were up: it ignored the RESET of this session.
+    /// The peer has spoken as if this endpoint were up since the last tick: it needs a RESET.
+    unaware: bool,
+    /// It did so although the tick before had sent one.
     ignored: bool,
+    /// The last tick sent a RESET.
+    reset_sent: bool,
     peer_session: SeqNo,
     in_session: bool,
     queue: SendQueue,
     rcv_nxt: SeqNo,
-    /// The number the peer will give its next packet, as its last STATE told.
-    peer_snd_nxt: SeqNo,
     state_snd_nxt: SeqNo,
     state_rcv_nxt: SeqNo,
     deferred: FrameList,
     rcv_unacked: u16,
     silent_ticks: u32,
     reset_ticks: u32,
+    last_tick: Option<Instant>,
+    /// This node stood still, and what the peer thinks of it has to be found out soon.
+    in_doubt: bool,
     /// `snd_nxt` at the last tick.
     checkpoint: SeqNo,
     window: u16,
@@ -188,18 +194,21 @@ impl Link {
             own_mtu: setup.mtu,
             own_interface: setup.interface,
             session: SeqNo(setup.session),
+            unaware: false,
             ignored: false,
+            reset_sent: false,
             peer_session: SeqNo(0),
             in_session: false,
             queue: SendQueue::default(),
             rcv_nxt: SeqNo(1),
-            peer_snd_nxt: SeqNo(1),
             state_snd_nxt: SeqNo(1),
             state_rcv_nxt: SeqNo(1),
             deferred: FrameList::default(),
             rcv_unacked: 0,
             silent_ticks: 0,
             reset_ticks: 0,
+            last_tick: None,
+            in_doubt: false,
             checkpoint: SeqNo(0),
             window: params.min_window,
             slow_start_threshold: params.max_window,
@@ -243,14 +252,26 @@ impl Link {
         MediaDest::Unicast(self.media_addr)
     }
 
-    /// Time between two ticks.
+    /// Time to the next tick.
     pub fn tick_interval(&self) -> Duration {
+        if self.in_doubt {
+            self.usual_interval() / 4
+        } else {
+            self.usual_interval()
+        }
+    }
+
+    fn usual_interval(&self) -> Duration {
         TICK_MAX.min(Duration::from_millis(u64::from(self.tolerance_ms / 4)))
     }
 
+    fn tolerance(&self) -> Duration {
+        Duration::from_millis(self.tolerance_ms.into())
+    }
+
     /// Ticks without a sign of life after which the peer is given up.
-    pub fn silent_limit(&self) -> u32 {
-        self.tolerance_ms / self.tick_interval().as_millis().max(1) as u32
+    fn silent_limit(&self) -> u32 {
+        self.tolerance_ms / self.usual_interval().as_millis().max(1) as u32
     }
 
     /// Forgets everything of the session and starts a new one. Every waiting sender is released.
@@ -264,11 +285,12 @@ impl Link {
             .woken
             .extend(self.waiters.drain(..).map(|w| w.port));
         self.session = self.session.next();
+        self.unaware = false;
         self.ignored = false;
+        self.reset_sent = false;
         self.peer_session = self.peer_session.prev();
         self.in_session = false;
         self.rcv_nxt = SeqNo(1);
-        self.peer_snd_nxt = SeqNo(1);
         self.state_snd_nxt = SeqNo(1);
         self.state_rcv_nxt = SeqNo(1);
         self.rcv_unacked = 0;
@@ -282,21 +304,52 @@ impl Link {
 
     /// The regular look at the link, once per [`Self::tick_interval`].
     pub fn on_tick<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) -> Tick {
+        let last_tick = self.last_tick.replace(ctx.now);
         match self.state {
             LinkState::Reset => {
-                self.reset_ticks += 1;
-                // Five RESETs in a row, then one in sixteen ticks: the peer may be gone for long.
-                if self.reset_ticks <= 5 || self.reset_ticks.is_multiple_of(16) {
-                    self.leave_ignored_session();
-                    self.send_reset(ctx, bcast, false);
-                }
+                self.tick_reset(ctx, bcast);
                 Tick::Fine
             }
             LinkState::Establishing => {
                 self.send_activate(ctx, bcast);
                 Tick::Fine
             }
-            LinkState::Established => self.tick_established(ctx, bcast),
+            LinkState::Established => {
+                let patience = self.usual_interval() + self.tolerance();
+                if last_tick.is_some_and(|last| ctx.now.since(last) > patience) {
+                    self.doubt_after_own_stall();
+                }
+                self.tick_established(ctx, bcast)
+            }
+        }
+    }
+
+    fn tick_reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.reset_ticks += 1;
+        self.in_doubt = false;
+        // Five RESETs in a row, then one in sixteen ticks: the peer may be gone for long. One that
+        // speaks is not gone, and does not know.
+        let unaware = std::mem::take(&mut self.unaware);
+        self.reset_sent = unaware || self.reset_ticks <= 5 || self.reset_ticks.is_multiple_of(16);
+        if self.reset_sent {
+            self.leave_ignored_session();
+            self.send_reset(ctx, bcast, false);
+        }
+    }
+
+    /// This node stood still for longer than the tolerance, so the peer has most likely given it up, and
+    /// may have said so while nobody listened. Two probes at short intervals find out; the silence during
+    /// the stall says nothing.
+    fn doubt_after_own_stall(&mut self) {
+        self.silent_ticks = self.silent_limit().saturating_sub(1);
+        self.in_doubt = true;
+    }
+
+    /// The peer lives. If it acknowledges packets that were never sent, what lives there is not the other
+    /// end of this link any more: only a reset makes the two agree again.
+    fn note_sign_of_life(&mut self, ack: SeqNo) {
+        if self.was_sent(ack) {
+            self.silent_ticks = 0;
         }
     }
 
@@ -305,6 +358,7 @@ impl Link {
         if self.silent_ticks > self.silent_limit() {
             return Tick::Silent;
         }
+        self.in_doubt &= self.silent_ticks > 0;
         let state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
         let mut probe = self.silent_ticks > 0 || !self.deferred.is_empty();
         self.silent_ticks += 1;

@@ -52,10 +52,23 @@ impl Link {
         }
     }
 
-    /// Takes note of a message that [`Self::accepts`] did not accept.
-    pub fn on_refused(&mut self, message: &LinkProtocol) {
+    /// A message that [`Self::accepts`] did not accept. If it speaks as if this endpoint were up it gets a
+    /// RESET: the first one at once, and one at the next tick in any case.
+    pub fn on_refused<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        message: &LinkProtocol,
+        bcast: &BroadcastView,
+    ) {
         let believes_us_up = matches!(message.body, Body::State(_));
-        self.ignored |= believes_us_up && self.state == LinkState::Reset && self.reset_ticks > 0;
+        if !believes_us_up || self.state != LinkState::Reset || self.reset_ticks == 0 {
+            return;
+        }
+        self.ignored |= self.reset_sent;
+        if !self.reset_sent && !self.unaware {
+            self.send_reset(ctx, bcast, false);
+        }
+        self.unaware = true;
     }
 
     /// The peer takes only a RESET with a session after the one it knows. If it goes on as if nothing
@@ -83,7 +96,16 @@ impl Link {
             Body::Activate {
                 reset,
                 dest_session,
-            } => self.on_reset(message, reset, Some(*dest_session)),
+            } => {
+                let known = dest_session.is_none_or(|session| SeqNo(session) == self.session);
+                let verdict = self.on_reset(message, reset, Some(*dest_session));
+                if !known && self.state == LinkState::Reset {
+                    // A Linux peer that a RESET took down answers with the session before, until it sees
+                    // another one.
+                    self.send_reset(ctx, bcast, false);
+                }
+                verdict
+            }
         }
     }
 
@@ -157,7 +179,7 @@ impl Link {
     ) -> Verdict {
         self.state_rcv_nxt = SeqNo(message.seqno).next();
         self.stats.rx_states += 1;
-        self.silent_ticks = 0;
+        self.note_sign_of_life(SeqNo(message.ack));
         let priority_changes =
             (1..=31).contains(&message.priority) && message.priority != self.priority;
         self.adopt(message.tolerance_ms, message.priority);
@@ -169,7 +191,6 @@ impl Link {
         }
         self.stats.rx_probes += u32::from(state.probe);
         self.stats.rx_naks += u32::from(state.seq_gap > 0);
-        self.peer_snd_nxt = SeqNo(message.next_sent);
         let tail_lost = (state.probe || state.keepalive)
             && SeqNo(message.next_sent).after(self.rcv_nxt)
             && self.deferred.is_empty();

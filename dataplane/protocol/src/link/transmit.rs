@@ -83,11 +83,6 @@ impl Link {
         true
     }
 
-    /// True if the next packet would wait for the window.
-    pub fn is_waiting(&self) -> bool {
-        self.queue.is_blocked(self.window)
-    }
-
     /// Notes for the counters that `count` fragments of one message were submitted.
     pub fn count_fragments(&mut self, count: u32) {
         self.stats.tx_fragments += count;
@@ -130,7 +125,7 @@ impl Link {
     }
 
     /// True if the other end can have received packet `ack`.
-    fn was_sent(&self, ack: SeqNo) -> bool {
+    pub(super) fn was_sent(&self, ack: SeqNo) -> bool {
         ack.before(self.queue.snd_nxt)
     }
 

@@ -10,7 +10,7 @@ use xtipc_protocol::host::{DownReason, Notice};
 use xtipc_protocol::stats::Drop;
 use xtipc_protocol::wire::{Bundle, Importance, Msg, User, aligned, field, size};
 use xtipc_sim::cluster::{Cluster, Recipe};
-use xtipc_sim::segment::{Fate, Faults};
+use xtipc_sim::segment::{Fate, Faults, mac_of};
 
 #[test]
 fn a_single_loss_is_asked_for_at_the_third_packet_behind_it_and_sent_again_once() {
@@ -593,6 +593,35 @@ fn a_packet_that_never_gets_through_fails_the_link_after_ten_tolerances() {
         took > Duration::from_secs(15) && took < Duration::from_secs(17),
         "{took:?}"
     );
+    c.finish();
+}
+
+#[test]
+fn a_peer_that_is_ahead_of_what_was_sent_is_given_up_after_the_tolerance() {
+    let mut c = Cluster::settled(26, 2);
+    let (port, to) = pair(&mut c);
+    c.segment.record = true;
+    c.send(0, port, Destination::Socket(to), &b"one"[..])
+        .unwrap();
+    c.run_for(Duration::from_secs(1));
+    let mut forged = numbered_from(&c, 0).pop().expect("the message").bytes;
+    for _ in 0..5 {
+        let next = field::SEQNO.get(&forged) + 1;
+        field::SEQNO.set(&mut forged, next);
+        c.receive(1, mac_of(0), &forged);
+    }
+    c.notices(0);
+    let start = c.now;
+    c.until("the disagreement has an end", |c| !c.is_up(0, 1));
+    assert_eq!(down_reasons(&mut c, 0), [DownReason::Silence]);
+    let took = c.now.since(start);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    c.until("up again", |c| c.is_full_mesh());
+    c.texts(1, to.port);
+    c.send(0, port, Destination::Socket(to), &b"two"[..])
+        .unwrap();
+    c.run_for(Duration::from_secs(1));
+    assert_eq!(c.texts(1, to.port), ["two"]);
     c.finish();
 }
 

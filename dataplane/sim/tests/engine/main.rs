@@ -7,7 +7,6 @@ mod flow;
 mod garbage;
 mod hostile;
 mod link;
-mod multicast_order;
 mod names;
 mod order;
-mod stopped;
+mod stall;
