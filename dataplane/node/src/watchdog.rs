@@ -96,7 +96,8 @@ impl Pulse {
     }
 
     /// Worker, at the top of each round and first thing after a sleep. One store unless a gap was the longest.
-    pub fn round(&self, now_ns: u64) {
+    /// Returns the gap: the time since the last round, or since a sleep should have ended.
+    pub fn round(&self, now_ns: u64) -> u64 {
         let expected_ns = match Phase::from_word(self.phase.load(Ordering::Relaxed)) {
             Phase::Working | Phase::Spinning => self.last_round_ns.load(Ordering::Relaxed),
             Phase::Asleep => {
@@ -110,6 +111,7 @@ impl Pulse {
             self.longest_gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         }
         self.last_round_ns.store(now_ns, Ordering::Release);
+        gap_ns
     }
 
     /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts.

@@ -135,6 +135,17 @@ fn tools_get_answers_on_the_control_socket() {
 }
 
 #[test]
+fn a_worker_that_never_sleeps_answers_tools_and_hears_of_the_stop() {
+    let host = Host::new();
+    let mut daemon = host.start(&["--policy", "busy"]);
+    let mut client = xtipc_management::Client::connect(&host.path("run/control.sock")).unwrap();
+    let reply = client.call(&xtipc_management::Request::Status);
+    assert!(reply.is_ok(), "{reply:?}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
 fn a_second_daemon_of_the_same_instance_is_refused_and_harms_nothing() {
     let host = Host::new();
     let first = host.start(&[]);

@@ -8,6 +8,7 @@ mod answers;
 mod application;
 mod applications;
 mod care;
+mod catch_up;
 mod clients;
 mod host;
 mod requests;
@@ -35,12 +36,15 @@ use crate::wait::{Interest, Token, Waiter};
 use crate::watchdog::Pulse;
 use applications::{Applications, Heard, Slot};
 use care::{bearer_setup, close_all};
+use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
 
 /// Packets taken from a bearer in one round.
 const RECEIVE_BUDGET: usize = 64;
 /// How often the bearers are looked after.
 const CARE_INTERVAL_NS: u64 = 1_000_000_000;
+/// How often a worker that does not sleep looks at what would have woken it.
+const LISTEN_INTERVAL_NS: u64 = 1_000_000;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -149,6 +153,8 @@ struct Worker<'a> {
     idle: IdlePolicy,
     ready: Vec<Token>,
     care_due_ns: u64,
+    listen_due_ns: u64,
+    catch_up: CatchUp,
     started_ns: u64,
     rounds: u64,
     sleeps: u64,
@@ -199,6 +205,8 @@ impl<'a> Worker<'a> {
             idle: IdlePolicy::new(config.policy, core),
             ready: Vec::with_capacity(64),
             care_due_ns: started_ns + CARE_INTERVAL_NS,
+            listen_due_ns: started_ns,
+            catch_up: CatchUp::default(),
             started_ns,
             rounds: 0,
             sleeps: 0,
@@ -227,7 +235,10 @@ impl<'a> Worker<'a> {
     fn work(&mut self) -> Result<(), Failure> {
         while !self.stopping {
             let now_ns = now_ns();
-            self.own.pulse().round(now_ns);
+            self.note_round(now_ns);
+            if now_ns >= self.listen_due_ns {
+                self.listen(Instant(now_ns))?;
+            }
             if self.round(now_ns)? {
                 self.own.pulse().stop_spin();
                 self.idle.worked(now_ns);
@@ -245,17 +256,28 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Tells the watchdog of a round, and hears how long there was none.
+    fn note_round(&mut self, now_ns: u64) {
+        let gap_ns = self.own.pulse().round(now_ns);
+        if self.catch_up.after_gap(gap_ns) {
+            // What the kernel had not been told to send before the stall would look like stuck.
+            self.care_due_ns = self.care_due_ns.max(now_ns + STALL_NS);
+        }
+    }
+
     /// One look at everything. True if there was work that came from outside.
     fn round(&mut self, now_ns: u64) -> Result<bool, Failure> {
         self.rounds += 1;
         let now = Instant(now_ns);
-        let received = self.receive(now);
+        let (received, drained) = self.receive(now);
         if self.own.config.bundling {
             self.engine.begin_gathering();
         }
         let submitted = self.serve_applications(now);
-        // Also when no timer is due: senders may wait for frames that transmissions have given back.
-        self.engine.on_time(now, &mut self.host);
+        if !self.catch_up.goes_on(received, drained) {
+            // Also when no timer is due: senders may wait for frames that transmissions have given back.
+            self.engine.on_time(now, &mut self.host);
+        }
         let called_in_vain = std::mem::take(&mut self.bearer_called) && received == 0;
         if now_ns >= self.care_due_ns || called_in_vain {
             self.care_due_ns = now_ns + CARE_INTERVAL_NS;
@@ -269,18 +291,21 @@ impl<'a> Worker<'a> {
         Ok(received + submitted > 0)
     }
 
-    fn receive(&mut self, now: Instant) -> usize {
-        let mut received = 0;
+    /// Takes packets from the bearers. How many, and whether that was all.
+    fn receive(&mut self, now: Instant) -> (usize, bool) {
+        let (mut received, mut drained) = (0, true);
         for (index, bearer) in self.bearers.iter_mut().enumerate() {
             let id = BearerId(index as u8);
             bearer.set_clock(Duration::from_nanos(now.0));
-            received += bearer.receive(RECEIVE_BUDGET, |source, packet| {
+            let taken = bearer.receive(RECEIVE_BUDGET, |source, packet| {
                 let source = MediaAddr::ethernet(source);
                 self.engine
                     .on_packet(now, id, source, packet, &mut self.host);
             });
+            received += taken;
+            drained &= taken < RECEIVE_BUDGET;
         }
-        received
+        (received, drained)
     }
 
     fn act_on_notices(&mut self, now: Instant) {
@@ -371,15 +396,26 @@ impl<'a> Worker<'a> {
             .map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns));
         self.sleeps += 1;
         self.own.pulse().start_sleep(Some(timer));
-        let mut ready = std::mem::take(&mut self.ready);
-        self.waiter.wait(Some(timer), &mut ready)?;
+        self.waiter.wait(Some(timer), &mut self.ready)?;
         let now = Instant(now_ns());
-        self.own.pulse().round(now.0);
-        if ready.is_empty() {
+        self.note_round(now.0);
+        if self.ready.is_empty() {
             self.idle.woken(timer, now.0);
         }
-        for token in &ready {
-            self.on_ready(Source::of(*token), now)?;
+        self.act_on_ready(now)
+    }
+
+    /// Without sleeping: commands, new applications and the end of old ones do not wait for a quiet moment.
+    fn listen(&mut self, now: Instant) -> Result<(), Failure> {
+        self.waiter.wait(Some(now.0), &mut self.ready)?;
+        self.act_on_ready(now)
+    }
+
+    fn act_on_ready(&mut self, now: Instant) -> Result<(), Failure> {
+        self.listen_due_ns = now.0 + LISTEN_INTERVAL_NS;
+        let mut ready = std::mem::take(&mut self.ready);
+        for token in ready.drain(..) {
+            self.on_ready(Source::of(token), now)?;
         }
         self.ready = ready;
         Ok(())
