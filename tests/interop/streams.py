@@ -1,0 +1,59 @@
+"""Streams of numbered messages between nodes, checked message by message; and what makes a process stand still."""
+import contextlib
+import pathlib
+import signal
+import time
+
+import lab
+
+MIXED_SIZES = (12, 64, 200, 1000, 64, 1500, 64, 4000, 64, 300, 64, 66000, 64, 100, 64, 9000)
+"""Mostly small, as TIPC's users send; with some that are cut into fragments."""
+
+
+class Streams:
+    """Floods that run side by side, each from a program of its own to a program of its own."""
+
+    def __init__(self, test, seconds, gap_us, sizes=MIXED_SIZES):
+        self.test, self.seconds, self.gap_us, self.sizes = test, seconds, gap_us, sizes
+        self.flows = []
+
+    def add(self, name, source, target):
+        """From one node to another, or between two programs of one node."""
+        sender, receiver = self.test.drive(source).open(), self.test.drive(target).open()
+        self.flows.append((name, sender, receiver))
+
+    def start(self):
+        for _, _, receiver in self.flows:
+            receiver.start_collect(streams=1, idle_s=15, limit_s=self.seconds + 60)
+        for stream, (_, sender, receiver) in enumerate(self.flows, start=1):
+            sender.start_flood(receiver.address, stream, self.seconds, self.gap_us, self.sizes)
+
+    def check_whole(self, least):
+        """Waits for the end; each message came exactly once, in order, and there were at least so many in each stream."""
+        sent = [int(sender.driver.answer(self.seconds + 60)[0]) for _, sender, _ in self.flows]
+        for stream, ((name, _, receiver), count) in enumerate(zip(self.flows, sent), start=1):
+            result = receiver.collected(self.seconds + 90)
+            with self.test.subTest(name):
+                self.test.assertGreaterEqual(count, least)
+                self.test.assertEqual((result.corrupt, result.returned), (0, 0))
+                self.test.assertEqual(result.streams, {stream: (count, 0, 0, 0)})
+
+
+def is_stopped(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@contextlib.contextmanager
+def stopped(process):
+    """The process stands still inside the block."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        lab.until(lambda: is_stopped(process.pid), 1, f"process {process.pid} stopped", interval_s=0.001)
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def stand_still(process, seconds):
+    with stopped(process):
+        time.sleep(seconds)
