@@ -55,7 +55,7 @@ fn reach(attach_socket: &Path) -> Result<Datagram> {
 /// Receives; a spinning application lets the daemon on its processor run between two looks.
 fn receive(socket: &Datagram, wait: Wait) -> Result<Message, Error> {
     match wait {
-        Wait::Sleeping => socket.recv_timeout(PATIENCE),
+        Wait::Sleeping => socket.recv(),
         Wait::Spinning => loop {
             match socket.try_recv() {
                 Err(Error::WouldBlock) => thread::yield_now(),
@@ -70,7 +70,7 @@ pub(crate) fn echo(attach_socket: &Path, wait: Wait) -> Result<()> {
     let socket = serve(attach_socket)?;
     loop {
         match receive(&socket, wait) {
-            Ok(message) => socket.send_to(&message, message.source())?,
+            Ok(message) => socket.post_to(&message, message.source())?,
             Err(Error::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
@@ -92,7 +92,7 @@ impl Ask {
 
 impl Asker for Ask {
     fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
-        self.socket.send_to(message, SERVICE)?;
+        self.socket.post_to(message, SERVICE)?;
         let echo = receive(&self.socket, self.wait).context("no echo")?;
         if let Some(reason) = echo.error() {
             bail!("the message came back: {reason:?}");

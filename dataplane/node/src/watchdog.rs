@@ -22,7 +22,7 @@ use crate::policy::Core;
 pub enum Phase {
     /// Rounds with work, or between work and the start of a spin.
     Working,
-    /// Rounds that find nothing.
+    /// Rounds that find nothing, or something now and then.
     Spinning,
     /// Waiting in the kernel.
     Asleep,
@@ -38,6 +38,8 @@ impl Phase {
     }
 }
 
+/// Rounds with work in a row after which a spinning worker has a load, and goes back to SCHED_OTHER.
+const BUSY_ROUNDS: u8 = 8;
 /// `due_ns` of a sleep that no timer ends.
 const NO_TIMER: u64 = u64::MAX;
 
@@ -49,6 +51,8 @@ pub struct Pulse {
     last_round_ns: CachePadded<AtomicU64>,
     core: Core,
     phase: AtomicU8,
+    /// Rounds with work in a row since the last one without.
+    busy_rounds: AtomicU8,
     /// When a sleeping worker is to wake by itself.
     due_ns: AtomicU64,
     /// Longest gap between rounds since the watchdog last looked.
@@ -72,6 +76,7 @@ impl Pulse {
             last_round_ns: CachePadded::new(AtomicU64::new(0)),
             core,
             phase: AtomicU8::new(Phase::Working as u8),
+            busy_rounds: AtomicU8::new(0),
             due_ns: AtomicU64::new(NO_TIMER),
             gap_ns: AtomicU64::new(0),
             longest_gap_ns: AtomicU64::new(0),
@@ -114,17 +119,19 @@ impl Pulse {
         gap_ns
     }
 
-    /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts.
-    pub fn start_spin(&self) {
-        if self.phase() == Phase::Spinning {
-            return;
-        }
-        self.set_phase(Phase::Spinning);
+    /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts. True if
+    /// others on the core have to be let run: in SCHED_IDLE they run anyway.
+    pub fn start_spin(&self) -> bool {
+        self.busy_rounds.store(0, Ordering::Relaxed);
         let stay = self.core == Core::Own
             || self.refused.load(Ordering::Relaxed)
             || self.held.load(Ordering::Relaxed);
+        if self.phase() == Phase::Spinning {
+            return stay;
+        }
+        self.set_phase(Phase::Spinning);
         if stay {
-            return;
+            return true;
         }
         self.idle_class.store(true, Ordering::Relaxed);
         self.change_own_class(Class::Idle);
@@ -132,10 +139,29 @@ impl Pulse {
         if self.held.load(Ordering::SeqCst) {
             self.leave_idle_class();
         }
+        true
     }
 
-    /// Worker: there is work. Costs a system call only after a spin in SCHED_IDLE.
-    pub fn stop_spin(&self) {
+    /// Worker: a round had work. A system call only when it is the last of many in a row after a spin in
+    /// SCHED_IDLE: a message now and then is not worth two changes of class, each as dear as its delivery.
+    pub fn worked(&self) {
+        if self.phase() != Phase::Spinning {
+            return;
+        }
+        let rounds = self.busy_rounds.load(Ordering::Relaxed) + 1;
+        self.busy_rounds.store(rounds, Ordering::Relaxed);
+        if rounds == BUSY_ROUNDS {
+            self.stop_spin();
+        }
+    }
+
+    /// Worker: others on its core have to be let run, since they have no advantage over it.
+    pub fn runs_as_others(&self) -> bool {
+        self.core == Core::Shared
+            && (self.phase() == Phase::Working || self.held.load(Ordering::Relaxed))
+    }
+
+    fn stop_spin(&self) {
         if self.phase() == Phase::Spinning {
             self.leave_idle_class();
             self.set_phase(Phase::Working);
@@ -172,7 +198,8 @@ impl Pulse {
     }
 
     fn change_own_class(&self, class: Class) {
-        if set_class(rustix::thread::gettid(), class).is_err() {
+        let changed = self.thread().map(|own| set_class(own, class));
+        if changed.is_some_and(|result| result.is_err()) {
             self.refused.store(true, Ordering::Relaxed);
         }
     }

@@ -1,8 +1,8 @@
 //! One attachment of this process to a daemon: its lock, and how threads wait for the daemon.
 //!
-//! Of the threads that wait, one *drives*: it spins for a while, then announces its sleep to the daemon and polls the
-//! wake fd and the attach socket, whose end is the daemon's end. The others are parked on condition variables; whoever
-//! dispatches tells those it concerns. A thread that leaves hands driving over to a parked one. All state is under
+//! Of the threads that wait, one *drives*: it spins for a while, unless the daemon's worker has the same processor and
+//! could not get on, then announces its sleep to the daemon and reads the wake pipe, whose end is the daemon's end. The
+//! others are parked on condition variables; whoever dispatches tells those it concerns. A thread that leaves hands driving over to a parked one. All state is under
 //! one lock and a parked thread gives it up atomically, so no notice is lost between threads; none is lost between
 //! processes by the handshake of the segment, which is model-checked there.
 //!
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Releaser, drain_wake};
+use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Releaser, take_wake};
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
 use xtipc_segment::{Completion, Destination, PayloadPlace, Request, SendFlags};
@@ -27,7 +27,7 @@ use crate::{Error, Result, lock};
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
 pub(crate) const SPIN_NS_MAX: u32 = 50_000;
 /// Shortest: enough to see an answer of a daemon on another core that is awake.
-const SPIN_NS_MIN: u32 = 2_000;
+pub(crate) const SPIN_NS_MIN: u32 = 2_000;
 /// Rounds of pure spinning before the spinner yields: the daemon may share its core.
 const ROUNDS_BEFORE_YIELD: u32 = 32;
 /// A non-blocking receive makes no system call, so it would never see the daemon's end; each time this many of them
@@ -172,10 +172,13 @@ impl Attachment {
         interest: Interest,
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
-        if interest == Interest::Ring && core.asleep {
+        if interest.is_room() && core.asleep {
             // The driver's announcement did not ask for this.
             core.receiver.announce_sleep(true);
-            if core.submitter.has_room().unwrap_or(true) {
+            let before = core.progress;
+            core.dispatch();
+            let has_room = interest == Interest::Ring && core.submitter.has_room().unwrap_or(true);
+            if has_room || core.progress != before {
                 return core;
             }
         }
@@ -199,6 +202,10 @@ impl Attachment {
         interest: Interest,
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
+        if core.receiver.shares_processor() {
+            // The daemon gets on only when this thread sleeps.
+            return self.drive_asleep(core, interest, left);
+        }
         let before = core.progress;
         let budget = Duration::from_nanos(core.spin_ns.into()).min(left.unwrap_or(Duration::MAX));
         let start = Instant::now();
@@ -214,19 +221,31 @@ impl Attachment {
             core = lock(&self.core);
             core.dispatch();
             if core.progress != before || self.ring_has_room(&mut core, interest) {
-                core.spin_ns = (core.spin_ns * 2).min(SPIN_NS_MAX);
+                core.learn(start.elapsed());
                 return core;
             }
         }
-        core.spin_ns = (core.spin_ns / 2).max(SPIN_NS_MIN);
+        let left = left.map(|left| left.saturating_sub(start.elapsed()));
+        core = self.drive_asleep(core, interest, left);
+        core.learn(start.elapsed());
+        core
+    }
 
-        let wants_room = interest == Interest::Ring || core.is_ring_awaited();
+    /// The same, asleep unless something has come already.
+    fn drive_asleep<'a>(
+        &'a self,
+        mut core: MutexGuard<'a, Core>,
+        interest: Interest,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Core> {
+        let before = core.progress;
+        let wants_room = interest.is_room() || core.is_room_awaited();
         core.receiver.announce_sleep(wants_room);
         core.asleep = true;
         core.dispatch();
         if core.progress == before && !self.ring_has_room(&mut core, interest) {
             drop(core);
-            let woken = self.sleep(left.map(|left| left.saturating_sub(start.elapsed())));
+            let woken = self.sleep(left);
             core = lock(&self.core);
             if !woken {
                 // What the daemon published before it ended is still there.
@@ -249,22 +268,19 @@ impl Attachment {
         true
     }
 
-    /// Sleeps until the daemon wakes us, or the time is over. False: the daemon is gone.
+    /// Sleeps until the daemon wakes us, or the time is over. False: the daemon is gone, and with it the other end of the
+    /// pipe.
     fn sleep(&self, left: Option<Duration>) -> bool {
+        if left.is_none() {
+            return take_wake(self.wake.as_fd());
+        }
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP),
-        ];
-        // An error is an interruption by a signal: callers look again and come back.
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return true;
+        let mut fds = [PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(1) => take_wake(self.wake.as_fd()),
+            // The time is over, or a signal interrupted: callers look again and come back.
+            Ok(_) | Err(_) => true,
         }
-        let gone = PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR;
-        if fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP) {
-            drain_wake(self.wake.as_fd());
-        }
-        !fds[1].revents().intersects(gone)
     }
 
     /// Called by a non-blocking receive that found nothing.
@@ -364,7 +380,7 @@ impl Attachment {
         patience: Patience,
     ) -> Result<()> {
         let request = |payload| Request::Send {
-            flags: SendFlags::empty(),
+            flags: SendFlags::POSTED,
             destination: Some(destination),
             payload,
         };

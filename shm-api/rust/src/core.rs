@@ -7,11 +7,13 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
 use xtipc_segment::{Destination, Meta, PayloadPlace, Request, Submission, Violation};
 
+use crate::attachment::{SPIN_NS_MAX, SPIN_NS_MIN};
 use crate::pending::{Pending, Purpose};
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -29,6 +31,17 @@ pub(crate) enum Interest {
     Ring,
     /// Memory or a slot that some completion frees.
     AnyCompletion,
+}
+
+impl Interest {
+    /// Whether this waits for what wakes only a sleeper that asks for room: entries taken out of the submission ring,
+    /// posted sends answered.
+    pub(crate) fn is_room(self) -> bool {
+        match self {
+            Self::Ring | Self::Posts(_) | Self::AnyCompletion => true,
+            Self::Tag(_) | Self::Socket(_) => false,
+        }
+    }
 }
 
 /// A thread that waits while another one drives.
@@ -127,7 +140,7 @@ impl Core {
             driving: false,
             asleep: false,
             progress: 0,
-            spin_ns: crate::attachment::SPIN_NS_MAX,
+            spin_ns: SPIN_NS_MAX,
             fruitless: 0,
             queues: HashMap::default(),
             parked: Vec::new(),
@@ -158,7 +171,8 @@ impl Core {
         self.failure.get_or_insert(failure);
         self.progress += 1;
         self.tell(|_| true);
-        // Ends the sleep of a driver too. It fails only if the connection has ended already.
+        // The daemon then closes the wake pipe, which ends the sleep of a driver. It fails only if the connection has
+        // ended already.
         let _ = shutdown(&*self.socket, Shutdown::Both);
     }
 
@@ -276,6 +290,15 @@ impl Core {
         Ok(Ok(tag))
     }
 
+    /// Notes how long a wait took: spinning pays where it ends within the longest spin.
+    pub(crate) fn learn(&mut self, waited: Duration) {
+        self.spin_ns = if waited < Duration::from_nanos(SPIN_NS_MAX.into()) {
+            (self.spin_ns * 2).min(SPIN_NS_MAX)
+        } else {
+            (self.spin_ns / 2).max(SPIN_NS_MIN)
+        };
+    }
+
     /// Tells parked threads whose interest matches.
     pub(crate) fn tell(&self, matches: impl Fn(Interest) -> bool) {
         for parked in &self.parked {
@@ -299,6 +322,11 @@ impl Core {
         self.parked
             .iter()
             .any(|parked| parked.interest == Interest::Ring)
+    }
+
+    /// Whether a parked thread waits for room of any kind.
+    pub(crate) fn is_room_awaited(&self) -> bool {
+        self.parked.iter().any(|parked| parked.interest.is_room())
     }
 
     pub(crate) fn park(&mut self, interest: Interest) -> Arc<Condvar> {

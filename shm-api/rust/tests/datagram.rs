@@ -16,7 +16,7 @@ use xtipc::{
     ServiceAddress, ServiceRange, SocketAddress,
 };
 use xtipc_segment::attach::{self, Message};
-use xtipc_segment::layout::Sizes;
+use xtipc_segment::layout::{Sizes, VERSION};
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 1000,
@@ -231,7 +231,7 @@ fn refusing(answer: Message) -> Error {
 #[test]
 fn a_refusal_carries_the_reason_and_a_version_mismatch_both_versions() {
     let error = refusing(Message::Refused {
-        version: 1,
+        version: VERSION,
         reason: "uid 7 may not attach".to_owned(),
     });
     assert_eq!(
@@ -245,7 +245,7 @@ fn a_refusal_carries_the_reason_and_a_version_mismatch_both_versions() {
     assert!(matches!(
         error,
         Error::VersionMismatch {
-            library: 1,
+            library: VERSION,
             daemon: 9
         }
     ));

@@ -16,6 +16,7 @@ use crate::blocks::{BlockMap, Run};
 use crate::daemon::SegmentFds;
 use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
 use crate::layout::LayoutError;
+use crate::primitive::Ordering;
 use crate::request::{Completion, PayloadPlace, Submission};
 use crate::ring::{Consumer, Producer};
 use crate::violation::Violation;
@@ -41,7 +42,7 @@ pub struct ApplicationSide {
     pub receiver: Receiver,
     /// Gives delivery buffers back.
     pub releaser: Releaser,
-    /// Read end of the pipe to sleep on.
+    /// Read end of the pipe to sleep on, blocking: [`take_wake`].
     pub wake: OwnedFd,
 }
 
@@ -63,6 +64,8 @@ impl ApplicationSide {
             daemon,
             header,
         });
+        // One blocking read is a whole sleep.
+        rustix::io::ioctl_fionbio(&fds.wake, false).map_err(io::Error::from)?;
         let doorbell = Arc::new(fds.doorbell);
         Ok(Self {
             submitter: Submitter {
@@ -205,8 +208,16 @@ impl Receiver {
         Ok(Some((entry.meta, buffer)))
     }
 
+    /// True if the daemon works on this segment's requests on the processor the caller runs on, so that it cannot get
+    /// on while the caller spins.
+    pub fn shares_processor(&self) -> bool {
+        let daemon = self.segment.daemon_processor().load(Ordering::Relaxed);
+        rustix::thread::sched_getcpu() == daemon as usize
+    }
+
     /// Announces that a thread is about to sleep on the wake fd. The caller then looks at the rings once more, and
-    /// sleeps only if there was nothing. `wants_room`: wake also when only submissions were taken.
+    /// sleeps only if there was nothing. `wants_room`: wake also when only submissions were taken or posted sends
+    /// answered.
     pub fn announce_sleep(&mut self, wants_room: bool) {
         self.sleeper
             .announce(self.segment.application_sleep(), wants_room);
@@ -279,6 +290,12 @@ impl Releaser {
         self.bell.ring_if_asleep(&self.segment, Progress::Room);
         Ok(())
     }
+}
+
+/// Waits on [`ApplicationSide::wake`] until the daemon has written to it, and empties it as far as one read does: what is
+/// left makes the next sleep short. False: the daemon closed it. An interruption by a signal counts as a wake.
+pub fn take_wake(read_end: BorrowedFd<'_>) -> bool {
+    !matches!(rustix::io::read(read_end, &mut [0u8; 256]), Ok(0))
 }
 
 /// Empties a pipe the daemon writes to. Callers then look for what they were woken for. False: the daemon closed it.

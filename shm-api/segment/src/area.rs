@@ -247,4 +247,9 @@ impl Segment {
     pub(crate) fn daemon_sleep(&self) -> &AtomicU32 {
         self.daemon.word(Word::Sleep)
     }
+
+    /// Processor the daemon's worker runs on.
+    pub(crate) fn daemon_processor(&self) -> &AtomicU32 {
+        self.daemon.word(Word::Processor)
+    }
 }

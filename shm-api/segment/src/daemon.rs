@@ -23,6 +23,9 @@ use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
 use crate::buffers::Buffers;
 use crate::delivery::{DeliveryEntry, Meta, decode_release};
 use crate::layout::{Header, LayoutError, Sizes};
+use crate::primitive::Ordering;
+#[cfg(doc)]
+use crate::request::SendFlags;
 use crate::request::{Completion, PayloadPlace, Request, Submission};
 use crate::ring::{Consumer, Producer};
 use crate::violation::Violation;
@@ -155,6 +158,15 @@ impl DaemonSide {
         daemon.write_header(&header);
         seal_read_only(daemon_fd.as_fd())?;
 
+        let segment = Segment {
+            application,
+            daemon,
+            header,
+        };
+        segment
+            .daemon_processor()
+            .store(u32::MAX, Ordering::Relaxed);
+
         let doorbell =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         let (wake_read, wake) = wake_pipe()?;
@@ -165,11 +177,7 @@ impl DaemonSide {
             wake: wake_read,
         };
         let side = Self {
-            segment: Arc::new(Segment {
-                application,
-                daemon,
-                header,
-            }),
+            segment: Arc::new(segment),
             submissions: Consumer::default(),
             completions: Producer::default(),
             deliveries: Producer::default(),
@@ -212,6 +220,21 @@ impl DaemonSide {
 
     /// Answers a request: 0 or a negative errno, and values as [`Request`] says. Its payload is the application's again.
     pub fn complete(&mut self, tag: u64, result: i32, values: [u64; 2]) -> Result<(), Violation> {
+        self.answer(tag, result, values, Progress::Work)
+    }
+
+    /// Answers a send with [`SendFlags::POSTED`]: wakes only a sleeper that asked for room, since no other waits for it.
+    pub fn complete_posted(&mut self, tag: u64, result: i32) -> Result<(), Violation> {
+        self.answer(tag, result, [0; 2], Progress::Room)
+    }
+
+    fn answer(
+        &mut self,
+        tag: u64,
+        result: i32,
+        values: [u64; 2],
+        progress: Progress,
+    ) -> Result<(), Violation> {
         let completion = Completion {
             tag,
             result,
@@ -223,7 +246,7 @@ impl DaemonSide {
                 entries: self.segment.header.completions.entries,
             });
         }
-        self.made(Progress::Work);
+        self.made(progress);
         Ok(())
     }
 
@@ -332,6 +355,15 @@ impl DaemonSide {
     /// Ends [`DaemonSide::watch`], at the latest when the socket is closed.
     pub fn unwatch(&mut self, socket: u32) {
         self.watches.remove(&socket);
+    }
+
+    /// Tells the application on which processor its requests are worked on: there it has nothing to gain by spinning.
+    pub fn run_on(&mut self, processor: u32) {
+        let word = self.segment.daemon_processor();
+        // The line is shared with a reader that looks at it each time before it sleeps.
+        if word.load(Ordering::Relaxed) != processor {
+            word.store(processor, Ordering::Relaxed);
+        }
     }
 
     /// End of a round: wakes the application if it sleeps and there is something for it.

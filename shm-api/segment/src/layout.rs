@@ -8,6 +8,7 @@
 //!   1280  completion head                         1280  completion tail
 //!   1408  delivery head                           1408  delivery tail
 //!   1536  release tail                            1536  release head
+//!                                                 1664  processor on which the daemon serves this segment
 //!   4096  submission ring  (64-byte entries)      4096  completion ring (32-byte entries)
 //!      …  release ring     ( 8-byte entries)         …  delivery ring   (64-byte entries)
 //!      …  submission arena (page aligned)            …  delivery arena  (page aligned)
@@ -22,7 +23,7 @@ use std::mem::{offset_of, size_of};
 /// First bytes of both areas.
 pub const MAGIC: [u8; 8] = *b"XTIPCSEG";
 /// Version of the layout and of the entries. Sides of different versions refuse each other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Words of a submission entry.
 pub(crate) const SUBMISSION_WORDS: usize = 8;
@@ -46,6 +47,7 @@ pub(crate) enum Word {
     Completion = 2,
     Delivery = 3,
     Release = 4,
+    Processor = 5,
 }
 
 impl Word {
@@ -117,7 +119,7 @@ const _: () = {
     assert!(offset_of!(Header, deliveries) == 68);
     assert!(offset_of!(Header, delivery_arena) == 80);
     assert!(size_of::<Header>() <= FIRST_WORD);
-    assert!(Word::Release.offset() + WORD_DISTANCE <= PAGE as usize);
+    assert!(Word::Processor.offset() + WORD_DISTANCE <= PAGE as usize);
 };
 
 /// How large to make a segment. Memory is taken from the machine only as it is touched.
@@ -330,6 +332,7 @@ mod tests {
         assert_eq!(header.delivery_arena.offset, 4096 + 2048 * 32 + 4096 * 64);
         assert_eq!(Word::Sleep.offset(), 1024);
         assert_eq!(Word::Release.offset(), 1536);
+        assert_eq!(Word::Processor.offset(), 1664);
         assert_eq!(
             header.check(header.application_len as usize, header.daemon_len as usize),
             Ok(())

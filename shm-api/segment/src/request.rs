@@ -25,6 +25,8 @@ bitflags! {
     pub struct SendFlags: u16 {
         /// Answer -EAGAIN instead of holding the message while the destination is congested.
         const DONTWAIT = 1;
+        /// Nobody waits for the answer in particular: it shall wake only a sleeper that waits for room.
+        const POSTED = 2;
     }
 }
 

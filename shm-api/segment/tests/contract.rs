@@ -223,6 +223,36 @@ fn room_alone_wakes_only_those_who_asked_for_it() {
 }
 
 #[test]
+fn the_answer_to_a_posted_send_wakes_only_those_who_wait_for_room() {
+    let (mut daemon, mut app) = pair();
+    for (wants_room, tag) in [(false, 1), (true, 2)] {
+        send(&mut app, tag, b"x");
+        daemon.pop().expect("honest").expect("one");
+        daemon.notify();
+        app.receiver.announce_sleep(wants_room);
+        daemon.complete_posted(tag, -11).expect("room");
+        daemon.notify();
+        assert_eq!(is_readable(app.wake.as_fd()), wants_room);
+        let completion = app.receiver.next_completion().expect("honest");
+        assert_eq!(completion.map(|c| (c.tag, c.result)), Some((tag, -11)));
+    }
+}
+
+#[test]
+fn an_application_can_tell_whether_the_daemon_runs_on_its_processor() {
+    let (mut daemon, app) = pair();
+    assert!(!app.receiver.shares_processor(), "not told yet");
+    // The test's thread may move between the two looks, but hardly each time.
+    let shared = (0..1000).any(|_| {
+        daemon.run_on(rustix::thread::sched_getcpu() as u32);
+        app.receiver.shares_processor()
+    });
+    assert!(shared);
+    daemon.run_on(u32::MAX - 1);
+    assert!(!app.receiver.shares_processor());
+}
+
+#[test]
 fn the_daemon_sleeps_only_when_nothing_waits_and_is_woken_by_the_doorbell() {
     let (mut daemon, mut app) = pair();
     send(&mut app, 1, b"x");

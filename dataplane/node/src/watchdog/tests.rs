@@ -133,12 +133,44 @@ fn worker(core: Core) -> (Arc<Pulse>, mpsc::Sender<Order>, Pid) {
     (pulse, orders, thread)
 }
 
+fn spin(pulse: &Pulse) {
+    pulse.start_spin();
+}
+
+fn work_for_long(pulse: &Pulse) {
+    for _ in 0..BUSY_ROUNDS {
+        pulse.worked();
+    }
+}
+
 #[test]
-fn a_spin_is_idle_class_on_a_shared_core_and_work_or_sleep_ends_that() {
+fn a_message_now_and_then_does_not_end_a_spin_but_a_load_does() {
+    let (pulse, orders, thread) = worker(Core::Shared);
+    orders.send(spin).unwrap();
+    wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
+    for _ in 0..3 {
+        for _ in 1..BUSY_ROUNDS {
+            orders.send(Pulse::worked).unwrap();
+        }
+        orders.send(spin).unwrap();
+    }
+    drop(orders);
+    wait_until("the end", || pulse.thread().is_none());
+    assert_eq!(pulse.phase(), Phase::Spinning);
+    for _ in 1..BUSY_ROUNDS {
+        pulse.worked();
+        assert_eq!(pulse.phase(), Phase::Spinning);
+    }
+    pulse.worked();
+    assert_eq!(pulse.phase(), Phase::Working);
+}
+
+#[test]
+fn a_spin_is_idle_class_on_a_shared_core_and_a_load_or_sleep_ends_that() {
     let (pulse, orders, thread) = worker(Core::Shared);
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
-    for end_of_spin in [Pulse::stop_spin, |p: &Pulse| p.start_sleep(None)] {
-        orders.send(Pulse::start_spin).unwrap();
+    for end_of_spin in [work_for_long, |p: &Pulse| p.start_sleep(None)] {
+        orders.send(spin).unwrap();
         wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
         assert_eq!(pulse.phase(), Phase::Spinning);
         orders.send(end_of_spin).unwrap();
@@ -151,7 +183,7 @@ fn a_spin_is_idle_class_on_a_shared_core_and_work_or_sleep_ends_that() {
 #[test]
 fn a_spin_on_an_own_core_changes_no_class() {
     let (pulse, orders, thread) = worker(Core::Own);
-    orders.send(Pulse::start_spin).unwrap();
+    orders.send(spin).unwrap();
     wait_until("spinning", || pulse.phase() == Phase::Spinning);
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
 }
@@ -161,7 +193,7 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
     let (pulse, orders, thread) = worker(Core::Shared);
     let mut watchdog = Watchdog::new(400); // late after 50 ms
     watchdog.watch(0, Arc::clone(&pulse));
-    orders.send(Pulse::start_spin).unwrap();
+    orders.send(spin).unwrap();
     wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
 
     // The worker makes no round: what starvation looks like from outside.
@@ -173,8 +205,8 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
     assert_eq!(watchdog.gaps().next().map(|(.., rescues)| rescues), Some(1));
 
     // It works on and spins again: held in the normal class.
-    orders.send(Pulse::stop_spin).unwrap();
-    orders.send(Pulse::start_spin).unwrap();
+    orders.send(work_for_long).unwrap();
+    orders.send(spin).unwrap();
     wait_until("spinning again", || pulse.phase() == Phase::Spinning);
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
 
@@ -184,8 +216,8 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
         pulse.last_round_ns.store(now, Ordering::Release);
         watchdog.tick(now);
     }
-    orders.send(Pulse::stop_spin).unwrap();
-    orders.send(Pulse::start_spin).unwrap();
+    orders.send(work_for_long).unwrap();
+    orders.send(spin).unwrap();
     wait_until("released", || class_of(thread) == libc::SCHED_IDLE);
 }
 

@@ -62,8 +62,10 @@ impl Worker<'_> {
     }
 
     pub(super) fn notify_applications(&mut self) {
+        let processor = rustix::thread::sched_getcpu() as u32;
         for slot in 0..self.host.applications.slots() {
             if let Some(application) = self.host.applications.get_mut(slot) {
+                application.side.run_on(processor);
                 application.side.notify();
             }
         }

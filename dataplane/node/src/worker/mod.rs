@@ -240,15 +240,22 @@ impl<'a> Worker<'a> {
                 self.listen(Instant(now_ns))?;
             }
             if self.round(now_ns)? {
-                self.own.pulse().stop_spin();
+                self.own.pulse().worked();
                 self.idle.worked(now_ns);
+                // Applications on the core take what was delivered while it is warm, and before there is no more room.
+                if self.own.pulse().runs_as_others() {
+                    std::thread::yield_now();
+                }
                 continue;
             }
             match self.idle.idle(now_ns) {
-                Step::Spin => self.own.pulse().start_spin(),
-                Step::Yield => {
+                Step::Spin => {
                     self.own.pulse().start_spin();
-                    std::thread::yield_now();
+                }
+                Step::Yield => {
+                    if self.own.pulse().start_spin() {
+                        std::thread::yield_now();
+                    }
                 }
                 Step::Sleep => self.sleep()?,
             }

@@ -38,8 +38,25 @@ pub(super) fn execute(
     let outcome = perform(engine, host, now, slot, &submission);
     match outcome {
         Outcome::Held => Ok(()),
-        Outcome::Done(answer) => complete(host, slot, submission.tag, answer),
+        Outcome::Done(answer) => answer_to(&submission, host, slot, answer),
     }
+}
+
+fn answer_to(
+    submission: &Submission,
+    host: &mut NodeHost,
+    slot: Slot,
+    answer: Answer,
+) -> Result<(), xtipc_segment::Violation> {
+    let posted = matches!(submission.request, Request::Send { flags, .. } if flags.contains(SendFlags::POSTED));
+    if !posted {
+        return complete(host, slot, submission.tag, answer);
+    }
+    let Some(application) = host.applications.get_mut(slot) else {
+        return Ok(());
+    };
+    let result = answer.map_or_else(|errno| -errno, |_| 0);
+    application.side.complete_posted(submission.tag, result)
 }
 
 fn complete(
@@ -258,7 +275,7 @@ pub(super) fn retry_held(
         if let Some(application) = host.applications.get_mut(slot) {
             application.held.remove(first);
         }
-        complete(host, slot, submission.tag, answer)?;
+        answer_to(&submission, host, slot, answer)?;
     }
 }
 
