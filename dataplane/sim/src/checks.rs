@@ -66,8 +66,15 @@ pub enum Violation {
         bound: Duration,
     },
     /// Links did not come up.
-    #[error("not all links are up within {0:?} after the last fault")]
-    NoMesh(Duration),
+    #[error("node {a} has no link to node {b} within {within:?} after the last fault")]
+    NoMesh {
+        /// One station.
+        a: usize,
+        /// The other.
+        b: usize,
+        /// For how long it was waited.
+        within: Duration,
+    },
     /// Binding tables did not converge.
     #[error("node {0} has another binding table than the first, {1} entries differ")]
     TablesDiffer(usize, usize),
@@ -118,6 +125,32 @@ pub fn check_tables(
         }
     }
     Ok(())
+}
+
+/// All links between these stations have to be up.
+pub fn check_mesh(
+    links: &BTreeSet<(usize, usize)>,
+    stations: &[usize],
+    within: Duration,
+) -> Result<(), Violation> {
+    let pairs = stations
+        .iter()
+        .flat_map(|a| stations.iter().map(move |b| (*a, *b)));
+    match pairs
+        .filter(|(a, b)| a != b)
+        .find(|pair| !links.contains(pair))
+    {
+        None => Ok(()),
+        Some((a, b)) => Err(Violation::NoMesh { a, b, within }),
+    }
+}
+
+/// A node that stopped has to have given back every frame.
+pub fn check_frames(station: usize, owned: usize) -> Result<(), Violation> {
+    match owned {
+        0 => Ok(()),
+        _ => Err(Violation::FramesLeaked(station, owned)),
+    }
 }
 
 /// How long two nodes may be of different opinions on their link.
@@ -230,6 +263,8 @@ pub struct Deliveries {
     /// past, and then TIPC gives no order.
     changed: BTreeMap<SocketKey, u64>,
     closed: BTreeSet<SocketKey>,
+    /// By sender and receiver: pairs of SYN messages of which the receiver may have got one half.
+    halved: BTreeMap<(SocketKey, SocketKey), u32>,
     /// Messages that arrived.
     pub count: u64,
 }
@@ -271,6 +306,20 @@ impl Deliveries {
         self.changed.insert(socket, self.serial);
     }
 
+    /// A sender switched the method of its multicasts, and a socket that had bound without the sender
+    /// knowing may get only half of the pair that marks the switch.
+    ///
+    /// One such half is found out by what follows. Those of two switches match halves of later pairs,
+    /// which have no number, and then the order across switches is lost.
+    pub fn halved(&mut self, sender: SocketKey, receiver: SocketKey) {
+        *self.halved.entry((sender, receiver)).or_default() += 1;
+    }
+
+    /// A socket has no binding left, and so waits for no half.
+    pub fn left(&mut self, receiver: SocketKey) {
+        self.halved.retain(|(_, there), _| *there != receiver);
+    }
+
     /// A socket was closed.
     pub fn closed(&mut self, socket: SocketKey) {
         self.closed.insert(socket);
@@ -280,8 +329,10 @@ impl Deliveries {
     fn holds(&self, stream: &Stream, receiver: SocketKey) -> bool {
         let pair = (stream.sender.0, receiver.0);
         let before = |at: Option<&u64>| at.is_none_or(|at| *at <= stream.began);
+        let halved = self.halved.get(&(stream.sender, receiver));
+        let ordered = halved.is_none_or(|pairs| *pairs < 2);
         let bound = !matches!(stream.promise, Promise::Members(_));
-        before(self.broken.get(&pair)) && (bound || before(self.changed.get(&receiver)))
+        before(self.broken.get(&pair)) && (bound || before(self.changed.get(&receiver)) && ordered)
     }
 
     /// Whether the stream still promises just this to all its receivers.

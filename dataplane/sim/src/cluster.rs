@@ -2,7 +2,8 @@
 
 use crate::host::{Received, SimHost};
 use crate::rng::Rng;
-use crate::segment::{Segment, mac_of, media_addr};
+use crate::segment::{Flight, Segment, mac_of, media_addr};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use xtipc_protocol::addr::{
     BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
@@ -58,6 +59,17 @@ impl Default for Recipe {
     }
 }
 
+/// Packets that a worker takes between two looks at its timers, as the daemon does.
+const RECEIVE_BUDGET: usize = 64;
+
+/// What arrives at a node while its process is stopped.
+struct Suspension {
+    until: Instant,
+    ring: VecDeque<Flight>,
+    /// Packets the receive ring holds; the rest is lost.
+    room: usize,
+}
+
 /// Nodes, segment and clock.
 pub struct Cluster {
     /// Virtual time.
@@ -71,6 +83,7 @@ pub struct Cluster {
     /// Check that each packet sent is one that the codec writes: no bit without a meaning.
     pub strict: bool,
     nodes: Vec<Option<Node>>,
+    suspended: BTreeMap<usize, Suspension>,
 }
 
 impl Cluster {
@@ -86,6 +99,7 @@ impl Cluster {
             recipe,
             strict: true,
             nodes: Vec::new(),
+            suspended: BTreeMap::new(),
         }
     }
 
@@ -143,6 +157,7 @@ impl Cluster {
     /// A node dies: nobody is told.
     pub fn kill(&mut self, station: usize) {
         self.nodes[station] = None;
+        self.suspended.remove(&station);
         self.segment.unplug(station);
     }
 
@@ -187,6 +202,48 @@ impl Cluster {
             .collect()
     }
 
+    /// Stations with a running node that is not suspended.
+    pub fn awake(&self) -> Vec<usize> {
+        let mut awake = self.stations();
+        awake.retain(|station| !self.is_suspended(*station));
+        awake
+    }
+
+    /// Stops a node's process for a while, as SIGSTOP does: its clock goes on, and nothing of it runs.
+    /// What arrives waits in a receive ring of `room` packets; what finds it full is lost.
+    pub fn suspend(&mut self, station: usize, span: Duration, room: usize) {
+        let suspension = Suspension {
+            until: self.now + span,
+            ring: VecDeque::new(),
+            room,
+        };
+        self.suspended.insert(station, suspension);
+    }
+
+    /// Whether a node's process is stopped.
+    pub fn is_suspended(&self, station: usize) -> bool {
+        self.suspended.contains_key(&station)
+    }
+
+    /// A stopped process goes on: it drains its receive ring, with a look at the timers after each
+    /// batch, as the daemon's worker does.
+    pub fn resume(&mut self, station: usize) {
+        let Some(mut suspension) = self.suspended.remove(&station) else {
+            return;
+        };
+        let now = self.now;
+        loop {
+            let batch = suspension.ring.len().min(RECEIVE_BUDGET);
+            for flight in suspension.ring.drain(..batch) {
+                self.receive(station, flight.source, &flight.bytes);
+            }
+            self.with(station, |node| node.engine.on_time(now, &mut node.host));
+            if suspension.ring.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Whether a station has a running node.
     pub fn is_running(&self, station: usize) -> bool {
         self.nodes.get(station).is_some_and(Option::is_some)
@@ -201,6 +258,10 @@ impl Cluster {
 
     /// Calls into a node; what it sends goes on the wire.
     pub fn with<R>(&mut self, station: usize, act: impl FnOnce(&mut Node) -> R) -> R {
+        assert!(
+            !self.is_suspended(station),
+            "node {station} is stopped and cannot act"
+        );
         let now = self.now;
         let node = self.nodes[station]
             .as_mut()
@@ -230,23 +291,39 @@ impl Cluster {
 
     /// Lets time pass up to the next event, at most to `end`. False if `end` was reached.
     pub fn step(&mut self, end: Instant) -> bool {
-        let timeouts = self
-            .nodes
-            .iter()
-            .flatten()
-            .filter_map(|n| n.engine.next_timeout());
-        let next = timeouts.chain(self.segment.next_arrival()).min();
+        let awake = self.nodes.iter().enumerate();
+        let timeouts = awake
+            .filter(|(station, _)| !self.is_suspended(*station))
+            .filter_map(|(_, node)| node.as_ref()?.engine.next_timeout());
+        let resumes = self.suspended.values().map(|s| s.until);
+        let next = timeouts
+            .chain(resumes)
+            .chain(self.segment.next_arrival())
+            .min();
         let Some(next) = next.map(|at| at.max(self.now)).filter(|at| *at <= end) else {
             self.now = end;
             return false;
         };
         self.now = next;
         while let Some(flight) = self.segment.pop_arrived(next) {
-            if self.is_running(flight.to) {
+            if let Some(suspension) = self.suspended.get_mut(&flight.to) {
+                if suspension.ring.len() < suspension.room {
+                    suspension.ring.push_back(flight);
+                }
+            } else if self.is_running(flight.to) {
                 self.receive(flight.to, flight.source, &flight.bytes);
             }
         }
         for station in self.stations() {
+            if self
+                .suspended
+                .get(&station)
+                .is_some_and(|s| s.until <= next)
+            {
+                self.resume(station);
+            }
+        }
+        for station in self.awake() {
             let due = self
                 .node(station)
                 .engine

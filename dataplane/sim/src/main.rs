@@ -33,6 +33,9 @@ struct Options {
     /// Print each run, with the hash of all its packets.
     #[arg(long)]
     trace: bool,
+    /// Print each packet and event.
+    #[arg(long)]
+    log: bool,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -110,6 +113,8 @@ fn main() -> ExitCode {
     let plan = Plan {
         nodes: options.nodes,
         events: options.events,
+        log: options.log,
+        sabotage: None,
     };
     // The seed comes first, in builds too that end with the first panic.
     panic::set_hook(Box::new(|what| eprintln!("seed {}: {what}", SEED.get())));

@@ -56,12 +56,18 @@ impl Questions {
         self.asked.retain(|_, q| c.is_running(q.server.0));
         let servers: BTreeSet<_> = self.asked.values().map(|q| q.server).collect();
         for (station, port) in servers {
+            if c.is_suspended(station) {
+                continue;
+            }
             for number in take(c, station, port) {
                 let Some(question) = self.asked.remove(&number) else {
                     continue;
                 };
                 let answer = c.send(station, port, service(REPLY, number), &message(number)[..]);
-                if answer == Err(SendError::Unreachable) && is_bound(c, question.client, number) {
+                // A node that was stopped may lose the link in the same moment in which it takes the question.
+                let client = question.client;
+                let linked = c.is_running(client.0) && c.is_up(station, client.0);
+                if answer == Err(SendError::Unreachable) && linked && is_bound(c, client, number) {
                     return Err(Violation::OvertookBinding { number, station });
                 }
             }

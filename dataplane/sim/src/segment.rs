@@ -3,9 +3,19 @@
 use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
 use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::MediaDest;
 use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::Packet;
+
+/// Bytes at the begin of a packet that headers are in.
+const HEADERS: usize = 60;
+
+/// Virtual time for readers.
+pub fn seconds(at: Instant) -> f64 {
+    Duration::from_nanos(at.0).as_secs_f64()
+}
 
 /// What goes wrong, each in per mille of the packets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,7 +28,8 @@ pub struct Faults {
     pub reordering: u32,
     /// Longest extra time of a reordered packet.
     pub straggle_us: u64,
-    /// Packets with a flipped bit: on a real Ethernet the checksum makes a loss of them.
+    /// Packets with a flipped bit, half of them in the headers: on a real Ethernet the checksum makes a
+    /// loss of them.
     pub corruption: u32,
 }
 
@@ -78,6 +89,8 @@ pub struct Segment {
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     serial: u64,
+    /// Print each packet.
+    pub log: bool,
     /// Keep [`Self::seen`].
     pub record: bool,
     /// Packets so far, if recorded.
@@ -112,6 +125,7 @@ impl Segment {
             flights: Vec::new(),
             free: Vec::new(),
             serial: 0,
+            log: false,
             record: false,
             seen: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
@@ -181,11 +195,18 @@ impl Segment {
         for byte in head.as_flattened().iter().chain(bytes) {
             self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
+        let to = match to {
+            MediaDest::Unicast(addr) => station_of(addr.mac()),
+            MediaDest::Broadcast => None,
+        };
+        if self.log {
+            let to = to.map_or("all".to_string(), |to| to.to_string());
+            match Packet::decode(bytes) {
+                Ok(packet) => println!("{:.6} {from} > {to} {packet}", seconds(at)),
+                Err(error) => println!("{:.6} {from} > {to} {error}: {bytes:02x?}", seconds(at)),
+            }
+        }
         if self.record {
-            let to = match to {
-                MediaDest::Unicast(addr) => station_of(addr.mac()),
-                MediaDest::Broadcast => None,
-            };
             self.seen.push(Seen {
                 at,
                 from,
@@ -212,7 +233,13 @@ impl Segment {
             return;
         }
         if self.rng.chance(faults.corruption) {
-            let bit = self.rng.below(flight.bytes.len() as u64 * 8);
+            let len = flight.bytes.len();
+            let reach = if self.rng.chance(500) {
+                len.min(HEADERS)
+            } else {
+                len
+            };
+            let bit = self.rng.below(reach as u64 * 8);
             flight.bytes[bit as usize / 8] ^= 1 << (bit % 8);
         }
         let copies = 1 + u32::from(self.rng.chance(faults.duplication));

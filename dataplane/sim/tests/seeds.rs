@@ -1,4 +1,5 @@
-//! Some hundred of the runs that `xtipc-sim --seeds` makes, and that they are what their seeds say.
+//! A few of the runs that `xtipc-sim --seeds` makes, unoptimized and so with every overflow checked, and that they
+//! are what their seeds say.
 
 use std::ops::Range;
 use xtipc_sim::scenario::{Plan, run};
@@ -24,21 +25,15 @@ fn small() -> Plan {
 }
 
 #[test]
-fn small_clusters_keep_their_promises_first_half() {
-    let delivered = run_all(0..75, &small());
-    assert!(delivered > 50_000, "{delivered} messages say too little");
-}
-
-#[test]
-fn small_clusters_keep_their_promises_second_half() {
-    let delivered = run_all(75..150, &small());
-    assert!(delivered > 50_000, "{delivered} messages say too little");
+fn small_clusters_keep_their_promises() {
+    let delivered = run_all(0..40, &small());
+    assert!(delivered > 30_000, "{delivered} messages say too little");
 }
 
 #[test]
 fn clusters_of_up_to_20_nodes_keep_their_promises() {
-    let delivered = run_all(1000..1020, &Plan::default());
-    assert!(delivered > 20_000, "{delivered} messages say too little");
+    let delivered = run_all(1000..1006, &Plan::default());
+    assert!(delivered > 10_000, "{delivered} messages say too little");
 }
 
 #[test]

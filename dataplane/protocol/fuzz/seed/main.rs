@@ -1,6 +1,6 @@
 //! Writes the packets of the captures as seed corpora: `cargo run --example seed`.
 //!
-//! `decode` gets one packet of each kind and size, `link_protocol` and `bundle` what is theirs.
+//! `decode` gets one packet of each kind and size, the others what is theirs.
 
 #[path = "../../tests/pcap/mod.rs"]
 mod pcap;
@@ -8,6 +8,7 @@ mod pcap;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use xtipc_protocol::topology::Subscription;
 use xtipc_protocol::wire::Packet;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -29,6 +30,11 @@ fn main() -> std::io::Result<()> {
                 }
                 Packet::MsgBundler(bundle) => {
                     seeds.insert(("bundle", name.clone()), bundle.payload.to_vec());
+                }
+                // Two bytes of the target's own come first.
+                Packet::Data(data) if data.payload.len() == Subscription::SIZE => {
+                    let steps = [b"\x0c\x01", data.payload].concat();
+                    seeds.insert(("subscription", name.clone()), steps);
                 }
                 _ => {}
             }

@@ -4,7 +4,9 @@ use super::BROADCAST_WINDOW;
 use crate::engine::Ctx;
 use crate::frame::{FrameList, FrameTable};
 use crate::host::Host;
-use crate::link::{ACK_THRESHOLD, BroadcastView, RECEIVE_WINDOW, defer, missing, next_deferred};
+use crate::link::{
+    ACK_THRESHOLD, BroadcastView, Progress, RECEIVE_WINDOW, defer, missing, next_deferred,
+};
 use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::{Drop, LinkStats};
@@ -108,6 +110,14 @@ impl BroadcastPeer {
             blocks,
             last_sent,
             state_due: self.up && self.rcv_unacked > 0 || self.open && self.acked != last_sent,
+        }
+    }
+
+    /// The number expected next, and whether something that the peer has sent is missing.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            next: self.rcv_nxt,
+            missing: !self.deferred.is_empty() || self.peer_snd_nxt.after(self.rcv_nxt),
         }
     }
 

@@ -103,6 +103,11 @@ impl BroadcastLink {
         self.queue.backlog_len(importance) >= backlog_limit(importance, BROADCAST_WINDOW, self.mtu)
     }
 
+    /// True if the next packet would wait for the window.
+    pub fn is_waiting(&self) -> bool {
+        self.queue.is_blocked(BROADCAST_WINDOW)
+    }
+
     /// Notes that `port` met congestion and wants to hear when there is room.
     pub fn wait(&mut self, port: PortId) {
         self.stats.congested += 1;

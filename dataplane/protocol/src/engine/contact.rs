@@ -8,6 +8,7 @@ use crate::link::fsm::LinkState;
 use crate::link::{Tick, Verdict};
 use crate::node::fsm::{NodeEvent, step};
 use crate::node::{FORGET_AFTER, Peer};
+use crate::port::Overdue;
 use crate::seqno::SeqNo;
 use crate::time::Instant;
 use crate::wire::{Body, Header, Importance, LinkProtocol, User, field, size};
@@ -48,12 +49,11 @@ impl Engine {
         let interval = link.tick_interval();
         // A message that is under way for longer has failed its link.
         let patience = Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE));
-        let addr = peer.addr;
+        let (addr, overdue) = (peer.addr, peer.overdue(now, patience));
         self.wheel.arm(Self::peer_timer(index), now + interval);
         self.act_on(now, index, verdict, host);
         if !self.holding.is_empty() {
-            let limit = Instant(now.0.saturating_sub(patience.as_nanos() as u64));
-            self.give_up_held(now, addr, limit, host);
+            self.give_up_held(now, addr, overdue, host);
         }
     }
 
@@ -132,7 +132,7 @@ impl Engine {
             link.send_reset(&mut ctx, &view, true);
         }
         self.names.purge_node(addr.0, |_| {});
-        self.give_up_held(now, addr, now, host);
+        self.give_up_held(now, addr, Overdue::since(now), host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }

@@ -4,7 +4,7 @@ use super::{Engine, PeerIndex};
 use crate::addr::{NodeAddr, PortId, SocketAddr};
 use crate::host::{DestName, DownReason, Host, Incoming, Payload};
 use crate::name::{Lookup, Scope, ScopeFilter, ServiceRange};
-use crate::port::{MESSAGE_OVERHEAD, Ordered};
+use crate::port::{Ordered, Overdue, message_cost};
 use crate::reassembly::Fragment;
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
@@ -218,7 +218,7 @@ impl Engine {
         } else {
             Importance::System
         };
-        let cost = payload.len() as u32 + MESSAGE_OVERHEAD;
+        let cost = message_cost(payload.len());
         if !port.has_room(importance, cost) {
             port.overloads += 1;
             return Err(errcode::OVERLOAD);
@@ -253,12 +253,20 @@ impl Engine {
             let Some(port) = self.ports.get_mut(&id) else {
                 continue;
             };
-            let judged = port.mcast_order.on_message(now, source, msg);
+            // Halves of pairs have the most room: without them the order is lost.
+            let importance = if msg.flag(field::SYN) {
+                Importance::System
+            } else {
+                Importance::from_bits(msg.get(field::USER))
+            };
+            let has_room = port.has_room(importance, message_cost(msg.payload().len()));
+            let judged = port.mcast_order.on_message(now, source, msg, has_room);
             self.deliver_ready(now, id, host);
             match judged {
                 Ordered::Deliver => self.accept_multicast(now, id, &header, msg.payload(), host),
                 Ordered::Held if self.holding.contains(&id) => {}
                 Ordered::Held => self.holding.push(id),
+                Ordered::Refused => self.refuse_multicast(now, id, &header, msg.payload(), host),
             }
         }
         if members.is_empty() {
@@ -267,7 +275,7 @@ impl Engine {
         self.members = members;
     }
 
-    fn deliver_ready<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+    pub(super) fn deliver_ready<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
         while let Some(ready) = self
             .ports
             .get_mut(&id)
@@ -278,19 +286,18 @@ impl Engine {
         }
     }
 
-    /// Delivers multicasts that have waited since `limit` for another one of this node: it will not
-    /// come.
+    /// Delivers multicasts that have waited too long for another one of this node: it will not come.
     pub(super) fn give_up_held<H: Host>(
         &mut self,
         now: Instant,
         node: NodeAddr,
-        limit: Instant,
+        overdue: Overdue,
         host: &mut H,
     ) {
         let mut holding = std::mem::take(&mut self.holding);
         holding.retain(|id| {
             if let Some(port) = self.ports.get_mut(id) {
-                port.mcast_order.give_up(node, limit);
+                port.mcast_order.give_up(node, overdue);
             }
             self.deliver_ready(now, *id, host);
             self.ports
@@ -316,6 +323,23 @@ impl Engine {
         if let Err(code) = self.accept(id, &copy, payload, host) {
             self.reject(now, &copy, payload, code, host);
         }
+    }
+
+    /// A multicast that would have to wait for its turn, and has no room.
+    fn refuse_multicast<H: Host>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        header: &Header,
+        payload: &[u8],
+        host: &mut H,
+    ) {
+        if let Some(port) = self.ports.get_mut(&id) {
+            port.overloads += 1;
+        }
+        let mut copy = *header;
+        copy.set(field::DEST_PORT, id.0);
+        self.reject(now, &copy, payload, errcode::OVERLOAD, host);
     }
 
     /// A multicast of a socket of this node, for the sockets of this node.

@@ -282,11 +282,7 @@ impl Engine {
     ) -> Option<PeerIndex> {
         let id = identity_of(message);
         let by_addr = self.peer_index.get(&message.prev_node).copied();
-        let known = by_addr.or_else(|| {
-            self.peers
-                .iter()
-                .position(|p| p.as_ref().is_some_and(|p| p.id == id))
-        });
+        let known = by_addr.or_else(|| self.known_by_identity(now, id, host));
         if let Some(index) = known {
             let peer = self.peers[index].as_mut()?;
             peer.capabilities = message.capabilities;
@@ -307,6 +303,23 @@ impl Engine {
         self.peers[index] = Some(peer);
         self.peer_index.insert(message.prev_node, index);
         Some(index)
+    }
+
+    /// The node with this identity, which is announced under another address than it has here. If it
+    /// never had a link, the address was wrong and it is forgotten: nobody answers to it.
+    fn known_by_identity<H: Host>(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        host: &mut H,
+    ) -> Option<PeerIndex> {
+        let has_id = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.id == id);
+        let index = self.peers.iter().position(has_id)?;
+        if self.peer(index).is_some_and(|peer| peer.was_up) {
+            return Some(index);
+        }
+        self.forget_peer(now, index, host);
+        None
     }
 
     /// Anybody can invent nodes: of those that never had a link the oldest goes when there are too many.

@@ -99,6 +99,7 @@ impl Engine {
         let binding = port.bindings.remove(newest.ok_or(BindError::NotBound)?);
         let owner = port.owner;
         self.withdraw(now, id, owner, binding, host);
+        self.release_unbound(now, id, host);
         self.settle(now, host);
         Ok(())
     }
@@ -110,14 +111,38 @@ impl Engine {
         id: PortId,
         host: &mut H,
     ) -> Result<(), BindError> {
+        self.withdraw_all(now, id, host)?;
+        self.release_unbound(now, id, host);
+        self.settle(now, host);
+        Ok(())
+    }
+
+    pub(super) fn withdraw_all<H: Host>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        host: &mut H,
+    ) -> Result<(), BindError> {
         let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
         let owner = port.owner;
         let mut bindings = std::mem::take(&mut port.bindings);
         while let Some(binding) = bindings.pop() {
             self.withdraw(now, id, owner, binding, host);
         }
-        self.settle(now, host);
         Ok(())
+    }
+
+    /// The socket no longer gets the multicasts that some of those it holds wait for.
+    fn release_unbound<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+        if let Some(port) = self.ports.get_mut(&id) {
+            let bound = &port.bindings;
+            let gets = |range| {
+                let serves = |b: &Binding| b.scope == Scope::Cluster && b.range.overlaps(range);
+                bound.iter().any(serves)
+            };
+            port.mcast_order.release_unbound(gets);
+            self.deliver_ready(now, id, host);
+        }
     }
 
     fn withdraw<H: Host>(

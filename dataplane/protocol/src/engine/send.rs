@@ -4,6 +4,7 @@ use super::{Engine, PeerIndex};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use crate::frame::FrameList;
 use crate::host::{Host, Payload, Reserve};
+use crate::link::Link;
 use crate::name::{Lookup, Scope, ServiceRange};
 use crate::port::McastMethod;
 use crate::seqno::SeqNo;
@@ -341,8 +342,15 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), SendError> {
         self.await_telling(from, NodeAddr::NONE)?;
-        let (method, synchronised) = self.choose_method(from, nodes.len());
-        let before = self.ports.get(&from).map_or(method, |p| p.mcast_method);
+        let (wanted, synchronised) = self.choose_method(from, nodes.len());
+        let before = self.ports.get(&from).map_or(wanted, |p| p.mcast_method);
+        // A twin that has to wait for the window comes so late that its receivers hold all that follows
+        // by the new way, which nothing slows down.
+        let method = if synchronised && self.is_waiting(before, nodes) {
+            before
+        } else {
+            wanted
+        };
         let is_switch = method != before && synchronised;
         if is_switch || method == McastMethod::Replicast {
             for node in nodes {
@@ -387,6 +395,17 @@ impl Engine {
             port.mcast_method = method;
         }
         Ok(())
+    }
+
+    /// Whether a multicast by this method would wait behind others for a window.
+    fn is_waiting(&self, method: McastMethod, nodes: &[NodeAddr]) -> bool {
+        if method == McastMethod::Broadcast {
+            return self.bcast.is_waiting();
+        }
+        let links = nodes
+            .iter()
+            .filter_map(|node| self.peer(self.reachable(*node)?)?.link.as_ref());
+        links.into_iter().any(Link::is_waiting)
     }
 
     /// How a multicast to `nodes` other nodes travels, and whether the cluster understands a switch.

@@ -25,7 +25,7 @@ impl Engine {
     /// goes back by [`Self::return_unread`] before.
     pub fn close<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
         // Fails only if the socket does not exist.
-        let _ = self.unbind_all(now, id, host);
+        let _ = self.withdraw_all(now, id, host);
         if self.ports.remove(&id).is_some() {
             self.bcast.forget(id);
             self.starved.forget(id);
@@ -39,6 +39,7 @@ impl Engine {
                 link.forget(id);
             }
         }
+        self.settle(now, host);
     }
 
     /// Sends a message back that was delivered to a socket which will never take it.

@@ -25,7 +25,7 @@ use queue::SendQueue;
 use std::time::Duration;
 
 pub use protocol::Verdict;
-pub use receive::{DEFERRED_MIN, Sequenced, defer, missing, next_deferred};
+pub use receive::{DEFERRED_MIN, Progress, Sequenced, defer, missing, next_deferred};
 
 /// Packets received without another packet going back before a STATE acknowledges them.
 pub const ACK_THRESHOLD: u16 = 16;
@@ -125,6 +125,8 @@ pub struct Link {
     in_session: bool,
     queue: SendQueue,
     rcv_nxt: SeqNo,
+    /// The number the peer will give its next packet, as its last STATE told.
+    peer_snd_nxt: SeqNo,
     state_snd_nxt: SeqNo,
     state_rcv_nxt: SeqNo,
     deferred: FrameList,
@@ -201,6 +203,7 @@ impl Link {
             in_session: false,
             queue: SendQueue::default(),
             rcv_nxt: SeqNo(1),
+            peer_snd_nxt: SeqNo(1),
             state_snd_nxt: SeqNo(1),
             state_rcv_nxt: SeqNo(1),
             deferred: FrameList::default(),
@@ -270,7 +273,7 @@ impl Link {
     }
 
     /// Ticks without a sign of life after which the peer is given up.
-    fn silent_limit(&self) -> u32 {
+    pub fn silent_limit(&self) -> u32 {
         self.tolerance_ms / self.usual_interval().as_millis().max(1) as u32
     }
 
@@ -291,6 +294,7 @@ impl Link {
         self.peer_session = self.peer_session.prev();
         self.in_session = false;
         self.rcv_nxt = SeqNo(1);
+        self.peer_snd_nxt = SeqNo(1);
         self.state_snd_nxt = SeqNo(1);
         self.state_rcv_nxt = SeqNo(1);
         self.rcv_unacked = 0;

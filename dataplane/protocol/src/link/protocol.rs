@@ -191,6 +191,7 @@ impl Link {
         }
         self.stats.rx_probes += u32::from(state.probe);
         self.stats.rx_naks += u32::from(state.seq_gap > 0);
+        self.peer_snd_nxt = SeqNo(message.next_sent);
         let tail_lost = (state.probe || state.keepalive)
             && SeqNo(message.next_sent).after(self.rcv_nxt)
             && self.deferred.is_empty();

@@ -23,6 +23,15 @@ pub enum Sequenced {
     },
 }
 
+/// How far a link has received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The number expected next.
+    pub next: SeqNo,
+    /// Something that was sent is known to be missing.
+    pub missing: bool,
+}
+
 impl Link {
     /// Takes note of a packet with a number and of the acknowledgement in it.
     pub fn on_sequenced<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> Sequenced {
@@ -64,6 +73,14 @@ impl Link {
     /// Takes the deferred packet whose turn it is into `packet`; false if there is none.
     pub fn next_deferred<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: &mut Vec<u8>) -> bool {
         next_deferred(ctx, &mut self.deferred, self.rcv_nxt, packet)
+    }
+
+    /// The number expected next, and whether something that the peer has sent is missing.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            next: self.rcv_nxt,
+            missing: !self.deferred.is_empty() || self.peer_snd_nxt.after(self.rcv_nxt),
+        }
     }
 
     /// Packets missing before the first deferred one, and what was received behind it.

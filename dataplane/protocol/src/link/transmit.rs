@@ -83,6 +83,11 @@ impl Link {
         true
     }
 
+    /// True if the next packet would wait for the window.
+    pub fn is_waiting(&self) -> bool {
+        self.queue.is_blocked(self.window)
+    }
+
     /// Notes for the counters that `count` fragments of one message were submitted.
     pub fn count_fragments(&mut self, count: u32) {
         self.stats.tx_fragments += count;

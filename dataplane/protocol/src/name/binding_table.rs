@@ -21,8 +21,9 @@
 
 use super::admission::{Limits, PublishError, counts_for_own_limit};
 use super::range_tree::{Overlap, Ranges, Reach};
-use super::storage::{Binding, Chain, Links, List, NIL, Slab};
+use super::storage::{Binding, Chain, Links, List};
 use super::{Publication, Scope, ServiceRange};
+use crate::slab::{NIL, Slab};
 use hashbrown::HashTable;
 use std::cmp::Reverse;
 use std::hash::{DefaultHasher, Hash, Hasher};

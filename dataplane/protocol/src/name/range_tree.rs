@@ -8,7 +8,8 @@
 //!
 //! Owned by the binding table. Reference: `docs/protocol/names.md`
 
-use super::storage::{List, NIL, Slab, linked};
+use super::storage::List;
+use crate::slab::{NIL, Slab, linked};
 
 /// A range object and its place in the tree of its service.
 #[derive(Clone, Copy)]

@@ -1,76 +1,11 @@
-//! Index-linked storage of the binding table: slots that are reused and doubly linked lists
-//! threaded through them.
+//! Index-linked storage of the binding table: bindings and the doubly linked lists threaded through
+//! them.
 //!
-//! Owned by the binding table. An index is 32 bits, so a binding with its three list memberships
-//! stays below a cache line, and moving it from one end of a list to the other allocates nothing.
+//! Owned by the binding table. A binding with its three list memberships stays below a cache line,
+//! and moving it from one end of a list to the other allocates nothing.
 
 use super::Scope;
-use std::ops::{Index, IndexMut};
-
-/// "No such slot": ends lists and trees.
-pub(super) const NIL: u32 = u32::MAX;
-
-/// `Some(index)` unless it is [`NIL`].
-pub(super) fn linked(index: u32) -> Option<u32> {
-    (index != NIL).then_some(index)
-}
-
-/// Values at stable 32-bit indices; freed slots are reused, last freed first.
-pub(super) struct Slab<T> {
-    slots: Vec<T>,
-    free: Vec<u32>,
-}
-
-impl<T: Copy> Slab<T> {
-    pub(super) const fn new() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-
-    pub(super) fn insert(&mut self, value: T) -> u32 {
-        if let Some(index) = self.free.pop() {
-            self.slots[index as usize] = value;
-            return index;
-        }
-        let index = u32::try_from(self.slots.len()).unwrap_or(NIL);
-        assert!(
-            index != NIL,
-            "the table's limits keep every slab far below 2^32 slots"
-        );
-        self.slots.push(value);
-        index
-    }
-
-    /// Frees the slot. The caller has removed every link to it.
-    pub(super) fn remove(&mut self, index: u32) -> T {
-        self.free.push(index);
-        self.slots[index as usize]
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    pub(super) fn allocated_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<T>() + self.free.capacity() * size_of::<u32>()
-    }
-}
-
-impl<T> Index<u32> for Slab<T> {
-    type Output = T;
-
-    fn index(&self, index: u32) -> &T {
-        &self.slots[index as usize]
-    }
-}
-
-impl<T> IndexMut<u32> for Slab<T> {
-    fn index_mut(&mut self, index: u32) -> &mut T {
-        &mut self.slots[index as usize]
-    }
-}
+use crate::slab::{NIL, Slab, linked};
 
 /// Which of its lists a binding is meant to be linked in.
 #[derive(Clone, Copy)]

@@ -4,8 +4,10 @@ pub mod fsm;
 
 use crate::addr::{NodeAddr, NodeId};
 use crate::broadcast::BroadcastPeer;
-use crate::link::Link;
+use crate::link::{Link, Progress};
 use crate::name::UpdateQueue;
+use crate::port::Overdue;
+use crate::seqno::SeqNo;
 use crate::time::Instant;
 use crate::wire::Capabilities;
 use fsm::NodeState;
@@ -42,6 +44,29 @@ pub struct Peer {
     pub was_up: bool,
     /// Discovery has shown a new instance while the link to the old one is still up.
     pub restarted: bool,
+    link_quiet: Quiet,
+    bcast_quiet: Quiet,
+}
+
+/// For how many ticks a link has brought nothing and has had nothing to bring. Ticks, not time: a node
+/// that was stopped has not listened meanwhile.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quiet {
+    next: SeqNo,
+    ticks: u32,
+}
+
+impl Quiet {
+    fn look(&mut self, progress: Progress) -> u32 {
+        let is_quiet = !progress.missing && progress.next == self.next;
+        self.ticks = if is_quiet {
+            self.ticks.saturating_add(1)
+        } else {
+            0
+        };
+        self.next = progress.next;
+        self.ticks
+    }
 }
 
 impl Peer {
@@ -60,7 +85,28 @@ impl Peer {
             since: now,
             was_up: false,
             restarted: false,
+            link_quiet: Quiet::default(),
+            bcast_quiet: Quiet::default(),
         }
+    }
+
+    /// The regular look at what arrives: halves of a pair that have waited for so long will not be
+    /// joined. Nothing is under way on a link that has been quiet for a tolerance, and what is under way
+    /// for `patience` has failed its link.
+    pub fn overdue(&mut self, now: Instant, patience: Duration) -> Overdue {
+        let ago = |span: Duration| Instant(now.0.saturating_sub(span.as_nanos() as u64));
+        let mut overdue = Overdue::since(ago(patience));
+        let Some(link) = &self.link else {
+            return overdue;
+        };
+        let limit = ago(Duration::from_millis(link.tolerance_ms.into()));
+        if self.link_quiet.look(link.progress()) > link.silent_limit() {
+            overdue.for_replicast = limit;
+        }
+        if self.bcast_quiet.look(self.bcast.progress()) > link.silent_limit() {
+            overdue.for_broadcast = limit;
+        }
+        overdue
     }
 
     /// The link, if messages can be sent over it.

@@ -4,13 +4,12 @@
 //! pair: the message with SYN by the new method, and an empty twin with SYN by the old one. Until both
 //! have arrived, what comes behind the first of them waits.
 
+use super::message_cost;
 use crate::addr::{NodeAddr, SocketAddr};
+use crate::name::ServiceRange;
 use crate::time::Instant;
 use crate::wire::{Msg, errcode, field};
 use std::collections::VecDeque;
-
-/// Messages that wait for a twin, at most; beyond that the oldest wait is given up.
-const HELD_MAX: usize = 256;
 
 /// What to do with a multicast that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub enum Ordered {
     Deliver,
     /// It waits, or was half of a pair. Deliver what [`McastOrder::pop_ready`] gives.
     Held,
+    /// It would have to wait, and there is no room. Deliver what [`McastOrder::pop_ready`] gives.
+    Refused,
 }
 
 #[derive(Debug)]
@@ -32,11 +33,57 @@ struct Held {
     since: Instant,
 }
 
+/// Since when half of a pair has to wait to be given up, by the way its twin would come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// For a twin by replicast.
+    pub for_replicast: Instant,
+    /// For a twin by broadcast.
+    pub for_broadcast: Instant,
+}
+
+impl Overdue {
+    /// The same for both ways.
+    pub const fn since(limit: Instant) -> Self {
+        Self {
+            for_replicast: limit,
+            for_broadcast: limit,
+        }
+    }
+
+    fn includes(&self, half: &Held) -> bool {
+        let limit = if half.rcast {
+            self.for_broadcast
+        } else {
+            self.for_replicast
+        };
+        half.since <= limit
+    }
+}
+
+impl Held {
+    /// What it counts: as much as when it is delivered.
+    fn cost(&self) -> u64 {
+        Msg::check(&self.message).map_or(0, |msg| u64::from(message_cost(msg.payload().len())))
+    }
+
+    /// Whom it is for.
+    fn range(&self) -> ServiceRange {
+        ServiceRange {
+            type_: field::NAME_TYPE.get(&self.message),
+            lower: field::NAME_LOWER.get(&self.message),
+            upper: field::NAME_UPPER.get(&self.message),
+        }
+    }
+}
+
 /// The messages of one receiving socket that wait.
 #[derive(Debug, Default)]
 pub struct McastOrder {
     held: VecDeque<Held>,
     ready: VecDeque<Vec<u8>>,
+    /// What the held messages count.
+    cost: u64,
 }
 
 impl McastOrder {
@@ -44,8 +91,14 @@ impl McastOrder {
     ///
     /// A socket that was bound while its sender switched may get one half of a pair only. That shows as
     /// soon as something comes by the way of the other half that was sent after it: each way is ordered
-    /// in itself.
-    pub fn on_message(&mut self, now: Instant, source: SocketAddr, msg: Msg<'_>) -> Ordered {
+    /// in itself. `has_room` tells whether the message may wait.
+    pub fn on_message(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        msg: Msg<'_>,
+        has_room: bool,
+    ) -> Ordered {
         let syn = msg.flag(field::SYN);
         let arriving = Held {
             source,
@@ -58,7 +111,7 @@ impl McastOrder {
         while let Some(first) = self.held.iter().position(|held| held.source == source) {
             let there = &self.held[first];
             if arriving.rcast == there.rcast {
-                return self.hold(arriving, msg);
+                return self.hold(arriving, msg, has_room);
             }
             if !arriving.syn && !there.empty_half {
                 return Ordered::Deliver;
@@ -70,20 +123,32 @@ impl McastOrder {
             self.release_behind(first);
         }
         if syn {
-            self.hold(arriving, msg)
+            self.hold(arriving, msg, has_room)
         } else {
             Ordered::Deliver
         }
     }
 
-    fn hold(&mut self, mut arriving: Held, msg: Msg<'_>) -> Ordered {
-        if self.held.len() == HELD_MAX {
-            // A twin that does not come within so many messages is lost for good: its sender died.
-            self.release_behind(0);
+    fn hold(&mut self, mut arriving: Held, msg: Msg<'_>, has_room: bool) -> Ordered {
+        if !has_room {
+            return Ordered::Refused;
         }
         arriving.message.extend_from_slice(msg.bytes());
+        self.cost += arriving.cost();
         self.held.push_back(arriving);
         Ordered::Held
+    }
+
+    /// Takes a message out of those that wait.
+    fn remove(&mut self, at: usize) -> Option<Held> {
+        let held = self.held.remove(at)?;
+        self.cost -= held.cost();
+        Some(held)
+    }
+
+    /// What the messages that wait count against the receive buffer.
+    pub fn cost(&self) -> u64 {
+        self.cost
     }
 
     /// Both halves are here: the one with data is ready, and then what waited behind them.
@@ -92,15 +157,17 @@ impl McastOrder {
             && let Some(held) = self.held.get_mut(first)
         {
             held.empty_half = false;
+            self.cost -= held.cost();
             held.message.clear();
             held.message.extend_from_slice(msg.bytes());
+            self.cost += held.cost();
         }
         self.release_behind(first);
     }
 
     /// Makes the held message at `first` ready, and those of its source up to the next SYN.
     fn release_behind(&mut self, first: usize) {
-        let Some(head) = self.held.remove(first) else {
+        let Some(head) = self.remove(first) else {
             return;
         };
         let source = head.source;
@@ -116,18 +183,43 @@ impl McastOrder {
             if held.syn {
                 break;
             }
-            if let Some(held) = self.held.remove(at) {
+            if let Some(held) = self.remove(at) {
                 self.ready.push_back(held.message);
             }
         }
     }
 
-    /// Makes ready what waits since `limit` or longer for a message of this node.
-    pub fn give_up(&mut self, node: NodeAddr, limit: Instant) {
-        let overdue = |held: &Held| held.source.node == node && held.since <= limit;
-        while let Some(first) = self.held.iter().position(overdue) {
-            // The first of its source is the oldest.
+    /// Makes ready what waits for a message of this node that is overdue.
+    pub fn give_up(&mut self, node: NodeAddr, overdue: Overdue) {
+        let is_overdue = |held: &Held| held.source.node == node && overdue.includes(held);
+        while let Some(first) = (0..self.held.len()).find(|at| {
+            let held = &self.held[*at];
+            is_overdue(held) && self.is_first(*at)
+        }) {
             self.release_behind(first);
+        }
+    }
+
+    /// Whether nothing of its source waits before it.
+    fn is_first(&self, at: usize) -> bool {
+        let source = self.held[at].source;
+        self.held.iter().take(at).all(|held| held.source != source)
+    }
+
+    /// Bindings went: a twin of a message to a range that the socket no longer `gets` will not come to it.
+    pub fn release_unbound(&mut self, gets: impl Fn(ServiceRange) -> bool) {
+        let mut at = 0;
+        while let Some(held) = self.held.get(at) {
+            if !held.syn || gets(held.range()) {
+                at += 1;
+            } else if self.is_first(at) {
+                self.release_behind(at);
+                at = 0;
+            } else if held.empty_half {
+                self.remove(at);
+            } else {
+                self.held[at].syn = false;
+            }
         }
     }
 
@@ -170,7 +262,9 @@ mod tests {
         let mut out = Vec::new();
         for (text, syn, rcast) in arrivals {
             let bytes = mcast(text, *syn, *rcast);
-            let judged = order.on_message(Instant(0), source, Msg::check(&bytes).unwrap());
+            let has_room = order.cost() < 100 * 600;
+            let judged =
+                order.on_message(Instant(0), source, Msg::check(&bytes).unwrap(), has_room);
             while let Some(ready) = order.pop_ready() {
                 let msg = Msg::check(&ready).unwrap();
                 out.push(String::from_utf8(msg.payload().to_vec()).unwrap());
@@ -230,9 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_twin_that_never_comes_does_not_hold_messages_for_ever() {
+    fn what_has_no_room_to_wait_is_refused_and_the_order_of_the_rest_kept() {
         let mut arrivals = vec![("x", true, true)];
         arrivals.extend(std::iter::repeat_n(("y", false, true), 300));
-        assert!(run(&arrivals).len() >= 256);
+        arrivals.extend([("", true, false), ("z", false, true)]);
+        let out = run(&arrivals);
+        assert!((100..130).contains(&out.len()), "{}", out.len());
+        assert_eq!((&*out[0], &*out[1]), ("x", "y"));
+        assert_eq!(out.last().map(String::as_str), Some("z"));
     }
 }

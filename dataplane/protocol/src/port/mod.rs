@@ -2,7 +2,7 @@
 
 mod mcast_order;
 
-pub use mcast_order::{McastOrder, Ordered};
+pub use mcast_order::{McastOrder, Ordered, Overdue};
 
 use crate::addr::{NodeAddr, PortId};
 use crate::name::{Scope, ServiceRange};
@@ -21,6 +21,10 @@ pub enum SocketKind {
 pub const RECEIVE_BUFFER_DEFAULT: u32 = 2 << 20;
 /// What a message counts beside its bytes: its bookkeeping wherever it waits.
 pub const MESSAGE_OVERHEAD: u32 = 512;
+/// What a message of so many bytes counts.
+pub const fn message_cost(bytes: usize) -> u32 {
+    bytes as u32 + MESSAGE_OVERHEAD
+}
 /// Smallest and largest receive buffer a socket may ask for.
 pub const RECEIVE_BUFFER_RANGE: std::ops::RangeInclusive<u32> = 2304..=16 << 20;
 
@@ -120,7 +124,7 @@ impl Port {
     /// socket's; a returned message has the most room of all.
     pub fn has_room(&self, importance: Importance, cost: u32) -> bool {
         let limit = u64::from(self.receive_buffer) << (importance as u32);
-        self.used + u64::from(cost) < limit
+        self.used + self.mcast_order.cost() + u64::from(cost) < limit
     }
 
     /// True if a send to this node (`NONE`: a broadcast) has to wait.

@@ -386,3 +386,16 @@ fn the_search_goes_on_until_a_response_gets_through() {
     assert!(c.now < end);
     c.finish();
 }
+
+#[test]
+fn an_address_that_never_led_to_a_link_does_not_keep_the_node_with_this_identity_out() {
+    let mut c = Cluster::new(31);
+    c.start(0);
+    c.run_for(Duration::from_secs(2));
+    let wrong = search(1, 0x0bad, "node1");
+    c.receive(0, mac_of(1), &packet(&wrong));
+    c.start(1);
+    assert!(c.reaches(Duration::from_secs(5), |c| c.is_full_mesh()));
+    assert_eq!(c.node(0).engine.peers().count(), 1);
+    c.finish();
+}

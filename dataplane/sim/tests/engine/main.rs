@@ -7,6 +7,8 @@ mod flow;
 mod garbage;
 mod hostile;
 mod link;
+mod multicast_order;
 mod names;
 mod order;
 mod stall;
+mod stopped;

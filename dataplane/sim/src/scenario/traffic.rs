@@ -1,0 +1,193 @@
+//! The messages of a run: sent as streams whose promises are known, taken and checked.
+
+use super::{Run, SERVICE, STAMP, Socket, key};
+use crate::checks::{Promise, SocketKey, Violation};
+use crate::cluster::range;
+use crate::questions::MARK;
+use std::collections::BTreeSet;
+use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::host::Notice;
+use xtipc_protocol::name::Scope;
+use xtipc_protocol::port::McastMethod;
+
+impl Run {
+    pub(super) fn ask(&mut self) {
+        let (Some(client), Some(server)) = (self.pick_awake_socket(), self.pick_awake_socket())
+        else {
+            return;
+        };
+        if client.station != server.station && !self.corrupting {
+            let (client, server) = ((client.station, client.addr), (server.station, server.addr));
+            self.questions.ask(&mut self.cluster, client, server);
+        }
+    }
+
+    pub(super) fn send(&mut self) {
+        let (Some(from), Some(to)) = (self.pick_awake_socket(), self.pick_socket()) else {
+            return;
+        };
+        let rng = &mut self.cluster.rng;
+        let destination = match rng.below(3) {
+            0 => Destination::Socket(to.addr),
+            1 => Destination::Service {
+                kind: SERVICE,
+                instance: rng.below(20) as u32,
+                domain: NodeAddr::NONE,
+            },
+            _ => range(SERVICE, 0, 30),
+        };
+        let burst = rng.pick(&[1, 1, 5, 60]);
+        let stream = self.stream(from, to, &destination);
+        self.say(|| format!("stream {stream}: {burst} from {from:?} to {destination:?}"));
+        for _ in 0..burst {
+            let len = STAMP + self.cluster.rng.pick(&[0, 0, 10, 100, 1400, 1600, 9_000]);
+            let number = self.deliveries.next_number(stream);
+            let mut payload = vec![stream as u8; len];
+            payload[..4].copy_from_slice(&(stream as u32).to_be_bytes());
+            payload[4..8].copy_from_slice(&number.to_be_bytes());
+            let (station, port) = (from.station, from.addr.port);
+            let method = self.method(from);
+            let sent = self
+                .cluster
+                .send(station, port, destination, &payload[..])
+                .is_ok();
+            if sent {
+                self.deliveries.sent(stream);
+            }
+            if self.method(from) != method {
+                self.note_switch(from);
+            }
+        }
+    }
+
+    fn method(&self, of: Socket) -> Option<McastMethod> {
+        let port = self.cluster.node(of.station).engine.port(of.addr.port);
+        port.map(|port| port.mcast_method)
+    }
+
+    /// A sender switched the method of its multicasts: members whose node it does not know as one may
+    /// get half of the pair.
+    fn note_switch(&mut self, from: Socket) {
+        let sender = key(from.addr);
+        let now = self.cluster.now;
+        self.switches.entry(sender).or_default().push(now);
+        let known = self.cluster.node(from.station).engine.publications();
+        let known = known.filter(|p| p.range.type_ == SERVICE && p.scope == Scope::Cluster);
+        let known: BTreeSet<u32> = known.map(|p| p.node).collect();
+        for socket in &self.sockets {
+            if !known.contains(&socket.addr.node.0) && self.is_member(*socket) {
+                self.deliveries.halved(sender, key(socket.addr));
+            }
+        }
+    }
+
+    /// Whether the socket gets multicasts of other nodes.
+    pub(super) fn is_member(&self, socket: Socket) -> bool {
+        let engine = &self.cluster.node(socket.station).engine;
+        let mut bindings = engine
+            .port(socket.addr.port)
+            .into_iter()
+            .flat_map(|port| &port.bindings);
+        bindings.any(|b| b.range.type_ == SERVICE && b.scope == Scope::Cluster)
+    }
+
+    /// The stream of a sender to a destination: another one whenever it promises something else.
+    fn stream(&mut self, from: Socket, to: Socket, destination: &Destination) -> usize {
+        let promise = match destination {
+            Destination::Socket(_) if self.reaches(from, key(to.addr).0) => {
+                Promise::Socket(key(to.addr))
+            }
+            Destination::Range { .. } => Promise::Members(self.members(from)),
+            _ => Promise::Anyone,
+        };
+        let way = (key(from.addr), format!("{destination:?}"));
+        if let Some(stream) = self.streams.get(&way)
+            && self.deliveries.goes_on(*stream, &promise)
+        {
+            return *stream;
+        }
+        let stream = self.deliveries.begin(key(from.addr), promise);
+        self.streams.insert(way, stream);
+        stream
+    }
+
+    fn reaches(&self, from: Socket, node: u32) -> bool {
+        from.addr.node.0 == node
+            || self
+                .cluster
+                .node(from.station)
+                .engine
+                .peers()
+                .any(|p| p.up && p.addr.0 == node)
+    }
+
+    /// Sockets with a binding that the sender's node knows and that still is one.
+    fn members(&self, from: Socket) -> BTreeSet<SocketKey> {
+        let known = self.cluster.node(from.station).engine.publications();
+        known
+            .filter(|p| p.range.type_ == SERVICE)
+            .filter(|p| {
+                let of = |s: &&Socket| key(s.addr) == (p.node, p.port);
+                self.sockets.iter().find(of).is_some_and(|s| {
+                    let port = self.cluster.node(s.station).engine.port(s.addr.port);
+                    let mut bindings = port.into_iter().flat_map(|port| &port.bindings);
+                    bindings.any(|b| b.range == p.range && b.scope == p.scope)
+                })
+            })
+            .map(|p| (p.node, p.port))
+            .collect()
+    }
+
+    /// Takes what has arrived and checks it.
+    pub(super) fn collect(&mut self) -> Result<(), Violation> {
+        // First all that ends a promise, then what was promised.
+        for station in self.cluster.awake() {
+            let own = self.cluster.addr(station);
+            for notice in self.cluster.notices(station) {
+                if let Notice::LinkDown(peer, _) = notice {
+                    self.deliveries.broke(own.0, peer.0);
+                }
+            }
+        }
+        for station in self.cluster.awake() {
+            let node = self.cluster.addr(station);
+            let inbox = &self.cluster.node(station).host.inbox;
+            let ports: Vec<PortId> = inbox.keys().copied().collect();
+            for port in ports {
+                let messages = self.cluster.recv_all(station, port);
+                for message in self.sabotaged(messages) {
+                    let receiver = key(SocketAddr { port, node });
+                    self.check(receiver, key(message.about.source), &message.bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(
+        &mut self,
+        receiver: SocketKey,
+        source: SocketKey,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
+        if self.corrupting {
+            return Ok(());
+        }
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_be_bytes(bytes))
+        };
+        let (Some(stream), Some(number)) = (word(0), word(4)) else {
+            return Err(Violation::Mangled(0));
+        };
+        if stream == MARK {
+            return Ok(());
+        }
+        let stream = stream as usize;
+        if bytes[STAMP..].iter().any(|b| *b != stream as u8) {
+            return Err(Violation::Mangled(stream));
+        }
+        self.say(|| format!("{receiver:?} got message {number} of stream {stream}"));
+        self.deliveries.arrived(stream, number, source, receiver)
+    }
+}
