@@ -305,8 +305,8 @@ impl Engine {
         Some(index)
     }
 
-    /// The node with this identity, which is announced under another address than it has here. If it
-    /// never had a link, the address was wrong and it is forgotten: nobody answers to it.
+    /// The node with this identity, which is announced under another address than it has here. Without a
+    /// link that proves its address it is forgotten: the address was wrong, or it has another one now.
     fn known_by_identity<H: Host>(
         &mut self,
         now: Instant,
@@ -315,7 +315,7 @@ impl Engine {
     ) -> Option<PeerIndex> {
         let has_id = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.id == id);
         let index = self.peers.iter().position(has_id)?;
-        if self.peer(index).is_some_and(|peer| peer.was_up) {
+        if self.peer(index).is_some_and(Peer::is_up) {
             return Some(index);
         }
         self.forget_peer(now, index, host);

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 use xtipc_protocol::addr::{NodeAddr, SocketAddr};
+use xtipc_protocol::port::RECEIVE_BUFFER_RANGE;
 use xtipc_protocol::time::Instant;
 
 const SERVICE: u32 = 5000;
@@ -140,6 +141,8 @@ impl Run {
         cluster.recipe.frames = cluster.rng.pick(&[600, 1500, 4096]);
         cluster.recipe.tx_hold_us = cluster.rng.pick(&[0, 0, 200, 20_000]);
         cluster.recipe.mtu = cluster.rng.pick(&[1500, 1500, 600, 2000]);
+        // Applications read now and then; what is checked here is the way to them.
+        cluster.recipe.receive_buffer = *RECEIVE_BUFFER_RANGE.end();
         cluster.segment.log = plan.log;
         cluster.segment.delay_us = cluster.rng.pick(&DELAYS_US);
         let longest = |of: &[u64]| of.iter().max().copied().unwrap_or(0);
@@ -233,6 +236,7 @@ impl Run {
                 return meshed;
             }
             self.pass(SAMPLE)?;
+            self.collect()?;
         }
     }
 

@@ -388,7 +388,7 @@ fn the_search_goes_on_until_a_response_gets_through() {
 }
 
 #[test]
-fn an_address_that_never_led_to_a_link_does_not_keep_the_node_with_this_identity_out() {
+fn an_address_that_leads_to_no_link_does_not_keep_the_node_with_this_identity_out() {
     let mut c = Cluster::new(31);
     c.start(0);
     c.run_for(Duration::from_secs(2));
@@ -397,5 +397,33 @@ fn an_address_that_never_led_to_a_link_does_not_keep_the_node_with_this_identity
     c.start(1);
     assert!(c.reaches(Duration::from_secs(5), |c| c.is_full_mesh()));
     assert_eq!(c.node(0).engine.peers().count(), 1);
+    c.finish();
+}
+
+#[test]
+fn a_node_that_returns_under_another_address_is_found() {
+    let mut c = Cluster::settled(32, 2);
+    c.kill(1);
+    c.run_for(Duration::from_secs(4));
+    // It does not hear that its peer would give it the old address back, but a forged veto.
+    c.segment.filter = Some(Box::new(|flight| {
+        let msg = Msg::check(&flight.bytes).unwrap();
+        let vetoes = |m: LinkConfig| m.kind == DiscoveryKind::TrialFail;
+        if msg.user() == User::LinkConfig && LinkConfig::parse(msg).is_ok_and(vetoes) {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    }));
+    c.start(1);
+    let veto = LinkConfig {
+        kind: DiscoveryKind::TrialFail,
+        dest_domain: c.node(1).engine.trial_addr().0,
+        suggested: NodeAddr(0x0bad),
+        ..search(0, 0x0dad, "forged")
+    };
+    c.receive(1, mac_of(0), &packet(&veto));
+    assert!(c.reaches(Duration::from_secs(5), |c| c.is_full_mesh()));
+    assert_eq!(c.addr(1), NodeAddr(0x0bad));
     c.finish();
 }
