@@ -501,12 +501,13 @@ class Daemon(Node):
 class Guest:
     """A virtual machine with Linux TIPC; its NICs are taps on a switch."""
 
-    def __init__(self, suite, switch, ports):
-        self.name = f"{PREFIX}-{suite}"
+    def __init__(self, suite, switch, ports, label=None, share=None):
+        self.name = f"{PREFIX}-{label or suite}"
         for port in ports:
             switch.tap(port)
         nics = [word for port in ports for word in ("--nic", port)]
-        self.process = spawn([GUEST, "run", self.name, "--suite", suite, "--netns", switch.name, *nics],
+        shared = ["--share", share] if share else []
+        self.process = spawn([GUEST, "run", self.name, "--suite", suite, "--netns", switch.name, *nics, *shared],
                              stdin=subprocess.DEVNULL)
 
     def wait(self):
@@ -523,6 +524,53 @@ class Guest:
         self.process.kill()
         self.process.wait()
         shutil.rmtree(GUEST_STATE / self.name, ignore_errors=True)
+
+
+class GuestDaemon(Node):
+    """An xtipc node in a guest that shares the directory of the binaries as /mnt."""
+
+    runtime = "/run/xtipc-guest"
+
+    def __init__(self, guest, identity, *flags, interface="eth0"):
+        self.guest, self.identity, self.interface = guest, identity, interface
+        guest.exec("ip", "link", "set", interface, "up")
+        command = ["/mnt/xtipcd", "--config", "/dev/null", "--run-dir", self.runtime, "--identity", identity,
+                   "--bearer", f"eth:{interface}", *flags]
+        self.log = tempfile.NamedTemporaryFile(prefix=f"{guest.name}-{identity}-", suffix=".log")
+        self.process = spawn([GUEST, "exec", guest.name, "-i", "--", *command], stdin=subprocess.PIPE,
+                             stdout=self.log, stderr=self.log)
+        until(lambda: self.is_ready() or self.process.poll() is not None, 30, f"readiness of {identity}", interval_s=0.5)
+        if self.process.poll() is not None:
+            raise LabError(f"the daemon of {identity} ended with {self.process.returncode}: {self.log_text()}")
+
+    def is_ready(self):
+        return "ready attach=" in self.log_text()
+
+    def log_text(self):
+        return re.sub(r"\x1b\[[0-9;]*m", "", pathlib.Path(self.log.name).read_text(errors="replace"))
+
+    def tool(self, *words):
+        return self.guest.exec("/mnt/xtipc", "--socket", f"{self.runtime}/control.sock", *words)
+
+    def stop(self):
+        """An orderly stop, with all frames accounted for."""
+        self.guest.exec(f"kill -TERM $(cat {self.runtime}/xtipcd.pid)")
+        status = self.process.wait(30)
+        if status:
+            raise LabError(f"the daemon of {self.identity} ended with status {status}: {self.log_text()}")
+
+    def drive(self):
+        return Driver([GUEST, "exec", self.guest.name, "-i", "--", "env", f"XTIPC_SOCKET={self.runtime}/attach.sock",
+                       "/mnt/examples/drive"])
+
+    def mac(self):
+        text = self.guest.exec("cat", f"/sys/class/net/{self.interface}/address")
+        return bytes.fromhex(text.strip().replace(":", ""))
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
 
 
 class LinuxNode(Node):
