@@ -106,7 +106,7 @@ impl Asker for Ask {
 /// The end that sends: many messages without waiting for the verdict on each.
 pub(crate) struct Send {
     socket: Datagram,
-    message: Vec<u8>,
+    batch: Vec<Vec<u8>>,
     returned: u64,
 }
 
@@ -114,7 +114,7 @@ impl Send {
     pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
         Ok(Self {
             socket: reach(attach_socket)?,
-            message: vec![0; size],
+            batch: vec![vec![0; size]; BATCH],
             returned: 0,
         })
     }
@@ -134,9 +134,13 @@ impl Send {
 
 impl Source for Send {
     fn send(&mut self, first: u64) -> Result<u64> {
-        for number in first..first + BATCH as u64 {
-            put_number(&mut self.message, number);
-            self.socket.post_to(&self.message, SERVICE)?;
+        for (message, number) in self.batch.iter_mut().zip(first..) {
+            put_number(message, number);
+        }
+        let mut rest = &self.batch[..];
+        while !rest.is_empty() {
+            let posted = self.socket.post_many(rest, SERVICE)?;
+            rest = &rest[posted..];
         }
         self.take_returned()?;
         Ok(BATCH as u64)
@@ -157,31 +161,33 @@ impl Source for Send {
 }
 
 /// The end that receives.
-pub(crate) struct Receive(Datagram);
+pub(crate) struct Receive {
+    socket: Datagram,
+    batch: Vec<Message>,
+}
 
 impl Receive {
     pub(crate) fn new(attach_socket: &Path) -> Result<Self> {
         let socket = open(attach_socket)?;
         socket.set_receive_buffer(RECEIVE_BUFFER)?;
         socket.bind(SERVICE, Scope::Cluster)?;
+        socket.set_read_timeout(Some(SINK_PATIENCE));
         say_ready();
-        Ok(Self(socket))
+        Ok(Self {
+            socket,
+            batch: Vec::with_capacity(BATCH),
+        })
     }
 }
 
 impl Sink for Receive {
     fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
-        match self.0.recv_timeout(SINK_PATIENCE) {
-            Ok(message) => number_of(&message).into_iter().for_each(&mut *seen),
-            Err(Error::TimedOut) => return Ok(()),
+        match self.socket.recv_many(&mut self.batch, BATCH) {
+            Ok(_) | Err(Error::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
-        for _ in 1..BATCH {
-            match self.0.try_recv() {
-                Ok(message) => number_of(&message).into_iter().for_each(&mut *seen),
-                Err(Error::WouldBlock) => break,
-                Err(error) => return Err(error.into()),
-            }
+        for message in self.batch.drain(..) {
+            number_of(&message).into_iter().for_each(&mut *seen);
         }
         Ok(())
     }

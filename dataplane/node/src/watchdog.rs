@@ -1,7 +1,7 @@
 //! Keeps an idly spinning worker from being starved (docs/architecture.md, sleeping and spinning).
 //!
-//! A worker that spins with nothing to do on a shared core runs as SCHED_IDLE, so that applications there
-//! lose nothing. Beside a program that computes without pause such a thread was seen to stand still for
+//! A worker on a shared core runs as SCHED_IDLE from the first round that found nothing until it sleeps, so that
+//! applications there lose nothing. Beside a program that computes without pause such a thread was seen to stand still for
 //! 1.4 s, enough to lose every link. So each worker keeps a [`Pulse`], and the steward's [`Watchdog`] sets a
 //! late one back to SCHED_OTHER until it has been idle and undisturbed for a second.
 //!
@@ -22,7 +22,7 @@ use crate::policy::Core;
 pub enum Phase {
     /// Rounds with work, or between work and the start of a spin.
     Working,
-    /// Rounds that find nothing, or something now and then.
+    /// Rounds since the first that found nothing: in SCHED_IDLE on a shared core.
     Spinning,
     /// Waiting in the kernel.
     Asleep,
@@ -38,8 +38,10 @@ impl Phase {
     }
 }
 
-/// Rounds with work in a row after which a spinning worker has a load, and goes back to SCHED_OTHER.
-const BUSY_ROUNDS: u8 = 8;
+/// A gap of this length in SCHED_IDLE: a program on this core computes, rather than waits for messages.
+const CROWDED_GAP_NS: u64 = 1_000_000;
+/// After such a gap the worker stays in SCHED_OTHER for so long.
+const CROWDED_NS: u64 = 1_000_000_000;
 /// `due_ns` of a sleep that no timer ends.
 const NO_TIMER: u64 = u64::MAX;
 
@@ -51,8 +53,8 @@ pub struct Pulse {
     last_round_ns: CachePadded<AtomicU64>,
     core: Core,
     phase: AtomicU8,
-    /// Rounds with work in a row since the last one without.
-    busy_rounds: AtomicU8,
+    /// Until when a program is expected to compute on the core. The worker's own.
+    crowded_until_ns: AtomicU64,
     /// When a sleeping worker is to wake by itself.
     due_ns: AtomicU64,
     /// Longest gap between rounds since the watchdog last looked.
@@ -76,7 +78,7 @@ impl Pulse {
             last_round_ns: CachePadded::new(AtomicU64::new(0)),
             core,
             phase: AtomicU8::new(Phase::Working as u8),
-            busy_rounds: AtomicU8::new(0),
+            crowded_until_ns: AtomicU64::new(0),
             due_ns: AtomicU64::new(NO_TIMER),
             gap_ns: AtomicU64::new(0),
             longest_gap_ns: AtomicU64::new(0),
@@ -115,15 +117,23 @@ impl Pulse {
             self.gap_ns.store(gap_ns, Ordering::Relaxed);
             self.longest_gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         }
+        if gap_ns > CROWDED_GAP_NS && self.idle_class.load(Ordering::Relaxed) {
+            self.crowded_until_ns
+                .store(now_ns + CROWDED_NS, Ordering::Relaxed);
+            self.stop_spin();
+        }
         self.last_round_ns.store(now_ns, Ordering::Release);
         gap_ns
     }
 
-    /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts. True if
-    /// others on the core have to be let run: in SCHED_IDLE they run anyway.
+    /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts; it goes on
+    /// through rounds that find something, since a change of class is as dear as a message, and beside a worker in
+    /// SCHED_IDLE applications on the core take their messages as they come. True if these have to be let run: in
+    /// SCHED_IDLE they run anyway.
     pub fn start_spin(&self) -> bool {
-        self.busy_rounds.store(0, Ordering::Relaxed);
+        let last_ns = self.last_round_ns.load(Ordering::Relaxed);
         let stay = self.core == Core::Own
+            || last_ns < self.crowded_until_ns.load(Ordering::Relaxed)
             || self.refused.load(Ordering::Relaxed)
             || self.held.load(Ordering::Relaxed);
         if self.phase() == Phase::Spinning {
@@ -140,19 +150,6 @@ impl Pulse {
             self.leave_idle_class();
         }
         true
-    }
-
-    /// Worker: a round had work. A system call only when it is the last of many in a row after a spin in
-    /// SCHED_IDLE: a message now and then is not worth two changes of class, each as dear as its delivery.
-    pub fn worked(&self) {
-        if self.phase() != Phase::Spinning {
-            return;
-        }
-        let rounds = self.busy_rounds.load(Ordering::Relaxed) + 1;
-        self.busy_rounds.store(rounds, Ordering::Relaxed);
-        if rounds == BUSY_ROUNDS {
-            self.stop_spin();
-        }
     }
 
     /// Worker: others on its core have to be let run, since they have no advantage over it.

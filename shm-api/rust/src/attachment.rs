@@ -126,9 +126,16 @@ impl Attachment {
         }
     }
 
-    /// Tells the daemon that a message was read.
-    pub(crate) fn note_consumed(&self, buffer: &DeliveryBuffer) -> Result<()> {
-        Ok(lock(&self.releaser).consumed(buffer)?)
+    /// Tells the daemon that messages were read.
+    pub(crate) fn note_all_consumed<'a>(
+        &self,
+        buffers: impl IntoIterator<Item = &'a DeliveryBuffer>,
+    ) -> Result<()> {
+        let mut releaser = lock(&self.releaser);
+        for buffer in buffers {
+            releaser.consumed(buffer)?;
+        }
+        Ok(())
     }
 
     /// Waits until `look` finds what it looks for. It is called with the lock held, after a dispatch.
@@ -390,6 +397,42 @@ impl Attachment {
         };
         self.submit(socket, payload, request, purpose, patience)?;
         Ok(())
+    }
+
+    /// The same for several, as far as there is room: at least for one. Gives how many.
+    pub(crate) fn post_many<P: AsRef<[u8]>>(
+        &self,
+        socket: u32,
+        payloads: &[P],
+        destination: Destination,
+        patience: Patience,
+    ) -> Result<usize> {
+        let Some((first, more)) = payloads.split_first() else {
+            return Ok(0);
+        };
+        self.post(socket, first.as_ref(), destination, patience)?;
+        let mut core = self.core()?;
+        let mut posted = 1;
+        for payload in more {
+            let request = |payload| Request::Send {
+                flags: SendFlags::POSTED,
+                destination: Some(destination),
+                payload,
+            };
+            let purpose = Purpose::Post {
+                socket,
+                destination,
+            };
+            if core
+                .enter(socket, payload.as_ref(), request, purpose)?
+                .is_err()
+            {
+                break;
+            }
+            posted += 1;
+        }
+        core.submitter.ring_doorbell();
+        Ok(posted)
     }
 
     /// Closes a socket without waiting for the answer.

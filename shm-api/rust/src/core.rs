@@ -256,6 +256,21 @@ impl Core {
         request: impl FnOnce(PayloadPlace) -> Request,
         purpose: Purpose,
     ) -> Result<std::result::Result<u64, Interest>> {
+        let entered = self.enter(socket, payload, request, purpose)?;
+        if entered.is_ok() {
+            self.submitter.ring_doorbell();
+        }
+        Ok(entered)
+    }
+
+    /// The same, but the daemon may sleep on until the door-bell is rung.
+    pub(crate) fn enter(
+        &mut self,
+        socket: u32,
+        payload: &[u8],
+        request: impl FnOnce(PayloadPlace) -> Request,
+        purpose: Purpose,
+    ) -> Result<std::result::Result<u64, Interest>> {
         if self.pending.is_full() {
             return Ok(Err(Interest::AnyCompletion));
         }
@@ -286,7 +301,6 @@ impl Core {
         };
         let pushed = self.submitter.push(&submission)?;
         debug_assert!(pushed, "room was checked above");
-        self.submitter.ring_doorbell();
         Ok(Ok(tag))
     }
 

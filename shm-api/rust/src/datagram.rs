@@ -11,7 +11,7 @@ use xtipc_segment::{
 };
 
 use crate::attachment::{Attachment, Look, Patience};
-use crate::core::Interest;
+use crate::core::{Core, Interest};
 use crate::{Error, Message, Node, Result, Scope, lock};
 
 /// First service type that can be bound.
@@ -120,6 +120,21 @@ impl Datagram {
             .post(self.id, payload, destination, self.write_patience())
     }
 
+    /// Posts messages to one destination until there is no more room in shared memory; gives how many it took. Waits for
+    /// room for the first, as [`Datagram::post_to`] does. One wake of the node at most.
+    pub fn post_many<P: AsRef<[u8]>>(
+        &self,
+        payloads: &[P],
+        destination: impl Into<Destination>,
+    ) -> Result<usize> {
+        for payload in payloads {
+            check_len(payload.as_ref())?;
+        }
+        let destination = check_destination(destination.into())?;
+        self.attachment
+            .post_many(self.id, payloads, destination, self.write_patience())
+    }
+
     /// Waits until the node has taken all messages posted on this socket, and reports the first failure since the last
     /// flush.
     pub fn flush(&self) -> Result<()> {
@@ -146,6 +161,31 @@ impl Datagram {
             return self.try_recv();
         }
         self.receive(Patience::lasting(*lock(&self.read_timeout)))
+    }
+
+    /// Appends messages to `messages`, as many as wait but at most `max`; gives how many. Waits for the first as
+    /// [`Datagram::recv`] does.
+    pub fn recv_many(&self, messages: &mut Vec<Message>, max: usize) -> Result<usize> {
+        let patience = if self.nonblocking.load(Ordering::Relaxed) {
+            Patience::None
+        } else {
+            Patience::lasting(*lock(&self.read_timeout))
+        };
+        let before = messages.len();
+        self.take(patience, |core, id| {
+            let waiting = &mut core.queue(id)?.messages;
+            let count = waiting.len().min(max);
+            messages.extend(
+                waiting
+                    .drain(..count)
+                    .map(|(meta, buffer)| Message::new(Arc::clone(&self.attachment), meta, buffer)),
+            );
+            Ok((count > 0 || max == 0).then_some(()))
+        })?;
+        let taken = &messages[before..];
+        self.attachment
+            .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
+        Ok(taken.len())
     }
 
     /// Receives the next message, waiting at most so long.
@@ -263,12 +303,26 @@ impl Datagram {
     }
 
     fn receive(&self, patience: Patience) -> Result<Message> {
+        let (meta, buffer) = self.take(patience, |core, id| {
+            Ok(core.queue(id)?.messages.pop_front())
+        })?;
+        let message = Message::new(Arc::clone(&self.attachment), meta, buffer);
+        self.attachment.note_all_consumed(message.buffer())?;
+        Ok(message)
+    }
+
+    /// Waits until `take` finds what it takes out of the queue.
+    fn take<T>(
+        &self,
+        patience: Patience,
+        mut take: impl FnMut(&mut Core, u32) -> Result<Option<T>>,
+    ) -> Result<T> {
         let id = self.id;
-        let (meta, buffer) = self.attachment.wait(patience, |core| {
+        self.attachment.wait(patience, |core| {
             loop {
-                if let Some(message) = core.queue(id)?.messages.pop_front() {
+                if let Some(taken) = take(core, id)? {
                     self.attachment.settle_watch(core, id)?;
-                    return Ok(Look::Found(message));
+                    return Ok(Look::Found(taken));
                 }
                 if !self.attachment.settle_watch(core, id)? {
                     if matches!(patience, Patience::None) {
@@ -277,10 +331,7 @@ impl Datagram {
                     return Ok(Look::WaitFor(Interest::Socket(id)));
                 }
             }
-        })?;
-        let message = Message::new(Arc::clone(&self.attachment), meta, buffer);
-        message.note_consumed()?;
-        Ok(message)
+        })
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{DestinationName, Importance, Meta, SocketAddress};
 
-use crate::Result;
 use crate::attachment::Attachment;
 
 /// A received message, read in place: it derefs to its bytes.
@@ -48,11 +47,8 @@ impl Message {
         }
     }
 
-    pub(crate) fn note_consumed(&self) -> Result<()> {
-        match &self.buffer {
-            Some(buffer) => self.attachment.note_consumed(buffer),
-            None => Ok(()),
-        }
+    pub(crate) fn buffer(&self) -> Option<&DeliveryBuffer> {
+        self.buffer.as_ref()
     }
 
     /// The socket that sent it, or that rejected it.

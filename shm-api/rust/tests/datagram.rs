@@ -374,6 +374,49 @@ fn posts_stay_in_order_and_flush_reports_the_first_failure() {
 }
 
 #[test]
+fn batches_stay_in_order_and_take_what_there_is_room_for() {
+    let daemon = FakeDaemon::with_sizes(Sizes {
+        submissions: 16,
+        deliveries: 16,
+        ..Sizes::default()
+    });
+    let server_node = attach(&daemon);
+    let server = bound(&server_node, SERVICE);
+    let client = open(&attach(&daemon));
+    let numbers: Vec<_> = (0..5_000u32).map(u32::to_ne_bytes).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rest = &numbers[..];
+            while !rest.is_empty() {
+                let posted = client.post_many(rest, SERVICE).expect("post");
+                assert!((1..=32).contains(&posted), "{posted}");
+                rest = &rest[posted..];
+            }
+            client.flush().expect("all taken");
+        });
+        let mut messages = Vec::new();
+        let mut received = 0;
+        while received < numbers.len() {
+            let count = server.recv_many(&mut messages, 7).expect("recv");
+            assert_eq!(messages.len(), count);
+            assert!((1..=7).contains(&count), "{count}");
+            for message in messages.drain(..) {
+                assert_eq!(*message, numbers[received]);
+                received += 1;
+            }
+        }
+    });
+    assert_eq!(client.post_many::<&[u8]>(&[], SERVICE).expect("none"), 0);
+    server.set_nonblocking(true);
+    let nothing = server.recv_many(&mut Vec::new(), 7);
+    assert!(matches!(nothing, Err(Error::WouldBlock)), "{nothing:?}");
+    let long = vec![0; MESSAGE_LEN_MAX + 1];
+    let refused = client.post_many(&[&b"short"[..], &long], SERVICE);
+    assert!(matches!(refused, Err(Error::MessageTooLong { .. })));
+    assert!(server.recv_many(&mut Vec::new(), 7).is_err(), "all or none");
+}
+
+#[test]
 fn payloads_of_all_sizes_survive_a_small_segment() {
     let daemon = FakeDaemon::with_sizes(Sizes {
         submissions: 4,

@@ -58,6 +58,15 @@ impl BlockMap {
         while self.words.get(self.lowest) == Some(&u64::MAX) {
             self.lowest += 1;
         }
+        if count == 1
+            && let Some(word) = self.words.get_mut(self.lowest)
+        {
+            // Nearly all messages are this small.
+            let bit = word.trailing_ones();
+            *word |= 1 << bit;
+            let first = self.lowest as u32 * 64 + bit;
+            return Some(Run { first, count });
+        }
         let Some(first) = self.find(count as usize) else {
             self.too_large = count;
             return None;

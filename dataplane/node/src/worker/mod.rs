@@ -240,7 +240,6 @@ impl<'a> Worker<'a> {
                 self.listen(Instant(now_ns))?;
             }
             if self.round(now_ns)? {
-                self.own.pulse().worked();
                 self.idle.worked(now_ns);
                 // Applications on the core take what was delivered while it is warm, and before there is no more room.
                 if self.own.pulse().runs_as_others() {
