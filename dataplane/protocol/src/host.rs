@@ -70,7 +70,8 @@ pub struct Incoming {
     pub dest_name: Option<DestName>,
     /// Importance given by the sender.
     pub importance: Importance,
-    /// 0, or why the message, once sent by this socket, comes back.
+    /// 0, or why the message, once sent by this socket, comes back. At a socket of a connection type:
+    /// why the connection is over; the bytes are those of a message that came back, if one did.
     pub errcode: u8,
     /// What it counts against the receive buffer until [`crate::engine::Engine::on_consumed`].
     pub cost: u32,
@@ -98,6 +99,33 @@ pub enum Notice {
     Writable(PortId),
     /// Another node uses this node's address.
     DuplicateAddress(NodeAddr),
+    /// A request waits at a listening socket.
+    Acceptable(PortId),
+    /// The connection that a socket asked for is established.
+    Connected(PortId),
+    /// Whoever waits for a socket to be connected waits in vain.
+    ConnectFailed(PortId, ConnectFailure),
+    /// A socket's connection is over. If the reason came in a message, the socket is given that too,
+    /// behind all data.
+    Disconnected(PortId, Disconnect),
+}
+
+/// Why a socket is not connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// The request came back with this errcode; the socket is of no more use.
+    Refused(u8),
+    /// No answer in time. One that still comes connects the socket.
+    TimedOut,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The peer, or the node for it, said so by this errcode.
+    Errcode(u8),
+    /// The peer answers no probe.
+    Silent,
 }
 
 /// Why a link went down.

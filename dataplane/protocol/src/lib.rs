@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod broadcast;
+pub mod connection;
 pub mod engine;
 pub mod frame;
 pub mod host;

@@ -11,7 +11,7 @@ pub struct Buffers(Vec<Vec<u8>>);
 
 impl Buffers {
     /// Takes a buffer with room for the largest message.
-    fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         self.0
             .pop()
             .unwrap_or_else(|| Vec::with_capacity(size::MAX_MESSAGE))

@@ -155,6 +155,8 @@ drops! {
     ReturnOverflow => "return_overflow",
     /// A multicast that no socket here wants.
     NoMulticastMember => "no_multicast_member",
+    /// A message about a connection from a socket that is not its other end.
+    NotPeer => "not_peer",
     /// A message without bytes that is no message.
     Empty => "empty",
     /// A retransmission asked for while the frame is still in transmission.

@@ -61,7 +61,6 @@ struct FixedHost {
     arena: Vec<u8>,
     free: Vec<u32>,
     out: Vec<([u8; ROOM], usize)>,
-    delivered: u64,
     bytes: u64,
     cost: Vec<(PortId, u32)>,
     writable: u64,
@@ -73,7 +72,6 @@ impl FixedHost {
             arena: vec![0; FRAMES * ROOM],
             free: (0..FRAMES as u32).collect(),
             out: Vec::with_capacity(4 * FRAMES),
-            delivered: 0,
             bytes: 0,
             cost: Vec::with_capacity(4 * FRAMES),
             writable: 0,
@@ -120,7 +118,6 @@ impl Host for FixedHost {
     }
 
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P) {
-        self.delivered += 1;
         self.bytes += payload.len() as u64;
         self.cost.push((to, about.cost));
     }
@@ -212,6 +209,24 @@ impl Pair {
         }
     }
 
+    /// A connection from node 0 to node 1; gives the client's socket.
+    fn connect(&mut self, kind: SocketKind) -> PortId {
+        let now = self.now;
+        let [(near, near_host), (far, _)] = &mut self.nodes;
+        let listener = far.open(kind);
+        far.listen(listener, None).expect("a new socket");
+        let to = Destination::Socket(far.socket_addr(listener));
+        let client = near.open(kind);
+        near.connect(now, client, &to, near_host)
+            .expect("the node is reachable");
+        self.run(Duration::from_millis(1));
+        let (now, (far, far_host)) = (self.now, &mut self.nodes[1]);
+        far.accept(now, listener, far_host, |_, _| {})
+            .expect("the request has arrived");
+        self.run(Duration::from_millis(1));
+        client
+    }
+
     fn open(&mut self, node: usize) -> SocketAddr {
         let engine = &mut self.nodes[node].0;
         let port = engine.open(SocketKind::Rdm);
@@ -221,7 +236,7 @@ impl Pair {
     /// Sends `count` messages, and gives the number of allocations meanwhile.
     fn exchange(&mut self, from: PortId, to: &Destination, len: usize, count: u64) -> u64 {
         let payload = vec![7; len];
-        let start = self.nodes[1].1.delivered;
+        let start = self.nodes[1].1.bytes;
         let before = allocations();
         let mut sent = 0;
         while sent < count {
@@ -248,7 +263,7 @@ impl Pair {
             self.run(Duration::from_millis(1));
         }
         let after = allocations();
-        assert_eq!(self.nodes[1].1.delivered - start, count);
+        assert_eq!(self.nodes[1].1.bytes - start, count * len as u64);
         after - before
     }
 }
@@ -310,6 +325,27 @@ fn a_hundred_thousand_messages_of_each_kind_allocate_nothing() {
             .iter()
             .all(|(reason, n)| n == 0 || reason.label() != "no_frame")
     );
+}
+
+#[test]
+fn messages_and_streams_on_a_connection_allocate_nothing() {
+    let mut pair = Pair::new();
+    for kind in [SocketKind::Seqpacket, SocketKind::Stream] {
+        let client = pair.connect(kind);
+        // Ignored: the socket is connected.
+        let to = Destination::Socket(SocketAddr::default());
+        for loss in [0, 40] {
+            for (len, count) in [(20, 20_000), (1400, 5_000), (10_000, 2_000)] {
+                pair.loss = loss;
+                pair.exchange(client, &to, len, 2_000);
+                let allocations = pair.exchange(client, &to, len, count);
+                assert_eq!(
+                    allocations, 0,
+                    "{count} times {len} bytes on a {kind:?}, loss {loss}"
+                );
+            }
+        }
+    }
 }
 
 /// Binds, sends and unbinds over and over; gives the number of allocations.

@@ -482,9 +482,11 @@ impl Cluster {
 
     /// Takes the next message of a socket.
     pub fn recv(&mut self, station: usize, port: PortId) -> Option<Received> {
+        let now = self.now;
         self.with(station, |node| {
             let message = node.host.inbox.get_mut(&port)?.pop_front()?;
             node.engine.on_consumed(port, message.about.cost);
+            node.engine.acknowledge_consumed(now, &mut node.host);
             Some(message)
         })
     }

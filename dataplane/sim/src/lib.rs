@@ -2,7 +2,7 @@
 //! one seed.
 //!
 //! [`host`] is what an engine runs on here and counts every frame; [`segment`] is the Ethernet with
-//! its faults; [`cluster`] holds the nodes and the clock. [`scenario`] makes a cluster live through
+//! its faults; [`cluster`] holds the nodes and the clock, [`connections`] their connection sockets. [`scenario`] makes a cluster live through
 //! what a seed says, and [`checks`] are what must hold then. The same seed gives the same run, packet
 //! by packet. The tests of the engine's behaviour, one file per part of the protocol, are in
 //! `tests/engine/`.
@@ -10,6 +10,7 @@
 
 pub mod checks;
 pub mod cluster;
+pub mod connections;
 pub mod host;
 pub mod questions;
 pub mod rng;

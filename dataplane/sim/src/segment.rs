@@ -47,12 +47,14 @@ pub struct Flight {
 }
 
 /// What a filter decides of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It goes on to meet the faults.
     Pass,
     /// It is gone.
     Lose,
+    /// These bytes go on in its place.
+    Replace(Vec<u8>),
 }
 
 /// Decides what becomes of each packet.
@@ -221,12 +223,10 @@ impl Segment {
         if self.cuts.contains(&(flight.from, flight.to)) {
             return;
         }
-        if self
-            .filter
-            .as_mut()
-            .is_some_and(|filter| filter(&flight) == Fate::Lose)
-        {
-            return;
+        match self.filter.as_mut().map(|filter| filter(&flight)) {
+            None | Some(Fate::Pass) => {}
+            Some(Fate::Lose) => return,
+            Some(Fate::Replace(bytes)) => flight.bytes = bytes,
         }
         let faults = self.faults;
         if self.rng.chance(faults.loss) {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use xtipc_management::{
-    AttachmentInfo, BearerInfo, Binding, Counters, FramePool, LinkInfo, LinkKind, LinkState,
-    LinkStatistics, LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo, Publication,
-    Reply, Request, Response, Scope, SizeProfile, SocketInfo, SocketKind, Status, WaitMethod,
-    WorkerInfo, WorkerPolicy, WorkerState,
+    AttachmentInfo, BearerInfo, Binding, Connection, Counters, FramePool, LinkInfo, LinkKind,
+    LinkState, LinkStatistics, LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo,
+    Publication, Reply, Request, Response, Scope, ServiceAddress, SizeProfile, SocketInfo,
+    SocketKind, Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
 };
 use xtipc_protocol::addr::NodeAddr;
+use xtipc_protocol::connection::{self, State};
 use xtipc_protocol::engine::{LinkView, PeerView};
 use xtipc_protocol::link::fsm;
 use xtipc_protocol::{name, port, stats};
@@ -131,10 +132,12 @@ impl Worker<'_> {
                 kind: match socket.kind {
                     port::SocketKind::Rdm => SocketKind::Rdm,
                     port::SocketKind::Dgram => SocketKind::Dgram,
+                    port::SocketKind::Seqpacket => SocketKind::Seqpacket,
+                    port::SocketKind::Stream => SocketKind::Stream,
                 },
                 pid: self.pid_of(id),
                 bound: socket.bindings.iter().map(binding).collect(),
-                connected: None,
+                connected: socket.connection().and_then(connection),
                 receive_queue_messages: socket.waiting.into(),
                 receive_queue_bytes: socket.used,
                 drops: socket.overloads,
@@ -304,6 +307,17 @@ fn statistics(stats: &stats::LinkStats) -> LinkStatistics {
             .checked_div(stats.ticks.into())
             .unwrap_or(0) as u32,
     }
+}
+
+fn connection(connection: &connection::Connection) -> Option<Connection> {
+    (connection.state == State::Established).then(|| Connection {
+        address: connection.peer.node.0,
+        port: connection.peer.port.0,
+        via: connection.name.map(|name| ServiceAddress {
+            service_type: name.kind,
+            instance: name.lower,
+        }),
+    })
 }
 
 fn binding(binding: &port::Binding) -> Binding {

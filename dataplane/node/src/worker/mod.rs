@@ -347,6 +347,11 @@ impl<'a> Worker<'a> {
                 Notice::DuplicateAddress(addr) => {
                     tracing::debug!(address = %addr, "duplicate node address")
                 }
+                // Applications open datagram sockets.
+                Notice::Acceptable(_)
+                | Notice::Connected(_)
+                | Notice::ConnectFailed(..)
+                | Notice::Disconnected(..) => {}
             }
         }
     }

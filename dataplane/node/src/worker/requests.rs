@@ -1,7 +1,7 @@
 //! What applications ask for, done on the engine. Errors are those of the socket calls (`docs/protocol/sockets.md`).
 
 use xtipc_protocol::addr::{self, NodeAddr, PortId};
-use xtipc_protocol::engine::{BindError, Engine, SendError};
+use xtipc_protocol::engine::{BindError, Ending, Engine, SendError};
 use xtipc_protocol::name;
 use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::time::Instant;
@@ -310,7 +310,8 @@ fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, por
     });
     host.applications.disown(port);
     for (port, about, bytes) in unread {
-        engine.return_unread(now, port, &about, &bytes[..], host);
+        let message = (&about, &bytes[..]);
+        engine.return_unread(now, port, Ending::Close, message, host);
     }
     engine.close(now, port, host);
     for tag in held {
@@ -333,7 +334,8 @@ pub(super) fn detach(engine: &mut Engine, host: &mut NodeHost, now: Instant, slo
         host.applications.disown(*port);
     }
     for (port, about, bytes) in unread {
-        engine.return_unread(now, port, &about, &bytes[..], host);
+        let message = (&about, &bytes[..]);
+        engine.return_unread(now, port, Ending::Close, message, host);
     }
     for port in ports {
         engine.close(now, port, host);
@@ -379,7 +381,10 @@ fn bind_errno(error: BindError) -> i32 {
         BindError::NoSuchSocket => libc::EBADF,
         BindError::ReservedType(_) => libc::EACCES,
         BindError::KeysUsedUp => libc::EADDRINUSE,
-        BindError::EmptyRange { .. } | BindError::TooMany | BindError::NotBound => libc::EINVAL,
+        BindError::EmptyRange { .. }
+        | BindError::TooMany
+        | BindError::NotBound
+        | BindError::Connected => libc::EINVAL,
     }
 }
 
@@ -387,8 +392,11 @@ fn send_errno(error: SendError) -> i32 {
     match error {
         SendError::NoSuchSocket => libc::EBADF,
         SendError::TooLong(_) => libc::EMSGSIZE,
-        SendError::EmptyRange(..) => libc::EINVAL,
+        SendError::EmptyRange(..) | SendError::Range => libc::EINVAL,
         SendError::Unreachable => libc::EHOSTUNREACH,
         SendError::Congested => libc::EAGAIN,
+        SendError::NotConnected => libc::ENOTCONN,
+        SendError::Disconnected => libc::EPIPE,
+        SendError::Bound => libc::EOPNOTSUPP,
     }
 }

@@ -318,7 +318,7 @@ impl BroadcastLink {
 
     fn wake<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
         if !self.waiters.is_empty() && !self.is_congested(Importance::Low) {
-            ctx.core.woken.append(&mut self.waiters);
+            ctx.core.woken.extend(self.waiters.drain(..));
         }
     }
 }

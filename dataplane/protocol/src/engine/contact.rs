@@ -133,6 +133,7 @@ impl Engine {
         }
         self.names.purge_node(addr.0, |_| {});
         self.give_up_held(now, addr, Overdue::since(now), host);
+        self.abort_connections(addr, host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }

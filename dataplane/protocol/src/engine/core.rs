@@ -9,6 +9,7 @@ use crate::seqno::SeqNo;
 use crate::stats::Drops;
 use crate::time::Instant;
 use crate::wire::Importance;
+use std::collections::VecDeque;
 
 /// State of the node that links and ports use.
 pub struct Core {
@@ -23,7 +24,7 @@ pub struct Core {
     /// Buffers for messages in fragments.
     pub buffers: Buffers,
     /// Sockets that may send again; told to the host at the end of the input.
-    pub woken: Vec<PortId>,
+    pub woken: VecDeque<PortId>,
     /// A packet that may take more messages stays until the end of gathering.
     pub gathering: bool,
     /// Peers with such a packet.

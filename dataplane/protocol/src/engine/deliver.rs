@@ -1,5 +1,6 @@
 //! From the link to the sockets (`docs/protocol/sockets.md`, delivery and rejection).
 
+use super::send::Message;
 use super::{Engine, PeerIndex};
 use crate::addr::{NodeAddr, PortId, SocketAddr};
 use crate::host::{DestName, DownReason, Host, Incoming, Payload};
@@ -137,14 +138,23 @@ impl Engine {
         host: &mut H,
     ) {
         let id = PortId(header.get(field::DEST_PORT));
-        if self.ports.contains_key(&id) {
-            if let Err(code) = self.accept(id, header, payload, host) {
+        let kind = DataType::from_bits(header.get(field::TYPE));
+        let user = User::from_bits(header.get(field::USER));
+        let is_data = user.is_data();
+        if let Some(port) = self.ports.get(&id) {
+            let taken = match (port.kind.is_connected(), is_data) {
+                (true, true) => self.take_data(now, id, header, payload, host),
+                (_, false) if user == User::ConnManager => {
+                    self.on_conn_manager(now, id, header, host);
+                    Ok(())
+                }
+                _ => self.take_datagram(id, header, payload, host),
+            };
+            if let Err(code) = taken {
                 self.reject(now, header, payload, code, host);
             }
             return;
         }
-        let kind = DataType::from_bits(header.get(field::TYPE));
-        let is_data = User::from_bits(header.get(field::USER)).is_data();
         if !is_data || kind != DataType::Named || header.get(field::ERRCODE) != errcode::OK {
             return self.reject(now, header, payload, errcode::NO_PORT, host);
         }
@@ -192,7 +202,7 @@ impl Engine {
     }
 
     /// Hands a message to a socket, or says why it refuses.
-    fn accept<H: Host, P: Payload + ?Sized>(
+    fn take_datagram<H: Host, P: Payload + ?Sized>(
         &mut self,
         id: PortId,
         header: &Header,
@@ -204,7 +214,8 @@ impl Engine {
         };
         let is_data = User::from_bits(header.get(field::USER)).is_data();
         let kind = DataType::from_bits(header.get(field::TYPE));
-        if !is_data || !matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct) {
+        let takes = matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct);
+        if !is_data || !takes || port.kind.is_connected() {
             return Err(errcode::NO_PORT);
         }
         let code = header.get(field::ERRCODE);
@@ -223,8 +234,7 @@ impl Engine {
             port.overloads += 1;
             return Err(errcode::OVERLOAD);
         }
-        port.used += u64::from(cost);
-        port.waiting += 1;
+        port.on_waiting(cost);
         let about = Incoming {
             source: SocketAddr {
                 port: PortId(header.get(field::ORIG_PORT)),
@@ -320,7 +330,7 @@ impl Engine {
         }
         let mut copy = *header;
         copy.set(field::DEST_PORT, id.0);
-        if let Err(code) = self.accept(id, &copy, payload, host) {
+        if let Err(code) = self.take_datagram(id, &copy, payload, host) {
             self.reject(now, &copy, payload, code, host);
         }
     }
@@ -379,11 +389,25 @@ impl Engine {
         code: u32,
         host: &mut H,
     ) {
+        if let Err(reason) = self.send_back(now, header, payload, code, host) {
+            self.core.drops.count(reason);
+        }
+    }
+
+    /// The same; says why if it did not go back.
+    pub(super) fn send_back<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        payload: &P,
+        code: u32,
+        host: &mut H,
+    ) -> Result<(), Drop> {
         if header.get(field::ERRCODE) != errcode::OK {
-            return self.core.drops.count(Drop::ReturnedNowhere);
+            return Err(Drop::ReturnedNowhere);
         }
         if header.get(field::DEST_DROPPABLE) == 1 {
-            return self.core.drops.count(match code {
+            return Err(match code {
                 errcode::NO_NAME => Drop::NoName,
                 errcode::OVERLOAD => Drop::Overload,
                 _ => Drop::NoPort,
@@ -411,10 +435,19 @@ impl Engine {
             .set(field::ORIG_NODE, self.core.own.0)
             .set_payload_len(kept.len());
         let kept = &*kept;
-        if back_to == self.core.own {
+        if self.is_own(back_to) {
             self.deliver_unicast(now, &back, kept, host);
-        } else if self.transmit(now, back_to, &back, kept, host).is_err() {
-            self.core.drops.count(Drop::ReturnOverflow);
+            return Ok(());
+        }
+        let message = if DataType::from_bits(back.get(field::TYPE)) == DataType::Conn {
+            // It ends the connection, and stays behind what was sent on it.
+            Message::apart(&back, kept)
+        } else {
+            Message::new(&back, kept)
+        };
+        match self.transmit_message(now, back_to, &message, host) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Drop::ReturnOverflow),
         }
     }
 
@@ -426,7 +459,9 @@ impl Engine {
         payload: usize,
     ) -> Header {
         let user = User::from_bits(about.importance as u32);
+        let connected = self.ports.get(&id).is_some_and(|p| p.kind.is_connected());
         let (kind, len) = match about.dest_name {
+            _ if connected => (DataType::Conn, size::SHORT),
             Some(name) if name.lower != name.upper => (DataType::Mcast, size::MCAST),
             Some(_) => (DataType::Named, size::NAMED),
             None => (DataType::Direct, size::BASIC),
@@ -435,10 +470,15 @@ impl Engine {
         header
             .set(field::PREV_NODE, about.source.node.0)
             .set(field::ORIG_PORT, about.source.port.0)
-            .set(field::DEST_PORT, id.0)
-            .set(field::ORIG_NODE, about.source.node.0)
-            .set(field::DEST_NODE, self.core.own.0);
-        if let Some(name) = about.dest_name {
+            .set(field::DEST_PORT, id.0);
+        if len > size::SHORT {
+            header
+                .set(field::ORIG_NODE, about.source.node.0)
+                .set(field::DEST_NODE, self.core.own.0);
+        }
+        if let Some(name) = about.dest_name
+            && len > size::BASIC
+        {
             header
                 .set(field::NAME_TYPE, name.kind)
                 .set(field::NAME_LOWER, name.lower);

@@ -6,12 +6,19 @@
 //! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
 //! table, `telling` makes it known, `view` shows it all to operators.
 
+mod accept;
+mod connect;
+mod connection_receive;
+mod connection_send;
+mod connection_timers;
 mod contact;
 mod core;
 mod deliver;
 mod discovery;
 mod frame_queue;
+mod inner;
 mod names;
+mod parting;
 mod receive;
 mod send;
 mod sockets;
@@ -19,14 +26,18 @@ mod telling;
 mod view;
 
 pub use self::core::{Core, Ctx};
+pub use accept::{AcceptError, Accepted, ListenError};
+pub use connect::ConnectError;
+pub use inner::InnerEvent;
 pub use names::BindError;
+pub use parting::{Ending, ShutdownError};
 pub use send::SendError;
 pub use view::{BroadcastLinkView, LinkView, PeerView};
 
 use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BroadcastLink;
 use crate::frame::FrameTable;
-use crate::host::{DownReason, Host, Notice};
+use crate::host::{DownReason, Host};
 use crate::link::LinkParams;
 use crate::name::{BindingTable, Distributor};
 use crate::node::Peer;
@@ -37,9 +48,13 @@ use crate::stats::Drops;
 use crate::time::Instant;
 use crate::timer::Wheel;
 use crate::wire::INTERFACE_NAME;
+use connection_timers::ConnectionClock;
 use discovery::Trial;
 use frame_queue::FrameQueue;
 use hashbrown::HashMap;
+use inner::Inner;
+use parting::Farewell;
+use std::collections::VecDeque;
 use std::time::Duration;
 use telling::Untold;
 
@@ -107,6 +122,10 @@ struct Bearer {
 
 type PeerIndex = usize;
 
+/// Timers: one per bearer, one for all connections, one per peer.
+const CONNECTION_TIMER: u32 = MAX_BEARERS as u32;
+const FIRST_PEER_TIMER: usize = MAX_BEARERS + 1;
+
 /// A TIPC node.
 pub struct Engine {
     config: NodeConfig,
@@ -133,6 +152,14 @@ pub struct Engine {
     holding: Vec<PortId>,
     /// Receivers of the multicast being delivered.
     members: Vec<u32>,
+    /// When connections need attention.
+    clock: ConnectionClock,
+    /// Connections with a message that found no room.
+    owing: VecDeque<PortId>,
+    /// Ends of connections that found no room; their sockets are gone.
+    farewells: Vec<Farewell>,
+    /// What arrived at the engine's own sockets.
+    inner: Inner,
 }
 
 impl Engine {
@@ -146,7 +173,7 @@ impl Engine {
                 table: FrameTable::new(host.frame_count()),
                 drops: Drops::default(),
                 buffers: Buffers::default(),
-                woken: Vec::new(),
+                woken: VecDeque::new(),
                 gathering: false,
                 gathered: Vec::new(),
                 deferred_share: host.frame_count() as usize / 4,
@@ -167,6 +194,10 @@ impl Engine {
             packet: Vec::with_capacity(host.frame_room()),
             holding: Vec::new(),
             members: Vec::new(),
+            clock: ConnectionClock::new(config.random),
+            owing: VecDeque::new(),
+            farewells: Vec::new(),
+            inner: Inner::default(),
         }
     }
 
@@ -240,9 +271,10 @@ impl Engine {
     /// a node that was stalled must not judge its peers by its own silence.
     pub fn on_time<H: Host>(&mut self, now: Instant, host: &mut H) {
         while let Some(timer) = self.wheel.pop_expired(now) {
-            match (timer as usize).checked_sub(MAX_BEARERS) {
-                None => self.on_discovery_timer(now, BearerId(timer as u8), host),
+            match (timer as usize).checked_sub(FIRST_PEER_TIMER) {
                 Some(index) => self.on_peer_timer(now, index, host),
+                None if timer == CONNECTION_TIMER => self.on_connection_timer(now, host),
+                None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
         }
         self.settle(now, host);
@@ -260,14 +292,17 @@ impl Engine {
         if !self.starved.is_empty() {
             let woken = &mut self.core.woken;
             self.starved
-                .grant(now, host.frames_free(), |port| woken.push(port));
+                .grant(now, host.frames_free(), |port| woken.push_back(port));
         }
-        for id in self.core.woken.drain(..) {
+        while let Some(id) = self.core.woken.pop_front() {
             if let Some(port) = self.ports.get_mut(&id) {
                 port.on_abated();
-                host.notice(Notice::Writable(id));
+                self.push_held(now, id, host);
+                self.tell_writable(id, host);
             }
         }
+        self.pay_owed(now, host);
+        self.say_farewells(now, host);
     }
 
     /// The parts that work on one peer, borrowed side by side.
@@ -302,6 +337,6 @@ impl Engine {
     }
 
     fn peer_timer(index: PeerIndex) -> u32 {
-        (index + MAX_BEARERS) as u32
+        (index + FIRST_PEER_TIMER) as u32
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Engine, PeerIndex};
 use crate::addr::PortId;
+use crate::connection::State;
 use crate::host::{DownReason, Host};
 use crate::name::{
     NameFlags, NameMessage, Operation, Publication, PublishError, RESERVED_TYPES, Scope,
@@ -41,6 +42,9 @@ pub enum BindError {
     /// The socket has no such binding.
     #[error("the socket has no such binding")]
     NotBound,
+    /// The socket has a connection.
+    #[error("the socket is connected: only listening sockets and those without a connection bind")]
+    Connected,
 }
 
 impl Engine {
@@ -59,6 +63,12 @@ impl Engine {
         }
         let node = self.names.own_node();
         let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
+        if port
+            .connection()
+            .is_some_and(|c| c.state == State::Established)
+        {
+            return Err(BindError::Connected);
+        }
         let key = port.next_key().ok_or(BindError::KeysUsedUp)?;
         let publication = Publication {
             range,

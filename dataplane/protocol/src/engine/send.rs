@@ -30,6 +30,18 @@ pub enum SendError {
     /// An earlier message met congestion: [`crate::host::Notice::Writable`] tells when to try again.
     #[error("the path to the destination is congested")]
     Congested,
+    /// The socket needs a connection and has none.
+    #[error("the socket is not connected")]
+    NotConnected,
+    /// The socket's connection is over.
+    #[error("the connection is over")]
+    Disconnected,
+    /// A socket with bindings cannot connect.
+    #[error("the socket is bound: it can listen, but not connect")]
+    Bound,
+    /// Connections are between two sockets.
+    #[error("a connection goes to a socket or service address, not to a service range")]
+    Range,
 }
 
 /// What became of a message handed to a link.
@@ -91,10 +103,38 @@ impl Engine {
         if payload.len() > size::MAX_PAYLOAD {
             return Err(SendError::TooLong(payload.len()));
         }
+        if self.ports.get(&from).is_some_and(|p| p.kind.is_connected()) {
+            return self.send_connecting(now, from, to, payload, host);
+        }
         match *to {
+            Destination::Socket(_) | Destination::Service { .. } => {
+                let header = self.unicast_header(from, to, payload.len())?;
+                self.unicast(now, from, &header, payload, host)
+            }
+            Destination::Range { kind, lower, upper } if lower <= upper => {
+                let mut header = self.data_header(from, DataType::Mcast, size::MCAST);
+                header
+                    .set(field::LOOKUP_SCOPE, Scope::Cluster.to_wire())
+                    .set(field::NAME_TYPE, kind)
+                    .set(field::NAME_LOWER, lower)
+                    .set(field::NAME_UPPER, upper);
+                self.multicast(now, from, header, payload, host)
+            }
+            Destination::Range { lower, upper, .. } => Err(SendError::EmptyRange(lower, upper)),
+        }
+    }
+
+    /// The header of a message of `len` bytes to one socket.
+    pub(super) fn unicast_header(
+        &mut self,
+        from: PortId,
+        to: &Destination,
+        len: usize,
+    ) -> Result<Header, SendError> {
+        let (mut header, port, node) = match *to {
             Destination::Socket(SocketAddr { port, node }) => {
                 let header = self.data_header(from, DataType::Direct, size::BASIC);
-                self.unicast(now, from, header, (port.0, node.0), payload, host)
+                (header, port.0, node)
             }
             Destination::Service {
                 kind,
@@ -116,19 +156,20 @@ impl Engine {
                     .set(field::LOOKUP_SCOPE, scope.to_wire())
                     .set(field::NAME_TYPE, kind)
                     .set(field::NAME_LOWER, instance);
-                self.unicast(now, from, header, (port, node), payload, host)
+                (header, port, NodeAddr(node))
             }
-            Destination::Range { kind, lower, upper } if lower <= upper => {
-                let mut header = self.data_header(from, DataType::Mcast, size::MCAST);
-                header
-                    .set(field::LOOKUP_SCOPE, Scope::Cluster.to_wire())
-                    .set(field::NAME_TYPE, kind)
-                    .set(field::NAME_LOWER, lower)
-                    .set(field::NAME_UPPER, upper);
-                self.multicast(now, from, header, payload, host)
-            }
-            Destination::Range { lower, upper, .. } => Err(SendError::EmptyRange(lower, upper)),
-        }
+            Destination::Range { .. } => return Err(SendError::Range),
+        };
+        let node = if node == NodeAddr::NONE {
+            self.core.own
+        } else {
+            node
+        };
+        header
+            .set(field::DEST_PORT, port)
+            .set(field::DEST_NODE, node.0)
+            .set_payload_len(len);
+        Ok(header)
     }
 
     /// What all messages of a socket have in common.
@@ -152,21 +193,11 @@ impl Engine {
         &mut self,
         now: Instant,
         from: PortId,
-        mut header: Header,
-        (port, node): (u32, u32),
+        header: &Header,
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
-        let local = node == self.core.own.0 || node == NodeAddr::NONE.0;
-        let node = if local { self.core.own } else { NodeAddr(node) };
-        header
-            .set(field::DEST_PORT, port)
-            .set(field::DEST_NODE, node.0)
-            .set_payload_len(payload.len());
-        if local {
-            self.deliver_unicast(now, &header, payload, host);
-            return Ok(());
-        }
+        let node = NodeAddr(header.get(field::DEST_NODE));
         if self
             .ports
             .get(&from)
@@ -174,17 +205,34 @@ impl Engine {
         {
             return Err(SendError::Congested);
         }
+        self.hand_over(now, from, node, &Message::new(header, payload), host)
+    }
+
+    /// Takes a message of a socket to a socket of `node`, and puts the sender to wait if that met
+    /// congestion.
+    pub(super) fn hand_over<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        from: PortId,
+        node: NodeAddr,
+        message: &Message<'_, P>,
+        host: &mut H,
+    ) -> Result<(), SendError> {
+        if self.is_own(node) {
+            self.deliver_unicast(now, message.header, message.payload, host);
+            return Ok(());
+        }
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
         self.await_telling(from, node)?;
         let mss = self.mss_to(index);
-        let frames = packet_count(header.len() + payload.len(), mss);
+        let frames = packet_count(message.len(), mss);
         if !self.tell_first(now, index, host)
             || !self.starved.admits(from, frames, host.frames_free())
         {
             self.note_starved(from, node, frames);
             return Err(SendError::Congested);
         }
-        match self.transmit_cut(now, index, &header, payload, mss, host)? {
+        match self.transmit_cut(now, index, message, mss, host)? {
             Handed::Sent => {}
             Handed::SentCongested => self.note_congestion(from, node),
         }
@@ -203,6 +251,11 @@ impl Engine {
         port.on_congestion(node);
         self.untold.wait(from, due);
         Err(SendError::Congested)
+    }
+
+    /// True for this node, by its address or by none.
+    pub(super) fn is_own(&self, node: NodeAddr) -> bool {
+        node == self.core.own || node == NodeAddr::NONE
     }
 
     fn note_congestion(&mut self, from: PortId, node: NodeAddr) {
@@ -239,12 +292,23 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<Handed, SendError> {
+        self.transmit_message(now, node, &Message::new(header, payload), host)
+    }
+
+    /// The same for a message that knows whether it may be bundled.
+    pub(super) fn transmit_message<H: Host, P: Payload + ?Sized>(
+        &mut self,
+        now: Instant,
+        node: NodeAddr,
+        message: &Message<'_, P>,
+        host: &mut H,
+    ) -> Result<Handed, SendError> {
         let index = self.reachable(node).ok_or(SendError::Unreachable)?;
-        self.transmit_cut(now, index, header, payload, self.mss_to(index), host)
+        self.transmit_cut(now, index, message, self.mss_to(index), host)
     }
 
     /// Largest message that goes to a peer in one packet.
-    fn mss_to(&self, index: PeerIndex) -> usize {
+    pub(super) fn mss_to(&self, index: PeerIndex) -> usize {
         self.peer(index)
             .and_then(|p| p.link.as_ref())
             .map_or(usize::MAX, |link| link.mss())
@@ -255,8 +319,7 @@ impl Engine {
         &mut self,
         now: Instant,
         index: PeerIndex,
-        header: &Header,
-        payload: &P,
+        message: &Message<'_, P>,
         mss: usize,
         host: &mut H,
     ) -> Result<Handed, SendError> {
@@ -264,7 +327,6 @@ impl Engine {
             return Err(SendError::Unreachable);
         };
         let link = peer.up_link().ok_or(SendError::Unreachable)?;
-        let message = Message { header, payload };
         let importance = message.importance();
         let congested = link.is_congested(importance);
         if congested && importance == Importance::System {
@@ -278,15 +340,16 @@ impl Engine {
         };
         let len = message.len();
         let whole = len <= mss;
-        if whole && link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
+        let bundles = whole && message.joins;
+        if bundles && link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
             return Ok(handed);
         }
-        let mut packets = cut(&mut ctx, &message, mss).ok_or(SendError::Congested)?;
+        let mut packets = cut(&mut ctx, message, mss).ok_or(SendError::Congested)?;
         if !whole {
             link.count_fragments(packets.len() as u32);
         }
         while let Some(packet) = packets.pop_front(&ctx.core.table) {
-            link.submit(&mut ctx, packet, whole);
+            link.submit(&mut ctx, packet, bundles);
         }
         Ok(handed)
     }
@@ -448,9 +511,8 @@ impl Engine {
                 continue;
             };
             let mss = self.bcast.mss().min(self.mss_to(index));
-            if self.transmit_cut(now, index, header, payload, mss, host)
-                == Ok(Handed::SentCongested)
-            {
+            let message = Message::new(header, payload);
+            if self.transmit_cut(now, index, &message, mss, host) == Ok(Handed::SentCongested) {
                 self.note_congestion(from, *node);
             }
         }
@@ -465,7 +527,7 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) {
-        let message = Message { header, payload };
+        let message = Message::new(header, payload);
         if self.bcast.is_congested(message.importance()) {
             self.note_congestion(from, NodeAddr::NONE);
         }
@@ -492,12 +554,30 @@ impl Engine {
 const BROADCAST_RATIO: usize = 10;
 
 /// A message in its two parts.
-struct Message<'a, P: ?Sized> {
+pub(super) struct Message<'a, P: ?Sized> {
     header: &'a Header,
     payload: &'a P,
+    /// It may join a packet of its importance that waits already, ahead of others.
+    joins: bool,
 }
 
-impl<P: Payload + ?Sized> Message<'_, P> {
+impl<'a, P: Payload + ?Sized> Message<'a, P> {
+    pub(super) fn new(header: &'a Header, payload: &'a P) -> Self {
+        Self {
+            header,
+            payload,
+            joins: true,
+        }
+    }
+
+    /// One that stays behind everything that was sent before it.
+    pub(super) fn apart(header: &'a Header, payload: &'a P) -> Self {
+        Self {
+            joins: false,
+            ..Self::new(header, payload)
+        }
+    }
+
     fn len(&self) -> usize {
         self.header.len() + self.payload.len()
     }
@@ -587,7 +667,12 @@ fn fragment_of<P: Payload + ?Sized>(
         2
     };
     let own = message.header.get(field::PREV_NODE);
-    let dest = message.header.get(field::DEST_NODE);
+    // A 24-byte header names no destination; the link sets it where it sends the packet.
+    let dest = if message.header.len() > size::SHORT {
+        message.header.get(field::DEST_NODE)
+    } else {
+        0
+    };
     let mut header = Header::internal(User::MsgFragmenter, kind, own, dest);
     header
         .set(field::FRAGMENT_NO, n as u32 + 1)

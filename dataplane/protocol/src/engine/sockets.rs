@@ -1,9 +1,10 @@
 //! Sockets of this node: open, options, close (`docs/protocol/sockets.md`).
 
-use super::Engine;
+use super::{Ending, Engine};
 use crate::addr::{PortId, SocketAddr};
+use crate::connection::State;
 use crate::host::{Host, Incoming, Payload};
-use crate::port::{Port, RECEIVE_BUFFER_RANGE, SocketKind};
+use crate::port::{MESSAGE_OVERHEAD, Port, RECEIVE_BUFFER_RANGE, SocketKind};
 use crate::time::Instant;
 use crate::wire::errcode;
 
@@ -21,12 +22,14 @@ impl Engine {
         }
     }
 
-    /// Closes a socket: withdraws its bindings and forgets it. What was delivered and not yet taken
-    /// goes back by [`Self::return_unread`] before.
+    /// Closes a socket: ends its connection, sends waiting requests back, withdraws its bindings and
+    /// forgets it. What was delivered and not yet taken goes back by [`Self::return_unread`] before.
     pub fn close<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+        self.part(now, id, errcode::NO_PORT, host);
         // Fails only if the socket does not exist.
         let _ = self.withdraw_all(now, id, host);
         if self.ports.remove(&id).is_some() {
+            self.inner.forget(id);
             self.bcast.forget(id);
             self.starved.forget(id);
             self.untold.forget(id);
@@ -42,18 +45,25 @@ impl Engine {
         self.settle(now, host);
     }
 
-    /// Sends a message back that was delivered to a socket which will never take it.
+    /// Sends a message back that was delivered to a socket which will never take it, since it is being
+    /// closed or shut down. On a connection the first such message takes the place of the message that
+    /// ends it, and others are dropped.
     pub fn return_unread<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
         id: PortId,
-        about: &Incoming,
-        payload: &P,
+        ending: Ending,
+        message: (&Incoming, &P),
         host: &mut H,
     ) {
+        let (about, payload) = message;
         if about.returnable {
             let header = self.header_of_delivered(id, about, payload.len());
-            self.reject(now, &header, payload, errcode::NO_PORT, host);
+            if self.ports.get(&id).is_some_and(|p| p.kind.is_connected()) {
+                self.part_returning(now, id, &header, payload, ending.errcode(), host);
+            } else {
+                self.reject(now, &header, payload, ending.errcode(), host);
+            }
             self.settle(now, host);
         }
     }
@@ -76,6 +86,20 @@ impl Engine {
         Some(port.receive_buffer)
     }
 
+    /// Lets a stream send every piece at once, or gather small ones. What it holds goes out with the
+    /// next piece.
+    pub fn set_nodelay(&mut self, id: PortId, nodelay: bool) -> Option<()> {
+        let port = self.ports.get_mut(&id)?;
+        port.nodelay = nodelay;
+        let gathers = port.kind == SocketKind::Stream && !nodelay;
+        let node = port.connection().filter(|c| c.state == State::Established);
+        if let Some(node) = node.map(|c| c.peer.node) {
+            let unit = if gathers { self.gathered_unit(node) } else { 0 };
+            self.established(id)?.nagle.set_unit(unit);
+        }
+        Some(())
+    }
+
     /// The socket's own address.
     pub fn socket_addr(&self, id: PortId) -> SocketAddr {
         SocketAddr {
@@ -84,11 +108,27 @@ impl Engine {
         }
     }
 
-    /// The socket has taken a message that counted `cost`.
+    /// The socket has taken a message that counted `cost`, all of it. [`Self::acknowledge_consumed`]
+    /// tells the peers of connections.
     pub fn on_consumed(&mut self, id: PortId, cost: u32) {
-        if let Some(port) = self.ports.get_mut(&id) {
-            port.used = port.used.saturating_sub(cost.into());
-            port.waiting = port.waiting.saturating_sub(1);
+        let Some(port) = self.ports.get_mut(&id) else {
+            return;
+        };
+        port.on_taken(cost);
+        if let Some(connection) = port.connection_mut()
+            && connection.state == State::Established
+            && connection
+                .flow
+                .on_consumed(cost.saturating_sub(MESSAGE_OVERHEAD) as usize)
+        {
+            self.owe_with(id, |owed| owed.ack = true);
+        }
+    }
+
+    /// Sends the acknowledgements that became due since [`Self::on_consumed`].
+    pub fn acknowledge_consumed<H: Host>(&mut self, now: Instant, host: &mut H) {
+        if !self.owing.is_empty() {
+            self.settle(now, host);
         }
     }
 }

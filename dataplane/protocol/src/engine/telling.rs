@@ -51,11 +51,11 @@ impl Untold {
     }
 
     /// Calls the sockets that need not wait any longer.
-    fn release(&mut self, numbered: u64, woken: &mut Vec<PortId>) {
+    fn release(&mut self, numbered: u64, woken: &mut VecDeque<PortId>) {
         self.waiting.retain(|(port, due)| {
             let is_told = *due <= numbered;
             if is_told {
-                woken.push(*port);
+                woken.push_back(*port);
             }
             !is_told
         });

@@ -422,7 +422,7 @@ impl Link {
                 return true;
             }
             *room -= 1;
-            woken.push(w.port);
+            woken.push_back(w.port);
             false
         });
     }

@@ -5,16 +5,29 @@ mod mcast_order;
 pub use mcast_order::{McastOrder, Ordered, Overdue};
 
 use crate::addr::{NodeAddr, PortId};
+use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role};
 use crate::name::{Scope, ServiceRange};
 use crate::wire::Importance;
 
-/// Type of a socket. Both are datagram sockets; they differ in one header bit.
+/// Type of a socket. The two datagram types differ in one header bit; the two connection types in
+/// nothing that the wire shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SocketKind {
     /// SOCK_RDM: reliable datagrams.
     Rdm,
     /// SOCK_DGRAM: the sender may drop at congestion.
     Dgram,
+    /// SOCK_SEQPACKET: messages over a connection.
+    Seqpacket,
+    /// SOCK_STREAM: bytes over a connection.
+    Stream,
+}
+
+impl SocketKind {
+    /// True if sockets of this type connect.
+    pub fn is_connected(self) -> bool {
+        matches!(self, Self::Seqpacket | Self::Stream)
+    }
 }
 
 /// Receive buffer of a new socket in bytes.
@@ -79,6 +92,14 @@ pub struct Port {
     pub mcast_wanted: Option<McastMethod>,
     /// Restores the order of multicasts that came by both methods.
     pub mcast_order: McastOrder,
+    /// What it is as far as connections go.
+    pub role: Role,
+    /// How long its connect waits; decides as well how soon a refused request is sent again.
+    pub connect_timeout_ms: u16,
+    /// A stream that sends every piece at once.
+    pub nodelay: bool,
+    /// It belongs to the engine itself: what arrives does not go to the host.
+    pub inner: bool,
     bindings_made: u32,
     /// Where its last message met congestion; `NONE` stands for the broadcast link.
     congested: Vec<NodeAddr>,
@@ -92,7 +113,7 @@ impl Port {
             kind,
             owner: 0,
             importance: Importance::Low,
-            dest_droppable: true,
+            dest_droppable: !kind.is_connected(),
             src_droppable: kind == SocketKind::Dgram,
             receive_buffer,
             used: 0,
@@ -103,9 +124,41 @@ impl Port {
             mcast_method: McastMethod::Broadcast,
             mcast_wanted: None,
             mcast_order: McastOrder::default(),
+            role: Role::Open,
+            connect_timeout_ms: CONNECT_TIMEOUT_MS,
+            nodelay: false,
+            inner: false,
             bindings_made: 0,
             congested: Vec::new(),
         }
+    }
+
+    /// Its connection, if it has, seeks or had one.
+    pub fn connection(&self) -> Option<&Connection> {
+        match &self.role {
+            Role::Connection(connection) => Some(connection),
+            Role::Open | Role::Listener(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.role {
+            Role::Connection(connection) => Some(connection),
+            Role::Open | Role::Listener(_) => None,
+        }
+    }
+
+    /// Counts a message that waits for the socket.
+    pub fn on_waiting(&mut self, cost: u32) {
+        self.used += u64::from(cost);
+        self.waiting += 1;
+    }
+
+    /// Such a message waits no longer.
+    pub fn on_taken(&mut self, cost: u32) {
+        self.used = self.used.saturating_sub(cost.into());
+        self.waiting = self.waiting.saturating_sub(1);
     }
 
     /// The key of the next binding, or `None` when the numbers are used up.

@@ -3,7 +3,7 @@
 
 use super::field as f;
 use super::{Header, Msg, Route, User, WireError};
-use crate::addr::PortId;
+use crate::addr::{NodeAddr, PortId, SocketAddr};
 
 /// A message of user CONN_MANAGER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,27 @@ const PROBE_REPLY: u32 = 1;
 const ACK: u32 = 2;
 
 impl ConnKind {
+    /// The header of such a message from a socket of this node to its peer.
+    pub fn header(self, own: NodeAddr, from: PortId, to: SocketAddr) -> Header {
+        let mut h = Header::internal(User::ConnManager, self.type_bits(), own.0, to.node.0);
+        h.set(f::ORIG_PORT, from.0).set(f::DEST_PORT, to.port.0);
+        self.emit(&mut h);
+        h
+    }
+
+    fn emit(self, h: &mut Header) {
+        if let Self::Ack {
+            nagle_ack,
+            acked,
+            window,
+        } = self
+        {
+            h.set(f::NAGLE_ACK, nagle_ack.into())
+                .set(f::CONN_ACK, acked.into())
+                .set(f::ADV_WINDOW, window.into());
+        }
+    }
+
     pub(super) fn type_bits(self) -> u32 {
         match self {
             Self::Probe => PROBE,
@@ -86,16 +107,7 @@ impl<'a> ConnManager<'a> {
             .set(f::DEST_DROPPABLE, self.dest_droppable.into())
             .set(f::ORIG_PORT, self.orig_port.0)
             .set(f::DEST_PORT, self.dest_port.0);
-        if let ConnKind::Ack {
-            nagle_ack,
-            acked,
-            window,
-        } = self.kind
-        {
-            h.set(f::NAGLE_ACK, nagle_ack.into())
-                .set(f::CONN_ACK, acked.into())
-                .set(f::ADV_WINDOW, window.into());
-        }
+        self.kind.emit(&mut h);
         self.route.emit(&mut h);
         h
     }

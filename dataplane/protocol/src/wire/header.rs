@@ -66,6 +66,15 @@ impl Header {
         field.get(self.as_bytes())
     }
 
+    /// Node where the message originated: a 24-byte header has none, it is the previous node.
+    pub fn orig_node(&self) -> u32 {
+        if self.len > size::SHORT {
+            self.get(field::ORIG_NODE)
+        } else {
+            self.get(field::PREV_NODE)
+        }
+    }
+
     /// Overwrites a whole word.
     pub fn set_word(&mut self, n: usize, value: u32) -> &mut Self {
         assert!(n * 4 < self.len, "word beyond the header");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
-use xtipc_protocol::engine::SendError;
+use xtipc_protocol::engine::{Ending, SendError};
 use xtipc_protocol::host::DestName;
 use xtipc_protocol::port::MESSAGE_OVERHEAD;
 use xtipc_protocol::stats::Drop;
@@ -278,8 +278,13 @@ fn messages_that_were_never_read_go_back_when_their_socket_closes() {
     for m in &unread {
         let about = m.about;
         c.with(1, |n| {
-            n.engine
-                .return_unread(now, server.port, &about, &m.bytes[..], &mut n.host)
+            n.engine.return_unread(
+                now,
+                server.port,
+                Ending::Close,
+                (&about, &m.bytes[..]),
+                &mut n.host,
+            )
         });
     }
     c.close(1, server.port);

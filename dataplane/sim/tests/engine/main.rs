@@ -1,6 +1,7 @@
 //! Whole engines against each other on a virtual segment: one file per part of the protocol.
 
 mod broadcast;
+mod connections;
 mod datagrams;
 mod discovery;
 mod flow;
