@@ -16,7 +16,7 @@ Speaks the same line protocol on standard input and output as the example `drive
     pour SOCKET DEST STREAM MS WINDOW MEMBERS SIZE[,SIZE...]  ok SENT RETURNED   as fast as the receivers take them
     collect SOCKET STREAMS IDLE_MS LIMIT_MS [CREDIT]
                                             ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
-    ask SOCKET DEST TYPE COUNT PATIENCE_MS  ok ANSWERED
+    ask SOCKET DEST TYPE COUNT WIDTH PATIENCE_MS  ok ANSWERED
     answer SOCKET COUNT IDLE_MS             ok ANSWERED UNREACHABLE
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
@@ -31,11 +31,13 @@ ends when STREAMS streams have ended, when nothing came for IDLE_MS, or after LI
 CREDIT messages of a stream it tells their sender how many have come. pour goes on while no more than
 WINDOW messages have not been told by each of MEMBERS receivers, so that they are never overrun. ask binds
 {TYPE,N}, sends DEST a stamped message whose stream is TYPE and whose number is N, waits for it to come
-back, and withdraws the binding, for N from 0 to COUNT - 1; answer sends each such message back by the
-service address that it names. For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
+back, and withdraws the binding, for N from 0 to COUNT - 1, WIDTH at a time, until nothing came for
+PATIENCE_MS; answer sends each such message back by the service address that it names.
+For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
 The program greets with `ready PID`, and ends at the end of its input.
 """
 import errno
+import itertools
 import os
 import signal
 import socket
@@ -231,24 +233,24 @@ class Driver:
         return good, corrupt, returned, *(f"{key}:{stream.count()}:{stream.lost()}:{stream.duplicate}:{stream.reordered}"
                                           for key, stream in sorted(found.items()))
 
-    def ask(self, number, to, kind, count, patience_ms):
+    def ask(self, number, to, kind, count, width, patience_ms):
         sock, to, kind = self.sockets[int(number)], destination(to), int(kind)
-        answered = 0
-        for question in range(int(count)):
-            own = (socket.TIPC_ADDR_NAMESEQ, kind, question, question)
-            sock.bind((*own, SCOPES["cluster"]))
-            message = stamped(kind, question, 12)
-            sock.sendto(message, to)
-            end = time.monotonic() + int(patience_ms) / 1000
-            while (remaining := end - time.monotonic()) > 0:
-                try:
-                    if self.receive(number, remaining)[0] == message:
-                        answered += 1
-                        break
-                except TimeoutError:
-                    break
-            sock.bind((*own, -SCOPES["cluster"]))
-        return (answered,)
+        questions, unanswered, answered = iter(range(int(count))), set(), 0
+        while True:
+            for question in itertools.islice(questions, int(width) - len(unanswered)):
+                sock.bind((socket.TIPC_ADDR_NAMESEQ, kind, question, question, SCOPES["cluster"]))
+                sock.sendto(stamped(kind, question, 12), to)
+                unanswered.add(question)
+            if not unanswered:
+                return (answered,)
+            try:
+                _, question, _ = struct.unpack_from(">III", self.receive(number, int(patience_ms) / 1000)[0])
+            except TimeoutError:
+                return (answered,)
+            if question in unanswered:
+                unanswered.remove(question)
+                sock.bind((socket.TIPC_ADDR_NAMESEQ, kind, question, question, -SCOPES["cluster"]))
+                answered += 1
 
     def answer(self, number, count, idle_ms):
         answered = unreachable = 0

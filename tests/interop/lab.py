@@ -318,9 +318,9 @@ class Socket:
     def start_collect(self, streams, idle_s, limit_s, credit=0):
         self.driver.request("collect", self.number, streams, int(idle_s * 1000), int(limit_s * 1000), credit)
 
-    def ask(self, to, kind, count, patience_ms, timeout_s):
+    def ask(self, to, kind, count, width=1, patience_s=5, timeout_s=60):
         """Asks, and gives the number of answers that came by the service addresses bound for them."""
-        return int(self.call("ask", to, kind, count, patience_ms, timeout_s=timeout_s)[0])
+        return int(self.call("ask", to, kind, count, width, int(patience_s * 1000), timeout_s=timeout_s)[0])
 
     def start_answer(self, count, idle_s=10):
         self.driver.request("answer", self.number, count, int(idle_s * 1000))

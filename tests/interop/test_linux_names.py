@@ -43,7 +43,7 @@ class LinuxNamesTest(LinuxTest):
         count = 100_000 if self.segment.full else 5_000
         client, server = self.drive(self.alpha).open(), self.drive(self.linux).open()
         server.start_answer(count)
-        answered = client.ask(server.address, 32050, count, patience_ms=2000, timeout_s=count / 200)
+        answered = client.ask(server.address, 32050, count, timeout_s=count / 100)
         print(f"{answered} of {count} answers of Linux by service name")
         self.assertEqual((answered, server.answered()), (count, (count, 0)))
         self.await_equal_tables(self.alpha, self.linux)

@@ -375,35 +375,45 @@ fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     Ok(answer)
 }
 
-/// Binds an address of its own, asks, waits for the answer by that address, and withdraws it, over and over.
+/// Binds an address of its own, asks, waits for the answer by that address, and withdraws it, over and over;
+/// so many at a time.
 fn ask(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let destination = words.destination()?;
     let type_ = words.number("type")?;
-    let count: u32 = words.number("count")?;
+    let count = words.number("count")?;
+    let width = words.number("width")?;
     let patience = words.millis("patience")?;
+    let own = |number| ServiceRange {
+        type_,
+        lower: number,
+        upper: number,
+    };
+    let mut questions = 0..count;
+    let mut open = BTreeSet::new();
     let mut answered = 0;
-    for number in 0..count {
-        let own = ServiceRange {
-            type_,
-            lower: number,
-            upper: number,
+    loop {
+        while open.len() < width
+            && let Some(number) = questions.next()
+        {
+            socket.bind(own(number), Scope::Cluster)?;
+            socket.send_to(&stamped(type_, number, STAMP_LEN), destination)?;
+            open.insert(number);
+        }
+        if open.is_empty() {
+            return Ok(answered.to_string());
+        }
+        let message = match socket.recv_timeout(patience) {
+            Ok(message) => message,
+            Err(Error::TimedOut | Error::WouldBlock) => return Ok(answered.to_string()),
+            Err(error) => return Err(error.into()),
         };
-        socket.bind(own, Scope::Cluster)?;
-        socket.send_to(&stamped(type_, number, STAMP_LEN), destination)?;
-        let end = Instant::now() + patience;
-        let is_answered = loop {
-            match socket.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                // What comes late answers an earlier question.
-                Ok(message) if read_stamp(&message, None) == Some((type_, number)) => break true,
-                Ok(_) => {}
-                Err(Error::TimedOut | Error::WouldBlock) => break false,
-                Err(error) => return Err(error.into()),
-            }
-        };
-        answered += u32::from(is_answered);
-        socket.unbind(own, Scope::Cluster)?;
+        if let Some((_, number)) = read_stamp(&message, None)
+            && open.remove(&number)
+        {
+            socket.unbind(own(number), Scope::Cluster)?;
+            answered += 1;
+        }
     }
-    Ok(answered.to_string())
 }
 
 /// Answers questions by the service address that they name.

@@ -296,6 +296,10 @@ impl Engine {
         let index = match self.peers.iter().position(Option::is_none) {
             Some(free) => free,
             None => {
+                if self.peers.len() == self.peers.capacity() {
+                    // Doubling would keep room for as many nodes that never come.
+                    self.peers.reserve_exact(self.peers.len() / 8 + 8);
+                }
                 self.peers.push(None);
                 self.peers.len() - 1
             }
