@@ -10,7 +10,15 @@ use crate::link::{
 use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::{Drop, LinkStats};
+use crate::time::Instant;
 use crate::wire::{Msg, field};
+use std::time::Duration;
+
+/// While packets come but some are missing, the sender is told once in this time: as often as it sends
+/// a packet again.
+const REPAIR_INTERVAL: Duration = Duration::from_millis(10);
+/// Receivers that miss the same packet do not all ask at once: sixteen turns of this length.
+const REPAIR_TURN: Duration = Duration::from_micros(500);
 
 /// Both directions of the broadcast link with one peer.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ pub struct BroadcastPeer {
     deferred: FrameList,
     rcv_unacked: u16,
     out_of_order: u32,
+    /// When the gap opened, or the sender was last told of it in good time.
+    gap_told: Instant,
 }
 
 impl Default for BroadcastPeer {
@@ -49,6 +59,7 @@ impl Default for BroadcastPeer {
             deferred: FrameList::default(),
             rcv_unacked: 0,
             out_of_order: 0,
+            gap_told: Instant(0),
         }
     }
 }
@@ -151,6 +162,9 @@ impl BroadcastPeer {
         if seqno != self.rcv_nxt {
             self.stats.rx_deferred += 1;
             self.out_of_order += 1;
+            if self.deferred.is_empty() {
+                self.gap_told = ctx.now;
+            }
             let limit = usize::from(BROADCAST_WINDOW);
             defer(
                 ctx,
@@ -173,6 +187,20 @@ impl BroadcastPeer {
             self.rcv_unacked = 0;
         }
         BroadcastSequenced::InOrder { ack }
+    }
+
+    /// True if the sender has to be told of what is missing; to be asked when something of the peer came.
+    /// What is told sooner, the sender ignores: it has only just sent the packet.
+    pub fn is_repair_due<H: Host>(&mut self, ctx: &Ctx<'_, H>) -> bool {
+        if self.deferred.is_empty() {
+            return false;
+        }
+        let turn = ctx.core.own.0 & 0xf;
+        let is_due = ctx.now.since(self.gap_told) >= REPAIR_INTERVAL + REPAIR_TURN * turn;
+        if is_due {
+            self.gap_told = ctx.now;
+        }
+        is_due
     }
 
     /// Takes the deferred packet whose turn it is into `packet`; false if there is none.

@@ -185,7 +185,20 @@ impl Engine {
             }
             Sequenced::Held { nack: false } => {}
         }
+        self.repair_if_due(now, index, host);
         Ok(())
+    }
+
+    /// Tells the peer which of its broadcasts are missing here, now and then.
+    fn repair_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
+            && let Some(link) = peer.link.as_mut()
+            && link.is_up()
+            && peer.bcast.is_repair_due(&ctx)
+        {
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_ack(&mut ctx, &view);
+        }
     }
 
     /// Delivers the deferred packets whose turn has come.
@@ -246,6 +259,7 @@ impl Engine {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_ack(&mut ctx, &view);
         }
+        self.repair_if_due(now, index, host);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::link::link_protocol;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use xtipc_protocol::addr::PortId;
+use xtipc_protocol::addr::{Destination, PortId};
 use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::Notice;
 use xtipc_protocol::port::McastMethod;
@@ -139,6 +139,36 @@ fn a_lost_broadcast_is_sent_again_once_for_all_and_counted_once_per_peer() {
         );
     }
     assert_eq!(c.node(0).engine.broadcast_link().queue_len, 0);
+    c.finish();
+}
+
+#[test]
+fn while_packets_come_a_lost_broadcast_is_there_within_20_ms() {
+    let mut c = Cluster::settled(2, 4);
+    let (from, receivers) = multicast(&mut c);
+    lose_broadcast(&mut c, &[4], &[1, 2, 3], 1);
+    let (talker, listener) = (c.open(0).port, c.open(1));
+    for n in 0..6 {
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
+    }
+    // Too few broadcasts for a turn to report the gap, and too few messages for an acknowledgement to do it.
+    c.segment.record = true;
+    for _ in 0..4 {
+        c.send(0, talker, Destination::Socket(listener), &b"x"[..])
+            .unwrap();
+        c.run_for(Duration::from_millis(5));
+    }
+    let states = c.segment.seen.iter().filter(|s| s.from == 1);
+    let states = states.filter_map(|s| link_protocol(&s.bytes));
+    let reports = states.filter(|state| match &state.body {
+        Body::State(state) => state.bc_gap > 0,
+        _ => false,
+    });
+    assert!(reports.count() <= 2, "once is enough if nothing is lost");
+    for (station, port) in receivers {
+        assert_eq!(c.texts(station, port).len(), 6, "node {station}");
+    }
     c.finish();
 }
 
