@@ -97,6 +97,12 @@ fn work(next: &AtomicU64, end: u64, plan: &Plan, trace: bool, totals: &Mutex<Tot
             Err(reason) => {
                 totals.failed += 1;
                 println!("seed {seed}: {reason}");
+                println!(
+                    "  again: xtipc-sim --seed {seed} --nodes {}..{} --events {} --log",
+                    plan.nodes.start,
+                    plan.nodes.end - 1,
+                    plan.events
+                );
             }
         }
     }
