@@ -281,8 +281,9 @@ impl Engine {
         host: &mut H,
     ) -> Option<PeerIndex> {
         let id = identity_of(message);
-        let by_addr = self.peer_index.get(&message.prev_node).copied();
-        let known = by_addr.or_else(|| self.known_by_identity(now, id, host));
+        let known = self
+            .known_by_address(now, message.prev_node, id, host)
+            .or_else(|| self.known_by_identity(now, id, host));
         if let Some(index) = known {
             let peer = self.peers[index].as_mut()?;
             peer.capabilities = message.capabilities;
@@ -307,6 +308,23 @@ impl Engine {
         self.peers[index] = Some(peer);
         self.peer_index.insert(message.prev_node, index);
         Some(index)
+    }
+
+    /// The node with this address. Without a link and announced with another identity it is forgotten: its link would
+    /// come up under the wrong name, and keep it.
+    fn known_by_address<H: Host>(
+        &mut self,
+        now: Instant,
+        addr: NodeAddr,
+        id: NodeId,
+        host: &mut H,
+    ) -> Option<PeerIndex> {
+        let index = self.peer_index.get(&addr).copied()?;
+        if self.peer(index).is_some_and(|p| p.id == id || p.is_up()) {
+            return Some(index);
+        }
+        self.forget_peer(now, index, host);
+        None
     }
 
     /// The node with this identity, which is announced under another address than it has here. Without a

@@ -401,6 +401,20 @@ fn an_address_that_leads_to_no_link_does_not_keep_the_node_with_this_identity_ou
 }
 
 #[test]
+fn an_identity_that_leads_to_no_link_does_not_stay_with_the_address() {
+    let mut c = Cluster::new(33);
+    c.start(0);
+    c.run_for(Duration::from_secs(2));
+    let wrong = search(1, NodeId::from_text("node1").unwrap().hash().0, "wrong");
+    c.receive(0, mac_of(1), &packet(&wrong));
+    c.start(1);
+    assert!(c.reaches(Duration::from_secs(5), |c| c.is_full_mesh()));
+    assert_eq!(c.addr(1), wrong.prev_node);
+    assert_eq!(c.node(0).engine.peers().count(), 1);
+    c.finish();
+}
+
+#[test]
 fn a_node_that_returns_under_another_address_is_found() {
     let mut c = Cluster::settled(32, 2);
     c.kill(1);
