@@ -5,7 +5,7 @@ use crate::engine::Ctx;
 use crate::frame::{FrameList, FrameTable};
 use crate::host::Host;
 use crate::link::{
-    ACK_THRESHOLD, BroadcastView, Progress, RECEIVE_WINDOW, defer, missing, next_deferred,
+    ACK_THRESHOLD, BroadcastView, Deferral, Progress, RECEIVE_WINDOW, defer, missing, next_deferred,
 };
 use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
@@ -19,6 +19,9 @@ use std::time::Duration;
 const REPAIR_INTERVAL: Duration = Duration::from_millis(10);
 /// Receivers that miss the same packet do not all ask at once: sixteen turns of this length.
 const REPAIR_TURN: Duration = Duration::from_micros(500);
+/// A STATE that shows missing broadcasts is answered by one that asks for them at most once in this time: two nodes
+/// that both miss some would otherwise answer each other for as long as they do.
+const ASK_SPACING: Duration = Duration::from_millis(1);
 
 /// Both directions of the broadcast link with one peer.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct BroadcastPeer {
     out_of_order: u32,
     /// When the gap opened, or the sender was last told of it in good time.
     gap_told: Instant,
+    /// When a STATE of the peer was last answered by asking for broadcasts.
+    asked_at: Instant,
 }
 
 impl Default for BroadcastPeer {
@@ -60,6 +65,7 @@ impl Default for BroadcastPeer {
             rcv_unacked: 0,
             out_of_order: 0,
             gap_told: Instant(0),
+            asked_at: Instant::default(),
         }
     }
 }
@@ -100,7 +106,7 @@ impl BroadcastPeer {
 
     /// What the link to this peer says of the broadcast link.
     pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
-        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table);
+        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |_| true);
         let untold = if self.peer_snd_nxt.after(self.rcv_nxt) {
             self.peer_snd_nxt.distance_from(self.rcv_nxt)
         } else {
@@ -166,14 +172,9 @@ impl BroadcastPeer {
                 self.gap_told = ctx.now;
             }
             let limit = usize::from(BROADCAST_WINDOW);
-            defer(
-                ctx,
-                &mut self.deferred,
-                packet,
-                seqno,
-                limit,
-                &mut self.stats.rx_duplicates,
-            );
+            if defer(ctx, &mut self.deferred, packet, seqno, limit) == Deferral::Duplicate {
+                self.stats.rx_duplicates += 1;
+            }
             return BroadcastSequenced::Held {
                 nack: self.out_of_order & 0xf == phase,
             };
@@ -208,8 +209,8 @@ impl BroadcastPeer {
         next_deferred(ctx, &mut self.deferred, self.rcv_nxt, packet)
     }
 
-    /// The peer told the number of its last broadcast. True if some are missing here.
-    pub fn on_last_bcast(&mut self, last_bcast: SeqNo) -> bool {
+    /// The peer told the number of its last broadcast. True if some are missing here and it should be told so.
+    pub fn on_last_bcast(&mut self, now: Instant, last_bcast: SeqNo) -> bool {
         let next = last_bcast.next();
         if !self.up || !self.open || next.after(self.rcv_nxt + BROADCAST_WINDOW) {
             return false;
@@ -217,6 +218,11 @@ impl BroadcastPeer {
         if next.after(self.peer_snd_nxt) {
             self.peer_snd_nxt = next;
         }
-        !self.deferred.is_empty() || self.peer_snd_nxt.after(self.rcv_nxt)
+        let lacks = !self.deferred.is_empty() || self.peer_snd_nxt.after(self.rcv_nxt);
+        let is_due = now.since(self.asked_at) >= ASK_SPACING;
+        if lacks && is_due {
+            self.asked_at = now;
+        }
+        lacks && is_due
     }
 }

@@ -226,6 +226,7 @@ impl Engine {
             link.reset(&mut ctx);
         }
         self.wheel.cancel(Self::peer_timer(index));
+        self.wheel.cancel(Self::gap_timer(index));
     }
 
     /// Removes a node whose link is not up.

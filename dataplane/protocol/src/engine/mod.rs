@@ -272,7 +272,8 @@ impl Engine {
     pub fn on_time<H: Host>(&mut self, now: Instant, host: &mut H) {
         while let Some(timer) = self.wheel.pop_expired(now) {
             match (timer as usize).checked_sub(FIRST_PEER_TIMER) {
-                Some(index) => self.on_peer_timer(now, index, host),
+                Some(of_peer) if of_peer % 2 == 0 => self.on_peer_timer(now, of_peer / 2, host),
+                Some(of_peer) => self.on_gap_timer(now, of_peer / 2, host),
                 None if timer == CONNECTION_TIMER => self.on_connection_timer(now, host),
                 None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
@@ -337,6 +338,11 @@ impl Engine {
     }
 
     fn peer_timer(index: PeerIndex) -> u32 {
-        (index + FIRST_PEER_TIMER) as u32
+        (2 * index + FIRST_PEER_TIMER) as u32
+    }
+
+    /// The timer after which a late packet of a peer is asked for.
+    fn gap_timer(index: PeerIndex) -> u32 {
+        Self::peer_timer(index) + 1
     }
 }

@@ -126,7 +126,7 @@ impl Engine {
                 self.act_on(now, index, verdict, host);
                 return Ok(());
             }
-            missing = peer.bcast.on_last_bcast(SeqNo(message.last_bcast)) && !state.probe;
+            missing = peer.bcast.on_last_bcast(now, SeqNo(message.last_bcast)) && !state.probe;
         }
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         let verdict = link.on_link_protocol(&mut ctx, &message, &view);
@@ -179,11 +179,15 @@ impl Engine {
                 self.deliver_deferred(now, index, host);
                 self.acknowledge_if_due(now, index, host);
             }
-            Sequenced::Held { nack: true } => {
-                let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-                link.send_nack(&mut ctx, &view);
+            Sequenced::Held { nack } => {
+                if nack {
+                    let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+                    link.send_nack(&mut ctx, &view);
+                }
+                if let Some(at) = link.ask_timeout(&ctx.core.table) {
+                    self.wheel.arm(Self::gap_timer(index), at);
+                }
             }
-            Sequenced::Held { nack: false } => {}
         }
         self.repair_if_due(now, index, host);
         Ok(())
@@ -198,6 +202,26 @@ impl Engine {
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_ack(&mut ctx, &view);
+        }
+    }
+
+    /// What a receiver waited for may have come too late, or not at all.
+    pub(super) fn on_gap_timer<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut().filter(|link| link.is_up()) else {
+            return;
+        };
+        let Some(due) = link.ask_timeout(&ctx.core.table) else {
+            return;
+        };
+        if due <= now {
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_nack(&mut ctx, &view);
+        }
+        if let Some(at) = link.ask_timeout(&ctx.core.table) {
+            self.wheel.arm(Self::gap_timer(index), at);
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod fsm;
 pub mod gap_chain;
+mod patience;
 mod protocol;
 pub mod queue;
 mod receive;
@@ -21,11 +22,12 @@ use crate::stats::LinkStats;
 use crate::time::Instant;
 use crate::wire::{Capabilities, GapBlocks, INTERFACE_NAME, Importance, size};
 use fsm::LinkState;
+use patience::Patience;
 use queue::SendQueue;
 use std::time::Duration;
 
 pub use protocol::Verdict;
-pub use receive::{DEFERRED_MIN, Progress, Sequenced, defer, missing, next_deferred};
+pub use receive::{DEFERRED_MIN, Deferral, Progress, Sequenced, defer, missing, next_deferred};
 
 /// Packets received without another packet going back before a STATE acknowledges them.
 pub const ACK_THRESHOLD: u16 = 16;
@@ -131,6 +133,7 @@ pub struct Link {
     state_rcv_nxt: SeqNo,
     deferred: FrameList,
     rcv_unacked: u16,
+    patience: Patience,
     silent_ticks: u32,
     reset_ticks: u32,
     last_tick: Option<Instant>,
@@ -208,6 +211,7 @@ impl Link {
             state_rcv_nxt: SeqNo(1),
             deferred: FrameList::default(),
             rcv_unacked: 0,
+            patience: Patience::default(),
             silent_ticks: 0,
             reset_ticks: 0,
             last_tick: None,
@@ -298,6 +302,7 @@ impl Link {
         self.state_snd_nxt = SeqNo(1);
         self.state_rcv_nxt = SeqNo(1);
         self.rcv_unacked = 0;
+        self.patience = Patience::default();
         self.silent_ticks = 0;
         self.reset_ticks = 0;
         self.checkpoint = SeqNo(0);

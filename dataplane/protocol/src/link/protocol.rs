@@ -268,7 +268,7 @@ impl Link {
         if !self.is_up() {
             return;
         }
-        let (gap, blocks) = self.missing(&ctx.core.table);
+        let (gap, blocks) = self.ask(ctx.now, &ctx.core.table);
         let seq_gap = if gap > 0 { gap } else { tail_gap };
         let probe = matches!(reason, StateReason::Tick { probe: true });
         let with_gaps = self.capabilities.has(Capabilities::GAP_ACK_BLOCK);

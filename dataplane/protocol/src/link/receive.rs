@@ -6,6 +6,7 @@ use crate::frame::{FrameList, FrameTable, Inserted};
 use crate::host::{Host, Reserve};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
+use crate::time::Instant;
 use crate::wire::{GapBlock, GapBlocks, Importance, MAX_GAP_BLOCKS, Msg, field};
 
 /// Packets out of order that a peer may pin at least.
@@ -38,7 +39,7 @@ impl Link {
         self.note_sign_of_life(SeqNo(packet.get16(field::ACK)));
         let seqno = SeqNo(packet.get16(field::SEQNO));
         if seqno.before(self.rcv_nxt) || seqno.after(self.rcv_nxt + RECEIVE_WINDOW) {
-            self.stats.rx_duplicates += 1;
+            self.on_duplicate(ctx.now, seqno);
             ctx.core.drops.count(Drop::Duplicate);
             return Sequenced::Held { nack: false };
         }
@@ -48,26 +49,43 @@ impl Link {
         }
         self.rcv_nxt = seqno.next();
         self.rcv_unacked += 1;
+        self.patience.on_accepted();
         self.stats.rx_packets += 1;
         Sequenced::InOrder
+    }
+
+    fn on_duplicate(&mut self, now: Instant, seqno: SeqNo) {
+        self.stats.rx_duplicates += 1;
+        let ahead = seqno.distance_from(self.rcv_nxt).cast_signed();
+        self.patience.on_duplicate(now, ahead);
     }
 
     fn defer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>, seqno: SeqNo) -> Sequenced {
         self.stats.rx_deferred += 1;
         let limit = ctx.deferred_limit();
-        defer(
-            ctx,
-            &mut self.deferred,
-            packet,
-            seqno,
-            limit,
-            &mut self.stats.rx_duplicates,
-        );
+        if defer(ctx, &mut self.deferred, packet, seqno, limit) == Deferral::Duplicate {
+            self.on_duplicate(ctx.now, seqno);
+        }
         // The third packet out of order, then every sixteenth.
         let len = self.deferred.len();
         Sequenced::Held {
-            nack: len >= 3 && (len - 3).is_multiple_of(16),
+            nack: len >= 3
+                && (len - 3).is_multiple_of(16)
+                && self
+                    .ask_at(&ctx.core.table)
+                    .is_some_and(|due| due <= ctx.now),
         }
+    }
+
+    /// When to ask for what is missing before the first deferred packet, if there is one.
+    pub fn ask_at(&self, table: &FrameTable) -> Option<Instant> {
+        let first = self.deferred.front()?;
+        Some(self.patience.due_at(table.meta(first).sent_at))
+    }
+
+    /// The same, if it does not follow from the packets that come.
+    pub fn ask_timeout(&self, table: &FrameTable) -> Option<Instant> {
+        self.ask_at(table).filter(|_| self.patience.waits())
     }
 
     /// Takes the deferred packet whose turn it is into `packet`; false if there is none.
@@ -83,31 +101,58 @@ impl Link {
         }
     }
 
-    /// Packets missing before the first deferred one, and what was received behind it.
-    pub(super) fn missing(&self, table: &FrameTable) -> (u16, GapBlocks) {
-        missing(&self.deferred, self.rcv_nxt, table)
+    /// What to ask for now: packets missing before the first deferred one, and what was received behind it. Takes
+    /// note that it is asked for.
+    pub(super) fn ask(&mut self, now: Instant, table: &FrameTable) -> (u16, GapBlocks) {
+        let patience = self.patience;
+        let (gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |came| {
+            patience.due_at(came) <= now
+        });
+        if let Some(first) = self.deferred.front()
+            && gap > 0
+        {
+            let noticed = table.meta(first).sent_at;
+            let ahead = |number| SeqNo(number).distance_from(self.rcv_nxt);
+            self.patience.on_asked(now, noticed, gap, &blocks, ahead);
+        }
+        (gap, blocks)
     }
 }
 
-/// Copies a packet that came too early into a frame of the deferred queue.
+/// What became of a packet that came too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deferral {
+    /// It waits for its turn.
+    Kept,
+    /// It waits already.
+    Duplicate,
+    /// There is no room.
+    Dropped,
+}
+
+/// Copies a packet that came too early into a frame of the deferred queue, which notes when it came.
 pub fn defer<H: Host>(
     ctx: &mut Ctx<'_, H>,
     deferred: &mut FrameList,
     packet: Msg<'_>,
     seqno: SeqNo,
     limit: usize,
-    duplicates: &mut u32,
-) {
+) -> Deferral {
     if deferred.len() >= limit {
-        return ctx.core.drops.count(Drop::DeferredLimit);
+        ctx.core.drops.count(Drop::DeferredLimit);
+        return Deferral::Dropped;
     }
     let Some(frame) = ctx.alloc_filled(Reserve::Data, Importance::Low, packet.bytes()) else {
-        return ctx.core.drops.count(Drop::NoFrame);
+        ctx.core.drops.count(Drop::NoFrame);
+        return Deferral::Dropped;
     };
     ctx.core.table.meta_mut(frame.by_ref()).seqno = seqno;
-    if let Inserted::Duplicate(frame) = deferred.insert_by_seqno(&mut ctx.core.table, frame) {
-        *duplicates += 1;
-        ctx.host.free(frame);
+    match deferred.insert_by_seqno(&mut ctx.core.table, frame) {
+        Inserted::Duplicate(frame) => {
+            ctx.host.free(frame);
+            Deferral::Duplicate
+        }
+        _ => Deferral::Kept,
     }
 }
 
@@ -139,16 +184,27 @@ pub fn next_deferred<H: Host>(
     false
 }
 
-/// Packets missing before the first deferred one, and what was received behind it.
-pub fn missing(deferred: &FrameList, next: SeqNo, table: &FrameTable) -> (u16, GapBlocks) {
+/// Packets missing before the first deferred one, and what was received behind it. `is_due` tells by when a packet
+/// came whether to ask for what is missing before it; what is behind one that is not due is left out.
+pub fn missing(
+    deferred: &FrameList,
+    next: SeqNo,
+    table: &FrameTable,
+    is_due: impl Fn(Instant) -> bool,
+) -> (u16, GapBlocks) {
     let mut blocks = GapBlocks::new();
-    let mut numbers = deferred.iter(table).map(|frame| table.meta(frame).seqno);
-    let Some(first) = numbers.next() else {
+    let mut packets = deferred.iter(table).map(|frame| table.meta(frame));
+    let Some(first) = packets.next().filter(|first| is_due(first.sent_at)) else {
         return (0, blocks);
     };
+    let first = first.seqno;
     let mut last = first;
-    for seqno in numbers {
+    for meta in packets {
+        let seqno = meta.seqno;
         if seqno != last.next() {
+            if !is_due(meta.sent_at) {
+                break;
+            }
             if blocks.len() == MAX_GAP_BLOCKS {
                 return (first.distance_from(next), blocks);
             }

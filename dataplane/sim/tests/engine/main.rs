@@ -4,6 +4,7 @@ mod broadcast;
 mod connections;
 mod datagrams;
 mod discovery;
+mod disorder;
 mod flow;
 mod garbage;
 mod hostile;
