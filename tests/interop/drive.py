@@ -14,6 +14,7 @@ Speaks the same line protocol on standard input and output as the example `drive
     recv SOCKET TIMEOUT_MS                  ok SIZE CRC NODE PORT ERROR TYPE LOWER UPPER | timeout
     flood SOCKET DEST STREAM MS GAP_US SIZE[,SIZE...]   ok SENT     stamped messages for MS
     pour SOCKET DEST STREAM MS WINDOW MEMBERS SIZE[,SIZE...]  ok SENT RETURNED   as fast as the receivers take them
+    buffer SOCKET                           ok                      a large receive buffer, as collect makes it
     collect SOCKET STREAMS IDLE_MS LIMIT_MS [CREDIT]
                                             ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
     ask SOCKET DEST TYPE COUNT WIDTH PATIENCE_MS  ok ANSWERED
@@ -199,9 +200,12 @@ class Driver:
         sock.sendto(stamped(stream, sent | END_OF_STREAM, STAMP_SIZE), to)
         return sent, returned
 
-    def collect(self, number, streams, idle_ms, limit_ms, credit=0):
+    def buffer(self, number):
         # What a receiver that stands still for a second loses says nothing about the link.
         self.sockets[int(number)].setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, COLLECT_BUFFER)
+
+    def collect(self, number, streams, idle_ms, limit_ms, credit=0):
+        self.buffer(number)
         found, streams_of, good, corrupt, returned = {}, {}, 0, 0, 0
         end = time.monotonic() + int(limit_ms) / 1000
         while sum(stream.expected is not None for stream in found.values()) < int(streams):

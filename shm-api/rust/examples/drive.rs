@@ -165,6 +165,8 @@ impl Driver {
             }
             "recv" => return recv(socket, words),
             "flood" => return flood(socket, words).map(Some),
+            // What a receiver that stands still for a second loses says nothing about the link.
+            "buffer" => socket.set_receive_buffer(COLLECT_BUFFER)?,
             "pour" => return pour(socket, words).map(Some),
             "collect" => return collect(socket, words).map(Some),
             "ask" => return ask(socket, words).map(Some),
@@ -336,7 +338,6 @@ fn collect(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let idle = words.millis("idle time")?;
     let end = Instant::now() + words.millis("limit")?;
     let credit: usize = words.0.next().map_or(Ok(0), str::parse)?;
-    // What a receiver that stands still for a second loses says nothing about the link.
     socket.set_receive_buffer(COLLECT_BUFFER)?;
     let mut found: BTreeMap<u32, Stream> = BTreeMap::new();
     let mut streams_of: HashMap<SocketAddress, u32> = HashMap::new();
