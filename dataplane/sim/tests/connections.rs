@@ -98,12 +98,8 @@ impl Run {
             60..90 => self.end_one(),
             90..94 => self.restart(),
             94..110 => self.change_faults(),
-            110..114 => {
-                let stations = self.c.stations();
-                let (a, b) = (self.c.rng.pick(&stations), self.c.rng.pick(&stations));
-                self.c.segment.cut(a, b);
-            }
-            114..130 => self.c.segment.heal(),
+            110..113 => self.partition(),
+            113..130 => self.c.segment.heal(),
             130..400 => self.read_one(),
             _ => self.write_one(),
         }
@@ -188,8 +184,10 @@ impl Run {
 
     fn write_one(&mut self) {
         if let Some((number, end)) = self.pick_end() {
-            let len = self.c.rng.pick(&[1, 5, 100, 1000, 1460, 3000, 66_000]);
-            self.write(number, end, len);
+            for _ in 0..self.c.rng.pick(&[1, 1, 3, 20]) {
+                let len = self.c.rng.pick(&[1, 5, 100, 1000, 1460, 3000, 66_000]);
+                self.write(number, end, len);
+            }
         }
     }
 
@@ -307,6 +305,15 @@ impl Run {
         self.listeners[station] = None;
     }
 
+    /// Two nodes do not hear each other, mostly until they have given each other up.
+    fn partition(&mut self) {
+        let stations = self.c.stations();
+        let (a, b) = (self.c.rng.pick(&stations), self.c.rng.pick(&stations));
+        self.c.segment.cut(a, b);
+        let span = self.c.rng.pick(&[100, 1000, 3000]);
+        self.c.run_for(Duration::from_millis(span));
+    }
+
     fn change_faults(&mut self) {
         let rng = &mut self.c.rng;
         self.c.segment.faults = Faults {
@@ -316,6 +323,7 @@ impl Run {
             straggle_us: rng.pick(&[100, 2_000]),
             corruption: 0,
         };
+        self.c.segment.delay_us = rng.pick(&[20, 20, 2_000]);
     }
 
     /// Contact between two nodes is lost, or of one node with all.
@@ -360,7 +368,7 @@ impl Run {
         let goal: Vec<[usize; 2]> = self
             .connections
             .iter()
-            .map(|c| [0, 1].map(|n| c.ends[n].as_ref().map_or(0, |e| e.sent + 200_000)))
+            .map(|c| [0, 1].map(|n| c.ends[n].as_ref().map_or(0, |e| e.sent + 100_000)))
             .collect();
         for _ in 0..4000 {
             let mut waiting = 0;
@@ -378,7 +386,9 @@ impl Run {
                     }
                     waiting += usize::from(here.sent < goal[end] || there.got < here.sent);
                     if here.sent < goal[end] {
-                        self.write(number, end, (goal[end] - here.sent).min(30_000));
+                        let len = self.c.rng.pick(&[10, 100, 20_000, 30_000]);
+                        let left = goal[end] - here.sent;
+                        self.write(number, end, left.min(len));
                     }
                 }
             }

@@ -337,16 +337,38 @@ impl Attachment {
         socket: u32,
         request: Request,
     ) -> Result<std::result::Result<[u64; 2], i32>> {
+        self.call_within(socket, request, Patience::Endless)
+    }
+
+    /// The same; takes the request back if it is not answered in time.
+    pub(crate) fn call_within(
+        &self,
+        socket: u32,
+        request: Request,
+        patience: Patience,
+    ) -> Result<std::result::Result<[u64; 2], i32>> {
         let purpose = match request {
-            Request::OpenSocket { .. } => Purpose::Open,
+            Request::OpenSocket { .. } | Request::Accept { .. } => Purpose::Open,
             _ => Purpose::Call,
         };
         let tag = self.submit(socket, &[], |_| request, purpose, Patience::Endless)?;
-        let completion = self.completion(tag, Patience::Endless)?;
+        let completion = self.completion_or_cancel(tag, patience)?;
         Ok(match completion.result {
             0.. => Ok(completion.values),
             errno => Err(errno),
         })
+    }
+
+    /// Waits for an answer; what is not answered in time is taken back, unless it is done meanwhile.
+    fn completion_or_cancel(&self, tag: u64, patience: Patience) -> Result<Completion> {
+        match self.completion(tag, patience) {
+            Err(Error::TimedOut) => {
+                let cancel = Request::Cancel { tag };
+                self.submit(0, &[], |_| cancel, Purpose::Forget, Patience::Endless)?;
+                self.completion(tag, Patience::Endless)
+            }
+            completion => completion,
+        }
     }
 
     /// Sends a message and waits for the verdict: 0 or a negative errno.
@@ -368,14 +390,7 @@ impl Attachment {
             Patience::None => Patience::Endless,
             patience => patience,
         };
-        match self.completion(tag, verdict) {
-            Err(Error::TimedOut) => {
-                let cancel = Request::Cancel { tag };
-                self.submit(0, &[], |_| cancel, Purpose::Forget, Patience::Endless)?;
-                Ok(self.completion(tag, Patience::Endless)?.result)
-            }
-            completion => Ok(completion?.result),
-        }
+        Ok(self.completion_or_cancel(tag, verdict)?.result)
     }
 
     /// Puts a message into the submission ring, without waiting for the verdict.

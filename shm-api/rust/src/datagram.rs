@@ -358,7 +358,7 @@ fn check_range(range: ServiceRange) -> Result<ServiceRange> {
     Ok(range)
 }
 
-fn check_bindable(range: ServiceRange) -> Result<ServiceRange> {
+pub(crate) fn check_bindable(range: ServiceRange) -> Result<ServiceRange> {
     let range = check_range(range)?;
     if range.type_ < FIRST_USER_TYPE {
         return Err(Error::ReservedType { type_: range.type_ });

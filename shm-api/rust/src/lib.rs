@@ -24,12 +24,35 @@
 //! # }
 //! ```
 //!
+//! Connections are made by [`Listener`] and [`Connection`]:
+//!
+//! ```no_run
+//! use std::io::{Read, Write};
+//! use xtipc::{Connection, ConnectionKind, Listener, Node, Scope, ServiceAddress};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let node = Node::attach()?;
+//! let service = ServiceAddress { type_: 18888, instance: 18 };
+//! let listener = Listener::bind(&node, ConnectionKind::Stream, service, Scope::Cluster)?;
+//! std::thread::spawn(move || -> std::io::Result<()> {
+//!     let mut client = Connection::connect(&node, ConnectionKind::Stream, service)?;
+//!     client.write_all(b"hello")?;
+//!     Ok(client.shutdown()?)
+//! });
+//! let (mut server, _) = listener.accept()?;
+//! let mut greeting = String::new();
+//! server.read_to_string(&mut greeting)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! All types can be used from several threads at once. A forked child must attach itself: what it inherited gives
 //! [`Error::Forked`].
 
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod connection;
 mod core;
 mod datagram;
 mod error;
@@ -38,6 +61,7 @@ mod node;
 mod pending;
 mod watch;
 
+pub use connection::{Connection, ConnectionKind, Listener};
 pub use datagram::{Datagram, MulticastMethod};
 pub use error::{Error, Result};
 pub use message::{Message, Rejection};

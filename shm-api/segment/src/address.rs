@@ -88,10 +88,14 @@ pub enum Importance {
 /// Type of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SocketKind {
+    /// `SOCK_STREAM`: bytes over a connection.
+    Stream = 1,
     /// `SOCK_DGRAM`: unreliable datagrams.
     Dgram = 2,
     /// `SOCK_RDM`: reliable datagrams.
     Rdm = 4,
+    /// `SOCK_SEQPACKET`: messages over a connection.
+    Seqpacket = 5,
 }
 
 fn meaningless<T>(field: &'static str, value: u32) -> Result<T, Violation> {
@@ -128,8 +132,10 @@ impl Importance {
 impl SocketKind {
     pub(crate) fn decode(value: u32) -> Result<Self, Violation> {
         match value {
+            1 => Ok(Self::Stream),
             2 => Ok(Self::Dgram),
             4 => Ok(Self::Rdm),
+            5 => Ok(Self::Seqpacket),
             _ => meaningless("socket kind", value),
         }
     }

@@ -23,6 +23,9 @@ use crate::layout::DELIVERY_WORDS;
 use crate::request::{PayloadPlace, check_payload};
 use crate::violation::Violation;
 
+/// [`Meta::error`] of a connection whose peer answers no probe. Other errors have four bits.
+pub const PEER_SILENT: u8 = 16;
+
 bitflags! {
     /// Properties of a delivered message.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +40,8 @@ bitflags! {
 pub struct Meta {
     /// The socket it is for.
     pub socket: u32,
-    /// 0, or why it came back: 1 no such service, 2 no such port, 3 node unreachable, 4 overload, 5 shut down.
+    /// 0, or why it came back: 1 no such service, 2 no such port, 3 node unreachable, 4 overload, 5 shut down. At a
+    /// socket of a connection type: why the connection is over; also [`PEER_SILENT`].
     pub error: u8,
     /// Its importance.
     pub importance: Importance,

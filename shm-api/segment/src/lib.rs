@@ -57,7 +57,7 @@ pub use crate::{
         Destination, DestinationName, Importance, Scope, ServiceAddress, ServiceRange,
         SocketAddress, SocketKind,
     },
-    delivery::{DeliveryFlags, Meta},
+    delivery::{DeliveryFlags, Meta, PEER_SILENT},
     request::{Completion, PayloadPlace, Request, SendFlags, Submission, address_value, option},
 };
 pub use violation::Violation;

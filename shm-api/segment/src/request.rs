@@ -38,6 +38,8 @@ pub mod option {
     pub const SRC_DROPPABLE: u32 = 128;
     /// Messages that cannot be delivered are dropped, not returned.
     pub const DEST_DROPPABLE: u32 = 129;
+    /// How long a connect waits, in ms.
+    pub const CONN_TIMEOUT: u32 = 130;
     /// Number of messages in the receive queue (get only).
     pub const SOCK_RECVQ_DEPTH: u32 = 132;
     /// Send multicast by broadcast (set only).
@@ -46,6 +48,8 @@ pub mod option {
     pub const MCAST_REPLICAST: u32 = 134;
     /// Bytes of the receive buffer in use (get only).
     pub const SOCK_RECVQ_USED: u32 = 137;
+    /// A stream sends every piece at once (set only).
+    pub const NODELAY: u32 = 138;
 }
 
 /// Place of a message in the submission arena.
@@ -92,11 +96,27 @@ pub enum Request {
         /// The message.
         payload: PayloadPlace,
     },
-    /// Set or clear the default destination.
+    /// Set or clear the default destination of a datagram socket. A socket of a connection type connects, and the
+    /// answer comes when it is connected or has failed.
     Connect {
-        /// The new default, or `None` to clear it.
+        /// The new default, or `None` to clear it; where to connect.
         destination: Option<Destination>,
     },
+    /// Take connection requests.
+    Listen {
+        /// How many may wait; 0 for as many as the receive buffer takes.
+        limit: u32,
+    },
+    /// Accept a connection request, or wait for one. The values answered are the id of the new socket and
+    /// [`address_value`] of its peer.
+    Accept {
+        /// How.
+        flags: SendFlags,
+    },
+    /// End the connection in order.
+    Shutdown,
+    /// The value answered is [`address_value`] of the peer.
+    GetPeer,
     /// Set a socket option.
     SetOption {
         /// Its number, see [`option`].
@@ -168,6 +188,10 @@ const GET_OPTION: u8 = 9;
 const SET_RECEIVE_BUFFER: u8 = 10;
 const GET_NAME: u8 = 11;
 const CANCEL: u8 = 12;
+const LISTEN: u8 = 13;
+const ACCEPT: u8 = 14;
+const SHUTDOWN: u8 = 15;
+const GET_PEER: u8 = 16;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -237,6 +261,13 @@ impl Submission {
             Request::GetOption { option } => Raw::with(GET_OPTION, [option, 0, 0, 0]),
             Request::SetReceiveBuffer { bytes } => Raw::with(SET_RECEIVE_BUFFER, [bytes, 0, 0, 0]),
             Request::GetName => Raw::op(GET_NAME),
+            Request::Listen { limit } => Raw::with(LISTEN, [limit, 0, 0, 0]),
+            Request::Accept { flags } => Raw {
+                flags: flags.bits(),
+                ..Raw::op(ACCEPT)
+            },
+            Request::Shutdown => Raw::op(SHUTDOWN),
+            Request::GetPeer => Raw::op(GET_PEER),
             Request::Cancel { tag } => {
                 let [low, high] = halves(tag);
                 Raw::with(CANCEL, [low, high, 0, 0])
@@ -296,6 +327,12 @@ impl Submission {
             GET_OPTION => Request::GetOption { option: a },
             SET_RECEIVE_BUFFER => Request::SetReceiveBuffer { bytes: a },
             GET_NAME => Request::GetName,
+            LISTEN => Request::Listen { limit: a },
+            ACCEPT => Request::Accept {
+                flags: SendFlags::from_bits_truncate(flags),
+            },
+            SHUTDOWN => Request::Shutdown,
+            GET_PEER => Request::GetPeer,
             CANCEL => Request::Cancel { tag: pair(a, b) },
             opcode => Request::Unknown { opcode },
         };
@@ -363,7 +400,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..13, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..17, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -404,6 +441,16 @@ mod tests {
                     9 => Request::SetReceiveBuffer { bytes: a },
                     10 => Request::GetName,
                     11 => Request::Cancel { tag: pair(a, b) },
+                    12 => Request::Listen { limit: a },
+                    13 => Request::Accept {
+                        flags: if flag {
+                            SendFlags::DONTWAIT
+                        } else {
+                            SendFlags::empty()
+                        },
+                    },
+                    14 => Request::Shutdown,
+                    15 => Request::GetPeer,
                     _ => Request::Unknown { opcode: 200 },
                 }
             },

@@ -47,6 +47,7 @@ impl Worker<'_> {
         if application.wants_room() {
             application.deliver_parked()?;
         }
+        engine.acknowledge_consumed(now, &mut self.host);
         let mut count = returned;
         for _ in 0..SUBMIT_BUDGET {
             let Some(application) = self.host.applications.get_mut(slot) else {

@@ -10,6 +10,7 @@ mod applications;
 mod care;
 mod catch_up;
 mod clients;
+mod connections;
 mod host;
 mod requests;
 mod spare;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId};
+use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{Engine, NodeConfig, SESSION_UNIT};
-use xtipc_protocol::host::{Host, Notice};
+use xtipc_protocol::host::{Disconnect, Host, Notice};
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
 
@@ -347,12 +348,44 @@ impl<'a> Worker<'a> {
                 Notice::DuplicateAddress(addr) => {
                     tracing::debug!(address = %addr, "duplicate node address")
                 }
-                // Applications open datagram sockets.
-                Notice::Acceptable(_)
-                | Notice::Connected(_)
-                | Notice::ConnectFailed(..)
-                | Notice::Disconnected(..) => {}
+                Notice::Acceptable(port)
+                | Notice::Connected(port)
+                | Notice::ConnectFailed(port, _)
+                | Notice::Disconnected(port, _) => {
+                    let Some(slot) = self.host.applications.owner(port) else {
+                        continue;
+                    };
+                    if let Err(violation) = self.act_on_connection(now, slot, port, notice) {
+                        self.let_go(slot, now, &violation.to_string());
+                    }
+                }
             }
+        }
+    }
+
+    /// Something happened to a connection, or to who wants one, of an application.
+    fn act_on_connection(
+        &mut self,
+        now: Instant,
+        slot: applications::Slot,
+        port: PortId,
+        notice: Notice,
+    ) -> Result<(), xtipc_segment::Violation> {
+        let (engine, host) = (&mut self.engine, &mut self.host);
+        match notice {
+            Notice::Acceptable(_) => connections::on_acceptable(engine, host, now, slot, port),
+            Notice::Connected(_) => connections::on_connect_outcome(host, slot, port, Ok(())),
+            Notice::ConnectFailed(_, why) => {
+                connections::on_connect_outcome(host, slot, port, Err(why))
+            }
+            Notice::Disconnected(_, why) => {
+                if why == Disconnect::Silent {
+                    connections::deliver_silence(engine, host, port);
+                }
+                // Who waits for room waits in vain.
+                requests::retry_held(engine, host, now, slot, port)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -12,18 +12,19 @@ use xtipc_segment::{Scope, ServiceRange};
 
 use super::application::{Held, Socket, Submitted};
 use super::applications::Slot;
+use super::connections::{self, is_connected_kind, is_open};
 use super::host::NodeHost;
 
 /// Sockets of one attachment at most.
 const SOCKETS_MAX: usize = 65_536;
 
 /// An answer: values, or an errno.
-type Answer = Result<[u64; 2], i32>;
+pub(super) type Answer = Result<[u64; 2], i32>;
 
 /// What a request led to.
-enum Outcome {
+pub(super) enum Outcome {
     Done(Answer),
-    /// A send that waits: answered later.
+    /// It waits and is answered later, or it is answered already.
     Held,
 }
 
@@ -59,7 +60,7 @@ fn answer_to(
     application.side.complete_posted(submission.tag, result)
 }
 
-fn complete(
+pub(super) fn complete(
     host: &mut NodeHost,
     slot: Slot,
     tag: u64,
@@ -95,6 +96,13 @@ fn perform(
             }
             match request {
                 Request::Send { .. } => send(engine, host, now, slot, port, submission),
+                Request::Connect { destination } if is_connected_kind(engine, port) => {
+                    let (to, on) = (destination, submission);
+                    connections::connect(engine, host, now, slot, port, on, to)
+                }
+                Request::Accept { .. } => {
+                    connections::accept(engine, host, now, slot, port, submission)
+                }
                 request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
             }
         }
@@ -114,6 +122,8 @@ fn open(
     let port = engine.open(match kind {
         xtipc_segment::SocketKind::Rdm => SocketKind::Rdm,
         xtipc_segment::SocketKind::Dgram => SocketKind::Dgram,
+        xtipc_segment::SocketKind::Seqpacket => SocketKind::Seqpacket,
+        xtipc_segment::SocketKind::Stream => SocketKind::Stream,
     });
     if let Some(socket) = engine.port_mut(port) {
         // All attachments of a process are one sender.
@@ -162,18 +172,31 @@ fn on_socket(
             Ok([set.into(), 0])
         }
         Request::GetName => Ok([address_value(port.0, engine.own_addr().0), 0]),
+        Request::Listen { limit } => connections::listen(engine, port, limit),
+        Request::Shutdown => connections::shutdown(engine, host, now, port),
+        Request::GetPeer => connections::peer(engine, port),
         Request::OpenSocket { .. }
         | Request::Send { .. }
+        | Request::Accept { .. }
         | Request::Cancel { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
 }
 
-fn set_option(engine: &mut Engine, port: PortId, number: u32, value: u32) -> Answer {
-    let port = engine.port_mut(port).ok_or(libc::EBADF)?;
+fn set_option(engine: &mut Engine, id: PortId, number: u32, value: u32) -> Answer {
+    if number == option::NODELAY {
+        engine.set_nodelay(id, value != 0).ok_or(libc::EBADF)?;
+        return Ok([0; 2]);
+    }
+    let port = engine.port_mut(id).ok_or(libc::EBADF)?;
     match number {
         option::IMPORTANCE if value <= 3 => port.importance = Importance::from_bits(value),
+        option::SRC_DROPPABLE if port.kind == SocketKind::Stream => {
+            return Err(libc::ENOPROTOOPT);
+        }
         option::SRC_DROPPABLE => port.src_droppable = value != 0,
+        // 16 bits, as in Linux.
+        option::CONN_TIMEOUT => port.connect_timeout_ms = value as u16,
         option::DEST_DROPPABLE => port.dest_droppable = value != 0,
         option::MCAST_BROADCAST => port.mcast_wanted = Some(McastMethod::Broadcast),
         option::MCAST_REPLICAST => port.mcast_wanted = Some(McastMethod::Replicast),
@@ -188,6 +211,7 @@ fn get_option(engine: &Engine, port: PortId, number: u32) -> Answer {
         option::IMPORTANCE => port.importance as u64,
         option::SRC_DROPPABLE => port.src_droppable.into(),
         option::DEST_DROPPABLE => port.dest_droppable.into(),
+        option::CONN_TIMEOUT => port.connect_timeout_ms.into(),
         option::SOCK_RECVQ_DEPTH => port.waiting.into(),
         option::SOCK_RECVQ_USED => port.used,
         _ => return Err(libc::EINVAL),
@@ -210,7 +234,9 @@ fn send(
     let Some(application) = host.applications.get_mut(slot) else {
         return Outcome::Done(Err(libc::EBADF));
     };
-    let answer = if application.held.iter().any(|held| held.port == port) {
+    let waits =
+        |held: &Held| held.port == port && matches!(held.submission.request, Request::Send { .. });
+    let answer = if application.held.iter().any(waits) {
         Err(libc::EAGAIN)
     } else {
         try_send(engine, host, now, slot, port, submission)
@@ -242,6 +268,10 @@ fn try_send(
     let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
     application.submitted += 1;
     let payload = Submitted(application.side.payload(submission));
+    if is_connected_kind(engine, port) && !(destination.is_some() && is_open(engine, port)) {
+        let sent = engine.send_connected(now, port, &payload, host);
+        return sent.map(|len| [len as u64, 0]).map_err(send_errno);
+    }
     let default = application
         .sockets
         .get(&port)
@@ -264,7 +294,10 @@ pub(super) fn retry_held(
         let Some(application) = host.applications.get_mut(slot) else {
             return Ok(());
         };
-        let Some(first) = application.held.iter().position(|held| held.port == port) else {
+        let waits = |held: &Held| {
+            held.port == port && matches!(held.submission.request, Request::Send { .. })
+        };
+        let Some(first) = application.held.iter().position(waits) else {
             return Ok(());
         };
         let submission = application.held[first].submission;
@@ -357,7 +390,7 @@ fn scope_of(scope: Scope) -> name::Scope {
     }
 }
 
-fn destination_of(destination: Destination) -> addr::Destination {
+pub(super) fn destination_of(destination: Destination) -> addr::Destination {
     match destination {
         Destination::Socket(socket) => addr::Destination::Socket(addr::SocketAddr {
             port: PortId(socket.port),
@@ -388,7 +421,7 @@ fn bind_errno(error: BindError) -> i32 {
     }
 }
 
-fn send_errno(error: SendError) -> i32 {
+pub(super) fn send_errno(error: SendError) -> i32 {
     match error {
         SendError::NoSuchSocket => libc::EBADF,
         SendError::TooLong(_) => libc::EMSGSIZE,

@@ -1,0 +1,248 @@
+//! Connections from program to program: the API, shared memory, the daemon. The node has no bearer, so it needs no
+//! privileges; connections between nodes are the business of the simulator and of `tests/interop`.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xtipc::{
+    Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress, SocketAddress,
+};
+
+const KINDS: [ConnectionKind; 2] = [ConnectionKind::Seqpacket, ConnectionKind::Stream];
+const SERVICE: ServiceAddress = ServiceAddress {
+    type_: 5000,
+    instance: 1,
+};
+
+/// A daemon of its own for one test.
+struct Host {
+    directory: tempfile::TempDir,
+    daemon: Child,
+}
+
+impl Host {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let notify = directory.path().join("notify");
+        let ready = UnixDatagram::bind(&notify).unwrap();
+        ready
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let empty = directory.path().join("empty.toml");
+        std::fs::write(&empty, "").unwrap();
+        let daemon = Command::new(env!("CARGO_BIN_EXE_xtipcd"))
+            .args(["--identity", "alone", "--config"])
+            .arg(empty)
+            .arg("--run-dir")
+            .arg(directory.path().join("run"))
+            .env("NOTIFY_SOCKET", notify)
+            .env_remove("XTIPC_LOG")
+            .spawn()
+            .unwrap();
+        ready.recv(&mut [0; 64]).expect("the daemon becomes ready");
+        Self { directory, daemon }
+    }
+
+    /// Attaches: each call stands for another program.
+    fn attach(&self) -> Node {
+        let path = self.directory.path().join("run/attach.sock");
+        Node::builder().socket_path(path).attach().unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A client and a server of two programs.
+fn connected(host: &Host, kind: ConnectionKind) -> (Connection, Connection) {
+    let listener = Listener::bind(&host.attach(), kind, SERVICE, Scope::Cluster).unwrap();
+    let node = host.attach();
+    let client = thread::spawn(move || Connection::connect(&node, kind, SERVICE).unwrap());
+    let (server, peer) = listener.accept().unwrap();
+    let client = client.join().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    (client, server)
+}
+
+fn kind_of(result: Result<Option<xtipc::Message>, Error>) -> io::ErrorKind {
+    io::Error::from(result.expect_err("an error")).kind()
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n % 251) as u8).collect()
+}
+
+#[test]
+fn messages_of_every_size_go_both_ways() {
+    let host = Host::start();
+    for kind in KINDS {
+        let (client, server) = connected(&host, kind);
+        assert_eq!(client.peer_addr().unwrap(), server.local_addr().unwrap());
+        assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+        for len in [1, 2, 1000, 1436, 1500, 20_000, 66_000] {
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                assert_eq!(from.send(&pattern(len)).unwrap(), len);
+                let message = to.recv().unwrap().expect("no end");
+                assert_eq!(*message, pattern(len), "{kind:?} {len}");
+            }
+        }
+        let long = client.send(&pattern(66_001));
+        match kind {
+            ConnectionKind::Stream => assert_eq!(long.unwrap(), 66_000),
+            ConnectionKind::Seqpacket => assert!(matches!(long, Err(Error::MessageTooLong { .. }))),
+        }
+    }
+}
+
+#[test]
+fn a_stream_carries_megabytes_both_ways_at_once() {
+    let host = Host::start();
+    let (client, server) = connected(&host, ConnectionKind::Stream);
+    let bytes = pattern(8_000_000);
+    thread::scope(|s| {
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            let bytes = &bytes;
+            s.spawn(move || (&mut &*from).write_all(bytes).unwrap());
+            s.spawn(move || {
+                let mut got = vec![0; bytes.len()];
+                (&mut &*to).read_exact(&mut got).unwrap();
+                assert!(got == *bytes);
+            });
+        }
+    });
+}
+
+#[test]
+fn many_small_writes_arrive_though_they_are_gathered() {
+    let host = Host::start();
+    let (mut client, mut server) = connected(&host, ConnectionKind::Stream);
+    let bytes = pattern(20_000);
+    let expect = bytes.clone();
+    let reader = thread::spawn(move || {
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).unwrap();
+        assert_eq!(got, expect);
+    });
+    for piece in bytes.chunks(3) {
+        client.write_all(piece).unwrap();
+    }
+    client.shutdown().unwrap();
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_sender_waits_for_a_reader_that_does_not_read_and_goes_on_when_it_does() {
+    let host = Host::start();
+    let (client, server) = connected(&host, ConnectionKind::Seqpacket);
+    client.set_write_timeout(Some(Duration::from_millis(200)));
+    let mut sent = 0;
+    let stopped = loop {
+        match client.send(&[1; 60_000]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(stopped, Error::TimedOut), "{stopped}");
+    // 128 blocks, of which a message takes 59.
+    assert_eq!(sent, 3);
+    client.set_write_timeout(None);
+    thread::scope(|s| {
+        s.spawn(|| client.send(&[2; 10]).unwrap());
+        for _ in 0..sent {
+            assert_eq!(server.recv().unwrap().unwrap().len(), 60_000);
+        }
+        assert_eq!(*server.recv().unwrap().unwrap(), [2; 10]);
+    });
+}
+
+#[test]
+fn a_first_message_may_make_the_connection() {
+    let host = Host::start();
+    for kind in KINDS {
+        let listener = Listener::bind(&host.attach(), kind, SERVICE, Scope::Cluster).unwrap();
+        let first = pattern(30_000);
+        let client = Connection::connect_with(&host.attach(), kind, SERVICE, &first).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(*server.recv().unwrap().unwrap(), first);
+        server.send(b"answer").unwrap();
+        assert_eq!(*client.recv().unwrap().unwrap(), *b"answer");
+    }
+}
+
+#[test]
+fn an_orderly_end_follows_the_data_and_a_close_resets() {
+    let host = Host::start();
+    for kind in KINDS {
+        let (client, server) = connected(&host, kind);
+        client.send(b"bye").unwrap();
+        client.shutdown().unwrap();
+        assert_eq!(*server.recv().unwrap().unwrap(), *b"bye");
+        assert!(server.recv().unwrap().is_none());
+        assert!(server.recv().unwrap().is_none(), "again");
+        assert!(client.recv().unwrap().is_none());
+        let sent = io::Error::from(server.send(b"x").unwrap_err()).kind();
+        assert_eq!(sent, io::ErrorKind::BrokenPipe);
+        let (client, server) = connected(&host, kind);
+        client.send(b"bye").unwrap();
+        drop(client);
+        assert_eq!(*server.recv().unwrap().unwrap(), *b"bye");
+        for _ in 0..2 {
+            assert_eq!(kind_of(server.recv()), io::ErrorKind::ConnectionReset);
+        }
+        assert!(server.peer_addr().is_err());
+    }
+}
+
+#[test]
+fn a_program_that_ends_takes_its_connections_with_it_and_wakes_who_waits() {
+    let host = Host::start();
+    let (client, server) = connected(&host, ConnectionKind::Seqpacket);
+    client.set_write_timeout(Some(Duration::from_millis(100)));
+    while client.send(&[1; 60_000]).is_ok() {}
+    client.set_write_timeout(None);
+    thread::scope(|s| {
+        let writer = s.spawn(|| client.send(b"waits").unwrap_err());
+        let reader = s.spawn(|| kind_of(client.recv()));
+        thread::sleep(Duration::from_millis(100));
+        drop(server);
+        let error = io::Error::from(writer.join().unwrap()).kind();
+        assert_eq!(error, io::ErrorKind::BrokenPipe);
+        assert_eq!(reader.join().unwrap(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn connects_that_fail_say_why() {
+    let host = Host::start();
+    let node = host.attach();
+    let unbound = Connection::connect(&node, ConnectionKind::Stream, SERVICE).unwrap_err();
+    assert_eq!(unbound.errno(), libc::EHOSTUNREACH);
+    let nobody = SocketAddress { port: 1, node: 0 };
+    let refused = Connection::connect(&node, ConnectionKind::Stream, nobody).unwrap_err();
+    assert_eq!(refused.errno(), libc::ECONNREFUSED);
+    let listener = Listener::open(&node, ConnectionKind::Stream).unwrap();
+    let to = listener.local_addr().unwrap();
+    let began = Instant::now();
+    let late = Connection::connect_timeout(&node, ConnectionKind::Stream, to, 300).unwrap_err();
+    assert_eq!(late.errno(), libc::ETIMEDOUT);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    // The request of the one that gave up still waits; its socket is closed.
+    let (dead, _) = listener.try_accept().unwrap();
+    assert_eq!(kind_of(dead.recv()), io::ErrorKind::ConnectionReset);
+    assert!(matches!(listener.try_accept(), Err(Error::WouldBlock)));
+    let short = Duration::from_millis(100);
+    assert!(matches!(
+        listener.accept_timeout(short),
+        Err(Error::TimedOut)
+    ));
+    let refused = Connection::connect_with(&node, ConnectionKind::Stream, nobody, b"hi").unwrap();
+    assert_eq!(kind_of(refused.recv()), io::ErrorKind::ConnectionReset);
+}

@@ -1,0 +1,434 @@
+//! Connections: SEQPACKET and STREAM sockets. Semantics as in `docs/protocol/connections.md`.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use xtipc_segment::application::DeliveryBuffer;
+use xtipc_segment::{
+    Destination, Importance, MESSAGE_LEN_MAX, Meta, PEER_SILENT, PayloadPlace, Request, SendFlags,
+    ServiceRange, SocketAddress, SocketKind, option,
+};
+
+use crate::attachment::{Attachment, Look, Patience};
+use crate::core::Interest;
+use crate::datagram::check_bindable;
+use crate::{Error, Message, Node, Result, Scope, lock};
+
+/// Type of a connection's socket; both talk to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// Messages: each write is one, each read takes one.
+    Seqpacket,
+    /// Bytes.
+    Stream,
+}
+
+impl ConnectionKind {
+    fn socket(self) -> SocketKind {
+        match self {
+            Self::Seqpacket => SocketKind::Seqpacket,
+            Self::Stream => SocketKind::Stream,
+        }
+    }
+}
+
+/// An open socket of a connection type; closed on drop.
+#[derive(Debug)]
+struct Socket {
+    attachment: Arc<Attachment>,
+    id: u32,
+}
+
+impl Socket {
+    fn open(node: &Node, kind: ConnectionKind) -> Result<Self> {
+        let attachment = Arc::clone(&node.attachment);
+        let kind = kind.socket();
+        let [id, _] = attachment
+            .call(0, Request::OpenSocket { kind })?
+            .map_err(Error::from_result)?;
+        let id = id as u32;
+        Ok(Self { attachment, id })
+    }
+
+    fn call(&self, request: Request) -> Result<[u64; 2]> {
+        let answer = self.attachment.call(self.id, request)?;
+        answer.map_err(Error::from_result)
+    }
+
+    fn local_addr(&self) -> Result<SocketAddress> {
+        let [value, _] = self.call(Request::GetName)?;
+        Ok(address(value))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.attachment.close(self.id);
+    }
+}
+
+fn address(value: u64) -> SocketAddress {
+    SocketAddress {
+        port: (value >> 32) as u32,
+        node: value as u32,
+    }
+}
+
+/// A socket that takes connection requests.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    kind: ConnectionKind,
+}
+
+impl Listener {
+    /// Listens at a service address or range.
+    pub fn bind(
+        node: &Node,
+        kind: ConnectionKind,
+        range: impl Into<ServiceRange>,
+        scope: Scope,
+    ) -> Result<Self> {
+        let listener = Self::open(node, kind)?;
+        let range = check_bindable(range.into())?;
+        listener.socket.call(Request::Bind { range, scope })?;
+        Ok(listener)
+    }
+
+    /// Listens at its socket address only.
+    pub fn open(node: &Node, kind: ConnectionKind) -> Result<Self> {
+        let socket = Socket::open(node, kind)?;
+        socket.call(Request::Listen { limit: 0 })?;
+        Ok(Self { socket, kind })
+    }
+
+    /// Waits for a request and accepts it: only then the client is connected. Gives the address of the client too.
+    pub fn accept(&self) -> Result<(Connection, SocketAddress)> {
+        self.accept_with(SendFlags::empty(), Patience::Endless)
+    }
+
+    /// Accepts a request if one waits; else [`Error::WouldBlock`].
+    pub fn try_accept(&self) -> Result<(Connection, SocketAddress)> {
+        self.accept_with(SendFlags::DONTWAIT, Patience::Endless)
+    }
+
+    /// Accepts a request, waiting at most so long.
+    pub fn accept_timeout(&self, timeout: Duration) -> Result<(Connection, SocketAddress)> {
+        self.accept_with(SendFlags::empty(), Patience::lasting(Some(timeout)))
+    }
+
+    fn accept_with(
+        &self,
+        flags: SendFlags,
+        patience: Patience,
+    ) -> Result<(Connection, SocketAddress)> {
+        let attachment = &self.socket.attachment;
+        let request = Request::Accept { flags };
+        let [id, peer] = attachment
+            .call_within(self.socket.id, request, patience)?
+            .map_err(Error::from_result)?;
+        let socket = Socket {
+            attachment: Arc::clone(attachment),
+            id: id as u32,
+        };
+        Ok((Connection::new(socket, self.kind), address(peer)))
+    }
+
+    /// Address of this socket.
+    pub fn local_addr(&self) -> Result<SocketAddress> {
+        self.socket.local_addr()
+    }
+}
+
+/// What has been received and not read.
+#[derive(Debug, Default)]
+struct Inbox {
+    /// The chunk of a stream that was read in part, and how far.
+    partial: Option<(Meta, DeliveryBuffer, usize)>,
+    /// Why the connection is over, once that was read.
+    end: Option<u8>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    /// Nobody reads any more.
+    shut_down: bool,
+}
+
+/// A connection. Dropping it closes it: the peer then reads what was sent, and after that finds the connection reset;
+/// [`Connection::shutdown`] ends it in order.
+///
+/// [`Read`] and [`Write`] are implemented for it and for `&Connection`, so that one thread may read and another write.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    kind: ConnectionKind,
+    inbox: Mutex<Inbox>,
+}
+
+impl Connection {
+    fn new(socket: Socket, kind: ConnectionKind) -> Self {
+        Self {
+            socket,
+            kind,
+            inbox: Mutex::new(Inbox::default()),
+        }
+    }
+
+    /// Connects to a socket, or to one of those that listen at a service address. Waits until the other end has accepted,
+    /// 8 seconds at most.
+    pub fn connect(
+        node: &Node,
+        kind: ConnectionKind,
+        destination: impl Into<Destination>,
+    ) -> Result<Self> {
+        let socket = Socket::open(node, kind)?;
+        let destination = Some(destination.into());
+        socket.call(Request::Connect { destination })?;
+        Ok(Self::new(socket, kind))
+    }
+
+    /// Connects with a wait of at most so many milliseconds.
+    pub fn connect_timeout(
+        node: &Node,
+        kind: ConnectionKind,
+        destination: impl Into<Destination>,
+        timeout_ms: u16,
+    ) -> Result<Self> {
+        let socket = Socket::open(node, kind)?;
+        socket.call(Request::SetOption {
+            option: option::CONN_TIMEOUT,
+            value: timeout_ms.into(),
+        })?;
+        let destination = Some(destination.into());
+        socket.call(Request::Connect { destination })?;
+        Ok(Self::new(socket, kind))
+    }
+
+    /// Connects by a first message, without waiting for the answer. Until it comes nothing more can be sent; a refusal
+    /// shows when reading.
+    pub fn connect_with(
+        node: &Node,
+        kind: ConnectionKind,
+        destination: impl Into<Destination>,
+        first: &[u8],
+    ) -> Result<Self> {
+        let connection = Self::new(Socket::open(node, kind)?, kind);
+        connection.submit(first, Some(destination.into()))?;
+        Ok(connection)
+    }
+
+    /// Sends on the connection and gives the number of bytes taken: a message of a SEQPACKET connection whole, of a
+    /// stream at most 66,000. Waits for room as [`Connection::set_write_timeout`] says.
+    pub fn send(&self, bytes: &[u8]) -> Result<usize> {
+        let cut = match self.kind {
+            ConnectionKind::Stream => &bytes[..bytes.len().min(MESSAGE_LEN_MAX)],
+            ConnectionKind::Seqpacket => bytes,
+        };
+        self.submit(cut, None)
+    }
+
+    fn submit(&self, bytes: &[u8], destination: Option<Destination>) -> Result<usize> {
+        if bytes.len() > MESSAGE_LEN_MAX {
+            return Err(Error::MessageTooLong {
+                len: bytes.len(),
+                max: MESSAGE_LEN_MAX,
+            });
+        }
+        let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
+            flags,
+            destination,
+            payload,
+        };
+        let patience = Patience::lasting(lock(&self.inbox).write_timeout);
+        let attachment = &self.socket.attachment;
+        match attachment.send(self.socket.id, bytes, request, patience)? {
+            0.. => Ok(bytes.len()),
+            result => Err(Error::from_result(result)),
+        }
+    }
+
+    /// Receives the next message of a SEQPACKET connection, or the next chunk of a stream. `None`: the peer has ended
+    /// the connection in order. Any other end is an error, each time.
+    pub fn recv(&self) -> Result<Option<Message>> {
+        let timeout = lock(&self.inbox).read_timeout;
+        let Some((meta, buffer)) = self.next(Patience::lasting(timeout))? else {
+            return Ok(None);
+        };
+        let attachment = Arc::clone(&self.socket.attachment);
+        let message = Message::new(attachment, meta, buffer);
+        self.socket.attachment.note_all_consumed(message.buffer())?;
+        Ok(Some(message))
+    }
+
+    /// The next message or chunk that is data.
+    fn next(&self, patience: Patience) -> Result<Option<(Meta, DeliveryBuffer)>> {
+        if let Some(code) = self.ended() {
+            return end_of(code);
+        }
+        let (attachment, id) = (&self.socket.attachment, self.socket.id);
+        let (meta, buffer) = attachment.wait(patience, |core| {
+            Ok(match core.queue(id)?.messages.pop_front() {
+                Some(next) => Look::Found(next),
+                None => Look::WaitFor(Interest::Socket(id)),
+            })
+        })?;
+        if meta.error == 0 {
+            return Ok(Some((meta, buffer)));
+        }
+        attachment.note_all_consumed([&buffer])?;
+        attachment.give_back(buffer);
+        lock(&self.inbox).end = Some(meta.error);
+        end_of(meta.error)
+    }
+
+    fn ended(&self) -> Option<u8> {
+        let inbox = lock(&self.inbox);
+        if inbox.shut_down {
+            return Some(SHUTDOWN);
+        }
+        inbox.end
+    }
+
+    fn read_bytes(&self, out: &mut [u8]) -> Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        let (taken, timeout) = {
+            let mut inbox = lock(&self.inbox);
+            (inbox.partial.take(), inbox.read_timeout)
+        };
+        let (meta, buffer, start) = match taken {
+            Some(partial) => partial,
+            None => match self.next(Patience::lasting(timeout))? {
+                Some((meta, buffer)) => (meta, buffer, 0),
+                None => return Ok(0),
+            },
+        };
+        let rest = &buffer[start..];
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        let goes_on = self.kind == ConnectionKind::Stream && len < rest.len();
+        if goes_on {
+            lock(&self.inbox).partial = Some((meta, buffer, start + len));
+        } else {
+            let attachment = &self.socket.attachment;
+            attachment.note_all_consumed([&buffer])?;
+            attachment.give_back(buffer);
+        }
+        Ok(len)
+    }
+
+    /// Ends the connection in order: the peer reads what was sent, then the end. Nothing more can be sent or received.
+    pub fn shutdown(&self) -> Result<()> {
+        self.socket.call(Request::Shutdown)?;
+        let (attachment, id) = (&self.socket.attachment, self.socket.id);
+        let (partial, unread) = {
+            let mut inbox = lock(&self.inbox);
+            inbox.shut_down = true;
+            let mut core = attachment.core()?;
+            (
+                inbox.partial.take(),
+                std::mem::take(&mut core.queue(id)?.messages),
+            )
+        };
+        let partial = partial.map(|(_, buffer, _)| buffer);
+        let unread: VecDeque<_> = unread.into_iter().map(|(_, buffer)| buffer).collect();
+        for buffer in partial.into_iter().chain(unread) {
+            attachment.note_all_consumed([&buffer])?;
+            attachment.give_back(buffer);
+        }
+        Ok(())
+    }
+
+    /// The socket at the other end.
+    pub fn peer_addr(&self) -> Result<SocketAddress> {
+        let [value, _] = self.socket.call(Request::GetPeer)?;
+        Ok(address(value))
+    }
+
+    /// Address of this socket.
+    pub fn local_addr(&self) -> Result<SocketAddress> {
+        self.socket.local_addr()
+    }
+
+    /// How long reading waits at most; `None`, the default: as long as it takes.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        lock(&self.inbox).read_timeout = timeout;
+    }
+
+    /// How long sending waits at most; `None`, the default: as long as it takes.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        lock(&self.inbox).write_timeout = timeout;
+    }
+
+    /// Importance of what is sent from now on. Both ends begin with the client's.
+    pub fn set_importance(&self, importance: Importance) -> Result<()> {
+        self.set_option(option::IMPORTANCE, importance as u32)
+    }
+
+    /// Whether a stream sends every piece at once (true), or gathers small ones while the peer has not answered (false,
+    /// the default).
+    pub fn set_nodelay(&self, nodelay: bool) -> Result<()> {
+        self.set_option(option::NODELAY, nodelay.into())
+    }
+
+    /// Size of the receive buffer in bytes, as `SO_RCVBUF`: a 4096th of it is the window of blocks that the peer may
+    /// send ahead.
+    pub fn set_receive_buffer(&self, bytes: u32) -> Result<()> {
+        self.socket.call(Request::SetReceiveBuffer { bytes })?;
+        Ok(())
+    }
+
+    fn set_option(&self, option: u32, value: u32) -> Result<()> {
+        self.socket.call(Request::SetOption { option, value })?;
+        Ok(())
+    }
+}
+
+/// Errcode of an orderly end.
+const SHUTDOWN: u8 = 5;
+
+/// What the end of a connection is to its reader.
+fn end_of<T>(code: u8) -> Result<Option<T>> {
+    let kind = match code {
+        SHUTDOWN => return Ok(None),
+        PEER_SILENT => io::ErrorKind::ConnectionAborted,
+        _ => io::ErrorKind::ConnectionReset,
+    };
+    Err(Error::Io(kind.into()))
+}
+
+impl Read for &Connection {
+    /// Reads bytes of a stream, or the next message of a SEQPACKET connection, of which what does not fit is lost. 0: the
+    /// peer has ended the connection in order.
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        Ok(self.read_bytes(out)?)
+    }
+}
+
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.send(bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(out)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
