@@ -107,7 +107,7 @@ impl Engine {
         reason: DownReason,
         host: &mut H,
     ) {
-        self.withdraw_link_state(index);
+        let link_state = self.link_state(index);
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
@@ -131,7 +131,10 @@ impl Engine {
             let view = peer.bcast.view(SeqNo(0), &ctx.core.table);
             link.send_reset(&mut ctx, &view, true);
         }
-        self.names.purge_node(addr.0, |_| {});
+        self.purge(addr.0);
+        if let Some(gone) = link_state {
+            self.retract(gone.range, gone.port, gone.key);
+        }
         self.give_up_held(now, addr, Overdue::since(now), host);
         self.abort_connections(addr, host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {

@@ -4,7 +4,7 @@
 //! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
 //! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
-//! table, `telling` makes it known, `view` shows it all to operators.
+//! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators.
 
 mod accept;
 mod connect;
@@ -23,6 +23,7 @@ mod receive;
 mod send;
 mod sockets;
 mod telling;
+mod topology;
 mod view;
 
 pub use self::core::{Core, Ctx};
@@ -47,6 +48,7 @@ use crate::seqno::SeqNo;
 use crate::stats::Drops;
 use crate::time::Instant;
 use crate::timer::Wheel;
+use crate::topology::TopologyService;
 use crate::wire::INTERFACE_NAME;
 use connection_timers::ConnectionClock;
 use discovery::Trial;
@@ -57,6 +59,7 @@ use parting::Farewell;
 use std::collections::VecDeque;
 use std::time::Duration;
 use telling::Untold;
+use topology::Reader;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -160,6 +163,9 @@ pub struct Engine {
     farewells: Vec<Farewell>,
     /// What arrived at the engine's own sockets.
     inner: Inner,
+    topology: TopologyService,
+    /// Subscribers whose events go to the host.
+    readers: FastMap<PortId, Reader>,
 }
 
 impl Engine {
@@ -198,6 +204,8 @@ impl Engine {
             owing: VecDeque::new(),
             farewells: Vec::new(),
             inner: Inner::default(),
+            topology: TopologyService::default(),
+            readers: FastMap::default(),
         }
     }
 
@@ -278,18 +286,21 @@ impl Engine {
                 None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
         }
+        self.topology.on_time(now);
         self.settle(now, host);
     }
 
     /// When [`Self::on_time`] has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.wheel.next_deadline()
+        let timers = self.wheel.next_deadline().into_iter();
+        timers.chain(self.topology.next_timeout()).min()
     }
 
-    /// The end of every input: tells the cluster what it could not be told before, and waiting senders
-    /// that there is room.
+    /// The end of every input: tells the cluster what it could not be told before, subscribers what
+    /// happened, and waiting senders that there is room.
     fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.tell_untold(now, host);
+        self.tell_subscribers(host);
         if !self.starved.is_empty() {
             let woken = &mut self.core.woken;
             self.starved

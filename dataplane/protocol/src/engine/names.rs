@@ -77,12 +77,14 @@ impl Engine {
             node,
             key,
         };
-        self.names.publish(publication).map_err(|why| match why {
+        let owner = port.owner;
+        self.publish(publication).map_err(|why| match why {
             PublishError::EmptyRange(lower, upper) => BindError::EmptyRange { lower, upper },
             _ => BindError::TooMany,
         })?;
-        port.on_bound(range, scope, key);
-        let owner = port.owner;
+        if let Some(port) = self.ports.get_mut(&id) {
+            port.on_bound(range, scope, key);
+        }
         self.tell(now, owner, Operation::Publish, publication, host);
         self.settle(now, host);
         Ok(())
@@ -163,8 +165,7 @@ impl Engine {
         binding: Binding,
         host: &mut H,
     ) {
-        let node = self.names.own_node();
-        if let Some(change) = self.names.withdraw(binding.range, id.0, node, binding.key) {
+        if let Some(change) = self.retract(binding.range, id.0, binding.key) {
             self.tell(now, owner, Operation::Withdraw, change.publication, host);
         }
     }
@@ -174,7 +175,7 @@ impl Engine {
         let own = self.core.own.0;
         self.names.set_own_node(own);
         let publication = Publication::node_state(own);
-        if self.names.publish(publication).is_ok() {
+        if self.publish(publication).is_ok() {
             self.tell(now, 0, Operation::Publish, publication, host);
         }
     }
@@ -182,17 +183,12 @@ impl Engine {
     pub(super) fn publish_link_state(&mut self, index: PeerIndex) {
         if let Some(publication) = self.link_state(index) {
             // Refused only if it is there already.
-            let _ = self.names.publish(publication);
+            let _ = self.publish(publication);
         }
     }
 
-    pub(super) fn withdraw_link_state(&mut self, index: PeerIndex) {
-        if let Some(p) = self.link_state(index) {
-            self.names.withdraw(p.range, p.port, p.node, p.key);
-        }
-    }
-
-    fn link_state(&self, index: PeerIndex) -> Option<Publication> {
+    /// The binding that stands for the link to a peer.
+    pub(super) fn link_state(&self, index: PeerIndex) -> Option<Publication> {
         let peer = self.peer(index)?;
         let link = peer.link.as_ref()?;
         let own_bearer = link.bearer.0.into();
@@ -229,17 +225,21 @@ impl Engine {
             items: msg.payload(),
         };
         let node = peer.addr.0;
-        let (names, drops) = (&mut self.names, &mut self.core.drops);
+        let (names, topology) = (&mut self.names, &mut self.topology);
+        let drops = &mut self.core.drops;
         let result = peer.updates.on_message(message, |operation, item| {
             let publication = item.publication_of(node);
-            let done = match operation {
-                Operation::Publish => names.publish(publication).is_ok(),
-                Operation::Withdraw => names
-                    .withdraw(item.range, item.port, node, item.key)
-                    .is_some(),
-            };
-            if !done {
-                drops.count(Drop::BadBinding);
+            match operation {
+                Operation::Publish => match names.publish(publication) {
+                    Ok(change) => topology.on_published(&change),
+                    Err(_) => drops.count(Drop::BadBinding),
+                },
+                Operation::Withdraw => {
+                    match names.withdraw(item.range, item.port, node, item.key) {
+                        Some(change) => topology.on_withdrawn(&change),
+                        None => drops.count(Drop::BadBinding),
+                    }
+                }
             }
         });
         match result {

@@ -11,12 +11,18 @@ use crate::wire::errcode;
 impl Engine {
     /// Opens a socket.
     pub fn open(&mut self, kind: SocketKind) -> PortId {
+        let id = self.free_port();
+        let buffer = self.config.receive_buffer;
+        self.ports.insert(id, Port::new(id, kind, buffer));
+        id
+    }
+
+    /// A number that no socket and no subscriber has.
+    pub(super) fn free_port(&mut self) -> PortId {
         loop {
             let id = PortId(self.next_port);
             self.next_port = self.next_port.wrapping_add(1);
-            if id.0 != 0 && !self.ports.contains_key(&id) {
-                let buffer = self.config.receive_buffer;
-                self.ports.insert(id, Port::new(id, kind, buffer));
+            if id.0 != 0 && !self.ports.contains_key(&id) && !self.readers.contains_key(&id) {
                 return id;
             }
         }
@@ -108,11 +114,11 @@ impl Engine {
         }
     }
 
-    /// The socket has taken a message that counted `cost`, all of it. [`Self::acknowledge_consumed`]
+    /// The socket, or the subscriber, has taken a message that counted `cost`, all of it. [`Self::acknowledge_consumed`]
     /// tells the peers of connections.
     pub fn on_consumed(&mut self, id: PortId, cost: u32) {
         let Some(port) = self.ports.get_mut(&id) else {
-            return;
+            return self.on_events_read(id, cost);
         };
         port.on_taken(cost);
         if let Some(connection) = port.connection_mut()

@@ -14,3 +14,4 @@ mod names;
 mod order;
 mod stall;
 mod stopped;
+mod topology;
