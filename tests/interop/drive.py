@@ -19,6 +19,10 @@ Speaks the same line protocol on standard input and output as the example `drive
                                             ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
     ask SOCKET DEST TYPE COUNT WIDTH PATIENCE_MS  ok ANSWERED
     answer SOCKET COUNT IDLE_MS             ok ANSWERED UNREACHABLE
+    subscriber                              ok SUBSCRIBER           hears of the topology service
+    subscribe SUBSCRIBER TYPE LOWER UPPER ports|service forever|MS  ok
+    cancel SUBSCRIBER ...                   ok                      (as subscribed)
+    event SUBSCRIBER TIMEOUT_MS             ok KIND TYPE LOWER UPPER PORT NODE AT_NS | timeout
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
 
@@ -35,6 +39,7 @@ WINDOW messages have not been told by each of MEMBERS receivers, so that they ar
 back, and withdraws the binding, for N from 0 to COUNT - 1, WIDTH at a time, until nothing came for
 PATIENCE_MS; answer sends each such message back by the service address that it names.
 For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
+KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
 The program greets with `ready PID`, and ends at the end of its input.
 """
 import errno
@@ -54,6 +59,9 @@ COLLECT_BUFFER = 64 << 20
 TIPC_ERRINFO, TIPC_RETDATA, TIPC_DESTNAME = 1, 2, 3
 SCOPES = {"cluster": 2, "node": 3}
 KINDS = {"rdm": socket.SOCK_RDM, "dgram": socket.SOCK_DGRAM}
+TOP_SRV, FOR_EVER, TIPC_SUB_CANCEL = 1, 0xFFFFFFFF, 4
+FILTERS = {"ports": 1, "service": 2}
+EVENTS = {1: "published", 2: "withdrawn", 3: "timeout"}
 END_OF_STREAM = 1 << 31
 STAMP_SIZE = 12
 CREDIT_TIMEOUT_S = 30
@@ -124,6 +132,7 @@ class Driver:
 
     def __init__(self):
         self.sockets = {}
+        self.subscribers = {}
 
     def open(self, kind):
         sock = socket.socket(socket.AF_TIPC, KINDS[kind])
@@ -272,6 +281,27 @@ class Driver:
                     raise
                 unreachable += 1
         return answered, unreachable
+
+    def subscriber(self):
+        sock = socket.socket(socket.AF_TIPC, socket.SOCK_SEQPACKET)
+        sock.connect((socket.TIPC_ADDR_NAME, TOP_SRV, TOP_SRV, 0))
+        number = len(self.subscribers)
+        self.subscribers[number] = sock
+        return (number,)
+
+    def subscribe(self, number, kind, lower, upper, filter_name, timeout, cancel=0):
+        timeout_ms = FOR_EVER if timeout == "forever" else int(timeout)
+        self.subscribers[int(number)].send(struct.pack("=5I8x", int(kind), int(lower), int(upper), timeout_ms,
+                                                       FILTERS[filter_name] | cancel))
+
+    def cancel(self, *subscription):
+        self.subscribe(*subscription, cancel=TIPC_SUB_CANCEL)
+
+    def event(self, number, timeout_ms):
+        sock = self.subscribers[int(number)]
+        sock.settimeout(max(int(timeout_ms) / 1000, 0.001))
+        kind, lower, upper, port, node, service, *_ = struct.unpack("=6I24x", sock.recv(48))
+        return EVENTS[kind], service, lower, upper, port, node, time.clock_gettime_ns(time.CLOCK_REALTIME)
 
     def close(self, number):
         self.sockets[int(number)].close()

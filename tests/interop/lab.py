@@ -256,6 +256,9 @@ class Driver:
         number, port, node = self.call("open", kind)
         return Socket(self, int(number), int(port), int(node))
 
+    def subscriber(self):
+        return Subscriber(self, int(self.call("subscriber")[0]))
+
     def kill(self):
         """Kills the program the hard way and returns when, CLOCK_REALTIME in ns."""
         at_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
@@ -277,6 +280,55 @@ class Driver:
 
     def __exit__(self, *_):
         self.close()
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the topology service as a driver reports it."""
+    kind: str
+    type: int
+    lower: int
+    upper: int
+    port: int
+    node: int
+    at_ns: int
+
+    @property
+    def what(self):
+        return self.kind, self.type, self.lower, self.upper
+
+
+class Subscriber:
+    """A driver's subscriber of the topology service."""
+
+    def __init__(self, driver, number):
+        self.driver, self.number = driver, number
+
+    def subscribe(self, kind, lower, upper, filter_name="ports", timeout="forever"):
+        self.driver.call("subscribe", self.number, kind, lower, upper, filter_name, timeout)
+
+    def cancel(self, kind, lower, upper, filter_name="ports", timeout="forever"):
+        self.driver.call("cancel", self.number, kind, lower, upper, filter_name, timeout)
+
+    def await_event(self, timeout_s=5):
+        """Lets the driver wait for an event; `awaited` gives it."""
+        self.driver.request("event", self.number, int(timeout_s * 1000))
+
+    def awaited(self, timeout_s=15):
+        words = self.driver.answer(timeout_s)
+        return Event(words[0], *(int(word) for word in words[1:])) if words else None
+
+    def next(self, timeout_s=5):
+        """The next event, None if there is none in time."""
+        self.await_event(timeout_s)
+        return self.awaited(timeout_s + 10)
+
+    def take(self, count, timeout_s=5):
+        return [self.next(timeout_s) for _ in range(count)]
+
+    def rest(self, idle_s=0.3):
+        """The events that come until none comes for a while."""
+        return list(iter(lambda: self.next(idle_s), None))
 
 
 class Socket:

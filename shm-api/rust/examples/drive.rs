@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::str::{FromStr, SplitWhitespace};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use xtipc::{
-    Datagram, Destination, DestinationName, Error, Importance, Kind, Message, MulticastMethod,
-    Node, Rejection, Scope, ServiceAddress, ServiceRange, SocketAddress,
+    Datagram, Destination, DestinationName, Error, EventKind, Importance, Kind, Message,
+    MulticastMethod, Node, Rejection, Scope, ServiceAddress, ServiceRange, SocketAddress,
+    Subscriber, Subscription,
 };
 
 const END_OF_STREAM: u32 = 1 << 31;
@@ -26,6 +27,7 @@ fn main() -> Result<()> {
     let mut driver = Driver {
         node: Node::attach()?,
         sockets: Vec::new(),
+        subscribers: Vec::new(),
     };
     let mut output = std::io::stdout().lock();
     writeln!(output, "ready {}", std::process::id())?;
@@ -94,6 +96,23 @@ impl<'a> Words<'a> {
         Ok(sizes.collect::<Result<_, _>>()?)
     }
 
+    fn subscription(&mut self) -> Result<Subscription> {
+        let range = ServiceRange {
+            type_: self.number("type")?,
+            lower: self.number("lower")?,
+            upper: self.number("upper")?,
+        };
+        let subscription = match self.text("filter")? {
+            "ports" => Subscription::bindings(range),
+            "service" => Subscription::services(range),
+            other => bail!("unknown filter {other}"),
+        };
+        Ok(match self.text("timeout")? {
+            "forever" => subscription,
+            ms => subscription.lasting(Duration::from_millis(ms.parse()?)),
+        })
+    }
+
     fn binding(&mut self) -> Result<(ServiceRange, Scope)> {
         let range = ServiceRange {
             type_: self.number("type")?,
@@ -109,10 +128,11 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The sockets of this process, by number.
+/// The sockets and subscribers of this process, by number.
 struct Driver {
     node: Node,
     sockets: Vec<Option<Datagram>>,
+    subscribers: Vec<Subscriber>,
 }
 
 impl Driver {
@@ -121,6 +141,11 @@ impl Driver {
         let verb = words.text("request")?;
         match verb {
             "open" => return self.open(words).map(Some),
+            "subscriber" => {
+                self.subscribers.push(Subscriber::open(&self.node)?);
+                return Ok(Some((self.subscribers.len() - 1).to_string()));
+            }
+            "subscribe" | "cancel" | "event" => return self.track(verb, words),
             "die" => {
                 rustix::process::kill_process(
                     rustix::process::getpid(),
@@ -176,6 +201,17 @@ impl Driver {
         Ok(Some(String::new()))
     }
 
+    fn track(&self, verb: &str, words: &mut Words<'_>) -> Result<Option<String>> {
+        let number: usize = words.number("subscriber")?;
+        let subscriber = self.subscribers.get(number).context("no such subscriber")?;
+        match verb {
+            "subscribe" => subscriber.subscribe(&words.subscription()?)?,
+            "cancel" => subscriber.cancel(&words.subscription()?)?,
+            _ => return event(subscriber, words),
+        }
+        Ok(Some(String::new()))
+    }
+
     fn open(&mut self, words: &mut Words<'_>) -> Result<String> {
         let kind = match words.text("socket kind")? {
             "rdm" => Kind::Rdm,
@@ -192,6 +228,31 @@ impl Driver {
             address.node
         ))
     }
+}
+
+fn event(subscriber: &Subscriber, words: &mut Words<'_>) -> Result<Option<String>> {
+    subscriber.set_read_timeout(Some(words.millis("timeout")?));
+    let event = match subscriber.recv() {
+        Ok(event) => event,
+        Err(Error::TimedOut | Error::WouldBlock) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let kind = match event.kind {
+        EventKind::Published => "published",
+        EventKind::Withdrawn => "withdrawn",
+        EventKind::Timeout => "timeout",
+    };
+    let ServiceRange {
+        type_,
+        lower,
+        upper,
+    } = event.range;
+    let SocketAddress { port, node } = event.socket;
+    Ok(Some(format!(
+        "{kind} {type_} {lower} {upper} {port} {node} {}",
+        now.as_nanos()
+    )))
 }
 
 fn recv(socket: &Datagram, words: &mut Words<'_>) -> Result<Option<String>> {

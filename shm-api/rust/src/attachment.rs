@@ -22,7 +22,7 @@ use xtipc_segment::{Completion, Destination, PayloadPlace, Request, SendFlags};
 
 use crate::core::{Core, Failure, Interest};
 use crate::pending::Purpose;
-use crate::{Error, Result, lock};
+use crate::{Error, Message, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
 pub(crate) const SPIN_NS_MAX: u32 = 50_000;
@@ -348,7 +348,9 @@ impl Attachment {
         patience: Patience,
     ) -> Result<std::result::Result<[u64; 2], i32>> {
         let purpose = match request {
-            Request::OpenSocket { .. } | Request::Accept { .. } => Purpose::Open,
+            Request::OpenSocket { .. } | Request::OpenSubscriber | Request::Accept { .. } => {
+                Purpose::Open
+            }
             _ => Purpose::Call,
         };
         let tag = self.submit(socket, &[], |_| request, purpose, Patience::Endless)?;
@@ -448,6 +450,39 @@ impl Attachment {
         }
         core.submitter.ring_doorbell();
         Ok(posted)
+    }
+
+    /// The next message for a socket.
+    pub(crate) fn receive(self: &Arc<Self>, socket: u32, patience: Patience) -> Result<Message> {
+        let (meta, buffer) = self.take(socket, patience, |core, socket| {
+            Ok(core.queue(socket)?.messages.pop_front())
+        })?;
+        let message = Message::new(Arc::clone(self), meta, buffer);
+        self.note_all_consumed(message.buffer())?;
+        Ok(message)
+    }
+
+    /// Waits until `take` finds what it takes out of a socket's queue.
+    pub(crate) fn take<T>(
+        &self,
+        socket: u32,
+        patience: Patience,
+        mut take: impl FnMut(&mut Core, u32) -> Result<Option<T>>,
+    ) -> Result<T> {
+        self.wait(patience, |core| {
+            loop {
+                if let Some(taken) = take(core, socket)? {
+                    self.settle_watch(core, socket)?;
+                    return Ok(Look::Found(taken));
+                }
+                if !self.settle_watch(core, socket)? {
+                    if matches!(patience, Patience::None) {
+                        self.note_fruitless(core);
+                    }
+                    return Ok(Look::WaitFor(Interest::Socket(socket)));
+                }
+            }
+        })
     }
 
     /// Closes a socket without waiting for the answer.

@@ -11,7 +11,7 @@ use xtipc_segment::{
 };
 
 use crate::attachment::{Attachment, Look, Patience};
-use crate::core::{Core, Interest};
+use crate::core::Interest;
 use crate::{Error, Message, Node, Result, Scope, lock};
 
 /// First service type that can be bound.
@@ -172,7 +172,7 @@ impl Datagram {
             Patience::lasting(*lock(&self.read_timeout))
         };
         let before = messages.len();
-        self.take(patience, |core, id| {
+        self.attachment.take(self.id, patience, |core, id| {
             let waiting = &mut core.queue(id)?.messages;
             let count = waiting.len().min(max);
             messages.extend(
@@ -303,35 +303,7 @@ impl Datagram {
     }
 
     fn receive(&self, patience: Patience) -> Result<Message> {
-        let (meta, buffer) = self.take(patience, |core, id| {
-            Ok(core.queue(id)?.messages.pop_front())
-        })?;
-        let message = Message::new(Arc::clone(&self.attachment), meta, buffer);
-        self.attachment.note_all_consumed(message.buffer())?;
-        Ok(message)
-    }
-
-    /// Waits until `take` finds what it takes out of the queue.
-    fn take<T>(
-        &self,
-        patience: Patience,
-        mut take: impl FnMut(&mut Core, u32) -> Result<Option<T>>,
-    ) -> Result<T> {
-        let id = self.id;
-        self.attachment.wait(patience, |core| {
-            loop {
-                if let Some(taken) = take(core, id)? {
-                    self.attachment.settle_watch(core, id)?;
-                    return Ok(Look::Found(taken));
-                }
-                if !self.attachment.settle_watch(core, id)? {
-                    if matches!(patience, Patience::None) {
-                        self.attachment.note_fruitless(core);
-                    }
-                    return Ok(Look::WaitFor(Interest::Socket(id)));
-                }
-            }
-        })
+        self.attachment.receive(self.id, patience)
     }
 }
 

@@ -90,6 +90,19 @@ pub enum Error {
     /// The node or the process has as many bindings as it may have.
     #[error("cannot bind {0}: the limit of bindings is reached")]
     TooManyBindings(ServiceRange),
+    /// The topology service has closed the subscriber: a request was refused, or too many events were not read. Its
+    /// subscriptions are gone.
+    #[error("the topology service closed this subscriber: its subscriptions are gone")]
+    SubscriberClosed,
+    /// The node has as many subscriptions as it may have. The subscriber is closed.
+    #[error("cannot subscribe to {0}: the limit of subscriptions is reached")]
+    TooManySubscriptions(ServiceRange),
+    /// What the topology service said is no event.
+    #[error("the topology service sent {len} bytes that are no event in this node's byte order")]
+    NotAnEvent {
+        /// Their number.
+        len: usize,
+    },
     /// The system or the daemon gave this errno.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -111,6 +124,9 @@ impl Error {
             Self::Unreachable { .. } | Self::DefaultUnreachable => libc::EHOSTUNREACH,
             Self::NoDestination => libc::EDESTADDRREQ,
             Self::WouldBlock | Self::TimedOut => libc::EAGAIN,
+            Self::SubscriberClosed => libc::EPIPE,
+            Self::TooManySubscriptions(_) => libc::ENOBUFS,
+            Self::NotAnEvent { .. } => libc::EPROTO,
             Self::InvalidRange(_) | Self::NotBound(_) | Self::TooManyBindings(_) => libc::EINVAL,
         }
     }

@@ -46,6 +46,26 @@
 //! # }
 //! ```
 //!
+//! A [`Subscriber`] is told which services are bound and withdrawn, which nodes and which links are up:
+//!
+//! ```no_run
+//! use xtipc::{Event, EventKind, Node, ServiceRange, Subject, Subscriber, Subscription};
+//!
+//! # fn main() -> xtipc::Result<()> {
+//! let subscriber = Subscriber::open(&Node::attach()?)?;
+//! subscriber.subscribe(&Subscription::bindings(ServiceRange { type_: 18888, lower: 0, upper: 99 }))?;
+//! subscriber.subscribe(&Subscription::nodes())?;
+//! for event in &subscriber {
+//!     match event? {
+//!         Event { kind: EventKind::Published, range, socket, .. } => println!("{range} is served by {socket}"),
+//!         Event { kind: EventKind::Withdrawn, range, .. } => println!("{range} is not"),
+//!         Event { kind: EventKind::Timeout, .. } => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! All types can be used from several threads at once. A forked child must attach itself: what it inherited gives
 //! [`Error::Forked`].
 
@@ -59,6 +79,8 @@ mod error;
 mod message;
 mod node;
 mod pending;
+mod subscriber;
+mod tracking;
 mod watch;
 
 pub use connection::{Connection, ConnectionKind, Listener};
@@ -66,6 +88,8 @@ pub use datagram::{Datagram, MulticastMethod};
 pub use error::{Error, Result};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
+pub use subscriber::{Events, Subscriber};
+pub use tracking::{Event, EventKind, Subject, Subscription};
 pub use xtipc_segment::{
     Destination, DestinationName, Importance, MESSAGE_LEN_MAX, Scope, ServiceAddress, ServiceRange,
     SocketAddress, SocketKind as Kind,

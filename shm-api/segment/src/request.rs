@@ -69,7 +69,11 @@ pub enum Request {
         /// Its type.
         kind: SocketKind,
     },
-    /// Close a socket. Messages delivered to it but not consumed are unread.
+    /// Make a subscriber of the topology service. The value answered is its id. Its requests, in the format of the
+    /// service, are sent to it by [`Request::Send`] without a destination; events are delivered to it as messages, and
+    /// an empty one with error 5 when the service closes it.
+    OpenSubscriber,
+    /// Close a socket or a subscriber. Messages delivered to it but not consumed are unread.
     CloseSocket,
     /// Bind to a range.
     Bind {
@@ -154,7 +158,7 @@ pub enum Request {
 pub struct Submission {
     /// Chosen by the application, comes back in the completion.
     pub tag: u64,
-    /// The socket it is for; 0 for [`Request::OpenSocket`] and [`Request::Cancel`].
+    /// The socket or subscriber it is for; 0 for those that open one and for [`Request::Cancel`].
     pub socket: u32,
     /// What to do.
     pub request: Request,
@@ -192,6 +196,7 @@ const LISTEN: u8 = 13;
 const ACCEPT: u8 = 14;
 const SHUTDOWN: u8 = 15;
 const GET_PEER: u8 = 16;
+const OPEN_SUBSCRIBER: u8 = 17;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -243,6 +248,7 @@ impl Submission {
         let range_args = |r: ServiceRange, scope| [r.type_, r.lower, r.upper, scope as u32];
         let raw = match self.request {
             Request::OpenSocket { kind } => Raw::with(OPEN_SOCKET, [kind as u32, 0, 0, 0]),
+            Request::OpenSubscriber => Raw::op(OPEN_SUBSCRIBER),
             Request::CloseSocket => Raw::op(CLOSE_SOCKET),
             Request::Bind { range, scope } => Raw::with(BIND, range_args(range, scope)),
             Request::Unbind { range, scope } => Raw::with(UNBIND, range_args(range, scope)),
@@ -302,6 +308,7 @@ impl Submission {
             OPEN_SOCKET => Request::OpenSocket {
                 kind: SocketKind::decode(a)?,
             },
+            OPEN_SUBSCRIBER => Request::OpenSubscriber,
             CLOSE_SOCKET => Request::CloseSocket,
             BIND => Request::Bind {
                 range,
@@ -400,7 +407,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..17, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..18, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -451,6 +458,7 @@ mod tests {
                     },
                     14 => Request::Shutdown,
                     15 => Request::GetPeer,
+                    16 => Request::OpenSubscriber,
                     _ => Request::Unknown { opcode: 200 },
                 }
             },
@@ -466,7 +474,7 @@ mod tests {
 
         #[test]
         fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
-            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..16, arena in 0u32..100_000,
+            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..20, arena in 0u32..100_000,
         ) {
             words[0] = words[0] & !0xff | opcode;
             if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =

@@ -30,9 +30,20 @@ struct Parked {
     payload: Vec<u8>,
 }
 
+/// What a socket of the application is to the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Exchanges datagrams.
+    #[default]
+    Datagram,
+    /// Hears of the topology service's events.
+    Subscriber,
+}
+
 /// A socket of the application; to the application its id is its port number.
 #[derive(Default)]
 pub(super) struct Socket {
+    pub(super) role: Role,
     /// Where messages without a destination go.
     pub(super) default_destination: Option<Destination>,
 }
@@ -99,8 +110,14 @@ impl Application {
         }
     }
 
+    /// Messages wait for room: here for that of the segment, or in the engine for a subscriber to read.
+    pub(super) fn wants_room(&self, blocked_subscribers: &[PortId]) -> bool {
+        let is_own = |port: &PortId| self.sockets.contains_key(port);
+        self.has_parked() || blocked_subscribers.iter().any(is_own)
+    }
+
     /// Messages wait here for room in the segment.
-    pub(super) fn wants_room(&self) -> bool {
+    pub(super) fn has_parked(&self) -> bool {
         !self.parked.is_empty()
     }
 

@@ -44,7 +44,7 @@ impl Worker<'_> {
             .drain_releases(RELEASE_BUDGET, |consumed| {
                 engine.on_consumed(xtipc_protocol::addr::PortId(consumed.socket), consumed.cost);
             })?;
-        if application.wants_room() {
+        if application.has_parked() {
             application.deliver_parked()?;
         }
         engine.acknowledge_consumed(now, &mut self.host);

@@ -421,7 +421,7 @@ impl<'a> Worker<'a> {
             let Some(application) = self.host.applications.get_mut(slot) else {
                 continue;
             };
-            let wants_room = application.wants_room();
+            let wants_room = application.wants_room(self.engine.blocked_subscribers());
             match application.side.before_sleep(wants_room) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),

@@ -2,15 +2,17 @@
 
 use xtipc_protocol::addr::{self, NodeAddr, PortId};
 use xtipc_protocol::engine::{BindError, Ending, Engine, SendError};
+use xtipc_protocol::host::Payload;
 use xtipc_protocol::name;
 use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::time::Instant;
+use xtipc_protocol::topology::{RequestError, Subscription};
 use xtipc_protocol::wire::Importance;
 use xtipc_segment::Destination;
 use xtipc_segment::{Request, SendFlags, Submission, address_value, option};
 use xtipc_segment::{Scope, ServiceRange};
 
-use super::application::{Held, Socket, Submitted};
+use super::application::{Held, Role, Socket, Submitted};
 use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::host::NodeHost;
@@ -86,15 +88,23 @@ fn perform(
     let id = submission.socket;
     match submission.request {
         Request::OpenSocket { kind } => Outcome::Done(open(engine, host, slot, kind)),
+        Request::OpenSubscriber => Outcome::Done(open_subscriber(engine, host, slot)),
         Request::Cancel { tag } => Outcome::Done(cancel(host, slot, tag)),
         Request::Unknown { .. } => Outcome::Done(Err(libc::EOPNOTSUPP)),
         request => {
             let port = PortId(id);
             let application = host.applications.get_mut(slot);
-            if !application.is_some_and(|a| a.sockets.contains_key(&port)) {
+            let Some(socket) = application.and_then(|a| a.sockets.get(&port)) else {
                 return Outcome::Done(Err(libc::EBADF));
-            }
+            };
             match request {
+                Request::CloseSocket => {
+                    close(engine, host, now, slot, port);
+                    Outcome::Done(Ok([0; 2]))
+                }
+                _ if socket.role == Role::Subscriber => {
+                    Outcome::Done(on_subscriber(engine, host, now, slot, port, submission))
+                }
                 Request::Send { .. } => send(engine, host, now, slot, port, submission),
                 Request::Connect { destination } if is_connected_kind(engine, port) => {
                     let (to, on) = (destination, submission);
@@ -134,6 +144,44 @@ fn open(
     Ok([port.0.into(), address_value(port.0, engine.own_addr().0)])
 }
 
+fn open_subscriber(engine: &mut Engine, host: &mut NodeHost, slot: Slot) -> Answer {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    if application.sockets.len() >= SOCKETS_MAX {
+        return Err(libc::EMFILE);
+    }
+    let port = engine.open_subscriber();
+    let socket = Socket {
+        role: Role::Subscriber,
+        ..Socket::default()
+    };
+    application.sockets.insert(port, socket);
+    host.applications.own(port, slot);
+    Ok([port.0.into(), 0])
+}
+
+/// A subscriber sends requests of the topology service's own format, and nothing else.
+fn on_subscriber(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Answer {
+    let Request::Send { .. } = submission.request else {
+        return Err(libc::EOPNOTSUPP);
+    };
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    application.submitted += 1;
+    let payload = Submitted(application.side.payload(submission));
+    let mut message = [0; Subscription::SIZE];
+    let len = payload.len().min(message.len());
+    payload.copy_to(0, &mut message[..len]);
+    let done = engine.request_events(now, port, &message[..len], host);
+    done.map(|()| [payload.len() as u64, 0])
+        .map_err(subscription_errno)
+}
+
 fn on_socket(
     engine: &mut Engine,
     host: &mut NodeHost,
@@ -143,10 +191,6 @@ fn on_socket(
     request: Request,
 ) -> Answer {
     match request {
-        Request::CloseSocket => {
-            close(engine, host, now, slot, port);
-            Ok([0; 2])
-        }
         Request::Bind { range, scope } => {
             let done = engine.bind(now, port, range_of(range), scope_of(scope), host);
             done.map(|()| [0; 2]).map_err(bind_errno)
@@ -176,6 +220,8 @@ fn on_socket(
         Request::Shutdown => connections::shutdown(engine, host, now, port),
         Request::GetPeer => connections::peer(engine, port),
         Request::OpenSocket { .. }
+        | Request::OpenSubscriber
+        | Request::CloseSocket
         | Request::Send { .. }
         | Request::Accept { .. }
         | Request::Cancel { .. }
@@ -418,6 +464,18 @@ fn bind_errno(error: BindError) -> i32 {
         | BindError::TooMany
         | BindError::NotBound
         | BindError::Connected => libc::EINVAL,
+    }
+}
+
+fn subscription_errno(error: RequestError) -> i32 {
+    match error {
+        RequestError::TooShort(_)
+        | RequestError::EmptyRange(..)
+        | RequestError::Contradiction(_) => libc::EINVAL,
+        RequestError::TooMany(_)
+        | RequestError::TooManyOfPeer(..)
+        | RequestError::TooManyOfPeers(_) => libc::ENOBUFS,
+        RequestError::NoSuchSubscriber => libc::EPIPE,
     }
 }
 

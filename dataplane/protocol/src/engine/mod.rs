@@ -166,6 +166,8 @@ pub struct Engine {
     topology: TopologyService,
     /// Subscribers whose events go to the host.
     readers: FastMap<PortId, Reader>,
+    /// Those of them with more events than they may have unread.
+    blocked_readers: Vec<PortId>,
 }
 
 impl Engine {
@@ -206,6 +208,7 @@ impl Engine {
             inner: Inner::default(),
             topology: TopologyService::default(),
             readers: FastMap::default(),
+            blocked_readers: Vec::new(),
         }
     }
 

@@ -28,9 +28,10 @@ impl Engine {
         }
     }
 
-    /// Closes a socket: ends its connection, sends waiting requests back, withdraws its bindings and
+    /// Closes a socket or a subscriber: ends its connection, sends waiting requests back, withdraws its bindings and
     /// forgets it. What was delivered and not yet taken goes back by [`Self::return_unread`] before.
     pub fn close<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+        self.close_subscriber(id);
         self.part(now, id, errcode::NO_PORT, host);
         // Fails only if the socket does not exist.
         let _ = self.withdraw_all(now, id, host);

@@ -20,14 +20,12 @@ const EVENT_COST: u32 = 1;
 pub(super) struct Reader {
     /// Events handed to the host and not consumed.
     unread: u32,
-    /// More events wait than it may have unread.
-    blocked: bool,
 }
 
 impl Engine {
     /// Takes on a subscriber of the topology service whose events are delivered as messages of its
     /// number: each in 48 bytes, and without bytes, with an errcode, when the service closes
-    /// it. No other message reaches it.
+    /// it. No other message reaches it. [`Engine::close`] lets it go.
     pub fn open_subscriber(&mut self) -> PortId {
         let id = self.free_port();
         self.readers.insert(id, Reader::default());
@@ -36,9 +34,11 @@ impl Engine {
     }
 
     /// Lets a subscriber go.
-    pub fn close_subscriber(&mut self, id: PortId) {
-        self.readers.remove(&id);
-        self.topology.close(Subscriber(id.0));
+    pub(super) fn close_subscriber(&mut self, id: PortId) {
+        if self.readers.remove(&id).is_some() {
+            self.topology.close(Subscriber(id.0));
+            self.blocked_readers.retain(|blocked| *blocked != id);
+        }
     }
 
     /// A request of a subscriber: a subscription, or the cancel of one. An error has closed it.
@@ -66,17 +66,19 @@ impl Engine {
         &self.topology
     }
 
-    /// True if events wait until the subscriber has read some of those it has. The host should then let
-    /// the engine know of that at once.
-    pub fn is_blocked(&self, subscriber: PortId) -> bool {
-        self.readers.get(&subscriber).is_some_and(|r| r.blocked)
+    /// Subscribers with events that wait until they have read some of those they have. The host should
+    /// then let the engine know of that at once.
+    pub fn blocked_subscribers(&self) -> &[PortId] {
+        &self.blocked_readers
     }
 
     /// A subscriber has read events of this cost. More are delivered at the end of the next input.
     pub(super) fn on_events_read(&mut self, id: PortId, cost: u32) {
         if let Some(reader) = self.readers.get_mut(&id) {
             reader.unread = reader.unread.saturating_sub(cost);
-            if std::mem::take(&mut reader.blocked) {
+            let blocked = self.blocked_readers.iter().position(|b| *b == id);
+            if let Some(blocked) = blocked {
+                self.blocked_readers.swap_remove(blocked);
                 self.topology.put_back(Subscriber(id.0));
             }
         }
@@ -129,7 +131,9 @@ impl Engine {
         };
         while let Some(event) = self.topology.next_event(subscriber) {
             if reader.unread >= UNREAD_MAX {
-                reader.blocked = true;
+                if !self.blocked_readers.contains(&id) {
+                    self.blocked_readers.push(id);
+                }
                 return;
             }
             reader.unread += EVENT_COST;

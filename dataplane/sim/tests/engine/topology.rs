@@ -141,7 +141,7 @@ fn events_wait_for_a_subscriber_that_does_not_read_and_come_in_order_when_it_doe
     c.run_for(Duration::from_secs(1));
     let waiting = c.node(0).host.inbox[&watcher].len();
     assert_eq!(waiting, 256, "the others wait in the engine");
-    assert!(c.node(0).engine.is_blocked(watcher));
+    assert_eq!(c.node(0).engine.blocked_subscribers(), [watcher]);
     let mut heard = Vec::new();
     loop {
         let some = said(events(&mut c, 0, watcher));
@@ -154,7 +154,7 @@ fn events_wait_for_a_subscriber_that_does_not_read_and_come_in_order_when_it_doe
     }
     let expected: Vec<_> = (0..1000).map(|n| (Published, 9000, n)).collect();
     assert_eq!(heard, expected);
-    assert!(!c.node(0).engine.is_blocked(watcher));
+    assert_eq!(c.node(0).engine.blocked_subscribers(), []);
     c.finish();
 }
 
@@ -177,7 +177,7 @@ fn a_bad_request_ends_the_events_of_its_subscriber_only() {
     assert_eq!(ends.len(), 1);
     assert_eq!(u32::from(ends[0].about.errcode), errcode::CONN_SHUTDOWN);
     assert_eq!(said(events(&mut c, 0, good)), [(Published, 9000, 1)]);
-    c.with(0, |node| node.engine.close_subscriber(good));
+    c.close(0, good);
     c.bind(0, socket, (9000, 2, 2));
     assert_eq!(c.recv_all(0, good).len(), 0);
     assert!(c.node(0).engine.topology().is_empty());

@@ -1,0 +1,64 @@
+"""Service tracking with a Linux node: both nodes' topology services tell the same."""
+from cluster import LinuxTest
+
+NODE, LINK, WHOLE = 0, 2, (0, 0xFFFFFFFF)
+
+
+class LinuxTrackingTest(LinuxTest):
+    def test_both_services_tell_the_same_of_bindings_here_and_there(self):
+        drivers = [self.drive(self.alpha), self.drive(self.linux)]
+        sockets = [driver.open() for driver in drivers]
+        sockets[0].bind(42000, 5, 15)
+        sockets[1].bind(42000, 1)
+        sockets[1].bind(42000, 30)
+        self.await_equal_tables(self.alpha, self.linux)
+        subscribers = [driver.subscriber() for driver in drivers]
+
+        def settle():
+            """What each subscriber was told; changes of one step may pass each other on their way."""
+            told = [[(event.what, event.port, event.node) for event in subscriber.rest()] for subscriber in subscribers]
+            self.assertEqual(sorted(told[0]), sorted(told[1]))
+            return [what for what, *_ in told[0]]
+
+        for subscriber in subscribers:
+            subscriber.subscribe(42000, 0, 20, "service")
+            subscriber.subscribe(42000, 0, 20, "ports")
+            subscriber.subscribe(42000, 30, 40, "ports", timeout="0")
+        self.assertEqual(len(settle()), 2 + 2 + 2)
+        for one, other in (sockets, sockets[::-1]):
+            one.bind(42000, 7, 8)
+            self.assertEqual(settle(), [("published", 42000, 7, 8)] * 2)
+            other.bind(42000, 7, 8)
+            self.assertEqual(settle(), [("published", 42000, 7, 8)])
+            one.unbind(42000, 7, 8)
+            self.assertEqual(settle(), [("withdrawn", 42000, 7, 8)])
+            other.unbind(42000, 7, 8)
+            self.assertEqual(settle(), [("withdrawn", 42000, 7, 8)] * 2)
+        for subscriber in subscribers:
+            subscriber.cancel(42000, 0, 20, "ports")
+        sockets[0].bind(42000, 9)
+        self.assertEqual(settle(), [("published", 42000, 9, 9)])
+        sockets[1].call("close")
+        self.assertEqual(settle(), [("withdrawn", 42000, 1, 1)])
+
+    def test_the_linux_node_its_link_and_its_bindings_are_told_and_their_loss(self):
+        subscriber, peer = self.drive(self.alpha).subscriber(), self.linux.address()
+        on_linux = self.drive(self.linux)
+        on_linux.open().bind(42010, 3)
+        self.await_binding(self.alpha, 42010, 3, self.linux)
+        for kind in (NODE, LINK, 42010):
+            lower, upper = (peer, peer) if kind in (NODE, LINK) else WHOLE
+            subscriber.subscribe(kind, lower, upper)
+        self.assertEqual([event.what for event in subscriber.take(3)], [("published", NODE, peer, peer),
+                         ("published", LINK, peer, peer), ("published", 42010, 3, 3)])
+        self.switch.ip("link", "set", "linux", "down")
+        try:
+            events = subscriber.take(3)
+        finally:
+            self.switch.ip("link", "set", "linux", "up")
+        self.assertEqual([event.what for event in events][-1], ("withdrawn", LINK, peer, peer))
+        self.assertEqual({event.what for event in events}, {("withdrawn", NODE, peer, peer),
+                         ("withdrawn", 42010, 3, 3), ("withdrawn", LINK, peer, peer)})
+        self.assertEqual({event.what for event in subscriber.take(3, 10)}, {("published", LINK, peer, peer),
+                         ("published", NODE, peer, peer), ("published", 42010, 3, 3)})
+        self.await_link(self.alpha, self.linux, timeout_s=10)
