@@ -9,7 +9,7 @@ use xtipc_protocol::port::SocketKind;
 use xtipc_sim::cluster::Cluster;
 use xtipc_sim::segment::Faults;
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 12;
 const CLOSED: u8 = 2;
 const NO_NODE: u8 = 3;
 const SHUTDOWN: u8 = 5;
@@ -96,10 +96,10 @@ impl Run {
         match self.c.rng.below(1000) {
             0..60 => self.connect(),
             60..90 => self.end_one(),
-            90..94 => self.restart(),
-            94..110 => self.change_faults(),
-            110..113 => self.partition(),
-            113..130 => self.c.segment.heal(),
+            90..92 => self.restart(),
+            92..106 => self.change_faults(),
+            106..114 => self.partition(),
+            114..130 => self.c.segment.heal(),
             130..400 => self.read_one(),
             _ => self.write_one(),
         }
@@ -307,10 +307,14 @@ impl Run {
 
     /// Two nodes do not hear each other, mostly until they have given each other up.
     fn partition(&mut self) {
-        let stations = self.c.stations();
-        let (a, b) = (self.c.rng.pick(&stations), self.c.rng.pick(&stations));
+        let a = self.c.rng.below(self.listeners.len() as u64) as usize;
+        let b = (a + 1) % self.listeners.len();
         self.c.segment.cut(a, b);
-        let span = self.c.rng.pick(&[100, 1000, 3000]);
+        // What is under way then is lost for good if they do.
+        for _ in 0..10 {
+            self.write_one();
+        }
+        let span = self.c.rng.pick(&[500, 3000]);
         self.c.run_for(Duration::from_millis(span));
     }
 
