@@ -321,3 +321,54 @@ fn an_acknowledgement_that_finds_no_room_is_sent_later() {
     assert_eq!(c.state(0, client.port), Some(State::Established));
     w.c.finish();
 }
+
+#[test]
+fn the_end_does_not_join_a_packet_ahead_of_its_data() {
+    let mut w = wired(30, SocketKind::Seqpacket);
+    let (client, server, listener) = (w.client, w.server, w.listener);
+    let c = &mut w.c;
+    let other = c.open_kind(0, SocketKind::Seqpacket);
+    c.connect(0, other.port, Destination::Socket(listener))
+        .unwrap();
+    settle(c);
+    let far = c.accept(1, listener.port).unwrap().port;
+    settle(c);
+    for _ in 0..16 {
+        c.write(1, far, &[1; 1000][..]).unwrap();
+    }
+    settle(c);
+    let noise = c.open(0).port;
+    c.segment.cuts.insert((0, 1));
+    for _ in 0..60 {
+        c.send(0, noise, Destination::Socket(listener), &[0; 1400][..])
+            .unwrap();
+    }
+    // An acknowledgement of the other connection waits in a packet with room for more.
+    assert_eq!(c.recv_all(0, other.port).len(), 16);
+    c.write(0, client.port, &b"last"[..]).unwrap();
+    c.shutdown(0, client.port);
+    c.segment.heal();
+    c.run_for(Duration::from_secs(2));
+    let got = c.recv_all(1, server.port);
+    let texts: Vec<_> = got.iter().map(|m| (m.text(), m.about.errcode)).collect();
+    assert_eq!(texts, [("last", 0), ("", 5)]);
+    w.c.finish();
+}
+
+#[test]
+fn what_found_no_frame_does_not_count_against_the_window() {
+    let mut w = wire_up(small_cluster(31), SocketKind::Seqpacket, 0, 1);
+    let (client, server) = (w.client, w.server);
+    let c = &mut w.c;
+    c.segment.cuts.insert((0, 1));
+    exhaust_frames(c, 0, server.node);
+    for _ in 0..10 {
+        let sent = c.write(0, client.port, &[0; 66_000][..]);
+        assert_eq!(sent, Err(SendError::Congested));
+    }
+    let flow = c.node(0).engine.port(client.port).unwrap();
+    let flow = flow.connection().unwrap().flow;
+    assert_eq!(flow.sent(), (0, 128));
+    c.segment.heal();
+    w.c.finish();
+}
