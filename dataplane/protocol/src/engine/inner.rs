@@ -76,6 +76,21 @@ impl Inner {
         self.events.push_back(InnerEvent::Ended(id, reason));
     }
 
+    /// True if something waits for the service of this listening socket.
+    pub(super) fn has_of(&self, listener: PortId) -> bool {
+        self.position_of(listener).is_some()
+    }
+
+    /// The oldest event for the service of this listening socket.
+    pub(super) fn pop_of(&mut self, listener: PortId) -> Option<InnerEvent> {
+        self.events.remove(self.position_of(listener)?)
+    }
+
+    fn position_of(&self, listener: PortId) -> Option<usize> {
+        let is_of = |event: &InnerEvent| self.sockets.get(&event.port()) == Some(&listener);
+        self.events.iter().position(is_of)
+    }
+
     /// Forgets a socket that was closed.
     pub(super) fn forget(&mut self, id: PortId) {
         if self.sockets.remove(&id).is_some() {

@@ -24,6 +24,7 @@ mod send;
 mod sockets;
 mod telling;
 mod topology;
+mod topology_server;
 mod view;
 
 pub use self::core::{Core, Ctx};
@@ -164,6 +165,8 @@ pub struct Engine {
     /// What arrived at the engine's own sockets.
     inner: Inner,
     topology: TopologyService,
+    /// Its listening socket.
+    topology_listener: Option<PortId>,
     /// Subscribers whose events go to the host.
     readers: FastMap<PortId, Reader>,
     /// Those of them with more events than they may have unread.
@@ -207,6 +210,7 @@ impl Engine {
             farewells: Vec::new(),
             inner: Inner::default(),
             topology: TopologyService::default(),
+            topology_listener: None,
             readers: FastMap::default(),
             blocked_readers: Vec::new(),
         }
@@ -303,21 +307,28 @@ impl Engine {
     /// happened, and waiting senders that there is room.
     fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.tell_untold(now, host);
-        self.tell_subscribers(host);
         if !self.starved.is_empty() {
             let woken = &mut self.core.woken;
             self.starved
                 .grant(now, host.frames_free(), |port| woken.push_back(port));
         }
-        while let Some(id) = self.core.woken.pop_front() {
-            if let Some(port) = self.ports.get_mut(&id) {
-                port.on_abated();
-                self.push_held(now, id, host);
-                self.tell_writable(id, host);
+        loop {
+            while let Some(id) = self.core.woken.pop_front() {
+                if let Some(port) = self.ports.get_mut(&id) {
+                    port.on_abated();
+                    self.push_held(now, id, host);
+                    self.tell_writable(id, host);
+                }
+            }
+            self.serve_subscribers(now, host);
+            self.tell_subscribers(now, host);
+            self.pay_owed(now, host);
+            self.say_farewells(now, host);
+            // A client on this node may have answered.
+            if self.core.woken.is_empty() && !self.are_subscribers_waiting() {
+                break;
             }
         }
-        self.pay_owed(now, host);
-        self.say_farewells(now, host);
     }
 
     /// The parts that work on one peer, borrowed side by side.

@@ -174,6 +174,7 @@ impl Engine {
     pub(super) fn publish_node_state<H: Host>(&mut self, now: Instant, host: &mut H) {
         let own = self.core.own.0;
         self.names.set_own_node(own);
+        self.open_topology_server();
         let publication = Publication::node_state(own);
         if self.publish(publication).is_ok() {
             self.tell(now, 0, Operation::Publish, publication, host);

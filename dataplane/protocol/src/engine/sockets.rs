@@ -32,6 +32,12 @@ impl Engine {
     /// forgets it. What was delivered and not yet taken goes back by [`Self::return_unread`] before.
     pub fn close<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
         self.close_subscriber(id);
+        self.discard(now, id, host);
+        self.settle(now, host);
+    }
+
+    /// Closes a socket within an input.
+    pub(super) fn discard<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
         self.part(now, id, errcode::NO_PORT, host);
         // Fails only if the socket does not exist.
         let _ = self.withdraw_all(now, id, host);
@@ -49,7 +55,6 @@ impl Engine {
                 link.forget(id);
             }
         }
-        self.settle(now, host);
     }
 
     /// Sends a message back that was delivered to a socket which will never take it, since it is being

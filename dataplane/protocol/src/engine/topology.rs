@@ -107,12 +107,21 @@ impl Engine {
     }
 
     /// Hands events to the subscribers that can take them.
-    pub(super) fn tell_subscribers<H: Host>(&mut self, host: &mut H) {
+    pub(super) fn tell_subscribers<H: Host>(&mut self, now: Instant, host: &mut H) {
         while let Some(subscriber) = self.topology.take_ready() {
-            self.feed(subscriber, host);
+            if self.readers.contains_key(&PortId(subscriber.0)) {
+                self.feed_reader(subscriber, host);
+            } else {
+                self.feed_connection(now, subscriber, host);
+            }
         }
         while let Some(Subscriber(id)) = self.topology.take_closed() {
-            self.end_events(PortId(id), host);
+            let id = PortId(id);
+            if self.readers.contains_key(&id) {
+                self.end_events(id, host);
+            } else {
+                self.hang_up(now, id, host);
+            }
         }
     }
 
@@ -124,7 +133,7 @@ impl Engine {
         host.deliver(id, &about, &[][..]);
     }
 
-    fn feed<H: Host>(&mut self, subscriber: Subscriber, host: &mut H) {
+    fn feed_reader<H: Host>(&mut self, subscriber: Subscriber, host: &mut H) {
         let (id, about) = (PortId(subscriber.0), self.about_event());
         let Some(reader) = self.readers.get_mut(&id) else {
             return;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
-use xtipc_protocol::addr::PortId;
+use xtipc_protocol::addr::{Destination, PortId};
+use xtipc_protocol::port::SocketKind;
 use xtipc_protocol::topology::{Event, EventKind, Filter, RequestError, Subscription};
 use xtipc_protocol::wire::errcode;
 use xtipc_sim::checks::table;
@@ -237,4 +238,84 @@ fn who_follows_all_events_knows_the_table_whatever_the_wire_loses() {
         c.until("healed", |c| c.is_full_mesh());
         c.finish();
     }
+}
+
+/// A connection to the topology service of node 0, from one of its own programs or from another node.
+fn connected(c: &mut Cluster, station: usize) -> PortId {
+    let client = c.open_kind(station, SocketKind::Seqpacket).port;
+    let server = Destination::Service {
+        kind: 1,
+        instance: 1,
+        domain: c.addr(0),
+    };
+    c.connect(station, client, server)
+        .expect("the service of a node in reach");
+    c.run_for(Duration::from_millis(50));
+    client
+}
+
+#[test]
+fn programs_here_and_on_other_nodes_connect_to_the_service_and_hear_of_bindings() {
+    for station in [0, 1] {
+        let mut c = Cluster::settled(36, 2);
+        let client = connected(&mut c, station);
+        let subscription = Subscription::new(
+            service_range((9000, 0, ALL)),
+            Filter::PORTS,
+            None,
+            *b"a handle",
+        )
+        .swapped();
+        c.write(station, client, &subscription.as_bytes()[..])
+            .expect("a connection");
+        let socket = c.open(0).port;
+        // More than the window of a connection takes.
+        for n in 0..1000 {
+            c.bind(0, socket, (9000, n, n));
+        }
+        let mut heard = Vec::new();
+        for _ in 0..100 {
+            c.run_for(Duration::from_millis(20));
+            heard.extend(events(&mut c, station, client));
+        }
+        let lower: Vec<u32> = heard.iter().map(|e| e.found_lower).collect();
+        assert_eq!(lower, (0..1000).collect::<Vec<_>>());
+        assert_eq!(heard[7].subscription, subscription);
+
+        c.close(station, client);
+        c.run_for(Duration::from_millis(50));
+        assert!(
+            c.node(0).engine.topology().is_empty(),
+            "it went with its connection"
+        );
+        c.finish();
+    }
+}
+
+#[test]
+fn a_malformed_subscription_ends_its_connection_only() {
+    let mut c = Cluster::settled(37, 2);
+    let (bad, good) = (connected(&mut c, 1), connected(&mut c, 1));
+    for client in [bad, good] {
+        let range = service_range((9000, 0, ALL));
+        let subscription = Subscription::new(range, Filter::PORTS, None, [0; 8]);
+        c.write(1, client, &subscription.as_bytes()[..])
+            .expect("a connection");
+    }
+    c.run_for(Duration::from_millis(50));
+    assert_eq!(c.node(0).engine.topology().len(), 2);
+    c.write(1, bad, &[1; 10][..]).expect("a connection");
+    c.run_for(Duration::from_millis(50));
+    let end = c.recv(1, bad).expect("the end of the connection");
+    assert_eq!(u32::from(end.about.errcode), errcode::CONN_SHUTDOWN);
+    assert_eq!(c.node(0).engine.topology().len(), 1);
+    let socket = c.open(0).port;
+    c.bind(0, socket, (9000, 1, 1));
+    c.run_for(Duration::from_millis(50));
+    assert_eq!(said(events(&mut c, 1, good)), [(Published, 9000, 1)]);
+    // The node of the other subscriber dies.
+    c.kill(1);
+    c.run_for(Duration::from_secs(4));
+    assert!(c.node(0).engine.topology().is_empty());
+    c.finish();
 }
