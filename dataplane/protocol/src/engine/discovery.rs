@@ -284,13 +284,8 @@ impl Engine {
         let known = self
             .known_by_address(now, message.prev_node, id, host)
             .or_else(|| self.known_by_identity(now, id, host));
-        if let Some(index) = known {
-            let peer = self.peers[index].as_mut()?;
-            peer.capabilities = message.capabilities;
-            if let Some(link) = &mut peer.link {
-                link.capabilities = message.capabilities;
-            }
-            return Some(index);
+        if known.is_some() {
+            return known;
         }
         self.make_room_for_a_node(now, host);
         let peer = Peer::new(message.prev_node, id, message.capabilities, now);
@@ -385,6 +380,13 @@ impl Engine {
         }
         let same_addr = link.is_some_and(|link| link.media_addr == source);
         let up = link.is_some_and(Link::is_up);
+        // Nobody else changes how a running link is spoken on.
+        if same_addr || !up {
+            peer.capabilities = message.capabilities;
+            if let Some(link) = &mut peer.link {
+                link.capabilities = message.capabilities;
+            }
+        }
         match (same_signature, same_addr, up) {
             (true, true, up) => !up || peer.restarted,
             (_, false, true) => {

@@ -349,6 +349,31 @@ fn another_node_with_our_address_is_told_and_does_no_harm() {
 }
 
 #[test]
+fn only_the_peer_itself_tells_what_a_running_link_can_do() {
+    let mut c = Cluster::settled(18, 2);
+    let (peer, before) = (
+        c.addr(1),
+        c.node(0).engine.drops().get(Drop::DuplicateAddress),
+    );
+    let nothing = |from, addr| LinkConfig {
+        capabilities: Capabilities(Capabilities::NODE_ID128.0),
+        ..search(from, addr, "node1")
+    };
+    // Another station under the peer's address, or under an address of its own with the peer's identity.
+    c.receive(0, mac_of(9), &packet(&nothing(9, peer.0)));
+    c.receive(0, mac_of(9), &packet(&nothing(9, peer.0 + 1)));
+    let known = |c: &Cluster| c.peer_view(0, 1).unwrap().capabilities;
+    assert_eq!(known(&c), Capabilities::OWN);
+    assert_eq!(
+        c.node(0).engine.drops().get(Drop::DuplicateAddress),
+        before + 2
+    );
+    c.receive(0, mac_of(1), &packet(&nothing(1, peer.0)));
+    assert_ne!(known(&c), Capabilities::OWN);
+    c.finish();
+}
+
+#[test]
 fn a_lost_neighbour_is_searched_at_short_intervals_only_on_a_bearer_without_links() {
     let mut c = Cluster::settled(12, 3);
     c.run_for(Duration::from_secs(130));
