@@ -161,6 +161,7 @@ impl BroadcastPeer {
         let seqno = SeqNo(packet.get16(field::SEQNO));
         if seqno.before(self.rcv_nxt) || seqno.after(self.rcv_nxt + RECEIVE_WINDOW) {
             self.stats.rx_duplicates += 1;
+            ctx.core.drops.count(Drop::Duplicate);
             return held;
         }
         // Receivers take turns: each tells the sender at its own phase of sixteen packets.

@@ -165,7 +165,8 @@ impl Engine {
             User::BcastProtocol | User::NameDistributor => !msg.flag(field::BC_ACK_INVALID),
             _ => true,
         };
-        if carries_bcast_ack {
+        // Numbers are all that tells this session's packets: what is outside the window acknowledges nothing.
+        if carries_bcast_ack && link.is_in_window(SeqNo(msg.get16(field::SEQNO))) {
             let report = Report {
                 ack: SeqNo(msg.get16(field::BCAST_ACK)),
                 gap: 0,

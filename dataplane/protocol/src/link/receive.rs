@@ -38,7 +38,7 @@ impl Link {
     pub fn on_sequenced<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> Sequenced {
         self.note_sign_of_life(SeqNo(packet.get16(field::ACK)));
         let seqno = SeqNo(packet.get16(field::SEQNO));
-        if seqno.before(self.rcv_nxt) || seqno.after(self.rcv_nxt + RECEIVE_WINDOW) {
+        if !self.is_in_window(seqno) {
             self.on_duplicate(ctx.now, seqno);
             ctx.core.drops.count(Drop::Duplicate);
             return Sequenced::Held { nack: false };
@@ -52,6 +52,11 @@ impl Link {
         self.patience.on_accepted();
         self.stats.rx_packets += 1;
         Sequenced::InOrder
+    }
+
+    /// True of the number expected next and of those that may come early.
+    pub fn is_in_window(&self, seqno: SeqNo) -> bool {
+        !seqno.before(self.rcv_nxt) && !seqno.after(self.rcv_nxt + RECEIVE_WINDOW)
     }
 
     fn on_duplicate(&mut self, now: Instant, seqno: SeqNo) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
 use xtipc_protocol::host::{DownReason, Notice};
 use xtipc_protocol::link::fsm::LinkState;
+use xtipc_protocol::port::McastMethod;
 use xtipc_protocol::stats::Drop;
 use xtipc_protocol::wire::{Header, LinkProtocol, User, field, size};
 use xtipc_sim::cluster::{Cluster, NET_ID, range, service};
@@ -343,6 +344,44 @@ fn h11_acknowledging_what_was_never_sent_releases_nothing() {
     assert!(s.frames() >= held, "nothing was released");
     assert!(s.drops(Drop::ImpossibleAck) - before >= 2);
     s.c.run_for(Duration::from_secs(1));
+    s.end();
+}
+
+#[test]
+fn h11_packets_outside_the_window_acknowledge_no_broadcasts() {
+    let mut s = Siege::new(17);
+    let from = s.c.open(0).port;
+    for station in [1, 2] {
+        let member = s.c.open(station).port;
+        s.c.bind(station, member, (SERVICE, 50, 50));
+    }
+    s.c.run_for(Duration::from_secs(1));
+    let told = s.told();
+    s.c.segment.cut(0, 1);
+    s.c.with(0, |n| {
+        n.engine.port_mut(from).unwrap().mcast_wanted = Some(McastMethod::Broadcast)
+    });
+    for _ in 0..10 {
+        s.c.send(0, from, range(SERVICE, 50, 50), &b"to all"[..])
+            .unwrap();
+    }
+    let held = |s: &Siege| s.c.node(0).engine.broadcast_link().queue_len;
+    assert_eq!(held(&s), 10);
+    let before = s.drops(Drop::Duplicate);
+    for (n, behind) in [1, 2, 1000, 20_000].into_iter().enumerate() {
+        let mut h = s.header(User::Low, 3, size::BASIC);
+        h.set(field::SEQNO, u32::from((told.ack + 1).wrapping_sub(behind)))
+            .set(field::ACK, u32::from(told.next_sent) - 1)
+            .set(field::BCAST_ACK, u32::from(told.last_bcast) + 1 + n as u32)
+            .set(field::DEST_PORT, 1);
+        s.strike(&h, b"x");
+    }
+    assert_eq!(s.drops(Drop::Duplicate) - before, 4);
+    s.c.run_for(Duration::from_millis(600));
+    assert_eq!(held(&s), 10, "node 2 has all, node 1 none of them");
+    s.c.segment.heal();
+    s.c.run_for(Duration::from_secs(1));
+    assert_eq!(held(&s), 0, "now it has");
     s.end();
 }
 
