@@ -34,11 +34,12 @@ class Load:
 
     def __init__(self, test, seconds, one, other):
         self.test, self.seconds, self.nodes = test, seconds, (one, other)
+        self.drivers = []
 
     def run(self):
         """Runs to the end and checks that each stream arrived once and in order at each of its receivers."""
-        receivers = [self.test.drive(node).open() for node in self.nodes]
-        members = [self.test.drive(node).open() for node in self.nodes]
+        receivers = [self.open(node) for node in self.nodes]
+        members = [self.open(node) for node in self.nodes]
         for way, (receiver, member) in enumerate(zip(receivers, members)):
             receiver.bind(SERVICE, way)
             member.bind(SERVICE, 10, 19)
@@ -62,11 +63,24 @@ class Load:
             self.check(receivers[way], flows[1 - way][:2])
             self.check(members[way], [of_node[2] for of_node in flows])
         self.after = self.statistics()
+        self.end()
+
+    def open(self, node):
+        """A socket of a program of its own."""
+        self.drivers.append(self.test.drive(node))
+        return self.drivers[-1].open()
+
+    def end(self):
+        """No receiver is left that another load's messages could go to."""
+        for driver in self.drivers:
+            driver.close()
+        lab.until(lambda: not any(kind == SERVICE for node in self.nodes for kind, *_ in node.table()), 5,
+                  "the bindings of the load withdrawn")
 
     def flows(self, way):
         """Small messages, large messages and multicasts of a node, each from a program of its own."""
         node, other = self.nodes[way], self.nodes[1 - way]
-        flows = [Flow(f"{node.identity} to {other.identity}, {what}", self.test.drive(node).open())
+        flows = [Flow(f"{node.identity} to {other.identity}, {what}", self.open(node))
                  for what in ("small", "large", "multicast")]
         for flow in flows:
             flow.sender.call("droppable", 0)

@@ -62,6 +62,11 @@ class Frame:
         return self.word(3)
 
     @property
+    def session(self):
+        """Of a link protocol message."""
+        return self.word(5) >> 16
+
+    @property
     def peer_stopping(self):
         return bool(self.word(5) >> 13 & 1)
 
@@ -166,6 +171,68 @@ class Injector:
         self.socket.close()
 
     def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class IoVector(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_char_p), ("length", ctypes.c_size_t)]
+
+
+class MessageHeader(ctypes.Structure):
+    """struct msghdr"""
+    _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("vectors", ctypes.POINTER(IoVector)),
+                ("vector_count", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+                ("flags", ctypes.c_int)]
+
+
+class MessagePlace(ctypes.Structure):
+    """struct mmsghdr"""
+    _fields_ = [("header", MessageHeader), ("sent", ctypes.c_uint32)]
+
+
+class Storm:
+    """Sends frames over and over at a rate from an interface, in a thread; opened in its network namespace.
+
+    `sent` tells how many went out, `seconds` how long it took.
+    """
+    BATCHES_PER_S = 1000
+
+    def __init__(self, interface, frames, rate):
+        self.batch = rate // self.BATCHES_PER_S
+        # Whole batches: each call of the system sends the next one.
+        frames = (frames * (self.batch // len(frames) + 1)) if len(frames) < self.batch else frames
+        frames = frames[:len(frames) // self.batch * self.batch]
+        self.vectors = (IoVector * len(frames))(*((data, len(data)) for data in frames))
+        self.places = (MessagePlace * len(frames))()
+        for place, vector in zip(self.places, self.vectors):
+            place.header.vectors, place.header.vector_count = ctypes.pointer(vector), 1
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.socket.bind((interface, 0))
+        self.sent, self.seconds, self.ended = 0, 0.0, False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        start = time.monotonic()
+        at = 0
+        while not self.ended:
+            self.sent += max(0, self.libc.sendmmsg(self.socket.fileno(), ctypes.byref(self.places[at]), self.batch, 0))
+            at = (at + self.batch) % len(self.places)
+            due = start + self.sent / self.batch / self.BATCHES_PER_S
+            time.sleep(max(0, due - time.monotonic()))
+        self.seconds = time.monotonic() - start
+
+    def close(self):
+        self.ended = True
+        if self.thread.ident:
+            self.thread.join()
+        self.socket.close()
+
+    def __enter__(self):
+        self.thread.start()
         return self
 
     def __exit__(self, *_):
