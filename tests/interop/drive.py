@@ -19,7 +19,7 @@ Speaks the same line protocol on standard input and output as the example `drive
                                             ok GOOD CORRUPT RETURNED STREAM:COUNT:LOST:DUPLICATE:REORDERED...
     ask SOCKET DEST TYPE COUNT WIDTH PATIENCE_MS  ok ANSWERED
     answer SOCKET COUNT IDLE_MS             ok ANSWERED UNREACHABLE
-    subscriber                              ok SUBSCRIBER           hears of the topology service
+    subscriber [NODE]                       ok SUBSCRIBER           hears of the topology service (NODE: on Linux)
     subscribe SUBSCRIBER TYPE LOWER UPPER ports|service forever|MS  ok
     cancel SUBSCRIBER ...                   ok                      (as subscribed)
     event SUBSCRIBER TIMEOUT_MS             ok KIND TYPE LOWER UPPER PORT NODE AT_NS | timeout
@@ -42,6 +42,7 @@ For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
 KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
 The program greets with `ready PID`, and ends at the end of its input.
 """
+import ctypes
 import errno
 import itertools
 import os
@@ -282,9 +283,12 @@ class Driver:
                 unreachable += 1
         return answered, unreachable
 
-    def subscriber(self):
+    def subscriber(self, node=0):
         sock = socket.socket(socket.AF_TIPC, socket.SOCK_SEQPACKET)
-        sock.connect((socket.TIPC_ADDR_NAME, TOP_SRV, TOP_SRV, 0))
+        # By hand: Python's own addresses have no look-up domain.
+        address = struct.pack("=HBb3I", socket.AF_TIPC, socket.TIPC_ADDR_NAME, 0, TOP_SRV, TOP_SRV, int(node))
+        if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), address, len(address)):
+            raise OSError(ctypes.get_errno(), "cannot connect to the topology service")
         number = len(self.subscribers)
         self.subscribers[number] = sock
         return (number,)

@@ -256,8 +256,10 @@ class Driver:
         number, port, node = self.call("open", kind)
         return Socket(self, int(number), int(port), int(node))
 
-    def subscriber(self):
-        return Subscriber(self, int(self.call("subscriber")[0]))
+    def subscriber(self, node=None):
+        """Of the topology service of its own node, or of the one with this address."""
+        words = [] if node is None else [node]
+        return Subscriber(self, int(self.call("subscriber", *words)[0]))
 
     def kill(self):
         """Kills the program the hard way and returns when, CLOCK_REALTIME in ns."""

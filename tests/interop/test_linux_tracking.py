@@ -41,6 +41,30 @@ class LinuxTrackingTest(LinuxTest):
         sockets[1].call("close")
         self.assertEqual(settle(), [("withdrawn", 42000, 1, 1)])
 
+    def test_a_linux_program_connects_to_the_service_of_an_xtipc_node(self):
+        own, peer = self.alpha.address(), self.linux.address()
+        on_linux, server = self.drive(self.linux), self.drive(self.alpha).open()
+        subscriber, other = on_linux.subscriber(own), on_linux.subscriber(own)
+        subscriber.subscribe(LINK, *WHOLE)
+        event = subscriber.next()
+        self.assertEqual((event.what, event.node), (("published", LINK, peer, peer), own), "its link, not the asker's")
+        subscriber.subscribe(42020, *WHOLE)
+        other.subscribe(42020, 7, 7, "service")
+        # Of node scope: only its own node's service can tell of it. More than the window of a connection takes.
+        for instance in range(1000):
+            server.bind(42020, instance, scope="node")
+        events = subscriber.take(1000)
+        self.assertEqual([event.lower for event in events], list(range(1000)))
+        self.assertEqual({(event.port, event.node) for event in events}, {(server.port, own)})
+        self.assertEqual(other.next().what, ("published", 42020, 7, 7))
+        subscriber.cancel(42020, *WHOLE)
+        subscriber.subscribe(42020, 3, 4, timeout="200")
+        self.assertEqual([event.what for event in subscriber.rest()],
+                         [("published", 42020, 3, 3), ("published", 42020, 4, 4), ("timeout", 42020, 3, 4)])
+        server.unbind(42020, 7, scope="node")
+        self.assertEqual(other.next().what, ("withdrawn", 42020, 7, 7))
+        self.assertIsNone(subscriber.next(0.2), "cancelled")
+
     def test_the_linux_node_its_link_and_its_bindings_are_told_and_their_loss(self):
         subscriber, peer = self.drive(self.alpha).subscriber(), self.linux.address()
         on_linux = self.drive(self.linux)
