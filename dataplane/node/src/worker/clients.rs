@@ -12,8 +12,9 @@ use crate::wait::Interest;
 
 /// Requests taken from an application in one round.
 const SUBMIT_BUDGET: usize = 64;
-/// Release notices taken from an application in one round.
-const RELEASE_BUDGET: usize = 256;
+/// Release notices taken from an application in one round: more than the two for each message that one round can deliver
+/// in full bundles, or memory comes back too slowly, and messages are rejected that there was room for.
+const RELEASE_BUDGET: usize = 4096;
 
 impl Worker<'_> {
     pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
