@@ -12,9 +12,13 @@ use crate::wait::Interest;
 
 /// Requests taken from an application in one round.
 const SUBMIT_BUDGET: usize = 64;
-/// Release notices taken from an application in one round: more than the two for each message that one round can deliver
-/// in full bundles, or memory comes back too slowly, and messages are rejected that there was room for.
-const RELEASE_BUDGET: usize = 4096;
+/// Release notices taken from an application in one round.
+const RELEASE_BUDGET: usize = 8192;
+/// Messages in a bundle at an MTU of 1500: headers of 32 bytes and a word each.
+const BUNDLED_MAX: usize = 40;
+// Each message makes two notices. If a round took fewer than it can deliver, memory would come back too slowly, and
+// messages be rejected that there was room for.
+const _: () = assert!(RELEASE_BUDGET >= 2 * super::RECEIVE_BUDGET * BUNDLED_MAX);
 
 impl Worker<'_> {
     pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
