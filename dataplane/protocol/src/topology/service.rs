@@ -81,7 +81,7 @@ struct State {
     ready: bool,
 }
 
-/// See the [module](self).
+/// The topology service of a node: subscribers, what they subscribed to, and the events they have not taken.
 pub struct TopologyService {
     limits: Limits,
     subscribers: HashMap<Subscriber, State, foldhash::fast::RandomState>,
