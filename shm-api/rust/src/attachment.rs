@@ -403,15 +403,7 @@ impl Attachment {
         destination: Destination,
         patience: Patience,
     ) -> Result<()> {
-        let request = |payload| Request::Send {
-            flags: SendFlags::POSTED,
-            destination: Some(destination),
-            payload,
-        };
-        let purpose = Purpose::Post {
-            socket,
-            destination,
-        };
+        let (request, purpose) = posting(socket, destination);
         self.submit(socket, payload, request, purpose, patience)?;
         Ok(())
     }
@@ -428,22 +420,12 @@ impl Attachment {
             return Ok(0);
         };
         self.post(socket, first.as_ref(), destination, patience)?;
+        let (request, purpose) = posting(socket, destination);
         let mut core = self.core()?;
         let mut posted = 1;
         for payload in more {
-            let request = |payload| Request::Send {
-                flags: SendFlags::POSTED,
-                destination: Some(destination),
-                payload,
-            };
-            let purpose = Purpose::Post {
-                socket,
-                destination,
-            };
-            if core
-                .enter(socket, payload.as_ref(), request, purpose)?
-                .is_err()
-            {
+            let entered = core.enter(socket, payload.as_ref(), request, purpose)?;
+            if entered.is_err() {
                 break;
             }
             posted += 1;
@@ -501,4 +483,21 @@ impl Attachment {
     pub(crate) fn converse(&self) -> (MutexGuard<'_, ()>, &OwnedFd) {
         (lock(&self.conversation), &self.socket)
     }
+}
+
+/// The request of a posted send, and what to do with its answer.
+fn posting(
+    socket: u32,
+    destination: Destination,
+) -> (impl Fn(PayloadPlace) -> Request + Copy, Purpose) {
+    let request = move |payload| Request::Send {
+        flags: SendFlags::POSTED,
+        destination: Some(destination),
+        payload,
+    };
+    let purpose = Purpose::Post {
+        socket,
+        destination,
+    };
+    (request, purpose)
 }

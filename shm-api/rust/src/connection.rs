@@ -11,8 +11,7 @@ use xtipc_segment::{
     ServiceRange, SocketAddress, SocketKind, option,
 };
 
-use crate::attachment::{Attachment, Look, Patience};
-use crate::core::Interest;
+use crate::attachment::{Attachment, Patience};
 use crate::datagram::check_bindable;
 use crate::{Error, Message, Node, Result, Scope, lock};
 
@@ -267,11 +266,8 @@ impl Connection {
             return end_of(code);
         }
         let (attachment, id) = (&self.socket.attachment, self.socket.id);
-        let (meta, buffer) = attachment.wait(patience, |core| {
-            Ok(match core.queue(id)?.messages.pop_front() {
-                Some(next) => Look::Found(next),
-                None => Look::WaitFor(Interest::Socket(id)),
-            })
+        let (meta, buffer) = attachment.take(id, patience, |core, id| {
+            Ok(core.queue(id)?.messages.pop_front())
         })?;
         if meta.error == 0 {
             return Ok(Some((meta, buffer)));

@@ -56,7 +56,8 @@ pub(super) fn connect(
     }
 }
 
-fn hold(host: &mut NodeHost, slot: Slot, port: PortId, submission: &Submission) {
+/// Keeps a request that waits; it is answered later.
+pub(super) fn hold(host: &mut NodeHost, slot: Slot, port: PortId, submission: &Submission) {
     if let Some(application) = host.applications.get_mut(slot) {
         application.held.push_back(Held {
             submission: *submission,

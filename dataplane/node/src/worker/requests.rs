@@ -287,14 +287,8 @@ fn send(
     } else {
         try_send(engine, host, now, slot, port, submission)
     };
-    if answer == Err(libc::EAGAIN)
-        && !flags.contains(SendFlags::DONTWAIT)
-        && let Some(application) = host.applications.get_mut(slot)
-    {
-        application.held.push_back(Held {
-            submission: *submission,
-            port,
-        });
+    if answer == Err(libc::EAGAIN) && !flags.contains(SendFlags::DONTWAIT) {
+        connections::hold(host, slot, port, submission);
         return Outcome::Held;
     }
     Outcome::Done(answer)
