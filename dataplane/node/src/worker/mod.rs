@@ -36,7 +36,7 @@ use crate::steward::{Command, Event};
 use crate::wait::{Interest, Token, Waiter};
 use crate::watchdog::Pulse;
 use applications::{Applications, Heard, Slot};
-use care::{bearer_setup, close_all};
+use care::{bearer_setup, close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
 
@@ -496,16 +496,14 @@ impl<'a> Worker<'a> {
         self.engine.stop(now, &mut self.host);
         self.host.flush(&mut self.bearers);
         self.unwatch_bearers()?;
-        close_all(std::mem::take(&mut self.bearers), &mut self.host.pool);
-        let leaks = self.host.pool.leaks();
-        match leaks {
-            Ok(()) => {
-                let frames = self.host.frame_count();
-                tracing::info!(worker = self.own.index, frames, "all frames are free");
-                Ok(())
-            }
-            Err(leaks) => Err(format!("frames leaked: {leaks}").into()),
+        let released = close_all(std::mem::take(&mut self.bearers), &mut self.host.pool);
+        own_leaks(self.host.pool.leaks(), released)
+            .map_err(|leaks| format!("frames leaked: {leaks}"))?;
+        if released {
+            let frames = self.host.frame_count();
+            tracing::info!(worker = self.own.index, frames, "all frames are free");
         }
+        Ok(())
     }
 }
 
