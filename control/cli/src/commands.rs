@@ -236,7 +236,7 @@ static ROOT: &[Word<Command>] = &[
         "Show sockets",
         &[command(
             "list",
-            "List sockets (ports), with -d also their owners",
+            "List sockets (ports), with -d also their owners and what they wait for",
             Command::SocketList,
         )],
     ),

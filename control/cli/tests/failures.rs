@@ -58,7 +58,7 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
         ),
         (
             "socket",
-            "Usage: xtipc socket COMMAND [ARGS] ...\n\nCOMMANDS\n list                  - List sockets (ports), with -d also their owners\n",
+            "Usage: xtipc socket COMMAND [ARGS] ...\n\nCOMMANDS\n list                  - List sockets (ports), with -d also their owners and what they wait for\n",
         ),
         ("socket list -h", "Usage: xtipc socket list\n"),
         (

@@ -140,7 +140,7 @@ fn an_empty_node_prints_only_what_the_tool_prints() {
             }),
             Request::NameTable => Reply::NameTable(Vec::new()),
             Request::BearerList => Reply::Bearers(Vec::new()),
-            Request::SocketList => Reply::Sockets(Vec::new()),
+            Request::SocketList { .. } => Reply::Sockets(Vec::new()),
             other => return Response::error(22, format!("not asked here: {other:?}")),
         })
     });

@@ -136,7 +136,7 @@ impl Client {
     typed_request!(/// The binding table.
         name_table(), Request::NameTable, NameTable => Vec<Publication>);
     typed_request!(/// The sockets.
-        sockets(), Request::SocketList, Sockets => Vec<SocketInfo>);
+        sockets(details: bool), Request::SocketList { details }, Sockets => Vec<SocketInfo>);
     typed_request!(/// How the daemon runs.
         status(), Request::Status, Status => Box<Status>);
 

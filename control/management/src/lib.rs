@@ -26,7 +26,11 @@ pub use link::{
 };
 pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Reply, Request, Response};
 pub use path::{InstanceNameError, attach_socket, control_socket, runtime_directory};
-pub use socket::{Binding, Connection, Publication, Scope, ServiceAddress, SocketInfo, SocketKind};
+pub use socket::{
+    Binding, Call, Connection, ConnectionWindow, Obstacle, Publication, Scope, SendWait,
+    ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo,
+    WaitingCalls, WindowUnit,
+};
 pub use status::{
     AttachmentInfo, BearerInfo, BearerMode, Counters, FramePool, Media, PeerInfo, QueueInfo,
     Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,

@@ -35,7 +35,11 @@ pub enum Request {
     /// The binding table. Answer: [`Reply::NameTable`].
     NameTable,
     /// All sockets, the topology server's own included. Answer: [`Reply::Sockets`].
-    SocketList,
+    SocketList {
+        /// Also [`SocketInfo::details`], and subscribers without a connection among the sockets.
+        #[serde(default)]
+        details: bool,
+    },
     /// How the daemon runs. Answer: [`Reply::Status`].
     Status,
 }

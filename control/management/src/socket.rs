@@ -58,6 +58,150 @@ pub struct SocketInfo {
     /// Messages that were dropped or rejected for want of room.
     #[serde(default)]
     pub drops: u64,
+    /// What the tipc tool has no place for; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<SocketDetails>,
+}
+
+/// More about a socket: where its connection stands, and what it waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SocketDetails {
+    /// Where it stands as far as connections go.
+    pub state: SocketState,
+    /// What is under way on its connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<ConnectionWindow>,
+    /// Connection requests that wait to be accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<u32>,
+    /// What it asked of the topology service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<SubscriberInfo>,
+    /// What keeps it from sending, if its last message was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<SendWait>,
+    /// Calls of its process that wait for an answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<WaitingCalls>,
+}
+
+/// Where a socket stands as far as connections go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SocketState {
+    /// Neither connected nor listening.
+    #[default]
+    Open,
+    /// Takes connection requests.
+    Listening,
+    /// Its connection request is not answered yet.
+    Connecting,
+    /// It has a peer.
+    Connected,
+    /// Its connection is over.
+    Disconnected,
+}
+
+/// What is under way to the peer of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionWindow {
+    /// Whether blocks of 1024 octets are counted, or messages.
+    pub unit: WindowUnit,
+    /// Sent and not acknowledged.
+    pub under_way: u32,
+    /// How much may be: a message that begins within it may end beyond it.
+    pub limit: u16,
+    /// Octets of a stream that wait to share a packet.
+    pub gathered_bytes: u64,
+}
+
+/// What the window of a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WindowUnit {
+    /// Blocks of 1024 octets.
+    Blocks,
+    /// Messages.
+    Messages,
+}
+
+/// A subscriber of the topology service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberInfo {
+    /// Its subscriptions.
+    pub subscriptions: u32,
+    /// Events that wait in the service.
+    pub events_waiting: u32,
+    /// Events handed to its process and not read.
+    pub events_unread: u32,
+}
+
+/// A sender that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendWait {
+    /// For how long: since the first message that was refused.
+    pub for_ms: u64,
+    /// What for. `None`: there is room again, and it has not tried since.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What stands in a sender's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "obstacle", rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// The other end of its connection does not read: the window is used up.
+    Peer {
+        /// Its node.
+        address: u32,
+        /// Its port.
+        port: u32,
+    },
+    /// A link is congested.
+    Link {
+        /// Its name.
+        link: String,
+        /// The node at its other end.
+        address: u32,
+    },
+    /// The broadcast link is congested.
+    BroadcastLink {
+        /// The peer that has acknowledged least.
+        slowest: Option<u32>,
+    },
+    /// The broadcast link has no room to tell the cluster of bindings that this process made before, and its messages must
+    /// not overtake.
+    Bindings {
+        /// The peer that has acknowledged least.
+        slowest: Option<u32>,
+    },
+    /// Too few frames of the pool are free.
+    Frames,
+}
+
+/// Calls on a socket that wait for their answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingCalls {
+    /// Which call.
+    pub call: Call,
+    /// How many of them.
+    pub count: u32,
+    /// How long the oldest has waited.
+    pub for_ms: u64,
+}
+
+/// A call that may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// Sends that are not taken yet.
+    Send,
+    /// Connection requests that are not answered yet.
+    Connect,
+    /// Waits for a connection request.
+    Accept,
+    /// Any other.
+    Other,
 }
 
 /// The types of socket.
@@ -72,6 +216,8 @@ pub enum SocketKind {
     Seqpacket,
     /// Byte streams.
     Stream,
+    /// No socket of the tipc tool: a subscriber of the topology service that needs no connection.
+    Subscriber,
 }
 
 /// A service range a socket is bound to.

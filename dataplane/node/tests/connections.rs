@@ -1,64 +1,20 @@
 //! Connections from program to program: the API, shared memory, the daemon. The node has no bearer, so it needs no
 //! privileges; connections between nodes are the business of the simulator and of `tests/interop`.
 
+mod host;
+
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtipc::{
-    Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress, SocketAddress,
-};
+use host::Host;
+use xtipc::{Connection, ConnectionKind, Error, Listener, Scope, ServiceAddress, SocketAddress};
 
 const KINDS: [ConnectionKind; 2] = [ConnectionKind::Seqpacket, ConnectionKind::Stream];
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 5000,
     instance: 1,
 };
-
-/// A daemon of its own for one test.
-struct Host {
-    directory: tempfile::TempDir,
-    daemon: Child,
-}
-
-impl Host {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let notify = directory.path().join("notify");
-        let ready = UnixDatagram::bind(&notify).unwrap();
-        ready
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        let empty = directory.path().join("empty.toml");
-        std::fs::write(&empty, "").unwrap();
-        let daemon = Command::new(env!("CARGO_BIN_EXE_xtipcd"))
-            .args(["--identity", "alone", "--config"])
-            .arg(empty)
-            .arg("--run-dir")
-            .arg(directory.path().join("run"))
-            .env("NOTIFY_SOCKET", notify)
-            .env_remove("XTIPC_LOG")
-            .spawn()
-            .unwrap();
-        ready.recv(&mut [0; 64]).expect("the daemon becomes ready");
-        Self { directory, daemon }
-    }
-
-    /// Attaches: each call stands for another program.
-    fn attach(&self) -> Node {
-        let path = self.directory.path().join("run/attach.sock");
-        Node::builder().socket_path(path).attach().unwrap()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
 
 /// A client and a server of two programs.
 fn connected(host: &Host, kind: ConnectionKind) -> (Connection, Connection) {

@@ -77,8 +77,7 @@ pub(crate) fn answer(
             socket::table_text,
         ),
         Command::SocketList => {
-            let text = |all: &_| socket::list_text(all, details);
-            out.print(&*connect()?.sockets()?, |all| all, text)
+            out.print(&*connect()?.sockets(details)?, |all| all, socket::list_text)
         }
         Command::Status => out.print(
             &*connect()?.status()?,

@@ -1,7 +1,12 @@
 //! Sockets and the binding table. Reference: `docs/protocol/management.md`.
 
 use serde::Serialize;
-use xtipc_management::{Publication, Scope, SocketInfo, SocketKind};
+use xtipc_management::{
+    Call, Obstacle, Publication, Scope, SocketDetails, SocketInfo, SocketKind, SocketState,
+    WindowUnit,
+};
+
+use super::printable;
 
 pub(crate) fn table_text(table: &[Publication]) -> String {
     if table.is_empty() {
@@ -61,15 +66,12 @@ fn scope_word(scope: Scope) -> &'static str {
     }
 }
 
-pub(crate) fn list_text(sockets: &[SocketInfo], details: bool) -> String {
-    sockets
-        .iter()
-        .map(|socket| socket_text(socket, details))
-        .collect()
+pub(crate) fn list_text(sockets: &[SocketInfo]) -> String {
+    sockets.iter().map(socket_text).collect()
 }
 
 /// A connected socket shows its peer, any other its bindings.
-fn socket_text(socket: &SocketInfo, details: bool) -> String {
+fn socket_text(socket: &SocketInfo) -> String {
     let mut text = format!("socket {}\n", socket.port);
     if let Some(peer) = &socket.connected {
         let via = peer
@@ -89,7 +91,7 @@ fn socket_text(socket: &SocketInfo, details: bool) -> String {
             );
         }
     }
-    if details {
+    if let Some(details) = &socket.details {
         let owner = socket
             .pid
             .map_or("xtipcd".to_owned(), |pid| format!("pid {pid}"));
@@ -100,8 +102,88 @@ fn socket_text(socket: &SocketInfo, details: bool) -> String {
             socket.receive_queue_bytes,
             socket.drops,
         );
+        text += &details_text(details);
     }
     text
+}
+
+fn details_text(details: &SocketDetails) -> String {
+    let mut facts = Vec::new();
+    let state = match details.state {
+        SocketState::Open => None,
+        SocketState::Listening => Some("listening"),
+        SocketState::Connecting => Some("connecting"),
+        SocketState::Connected => Some("connected"),
+        SocketState::Disconnected => Some("disconnected"),
+    };
+    facts.extend(state.map(str::to_owned));
+    facts.extend(details.backlog.map(|count| format!("requests:{count}")));
+    if let Some(window) = &details.window {
+        let unit = match window.unit {
+            WindowUnit::Blocks => "blocks",
+            WindowUnit::Messages => "messages",
+        };
+        let (under_way, limit) = (window.under_way, window.limit);
+        facts.push(format!("under way {unit}:{under_way} window:{limit}"));
+        if window.gathered_bytes > 0 {
+            facts.push(format!("gathered octets:{}", window.gathered_bytes));
+        }
+    }
+    if let Some(subscriber) = &details.subscriber {
+        facts.push(format!(
+            "subscriptions:{} events waiting:{} unread:{}",
+            subscriber.subscriptions, subscriber.events_waiting, subscriber.events_unread
+        ));
+    }
+    let mut text = if facts.is_empty() {
+        String::new()
+    } else {
+        format!("  {}\n", facts.join("  "))
+    };
+    if let Some(wait) = &details.waiting {
+        let obstacle = obstacle_text(wait.obstacle.as_ref());
+        text += &format!("  cannot send for {} ms: {obstacle}\n", wait.for_ms);
+    }
+    for calls in &details.calls {
+        let call = match calls.call {
+            Call::Send => "send",
+            Call::Connect => "connect",
+            Call::Accept => "accept",
+            Call::Other => "other",
+        };
+        text += &format!(
+            "  waits in {call}:{} for {} ms\n",
+            calls.count, calls.for_ms
+        );
+    }
+    text
+}
+
+fn obstacle_text(obstacle: Option<&Obstacle>) -> String {
+    let least = |slowest: &Option<u32>| {
+        slowest.map_or(String::new(), |node| {
+            format!(", {node:x} has acknowledged least")
+        })
+    };
+    match obstacle {
+        None => "there is room again".to_owned(),
+        Some(Obstacle::Peer { address, port }) => {
+            format!("peer {address:x}:{port} does not read, the window is used up")
+        }
+        Some(Obstacle::Link { link, address }) => {
+            format!("link {} to {address:x} is congested", printable(link))
+        }
+        Some(Obstacle::BroadcastLink { slowest }) => {
+            format!("the broadcast link is congested{}", least(slowest))
+        }
+        Some(Obstacle::Bindings { slowest }) => {
+            format!(
+                "the cluster was not told of earlier bindings{}",
+                least(slowest)
+            )
+        }
+        Some(Obstacle::Frames) => "too few frames are free".to_owned(),
+    }
 }
 
 fn kind_word(kind: SocketKind) -> &'static str {
@@ -110,5 +192,6 @@ fn kind_word(kind: SocketKind) -> &'static str {
         SocketKind::Dgram => "DGRAM",
         SocketKind::Seqpacket => "SEQPACKET",
         SocketKind::Stream => "STREAM",
+        SocketKind::Subscriber => "SUBSCRIBER",
     }
 }

@@ -151,7 +151,7 @@ fn answer(request: Request) -> Response {
             },
         ]),
         Request::NameTable => Reply::NameTable(name_table()),
-        Request::SocketList => Reply::Sockets(sockets()),
+        Request::SocketList { details } => Reply::Sockets(sockets(details)),
         Request::Status => Reply::Status(Box::new(status())),
     })
 }
@@ -228,7 +228,7 @@ fn name_table() -> Vec<Publication> {
     ]
 }
 
-fn sockets() -> Vec<SocketInfo> {
+fn sockets(details: bool) -> Vec<SocketInfo> {
     let socket = |port, kind, pid| SocketInfo {
         port,
         kind,
@@ -238,8 +238,9 @@ fn sockets() -> Vec<SocketInfo> {
         receive_queue_messages: 0,
         receive_queue_bytes: 0,
         drops: 0,
+        details: details.then(SocketDetails::default),
     };
-    vec![
+    let mut sockets = vec![
         SocketInfo {
             bound: vec![Binding {
                 service_type: 1,
@@ -266,7 +267,68 @@ fn sockets() -> Vec<SocketInfo> {
             drops: 7,
             ..socket(1_000_000_003, SocketKind::Rdm, Some(99))
         },
-    ]
+    ];
+    if details {
+        add_details(&mut sockets);
+        sockets.push(SocketInfo {
+            details: Some(SocketDetails {
+                subscriber: Some(SubscriberInfo {
+                    subscriptions: 3,
+                    events_waiting: 10,
+                    events_unread: 256,
+                }),
+                ..SocketDetails::default()
+            }),
+            ..socket(1_000_000_004, SocketKind::Subscriber, Some(98))
+        });
+    }
+    sockets
+}
+
+/// A listener, a connection whose peer does not read, and a datagram socket behind a congested link.
+fn add_details(sockets: &mut [SocketInfo]) {
+    let waits = |obstacle| {
+        Some(SendWait {
+            for_ms: 1234,
+            obstacle: Some(obstacle),
+        })
+    };
+    sockets[0].details = Some(SocketDetails {
+        state: SocketState::Listening,
+        backlog: Some(2),
+        calls: vec![WaitingCalls {
+            call: Call::Accept,
+            count: 1,
+            for_ms: 60_000,
+        }],
+        ..SocketDetails::default()
+    });
+    sockets[1].details = Some(SocketDetails {
+        state: SocketState::Connected,
+        window: Some(ConnectionWindow {
+            unit: WindowUnit::Blocks,
+            under_way: 177,
+            limit: 128,
+            gathered_bytes: 12,
+        }),
+        waiting: waits(Obstacle::Peer {
+            address: NODE_2,
+            port: 2_222_222_222,
+        }),
+        calls: vec![WaitingCalls {
+            call: Call::Send,
+            count: 1,
+            for_ms: 1234,
+        }],
+        ..SocketDetails::default()
+    });
+    sockets[2].details = Some(SocketDetails {
+        waiting: waits(Obstacle::Link {
+            link: "0a0000000001:eth0-node-2:eth0".to_owned(),
+            address: NODE_2,
+        }),
+        ..SocketDetails::default()
+    });
 }
 
 fn counters(name: &str, count: u64) -> Counters {

@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use xtipc_management::{
-    AttachmentInfo, BearerInfo, Binding, Connection, Counters, FramePool, LinkInfo, LinkKind,
-    LinkState, LinkStatistics, LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo,
-    Publication, Reply, Request, Response, Scope, ServiceAddress, SizeProfile, SocketInfo,
-    SocketKind, Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
+    AttachmentInfo, BearerInfo, Counters, FramePool, LinkInfo, LinkKind, LinkState, LinkStatistics,
+    LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo, Publication, Reply, Request,
+    Response, Scope, SizeProfile, Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
 };
 use xtipc_protocol::addr::NodeAddr;
-use xtipc_protocol::connection::{self, State};
 use xtipc_protocol::engine::{LinkView, PeerView};
 use xtipc_protocol::link::fsm;
-use xtipc_protocol::{name, port, stats};
+use xtipc_protocol::{name, stats};
 use xtipc_xsk::PageKind;
 
 use super::Worker;
@@ -43,7 +41,7 @@ impl Worker<'_> {
             Request::BearerList => Reply::Bearers(self.bearers()),
             Request::MediaList => Reply::Media(media()),
             Request::NameTable => Reply::NameTable(self.publications()),
-            Request::SocketList => Reply::Sockets(self.sockets()),
+            Request::SocketList { details } => Reply::Sockets(self.sockets(*details)),
             Request::Status => Reply::Status(Box::new(self.status())),
         };
         Response::Ok(reply)
@@ -121,36 +119,6 @@ impl Worker<'_> {
                 .map(|id| NodeIdentity(id.0)),
         });
         all.collect()
-    }
-
-    fn sockets(&self) -> Vec<SocketInfo> {
-        let mut sockets: Vec<SocketInfo> = self
-            .engine
-            .sockets()
-            .map(|(id, socket)| SocketInfo {
-                port: id.0,
-                kind: match socket.kind {
-                    port::SocketKind::Rdm => SocketKind::Rdm,
-                    port::SocketKind::Dgram => SocketKind::Dgram,
-                    port::SocketKind::Seqpacket => SocketKind::Seqpacket,
-                    port::SocketKind::Stream => SocketKind::Stream,
-                },
-                pid: self.pid_of(id),
-                bound: socket.bindings.iter().map(binding).collect(),
-                connected: socket.connection().and_then(connection),
-                receive_queue_messages: socket.waiting.into(),
-                receive_queue_bytes: socket.used,
-                drops: socket.overloads,
-            })
-            .collect();
-        sockets.sort_by_key(|socket| socket.port);
-        sockets
-    }
-
-    fn pid_of(&self, id: xtipc_protocol::addr::PortId) -> Option<u32> {
-        let slot = self.host.applications.owner(id)?;
-        let owner = self.host.applications.iter().find(|(s, _)| *s == slot);
-        owner.map(|(_, application)| application.process.pid)
     }
 
     fn status(&self) -> Status {
@@ -309,27 +277,7 @@ fn statistics(stats: &stats::LinkStats) -> LinkStatistics {
     }
 }
 
-fn connection(connection: &connection::Connection) -> Option<Connection> {
-    (connection.state == State::Established).then(|| Connection {
-        address: connection.peer.node.0,
-        port: connection.peer.port.0,
-        via: connection.name.map(|name| ServiceAddress {
-            service_type: name.kind,
-            instance: name.lower,
-        }),
-    })
-}
-
-fn binding(binding: &port::Binding) -> Binding {
-    Binding {
-        service_type: binding.range.type_,
-        lower: binding.range.lower,
-        upper: binding.range.upper,
-        scope: scope(binding.scope),
-    }
-}
-
-fn scope(scope: name::Scope) -> Scope {
+pub(super) fn scope(scope: name::Scope) -> Scope {
     match scope {
         name::Scope::Cluster => Scope::Cluster,
         name::Scope::Node => Scope::Node,

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use hashbrown::HashMap;
 use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::host::{DestName, Incoming, Payload};
+use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::Importance;
 use xtipc_segment::Submission;
 use xtipc_segment::attach::PeerProcess;
@@ -22,6 +23,8 @@ use xtipc_segment::{
 pub(super) struct Held {
     pub(super) submission: Submission,
     pub(super) port: PortId,
+    /// When it began to.
+    pub(super) since: Instant,
 }
 
 /// A message that found no room in the segment.

@@ -88,6 +88,14 @@ impl Applications {
         }
     }
 
+    /// The same, to be looked at.
+    pub(super) fn get(&self, slot: Slot) -> Option<&Application> {
+        match self.client(slot)? {
+            Client::Attached(application) => Some(application),
+            Client::Stranger(_) => None,
+        }
+    }
+
     /// All applications with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Application)> {
         self.clients

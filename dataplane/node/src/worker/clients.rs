@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use xtipc_management::Request;
 use xtipc_protocol::time::Instant;
 
 use super::application::Application;
@@ -92,6 +93,10 @@ impl Worker<'_> {
                     Err(error) => tracing::warn!(%error, "application refused"),
                 },
                 Command::Query(query) => {
+                    if matches!(query.request, Request::SocketList { .. }) {
+                        // What applications have read since the worker slept.
+                        self.serve_applications(now);
+                    }
                     let answer = self.answer(&query.request);
                     // The tool may have lost patience.
                     let _ = query.reply.try_send(answer);

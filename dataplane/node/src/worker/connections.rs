@@ -43,7 +43,7 @@ pub(super) fn connect(
     let Some(destination) = destination else {
         return Outcome::Done(Err(libc::EINVAL));
     };
-    hold(host, slot, port, submission);
+    hold(host, now, slot, port, submission);
     match engine.connect(now, port, &destination_of(destination), host) {
         Ok(()) => Outcome::Held,
         Err(error) => {
@@ -57,11 +57,18 @@ pub(super) fn connect(
 }
 
 /// Keeps a request that waits; it is answered later.
-pub(super) fn hold(host: &mut NodeHost, slot: Slot, port: PortId, submission: &Submission) {
+pub(super) fn hold(
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) {
     if let Some(application) = host.applications.get_mut(slot) {
         application.held.push_back(Held {
             submission: *submission,
             port,
+            since: now,
         });
     }
 }
@@ -91,7 +98,7 @@ pub(super) fn accept(
     match try_accept(engine, host, now, slot, port, submission.tag) {
         Ok(()) => Outcome::Held,
         Err(libc::EAGAIN) if !flags.contains(SendFlags::DONTWAIT) => {
-            hold(host, slot, port, submission);
+            hold(host, now, slot, port, submission);
             Outcome::Held
         }
         Err(errno) => Outcome::Done(Err(errno)),

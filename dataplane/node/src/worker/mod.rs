@@ -13,6 +13,7 @@ mod clients;
 mod connections;
 mod host;
 mod requests;
+mod socket_answers;
 mod spare;
 
 use std::io;

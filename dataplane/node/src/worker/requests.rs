@@ -288,7 +288,7 @@ fn send(
         try_send(engine, host, now, slot, port, submission)
     };
     if answer == Err(libc::EAGAIN) && !flags.contains(SendFlags::DONTWAIT) {
-        connections::hold(host, slot, port, submission);
+        connections::hold(host, now, slot, port, submission);
         return Outcome::Held;
     }
     Outcome::Done(answer)

@@ -74,6 +74,11 @@ impl Flow {
         self.unacked > u32::from(self.send_window)
     }
 
+    /// Whether units are blocks of 1024 bytes, or messages.
+    pub fn counts_blocks(&self) -> bool {
+        self.by_block
+    }
+
     /// Units under way to the peer, and how many may be before a sender waits.
     pub fn sent(&self) -> (u32, u16) {
         (self.unacked, self.send_window)

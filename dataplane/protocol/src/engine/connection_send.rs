@@ -36,7 +36,14 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<usize, SendError> {
-        let result = self.send_parts(now, id, payload, host);
+        let Some(port) = self.ports.get_mut(&id) else {
+            return Err(SendError::NoSuchSocket);
+        };
+        let (kind, refused_at) = (port.kind, port.refused_at.take());
+        let result = self.send_parts(now, id, kind, payload, host);
+        if result == Err(SendError::Congested) {
+            self.note_refused(id, refused_at.unwrap_or(now));
+        }
         self.settle(now, host);
         result
     }
@@ -45,15 +52,15 @@ impl Engine {
         &mut self,
         now: Instant,
         id: PortId,
+        kind: SocketKind,
         payload: &P,
         host: &mut H,
     ) -> Result<usize, SendError> {
         let total = payload.len();
-        let port = self.ports.get(&id).ok_or(SendError::NoSuchSocket)?;
         if total <= size::MAX_PAYLOAD {
             return self.send_message(now, id, payload, host).map(|()| total);
         }
-        if port.kind != SocketKind::Stream {
+        if kind != SocketKind::Stream {
             return Err(SendError::TooLong(total));
         }
         let mut sent = 0;

@@ -78,6 +78,11 @@ impl FrameQueue {
         self.0.is_empty()
     }
 
+    /// True if this socket waits and was not called.
+    pub(super) fn holds(&self, port: PortId) -> bool {
+        self.0.iter().any(|w| w.port == port && w.granted.is_none())
+    }
+
     /// Forgets a socket that no longer exists.
     pub(super) fn forget(&mut self, port: PortId) {
         self.0.retain(|w| w.port != port);

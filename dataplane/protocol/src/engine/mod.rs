@@ -4,7 +4,8 @@
 //! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
 //! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
-//! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators.
+//! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators, `waiting`
+//! tells them what senders wait for.
 
 mod accept;
 mod connect;
@@ -26,6 +27,7 @@ mod telling;
 mod topology;
 mod topology_server;
 mod view;
+mod waiting;
 
 pub use self::core::{Core, Ctx};
 pub use accept::{AcceptError, Accepted, ListenError};
@@ -34,7 +36,8 @@ pub use inner::InnerEvent;
 pub use names::BindError;
 pub use parting::{Ending, ShutdownError};
 pub use send::SendError;
-pub use view::{BroadcastLinkView, LinkView, PeerView};
+pub use view::{BroadcastLinkView, LinkView, PeerView, SubscriberView};
+pub use waiting::{Obstacle, Waiting};
 
 use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BroadcastLink;

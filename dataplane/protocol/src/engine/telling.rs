@@ -45,6 +45,11 @@ impl Untold {
         self.waiting.push((port, due));
     }
 
+    /// True if this socket is lined up.
+    pub(super) fn awaits(&self, port: PortId) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == port)
+    }
+
     /// Forgets a socket that no longer exists, or has been called.
     pub(super) fn forget(&mut self, port: PortId) {
         self.waiting.retain(|(waiting, _)| *waiting != port);

@@ -22,6 +22,13 @@ pub(super) struct Reader {
     unread: u32,
 }
 
+impl Reader {
+    /// Events handed to the host and not consumed.
+    pub(super) fn unread(&self) -> u32 {
+        self.unread
+    }
+}
+
 impl Engine {
     /// Takes on a subscriber of the topology service whose events are delivered as messages of its
     /// number: each in 48 bytes, and without bytes, with an errcode, when the service closes

@@ -65,7 +65,36 @@ pub struct BroadcastLinkView {
     pub stats: LinkStats,
 }
 
+/// A subscriber of the topology service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriberView {
+    /// The number its events go to: of a socket of its own kind, or of the connection it asked by.
+    pub port: PortId,
+    /// The node it is on, if it is another one.
+    pub peer: Option<NodeAddr>,
+    /// Its subscriptions.
+    pub subscriptions: u32,
+    /// Events that wait for it in the service.
+    pub waiting: u32,
+    /// Events handed to it and not read, where that is known: not of one that asked by a connection.
+    pub unread: u32,
+}
+
 impl Engine {
+    /// The subscribers of the topology service.
+    pub fn subscribers(&self) -> impl Iterator<Item = SubscriberView> + '_ {
+        self.topology.subscribers().map(|(subscriber, load)| {
+            let port = PortId(subscriber.0);
+            SubscriberView {
+                port,
+                peer: load.peer.map(NodeAddr),
+                subscriptions: load.subscriptions,
+                waiting: load.events,
+                unread: self.readers.get(&port).map_or(0, |reader| reader.unread()),
+            }
+        })
+    }
+
     /// The peer nodes.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
         self.peers.iter().flatten().map(|peer| PeerView {

@@ -7,6 +7,7 @@ pub use mcast_order::{McastOrder, Ordered, Overdue};
 use crate::addr::{NodeAddr, PortId};
 use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role};
 use crate::name::{Scope, ServiceRange};
+use crate::time::Instant;
 use crate::wire::Importance;
 
 /// Type of a socket. The two datagram types differ in one header bit; the two connection types in
@@ -100,6 +101,8 @@ pub struct Port {
     pub nodelay: bool,
     /// It belongs to the engine itself: what arrives does not go to the host.
     pub inner: bool,
+    /// When a message of it was refused for the first time since it could send.
+    pub refused_at: Option<Instant>,
     bindings_made: u32,
     /// Where its last message met congestion; `NONE` stands for the broadcast link.
     congested: Vec<NodeAddr>,
@@ -128,6 +131,7 @@ impl Port {
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             nodelay: false,
             inner: false,
+            refused_at: None,
             bindings_made: 0,
             congested: Vec::new(),
         }
@@ -200,5 +204,10 @@ impl Port {
     /// There is room again somewhere: the next send finds out where.
     pub fn on_abated(&mut self) {
         self.congested.clear();
+    }
+
+    /// Where what it sent met congestion; `NONE` stands for the broadcast link.
+    pub fn congested(&self) -> &[NodeAddr] {
+        &self.congested
     }
 }

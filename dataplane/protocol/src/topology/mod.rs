@@ -21,5 +21,5 @@ mod tests;
 
 pub use event::{Event, EventKind};
 pub use filter::Filter;
-pub use service::{Limits, Subscriber, TopologyService};
+pub use service::{Limits, Load, Subscriber, TopologyService};
 pub use subscription::{Request, RequestError, Subscription};

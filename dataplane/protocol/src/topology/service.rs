@@ -25,6 +25,17 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subscriber(pub u32);
 
+/// What the service keeps for a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The node it is on; `None` for this one.
+    pub peer: Option<u32>,
+    /// Its subscriptions.
+    pub subscriptions: u32,
+    /// Events it has not taken.
+    pub events: u32,
+}
+
 /// How much the service keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -165,6 +176,20 @@ impl TopologyService {
     /// True as long as the subscriber is neither closed nor unknown.
     pub fn is_open(&self, subscriber: Subscriber) -> bool {
         self.subscribers.contains_key(&subscriber)
+    }
+
+    /// The subscribers. Counts the subscriptions of each: not for the data path.
+    pub fn subscribers(&self) -> impl Iterator<Item = (Subscriber, Load)> + '_ {
+        self.subscribers.iter().map(|(subscriber, state)| {
+            let newest = linked(state.newest);
+            let all = std::iter::successors(newest, |slot| linked(self.subscriptions[*slot].older));
+            let load = Load {
+                peer: state.peer,
+                subscriptions: all.count() as u32,
+                events: state.queue.len(),
+            };
+            (*subscriber, load)
+        })
     }
 
     /// Number of subscriptions.

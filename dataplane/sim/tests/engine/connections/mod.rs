@@ -6,6 +6,7 @@ mod hostile;
 mod inner;
 mod nagle;
 mod set_up;
+mod waiting;
 
 use std::time::Duration;
 use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};

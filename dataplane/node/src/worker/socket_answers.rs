@@ -1,0 +1,223 @@
+//! Sockets as the operator's tools see them: whose they are, where they stand, and what keeps them from sending
+//! (`docs/protocol/management.md`).
+
+use xtipc_management::{
+    Binding, Call, Connection, ConnectionWindow, Obstacle, SendWait, ServiceAddress, SocketDetails,
+    SocketInfo, SocketKind, SocketState, SubscriberInfo, WaitingCalls, WindowUnit,
+};
+use xtipc_protocol::addr::{NodeAddr, PortId};
+use xtipc_protocol::connection::{self, Role, State};
+use xtipc_protocol::engine::{self, SubscriberView, Waiting};
+use xtipc_protocol::port::{self, Port};
+use xtipc_segment::Request;
+
+use super::Worker;
+use super::answers::scope;
+use super::applications::Slot;
+use crate::clock::now_ns;
+
+impl Worker<'_> {
+    /// All sockets; with details also what only those show, and subscribers.
+    pub(super) fn sockets(&self, details: bool) -> Vec<SocketInfo> {
+        let all = self.engine.sockets();
+        let mut sockets: Vec<SocketInfo> = all
+            .map(|(id, socket)| SocketInfo {
+                port: id.0,
+                kind: kind(socket.kind),
+                pid: self.pid_of(id),
+                bound: socket.bindings.iter().map(binding).collect(),
+                connected: socket.connection().and_then(connection),
+                receive_queue_messages: socket.waiting.into(),
+                receive_queue_bytes: socket.used,
+                drops: socket.overloads,
+                details: details.then(|| self.details(id, socket)),
+            })
+            .collect();
+        if details {
+            self.add_subscribers(&mut sockets);
+        }
+        sockets.sort_by_key(|socket| socket.port);
+        sockets
+    }
+
+    /// Subscribers that asked by a connection are sockets already; the others have a line of their own.
+    fn add_subscribers(&self, sockets: &mut Vec<SocketInfo>) {
+        for subscriber in self.engine.subscribers() {
+            let info = Some(SubscriberInfo {
+                subscriptions: subscriber.subscriptions,
+                events_waiting: subscriber.waiting,
+                events_unread: subscriber.unread,
+            });
+            let port = subscriber.port.0;
+            if let Some(details) = sockets
+                .iter_mut()
+                .find(|socket| socket.port == port)
+                .and_then(|socket| socket.details.as_mut())
+            {
+                details.subscriber = info;
+                continue;
+            }
+            sockets.push(SocketInfo {
+                details: Some(SocketDetails {
+                    subscriber: info,
+                    ..SocketDetails::default()
+                }),
+                ..self.subscriber(&subscriber)
+            });
+        }
+    }
+
+    fn subscriber(&self, subscriber: &SubscriberView) -> SocketInfo {
+        SocketInfo {
+            port: subscriber.port.0,
+            kind: SocketKind::Subscriber,
+            pid: self.pid_of(subscriber.port),
+            bound: Vec::new(),
+            connected: None,
+            receive_queue_messages: subscriber.unread.into(),
+            receive_queue_bytes: 0,
+            drops: 0,
+            details: None,
+        }
+    }
+
+    fn details(&self, id: PortId, socket: &Port) -> SocketDetails {
+        SocketDetails {
+            state: state(socket),
+            window: socket.connection().and_then(window),
+            backlog: match &socket.role {
+                Role::Listener(listener) => Some(listener.pending.len() as u32),
+                Role::Open | Role::Connection(_) => None,
+            },
+            subscriber: None,
+            waiting: self.engine.waiting(id).map(|waiting| self.wait(&waiting)),
+            calls: self.waiting_calls(id),
+        }
+    }
+
+    fn wait(&self, waiting: &Waiting) -> SendWait {
+        let node = |addr: NodeAddr| addr.0;
+        SendWait {
+            for_ms: elapsed_ms(waiting.since.0),
+            obstacle: waiting.obstacle.map(|obstacle| match obstacle {
+                engine::Obstacle::Window(peer) => Obstacle::Peer {
+                    address: peer.node.0,
+                    port: peer.port.0,
+                },
+                engine::Obstacle::Link(peer) => Obstacle::Link {
+                    link: self.link_text(peer).0,
+                    address: peer.0,
+                },
+                engine::Obstacle::BroadcastLink(slowest) => Obstacle::BroadcastLink {
+                    slowest: slowest.map(node),
+                },
+                engine::Obstacle::Telling(slowest) => Obstacle::Bindings {
+                    slowest: slowest.map(node),
+                },
+                engine::Obstacle::Frames => Obstacle::Frames,
+            }),
+        }
+    }
+
+    /// What its process has asked on a socket and not been answered.
+    fn waiting_calls(&self, id: PortId) -> Vec<WaitingCalls> {
+        let mut calls: Vec<WaitingCalls> = Vec::new();
+        let Some(application) = self.owner(id) else {
+            return calls;
+        };
+        let of_socket = application.held.iter().filter(|held| held.port == id);
+        for held in of_socket {
+            let call = call(&held.submission.request);
+            let for_ms = elapsed_ms(held.since.0);
+            match calls.iter_mut().find(|calls| calls.call == call) {
+                Some(calls) => {
+                    calls.count += 1;
+                    calls.for_ms = calls.for_ms.max(for_ms);
+                }
+                None => calls.push(WaitingCalls {
+                    call,
+                    count: 1,
+                    for_ms,
+                }),
+            }
+        }
+        calls
+    }
+
+    fn pid_of(&self, id: PortId) -> Option<u32> {
+        self.owner(id).map(|application| application.process.pid)
+    }
+
+    fn owner(&self, id: PortId) -> Option<&super::application::Application> {
+        let owner: Slot = self.host.applications.owner(id)?;
+        self.host.applications.get(owner)
+    }
+}
+
+fn elapsed_ms(since_ns: u64) -> u64 {
+    now_ns().saturating_sub(since_ns) / 1_000_000
+}
+
+fn call(request: &Request) -> Call {
+    match request {
+        Request::Send { .. } => Call::Send,
+        Request::Connect { .. } => Call::Connect,
+        Request::Accept { .. } => Call::Accept,
+        _ => Call::Other,
+    }
+}
+
+fn kind(kind: port::SocketKind) -> SocketKind {
+    match kind {
+        port::SocketKind::Rdm => SocketKind::Rdm,
+        port::SocketKind::Dgram => SocketKind::Dgram,
+        port::SocketKind::Seqpacket => SocketKind::Seqpacket,
+        port::SocketKind::Stream => SocketKind::Stream,
+    }
+}
+
+fn state(socket: &Port) -> SocketState {
+    match &socket.role {
+        Role::Open => SocketState::Open,
+        Role::Listener(_) => SocketState::Listening,
+        Role::Connection(connection) => match connection.state {
+            State::Connecting => SocketState::Connecting,
+            State::Established => SocketState::Connected,
+            State::Disconnecting => SocketState::Disconnected,
+        },
+    }
+}
+
+fn window(connection: &connection::Connection) -> Option<ConnectionWindow> {
+    let (under_way, limit) = connection.flow.sent();
+    (connection.state == State::Established).then(|| ConnectionWindow {
+        unit: if connection.flow.counts_blocks() {
+            WindowUnit::Blocks
+        } else {
+            WindowUnit::Messages
+        },
+        under_way,
+        limit,
+        gathered_bytes: connection.nagle.held.len() as u64,
+    })
+}
+
+fn connection(connection: &connection::Connection) -> Option<Connection> {
+    (connection.state == State::Established).then(|| Connection {
+        address: connection.peer.node.0,
+        port: connection.peer.port.0,
+        via: connection.name.map(|name| ServiceAddress {
+            service_type: name.kind,
+            instance: name.lower,
+        }),
+    })
+}
+
+fn binding(binding: &port::Binding) -> Binding {
+    Binding {
+        service_type: binding.range.type_,
+        lower: binding.range.lower,
+        upper: binding.range.upper,
+        scope: scope(binding.scope),
+    }
+}

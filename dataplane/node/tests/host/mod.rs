@@ -1,0 +1,58 @@
+//! A daemon without bearers, which needs no privileges.
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use xtipc::Node;
+use xtipc_management::Client;
+
+/// A daemon of its own for one test.
+pub(crate) struct Host {
+    directory: tempfile::TempDir,
+    daemon: Child,
+}
+
+impl Host {
+    /// Starts it and waits until it can be used.
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let notify = directory.path().join("notify");
+        let ready = UnixDatagram::bind(&notify).unwrap();
+        ready
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let empty = directory.path().join("empty.toml");
+        std::fs::write(&empty, "").unwrap();
+        let daemon = Command::new(env!("CARGO_BIN_EXE_xtipcd"))
+            .args(["--identity", "alone", "--config"])
+            .arg(empty)
+            .arg("--run-dir")
+            .arg(directory.path().join("run"))
+            .env("NOTIFY_SOCKET", notify)
+            .env_remove("XTIPC_LOG")
+            .spawn()
+            .unwrap();
+        ready.recv(&mut [0; 64]).expect("the daemon becomes ready");
+        Self { directory, daemon }
+    }
+
+    /// Attaches: each call stands for another program.
+    pub(crate) fn attach(&self) -> Node {
+        let path = self.directory.path().join("run/attach.sock");
+        Node::builder().socket_path(path).attach().unwrap()
+    }
+
+    /// A tool of the operator.
+    pub(crate) fn tool(&self) -> Client {
+        Client::connect(&self.directory.path().join("run/control.sock")).unwrap()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}

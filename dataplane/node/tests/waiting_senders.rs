@@ -1,0 +1,230 @@
+//! No sender waits without a reason that the operator can see: `xtipc socket list --details`
+//! (`docs/protocol/management.md`).
+
+mod host;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::Host;
+use xtipc::{
+    Connection, ConnectionKind, Datagram, Error, Kind, Listener, Scope, ServiceAddress,
+    ServiceRange, Subscriber, Subscription,
+};
+use xtipc_management::{
+    Call, Obstacle, SocketInfo, SocketKind, SocketState, WaitingCalls, WindowUnit,
+};
+
+const SERVICE: ServiceAddress = ServiceAddress {
+    type_: 5000,
+    instance: 1,
+};
+
+fn sockets(host: &Host) -> Vec<SocketInfo> {
+    host.tool().sockets(true).unwrap()
+}
+
+fn socket(host: &Host, port: u32) -> SocketInfo {
+    let all = sockets(host);
+    let found = all.iter().find(|socket| socket.port == port);
+    found.unwrap_or_else(|| panic!("{port}: {all:?}")).clone()
+}
+
+/// Looks until a socket is as it should be.
+fn until(host: &Host, port: u32, is: impl Fn(&SocketInfo) -> bool) -> SocketInfo {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let socket = socket(host, port);
+        if is(&socket) {
+            return socket;
+        }
+        assert!(Instant::now() < end, "{socket:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the_time() {
+    let host = Host::start();
+    let listener = Listener::bind(
+        &host.attach(),
+        ConnectionKind::Seqpacket,
+        SERVICE,
+        Scope::Cluster,
+    )
+    .unwrap();
+    let node = host.attach();
+    let client =
+        thread::spawn(move || Connection::connect(&node, ConnectionKind::Seqpacket, SERVICE));
+    let (server, peer) = listener.accept().unwrap();
+    let client = client.join().unwrap().unwrap();
+    let idle = socket(&host, peer.port).details.unwrap();
+    assert_eq!(idle.state, SocketState::Connected);
+    assert_eq!(idle.waiting, None, "nobody waits yet");
+    thread::scope(|s| {
+        // The fourth finds the window of 128 blocks used up by three of 59 blocks each.
+        let sender = s.spawn(|| (0..4).try_for_each(|_| client.send(&[1; 60_000]).map(|_| ())));
+        let waits = |socket: &SocketInfo| {
+            let details = socket.details.as_ref();
+            details.is_some_and(|d| !d.calls.is_empty() && d.waiting.is_some())
+        };
+        until(&host, peer.port, waits);
+        thread::sleep(Duration::from_millis(300));
+        let blocked = socket(&host, peer.port);
+        assert_eq!(blocked.pid, Some(std::process::id()));
+        let details = blocked.details.unwrap();
+        let window = details.window.unwrap();
+        assert_eq!(
+            (window.unit, window.under_way, window.limit),
+            (WindowUnit::Blocks, 177, 128)
+        );
+        let wait = details.waiting.unwrap();
+        let at = server.local_addr().unwrap();
+        let reader = Obstacle::Peer {
+            address: at.node,
+            port: at.port,
+        };
+        assert_eq!(wait.obstacle, Some(reader));
+        assert!((300..60_000).contains(&wait.for_ms), "{} ms", wait.for_ms);
+        let [calls] = details.calls[..] else {
+            panic!("{:?}", details.calls);
+        };
+        assert_eq!((calls.call, calls.count), (Call::Send, 1));
+        assert!((300..60_000).contains(&calls.for_ms), "{} ms", calls.for_ms);
+        let unread = socket(&host, at.port);
+        assert_eq!(unread.receive_queue_messages, 3);
+        assert!(unread.receive_queue_bytes >= 180_000);
+
+        for _ in 0..4 {
+            server.recv().unwrap().unwrap();
+        }
+        sender.join().unwrap().unwrap();
+    });
+    let after = socket(&host, peer.port).details.unwrap();
+    assert_eq!((after.waiting, after.calls), (None, vec![]));
+    let plain = host.tool().sockets(false).unwrap();
+    assert!(plain.iter().all(|socket| socket.details.is_none()));
+}
+
+#[test]
+fn a_sender_that_does_not_wait_is_shown_until_its_message_is_taken() {
+    let host = Host::start();
+    let listener = Listener::bind(
+        &host.attach(),
+        ConnectionKind::Stream,
+        SERVICE,
+        Scope::Cluster,
+    )
+    .unwrap();
+    let node = host.attach();
+    let client = thread::spawn(move || Connection::connect(&node, ConnectionKind::Stream, SERVICE));
+    let (server, peer) = listener.accept().unwrap();
+    let client = client.join().unwrap().unwrap();
+    client.set_write_timeout(Some(Duration::from_millis(50)));
+    let refused = loop {
+        if let Err(error) = client.send(&[1; 60_000]) {
+            break error;
+        }
+    };
+    assert!(matches!(refused, Error::TimedOut), "{refused}");
+    let details = socket(&host, peer.port).details.unwrap();
+    assert_eq!(details.calls, vec![], "the send was taken back");
+    assert!(matches!(
+        details.waiting.unwrap().obstacle,
+        Some(Obstacle::Peer { .. })
+    ));
+    drop(server);
+}
+
+#[test]
+fn listeners_and_who_waits_for_them_are_shown() {
+    let host = Host::start();
+    let node = host.attach();
+    let listener = Listener::bind(&node, ConnectionKind::Stream, SERVICE, Scope::Cluster).unwrap();
+    let port = listener.local_addr().unwrap().port;
+    let client = host.attach();
+    thread::scope(|s| {
+        let connect = s.spawn(|| Connection::connect(&client, ConnectionKind::Stream, SERVICE));
+        let requested = |socket: &SocketInfo| {
+            let details = socket.details.as_ref().unwrap();
+            details.backlog == Some(1)
+        };
+        let listening = until(&host, port, requested).details.unwrap();
+        assert_eq!(listening.state, SocketState::Listening);
+        let is_connecting = |socket: &&SocketInfo| {
+            let details = socket.details.as_ref().unwrap();
+            details.state == SocketState::Connecting
+        };
+        let all = sockets(&host);
+        let connecting = all.iter().find(is_connecting).expect("the client");
+        let calls = &connecting.details.as_ref().unwrap().calls;
+        assert!(
+            matches!(
+                calls[..],
+                [WaitingCalls {
+                    call: Call::Connect,
+                    count: 1,
+                    ..
+                }]
+            ),
+            "{calls:?}"
+        );
+        listener.accept().unwrap();
+        connect.join().unwrap().unwrap();
+
+        s.spawn(|| listener.accept().unwrap());
+        let accepting = until(&host, port, |socket| {
+            !socket.details.as_ref().unwrap().calls.is_empty()
+        });
+        let calls = accepting.details.unwrap().calls;
+        assert_eq!(calls[0].call, Call::Accept);
+        Connection::connect(&client, ConnectionKind::Stream, SERVICE).unwrap();
+    });
+}
+
+#[test]
+fn subscribers_are_listed_with_what_they_asked_and_have_not_read() {
+    let host = Host::start();
+    let subscriber = Subscriber::open(&host.attach()).unwrap();
+    for type_ in [600, 601, 602] {
+        let range = ServiceRange {
+            type_,
+            lower: 0,
+            upper: 99,
+        };
+        subscriber
+            .subscribe(&Subscription::bindings(range))
+            .unwrap();
+    }
+    let server = Datagram::open(&host.attach(), Kind::Rdm).unwrap();
+    for instance in 0..10 {
+        let at = ServiceAddress {
+            type_: 600,
+            instance,
+        };
+        server.bind(at, Scope::Cluster).unwrap();
+    }
+    let shown = |subscriptions: u32, unread: u32| {
+        let all = sockets(&host);
+        let of_kind: Vec<_> = all
+            .into_iter()
+            .filter(|socket| socket.kind == SocketKind::Subscriber)
+            .collect();
+        let [subscriber] = &of_kind[..] else {
+            panic!("{of_kind:?}");
+        };
+        let info = subscriber.details.as_ref().unwrap().subscriber.unwrap();
+        assert_eq!(subscriber.pid, Some(std::process::id()));
+        assert_eq!(
+            (info.subscriptions, info.events_unread),
+            (subscriptions, unread)
+        );
+    };
+    shown(3, 10);
+    for _ in 0..4 {
+        subscriber.recv().unwrap();
+    }
+    shown(3, 6);
+    let plain = host.tool().sockets(false).unwrap();
+    assert!(plain.iter().all(|s| s.kind != SocketKind::Subscriber));
+}

@@ -1,0 +1,81 @@
+//! What a sender waits for, and since when: no sender waits without a reason that can be seen
+//! (`docs/protocol/sockets.md`, congestion).
+//!
+//! The reason is not kept but read off the queues that will wake the sender, so it cannot be out of date;
+//! a socket only remembers when it was refused.
+
+use super::Engine;
+use crate::addr::{NodeAddr, PortId, SocketAddr};
+use crate::port::Port;
+use crate::time::Instant;
+
+/// What stands in a sender's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The other end of its connection has not read enough: the window is used up.
+    Window(SocketAddr),
+    /// The link to this node is congested at the sender's importance.
+    Link(NodeAddr),
+    /// The broadcast link is congested. The node is the peer that has acknowledged least, if there is one.
+    BroadcastLink(Option<NodeAddr>),
+    /// Peers have not been told of bindings the sender's process made before, which its message must not
+    /// overtake: the broadcast link has no room for them. The node as above.
+    Telling(Option<NodeAddr>),
+    /// Too few frames of the pool are free.
+    Frames,
+}
+
+/// A sender that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// When a message of it was refused for the first time since one was taken.
+    pub since: Instant,
+    /// What it waits for. `None`: there is room again, and it has not tried since.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl Engine {
+    /// What a socket waits for whose last message was refused.
+    pub fn waiting(&self, id: PortId) -> Option<Waiting> {
+        let port = self.ports.get(&id)?;
+        let since = port.refused_at?;
+        Some(Waiting {
+            since,
+            obstacle: self.obstacle(port),
+        })
+    }
+
+    /// A message of a socket was refused for congestion.
+    pub(super) fn note_refused(&mut self, id: PortId, since: Instant) {
+        if let Some(port) = self.ports.get_mut(&id) {
+            port.refused_at = Some(since);
+        }
+    }
+
+    fn obstacle(&self, port: &Port) -> Option<Obstacle> {
+        if let Some(connection) = port.connection()
+            && connection.flow.is_congested()
+        {
+            return Some(Obstacle::Window(connection.peer));
+        }
+        let node = *port.congested().first()?;
+        Some(if self.starved.holds(port.id) {
+            Obstacle::Frames
+        } else if self.untold.awaits(port.id) {
+            Obstacle::Telling(self.slowest_of_broadcast())
+        } else if node == NodeAddr::NONE {
+            Obstacle::BroadcastLink(self.slowest_of_broadcast())
+        } else {
+            Obstacle::Link(node)
+        })
+    }
+
+    /// The peer that has acknowledged the fewest broadcasts, if not all have acknowledged all.
+    fn slowest_of_broadcast(&self) -> Option<NodeAddr> {
+        let last = self.bcast.last_sent();
+        let behind = |peer: &crate::node::Peer| last.distance_from(peer.bcast.acked);
+        let up = self.peers.iter().flatten().filter(|peer| peer.is_up());
+        let slowest = up.max_by_key(|peer| behind(peer))?;
+        (behind(slowest) > 0).then_some(slowest.addr)
+    }
+}
