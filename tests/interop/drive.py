@@ -23,6 +23,21 @@ Speaks the same line protocol on standard input and output as the example `drive
     subscribe SUBSCRIBER TYPE LOWER UPPER ports|service forever|MS  ok
     cancel SUBSCRIBER ...                   ok                      (as subscribed)
     event SUBSCRIBER TIMEOUT_MS             ok KIND TYPE LOWER UPPER PORT NODE AT_NS | timeout
+    listen KIND TYPE INSTANCE               ok END PORT NODE        (KIND: stream, seqpacket; TYPE 0: by socket address)
+    accept END TIMEOUT_MS                   ok END PORT NODE PEER_PORT PEER_NODE | timeout
+    connect KIND DEST TIMEOUT_MS            ok END PORT NODE
+    imply KIND DEST SEED SIZE               ok END PORT NODE        connects by a first message
+    option END NAME VALUE                   ok                      (NAME: nodelay, importance, buffer)
+    write END SEED SIZE                     ok SENT                 one message, or as many bytes as are taken at once
+    read END SIZE TIMEOUT_MS                ok SIZE CRC | timeout   one message, or bytes; SIZE 0: the end
+    ending END                              ok CODE SIZE CRC        on Linux: why the connection is over, what came back
+    fill END SIZE TIMEOUT_MS                ok COUNT                writes until one waits so long
+    pump END SEED BYTES SIZE                ok CRC                  a stream of patterns of SIZE bytes
+    drain END BYTES TIMEOUT_MS PAUSE_US SIZE   ok SIZE CRC          reads so much, with pauses after SIZE bytes
+    name END                                ok PORT NODE PEER_PORT PEER_NODE
+    shutdown END, hangup END                ok
+    echo END COUNT                          ok COUNT                accepts so many, sends back, until all have ended
+    clients KIND DEST COUNT ROUNDS          ok GOOD                 connects, then writes and reads on each in turn
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
 
@@ -39,13 +54,15 @@ WINDOW messages have not been told by each of MEMBERS receivers, so that they ar
 back, and withdraws the binding, for N from 0 to COUNT - 1, WIDTH at a time, until nothing came for
 PATIENCE_MS; answer sends each such message back by the service address that it names.
 For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
-KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
+The sockets of connections, the ENDs, have numbers of their own. What the socket interface refuses
+answers `failed ERRNO`. KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
 The program greets with `ready PID`, and ends at the end of its input.
 """
 import ctypes
 import errno
 import itertools
 import os
+import select
 import signal
 import socket
 import struct
@@ -53,12 +70,13 @@ import sys
 import time
 import zlib
 
-SOL_TIPC, TIPC_IMPORTANCE, TIPC_DEST_DROPPABLE = 271, 127, 129
+SOL_TIPC, TIPC_IMPORTANCE, TIPC_DEST_DROPPABLE, TIPC_CONN_TIMEOUT, TIPC_NODELAY = 271, 127, 129, 130, 138
 MULTICAST = {"broadcast": 133, "replicast": 134}
 SO_RCVBUFFORCE = 33
 COLLECT_BUFFER = 64 << 20
 TIPC_ERRINFO, TIPC_RETDATA, TIPC_DESTNAME = 1, 2, 3
 SCOPES = {"cluster": 2, "node": 3}
+CONNECTED = {"stream": socket.SOCK_STREAM, "seqpacket": socket.SOCK_SEQPACKET}
 KINDS = {"rdm": socket.SOCK_RDM, "dgram": socket.SOCK_DGRAM}
 TOP_SRV, FOR_EVER, TIPC_SUB_CANCEL = 1, 0xFFFFFFFF, 4
 FILTERS = {"ports": 1, "service": 2}
@@ -93,6 +111,11 @@ def destination(text):
     if kind == "range":
         return (socket.TIPC_ADDR_NAMESEQ, *numbers)
     raise ValueError(f"unknown destination {text}")
+
+
+def address_of(name):
+    _, node, port, *_ = name
+    return port, node
 
 
 class Stream:
@@ -134,6 +157,7 @@ class Driver:
     def __init__(self):
         self.sockets = {}
         self.subscribers = {}
+        self.ends = []
 
     def open(self, kind):
         sock = socket.socket(socket.AF_TIPC, KINDS[kind])
@@ -307,6 +331,140 @@ class Driver:
         kind, lower, upper, port, node, service, *_ = struct.unpack("=6I24x", sock.recv(48))
         return EVENTS[kind], service, lower, upper, port, node, time.clock_gettime_ns(time.CLOCK_REALTIME)
 
+    def add_end(self, sock):
+        self.ends.append(sock)
+        return len(self.ends) - 1, *address_of(sock.getsockname())
+
+    def listen(self, kind, type_, instance):
+        sock = socket.socket(socket.AF_TIPC, CONNECTED[kind])
+        if int(type_):
+            sock.bind((socket.TIPC_ADDR_NAMESEQ, int(type_), int(instance), int(instance), SCOPES["cluster"]))
+        sock.listen()
+        return self.add_end(sock)
+
+    def accept(self, number, timeout_ms):
+        listener = self.ends[int(number)]
+        listener.settimeout(int(timeout_ms) / 1000)
+        sock, peer = listener.accept()
+        sock.settimeout(None)
+        return *self.add_end(sock), *address_of(peer)
+
+    def connect(self, kind, to, timeout_ms):
+        sock = socket.socket(socket.AF_TIPC, CONNECTED[kind])
+        sock.setsockopt(SOL_TIPC, TIPC_CONN_TIMEOUT, int(timeout_ms))
+        sock.connect(destination(to))
+        return self.add_end(sock)
+
+    def imply(self, kind, to, seed, size):
+        sock = socket.socket(socket.AF_TIPC, CONNECTED[kind])
+        # Blocking, the call would wait for the answer.
+        sock.setblocking(False)
+        sock.sendto(pattern(int(seed), int(size)), destination(to))
+        sock.setblocking(True)
+        return self.add_end(sock)
+
+    def option(self, number, name, value):
+        if name == "buffer":
+            return self.ends[int(number)].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(value) // 2)
+        self.ends[int(number)].setsockopt(SOL_TIPC, {"nodelay": TIPC_NODELAY, "importance": TIPC_IMPORTANCE}[name], int(value))
+
+    def write(self, number, seed, size):
+        return (self.ends[int(number)].send(pattern(int(seed), int(size))),)
+
+    def read(self, number, size, timeout_ms):
+        sock = self.ends[int(number)]
+        sock.settimeout(max(int(timeout_ms) / 1000, 0.001))
+        data = sock.recv(int(size))
+        return len(data), zlib.crc32(data)
+
+    def ending(self, number):
+        sock = self.ends[int(number)]
+        sock.settimeout(5)
+        _, ancillary, *_ = sock.recvmsg(MESSAGE_MAX, 4096)
+        found = {kind: value for _, kind, value in ancillary}
+        code, _ = struct.unpack("II", found[TIPC_ERRINFO])
+        data = found.get(TIPC_RETDATA, b"")
+        return code, len(data), zlib.crc32(data)
+
+    def fill(self, number, size, timeout_ms):
+        sock, count = self.ends[int(number)], 0
+        sock.settimeout(int(timeout_ms) / 1000)
+        try:
+            while True:
+                sock.send(pattern(0, int(size)))
+                count += 1
+        except TimeoutError:
+            sock.settimeout(None)
+            return (count,)
+
+    def pump(self, number, seed, size, piece_size):
+        sock, left, crc = self.ends[int(number)], int(size), 0
+        piece = pattern(int(seed), int(piece_size))
+        while left:
+            part = piece[:left]
+            sock.sendall(part)
+            crc, left = zlib.crc32(part, crc), left - len(part)
+        return (crc,)
+
+    def drain(self, number, size, timeout_ms, pause_us, piece_size):
+        sock, got, crc, next_pause = self.ends[int(number)], 0, 0, int(piece_size)
+        sock.settimeout(int(timeout_ms) / 1000)
+        while got < int(size):
+            data = sock.recv(MESSAGE_MAX)
+            if not data:
+                break
+            crc, got = zlib.crc32(data, crc), got + len(data)
+            while got >= next_pause:
+                next_pause += int(piece_size)
+                time.sleep(int(pause_us) / 1e6)
+        return got, crc
+
+    def name(self, number):
+        sock = self.ends[int(number)]
+        return *address_of(sock.getsockname()), *address_of(sock.getpeername())
+
+    def shutdown(self, number):
+        self.ends[int(number)].shutdown(socket.SHUT_RDWR)
+
+    def hangup(self, number):
+        self.ends[int(number)].close()
+
+    def echo(self, number, count):
+        listener, left, accepted, poll = self.ends[int(number)], int(count), 0, select.poll()
+        listener.setblocking(True)
+        ends = {listener.fileno(): listener}
+        poll.register(listener, select.POLLIN)
+        while left:
+            for fd, _ in poll.poll():
+                if ends[fd] is listener:
+                    sock, _ = listener.accept()
+                    ends[sock.fileno()] = sock
+                    poll.register(sock, select.POLLIN)
+                    accepted += 1
+                    continue
+                data = ends[fd].recv(MESSAGE_MAX)
+                if data:
+                    ends[fd].sendall(data)
+                    continue
+                poll.unregister(fd)
+                ends.pop(fd).close()
+                left -= 1
+        return (accepted,)
+
+    def clients(self, kind, to, count, rounds):
+        socks = [socket.socket(socket.AF_TIPC, CONNECTED[kind]) for _ in range(int(count))]
+        for sock in socks:
+            sock.connect(destination(to))
+        good = 0
+        for number in range(int(rounds)):
+            for seed, sock in enumerate(socks):
+                sock.sendall(pattern(seed + number, 100 + seed))
+            for seed, sock in enumerate(socks):
+                good += sock.recv(MESSAGE_MAX) == pattern(seed + number, 100 + seed)
+        for sock in socks:
+            sock.shutdown(socket.SHUT_RDWR)
+        return (good,)
+
     def close(self, number):
         self.sockets[int(number)].close()
 
@@ -322,8 +480,9 @@ def main():
         try:
             answer = getattr(driver, verb)(*words)
             print("ok", *(answer or ()), flush=True)
-        except TimeoutError:
-            print("timeout", flush=True)
+        except OSError as error:
+            # A time-out of Python's own has no number.
+            print(*("failed", error.errno) if error.errno else ("timeout",), flush=True)
         except Exception as error:
             print(f"error {error!r}", flush=True)
 

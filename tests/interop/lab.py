@@ -5,6 +5,7 @@ with this process: children by PR_SET_PDEATHSIG, namespaces of a killed run at t
 """
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -71,6 +72,14 @@ def remove_leftovers():
         owner = re.match(r"xt(\d+)-", name)
         if owner and not pathlib.Path(f"/proc/{owner[1]}").exists():
             run("ip", "netns", "del", name)
+
+
+class Failed(LabError):
+    """The socket interface of a node refused a call of a driver."""
+
+    def __init__(self, number):
+        super().__init__(errno.errorcode.get(number, str(number)))
+        self.errno = number
 
 
 class Namespace:
@@ -244,6 +253,8 @@ class Driver:
         words = line.decode().split()
         if words[0] == "error":
             raise LabError(" ".join(words[1:]))
+        if words[0] == "failed":
+            raise Failed(int(words[1]))
         if words[0] == "timeout":
             return None
         return words if words[0] == "ready" else words[1:]
@@ -255,6 +266,28 @@ class Driver:
     def open(self, kind="rdm"):
         number, port, node = self.call("open", kind)
         return Socket(self, int(number), int(port), int(node))
+
+    def listen(self, kind, type_=0, instance=0):
+        return self.end(self.call("listen", kind, type_, instance))
+
+    def connect(self, kind, to, timeout_ms=8000):
+        self.start_connect(kind, to, timeout_ms)
+        return self.connected(timeout_ms / 1000 + 10)
+
+    def start_connect(self, kind, to, timeout_ms=8000):
+        """Connects while somebody else accepts; `connected` gives the end."""
+        self.request("connect", kind, to, timeout_ms)
+
+    def connected(self, timeout_s=20):
+        return self.end(self.answer(timeout_s))
+
+    def imply(self, kind, to, seed, size):
+        """Connects by a first message."""
+        return self.end(self.call("imply", kind, to, seed, size))
+
+    def end(self, words):
+        number, port, node, *peer = (int(word) for word in words)
+        return End(self, number, (port, node), tuple(peer))
 
     def subscriber(self, node=None):
         """Of the topology service of its own node, or of the one with this address."""
@@ -269,7 +302,8 @@ class Driver:
         return at_ns
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -387,6 +421,44 @@ class Socket:
         good, corrupt, returned, *streams = self.driver.answer(timeout_s)
         split = [tuple(int(number) for number in stream.split(":")) for stream in streams]
         return Collected(int(good), int(corrupt), int(returned), {stream[0]: stream[1:] for stream in split})
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a connection, or what listens for one, in a driver. Addresses are (port, node)."""
+    driver: Driver
+    number: int
+    name: tuple
+    peer: tuple
+
+    @property
+    def address(self):
+        return f"socket,{self.name[1]},{self.name[0]}"
+
+    def request(self, verb, *words):
+        self.driver.request(verb, self.number, *words)
+
+    def call(self, verb, *words, timeout_s=15):
+        return self.driver.call(verb, self.number, *words, timeout_s=timeout_s)
+
+    def accept(self, timeout_s=5):
+        return self.driver.end(self.call("accept", int(timeout_s * 1000), timeout_s=timeout_s + 10))
+
+    def write(self, seed, size):
+        return int(self.call("write", seed, size)[0])
+
+    def read(self, size=66000, timeout_s=5):
+        """Size and CRC of what comes; (0, 0) at the orderly end, None if nothing comes."""
+        words = self.call("read", size, int(timeout_s * 1000), timeout_s=timeout_s + 10)
+        return words and tuple(int(word) for word in words)
+
+    def ending(self):
+        """Why the connection is over, and size and CRC of what came back; of a Linux driver."""
+        return tuple(int(word) for word in self.call("ending"))
+
+    def names(self):
+        words = [int(word) for word in self.call("name")]
+        return tuple(words[:2]), tuple(words[2:])
 
 
 def flat(entry):

@@ -4,6 +4,7 @@
 mod host;
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -201,4 +202,52 @@ fn connects_that_fail_say_why() {
     ));
     let refused = Connection::connect_with(&node, ConnectionKind::Stream, nobody, b"hi").unwrap();
     assert_eq!(kind_of(refused.recv()), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn connections_dropped_in_the_middle_of_a_chunk_give_its_memory_back() {
+    let host = Host::start();
+    let (node, peer) = (host.attach(), host.attach());
+    let kind = ConnectionKind::Stream;
+    let listener = Listener::open(&node, kind).unwrap();
+    let to = listener.local_addr().unwrap();
+    // More than the delivery memory of a program takes at once.
+    for _ in 0..400 {
+        let client = Connection::connect_with(&peer, kind, to, &[1; 60_000]).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5)));
+        server.read_exact(&mut [0; 100]).unwrap();
+        drop(server);
+        assert_eq!(kind_of(client.recv()), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn closing_sockets_loses_no_acknowledgement_of_other_sockets() {
+    let host = Host::start();
+    let (node, peer) = (host.attach(), host.attach());
+    let kind = ConnectionKind::Seqpacket;
+    let listener = Listener::open(&node, kind).unwrap();
+    let to = listener.local_addr().unwrap();
+    let client = thread::spawn(move || Connection::connect(&peer, kind, to).unwrap());
+    let (server, _) = listener.accept().unwrap();
+    let client = client.join().unwrap();
+    // A window of one block: an acknowledgement that is lost holds the sender for good.
+    server.set_receive_buffer(4096).unwrap();
+    client.set_write_timeout(Some(Duration::from_secs(5)));
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(Listener::open(&node, kind).unwrap());
+            }
+        });
+        s.spawn(|| (0..5000).for_each(|_| drop(client.send(&[3; 500]))));
+        server.set_read_timeout(Some(Duration::from_secs(5)));
+        for n in 0..5000 {
+            let message = server.recv();
+            assert!(message.is_ok(), "{n}: {message:?}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

@@ -3,6 +3,9 @@
 //! The requests, the answers and the pattern of the payloads are described in `tests/interop/drive.py`, which does
 //! the same on a Linux node: a test treats both alike.
 
+#[path = "drive/connections.rs"]
+mod connections;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::str::{FromStr, SplitWhitespace};
@@ -14,6 +17,8 @@ use xtipc::{
     MulticastMethod, Node, Rejection, Scope, ServiceAddress, ServiceRange, SocketAddress,
     Subscriber, Subscription,
 };
+
+use connections::{Ends, NAMING, OPENING};
 
 const END_OF_STREAM: u32 = 1 << 31;
 const STAMP_LEN: usize = 12;
@@ -28,6 +33,7 @@ fn main() -> Result<()> {
         node: Node::attach()?,
         sockets: Vec::new(),
         subscribers: Vec::new(),
+        ends: Ends::default(),
     };
     let mut output = std::io::stdout().lock();
     writeln!(output, "ready {}", std::process::id())?;
@@ -38,12 +44,25 @@ fn main() -> Result<()> {
         let answer = match driver.obey(&mut words) {
             Ok(Some(answer)) => format!("ok {answer}"),
             Ok(None) => "timeout".into(),
-            Err(error) => format!("error {error:#}").replace('\n', " "),
+            Err(error) => match errno_of(&error) {
+                Some(errno) => format!("failed {errno}"),
+                None => format!("error {error:#}").replace('\n', " "),
+            },
         };
         writeln!(output, "{}", answer.trim_end())?;
         output.flush()?;
     }
     Ok(())
+}
+
+/// What the socket interface of the kernel would say, if it would say anything.
+fn errno_of(error: &anyhow::Error) -> Option<i32> {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return Some(error.errno());
+    }
+    let error = error.downcast_ref::<std::io::Error>()?;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.map_or(error.raw_os_error(), |inner: &Error| Some(inner.errno()))
 }
 
 /// The words of a request, taken one after the other.
@@ -96,6 +115,13 @@ impl<'a> Words<'a> {
         Ok(sizes.collect::<Result<_, _>>()?)
     }
 
+    fn buffer(&mut self) -> Result<u32> {
+        match self.text("option")? {
+            "buffer" => self.number("value"),
+            other => bail!("a listener has no option {other}"),
+        }
+    }
+
     fn subscription(&mut self) -> Result<Subscription> {
         let range = ServiceRange {
             type_: self.number("type")?,
@@ -133,6 +159,7 @@ struct Driver {
     node: Node,
     sockets: Vec<Option<Datagram>>,
     subscribers: Vec<Subscriber>,
+    ends: Ends,
 }
 
 impl Driver {
@@ -146,6 +173,8 @@ impl Driver {
                 return Ok(Some((self.subscribers.len() - 1).to_string()));
             }
             "subscribe" | "cancel" | "event" => return self.track(verb, words),
+            _ if OPENING.contains(&verb) => return self.ends.open(&self.node, verb, words),
+            _ if NAMING.contains(&verb) => return self.ends.obey(verb, words),
             "die" => {
                 rustix::process::kill_process(
                     rustix::process::getpid(),
@@ -533,11 +562,29 @@ fn pattern(seed: usize, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// The CRC of zlib, bit by bit: short, and fast enough for a test.
+/// The CRC of zlib.
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ 0xedb8_8320 & (crc & 1).wrapping_neg()
-        })
+    crc32_more(0, bytes)
+}
+
+/// The CRC of what had this CRC and goes on with these bytes.
+fn crc32_more(crc: u32, bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!crc, |crc, byte| {
+        crc >> 8 ^ CRC_TABLE[(crc as u8 ^ byte) as usize]
     })
 }
+
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut crc, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            crc = crc >> 1 ^ 0xedb8_8320 & (crc & 1).wrapping_neg();
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};

@@ -1,6 +1,5 @@
 //! Connections: SEQPACKET and STREAM sockets. Semantics as in `docs/protocol/connections.md`.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -138,6 +137,13 @@ impl Listener {
     /// Address of this socket.
     pub fn local_addr(&self) -> Result<SocketAddress> {
         self.socket.local_addr()
+    }
+
+    /// Size of the receive buffer in bytes, as `SO_RCVBUF`: what requests may wait. A client that finds it full tries
+    /// again until its connect times out.
+    pub fn set_receive_buffer(&self, bytes: u32) -> Result<()> {
+        self.socket.call(Request::SetReceiveBuffer { bytes })?;
+        Ok(())
     }
 }
 
@@ -317,23 +323,29 @@ impl Connection {
 
     /// Ends the connection in order: the peer reads what was sent, then the end. Nothing more can be sent or received.
     pub fn shutdown(&self) -> Result<()> {
+        // The daemon sends the oldest message that was not read at all back to the peer, as the end.
+        self.discard_partial()?;
         self.socket.call(Request::Shutdown)?;
         let (attachment, id) = (&self.socket.attachment, self.socket.id);
-        let (partial, unread) = {
-            let mut inbox = lock(&self.inbox);
-            inbox.shut_down = true;
-            let mut core = attachment.core()?;
-            (
-                inbox.partial.take(),
-                std::mem::take(&mut core.queue(id)?.messages),
-            )
-        };
-        let partial = partial.map(|(_, buffer, _)| buffer);
-        let unread: VecDeque<_> = unread.into_iter().map(|(_, buffer)| buffer).collect();
-        for buffer in partial.into_iter().chain(unread) {
-            attachment.note_all_consumed([&buffer])?;
+        lock(&self.inbox).shut_down = true;
+        let unread = std::mem::take(&mut attachment.core()?.queue(id)?.messages);
+        for (_, buffer) in unread {
             attachment.give_back(buffer);
         }
+        Ok(())
+    }
+
+    /// Lets go of a chunk that was read in part.
+    fn discard_partial(&self) -> Result<()> {
+        let attachment = &self.socket.attachment;
+        if !attachment.is_ours() {
+            return Err(Error::Forked);
+        }
+        let Some((_, buffer, _)) = lock(&self.inbox).partial.take() else {
+            return Ok(());
+        };
+        attachment.note_all_consumed([&buffer])?;
+        attachment.give_back(buffer);
         Ok(())
     }
 
@@ -382,17 +394,24 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Where this fails there is no daemon that would want the memory back.
+        let _ = self.discard_partial();
+    }
+}
+
 /// Errcode of an orderly end.
 const SHUTDOWN: u8 = 5;
 
 /// What the end of a connection is to its reader.
 fn end_of<T>(code: u8) -> Result<Option<T>> {
-    let kind = match code {
+    let errno = match code {
         SHUTDOWN => return Ok(None),
-        PEER_SILENT => io::ErrorKind::ConnectionAborted,
-        _ => io::ErrorKind::ConnectionReset,
+        PEER_SILENT => libc::ECONNABORTED,
+        _ => libc::ECONNRESET,
     };
-    Err(Error::Io(kind.into()))
+    Err(Error::from_result(-errno))
 }
 
 impl Read for &Connection {

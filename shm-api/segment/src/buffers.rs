@@ -31,6 +31,8 @@ struct Record {
     generation: u16,
     out: bool,
     consumed: bool,
+    /// Its message was taken as unread; the application may have been about to consume it.
+    taken: bool,
 }
 
 /// Grows with the number of buffers out at once, up to the limit.
@@ -82,6 +84,7 @@ impl Buffers {
             generation,
             out: true,
             consumed: false,
+            taken: false,
         };
         match self.records.get_mut(usize::from(index)) {
             Some(slot) => *slot = record,
@@ -106,7 +109,7 @@ impl Buffers {
             .ok_or(Violation::Buffer { handle })?;
         let read = kind.contains(ReleaseKind::CONSUMED);
         let returned = kind.contains(ReleaseKind::RETURNED);
-        if record.consumed && !returned {
+        if record.consumed && !returned && !std::mem::take(&mut record.taken) {
             return Err(Violation::Buffer { handle });
         }
         let consumed = (!record.consumed).then_some(Consumed {
@@ -139,6 +142,7 @@ impl Buffers {
         unread.sort_unstable_by_key(|record| record.number);
         for record in unread {
             record.consumed = true;
+            record.taken = true;
             on_unread(&record.meta, record.place);
         }
     }

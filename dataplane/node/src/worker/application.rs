@@ -141,21 +141,25 @@ impl Application {
         Ok(())
     }
 
-    /// Takes what was delivered to a socket (`None`: to all) and never read; hands out what its sender wants back.
+    /// Takes what was delivered to a socket (`None`: to all) and never read, oldest first. `consumed` hears what this
+    /// found read by the sockets of the application.
     pub(super) fn take_unread(
         &mut self,
         socket: Option<PortId>,
+        mut consumed: impl FnMut(PortId, u32),
         mut unread: impl FnMut(PortId, &Incoming, &[u8]),
     ) {
         let mut hand_out = |meta: &Meta, bytes: &[u8]| {
-            if meta.cookie & RETURNABLE != 0 {
-                unread(PortId(meta.socket), &incoming_of(meta), bytes);
-            }
+            unread(PortId(meta.socket), &incoming_of(meta), bytes);
         };
-        // A violation has no further consequence: the messages were handed out, the socket is gone.
-        let _ = self
-            .side
-            .take_unread(socket.map(|port| port.0), |_| {}, &mut hand_out);
+        let taken = self.side.take_unread(
+            socket.map(|port| port.0),
+            |read| consumed(PortId(read.socket), read.cost),
+            &mut hand_out,
+        );
+        if let Err(violation) = taken {
+            self.violation = Some(violation);
+        }
         self.parked.retain(|parked| {
             let concerned = socket.is_none_or(|port| port.0 == parked.meta.socket);
             if concerned {

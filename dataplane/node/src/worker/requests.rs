@@ -217,7 +217,10 @@ fn on_socket(
         }
         Request::GetName => Ok([address_value(port.0, engine.own_addr().0), 0]),
         Request::Listen { limit } => connections::listen(engine, port, limit),
-        Request::Shutdown => connections::shutdown(engine, host, now, port),
+        Request::Shutdown => {
+            return_unread(engine, host, now, slot, Some(port), Ending::Shutdown);
+            connections::shutdown(engine, host, now, port)
+        }
         Request::GetPeer => connections::peer(engine, port),
         Request::OpenSocket { .. }
         | Request::OpenSubscriber
@@ -377,15 +380,8 @@ fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, por
         .map(|h| h.submission.tag)
         .collect();
     application.held.retain(|h| h.port != port);
-    let mut unread = Vec::new();
-    application.take_unread(Some(port), |port, about, bytes| {
-        unread.push((port, *about, bytes.to_vec()))
-    });
+    return_unread(engine, host, now, slot, Some(port), Ending::Close);
     host.applications.disown(port);
-    for (port, about, bytes) in unread {
-        let message = (&about, &bytes[..]);
-        engine.return_unread(now, port, Ending::Close, message, host);
-    }
     engine.close(now, port, host);
     for tag in held {
         // A violation shows at the next request.
@@ -399,19 +395,39 @@ pub(super) fn detach(engine: &mut Engine, host: &mut NodeHost, now: Instant, slo
         return;
     };
     let ports: Vec<PortId> = application.sockets.keys().copied().collect();
-    let mut unread = Vec::new();
-    application.take_unread(None, |port, about, bytes| {
-        unread.push((port, *about, bytes.to_vec()))
-    });
+    return_unread(engine, host, now, slot, None, Ending::Close);
     for port in &ports {
         host.applications.disown(*port);
     }
-    for (port, about, bytes) in unread {
-        let message = (&about, &bytes[..]);
-        engine.return_unread(now, port, Ending::Close, message, host);
-    }
     for port in ports {
         engine.close(now, port, host);
+    }
+}
+
+/// Sends back what a socket (`None`: any of the application) was given and will never read.
+pub(super) fn return_unread(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    socket: Option<PortId>,
+    ending: Ending,
+) {
+    let Some(application) = host.applications.get_mut(slot) else {
+        return;
+    };
+    let mut unread = Vec::new();
+    application.take_unread(
+        socket,
+        |port, cost| engine.on_consumed(port, cost),
+        |port, about, bytes| {
+            if about.returnable {
+                unread.push((port, *about, bytes.to_vec()));
+            }
+        },
+    );
+    for (port, about, bytes) in unread {
+        engine.return_unread(now, port, ending, (&about, &bytes[..]), host);
     }
 }
 
