@@ -15,10 +15,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Releaser, take_wake};
+use xtipc_segment::application::{
+    ApplicationSide, DeliveryBuffer, PathReader, Releaser, take_wake,
+};
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
-use xtipc_segment::{Completion, Destination, PayloadPlace, Request, SendFlags};
+use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Request, SendFlags};
 
 use crate::core::{Core, Failure, Interest};
 use crate::pending::Purpose;
@@ -82,6 +84,7 @@ pub(crate) struct Attachment {
     /// The attach socket. Its lock is for conversations on it; polling needs none.
     socket: Arc<OwnedFd>,
     conversation: Mutex<()>,
+    paths: PathReader,
     pub(crate) welcome: Welcome,
 }
 
@@ -101,6 +104,7 @@ impl Attachment {
             wake: side.wake,
             socket,
             conversation: Mutex::new(()),
+            paths: side.paths,
             welcome,
         })
     }
@@ -465,6 +469,27 @@ impl Attachment {
                 }
             }
         })
+    }
+
+    /// What the daemon shows in a path slot. Takes no lock.
+    pub(crate) fn path_state(&self, slot: u32) -> Result<PathState> {
+        if !self.is_ours() {
+            return Err(Error::Forked);
+        }
+        // It is absent only if the daemon stopped in the middle of a change.
+        self.paths.read(slot).ok_or(Error::NodeGone)
+    }
+
+    /// Frees a path slot without waiting for the answer.
+    pub(crate) fn close_path(&self, slot: u32) {
+        // Where this fails there is no daemon, and no slot either.
+        let _ = self.submit(
+            0,
+            &[],
+            |_| Request::ClosePath { slot },
+            Purpose::Forget,
+            Patience::Endless,
+        );
     }
 
     /// Closes a socket without waiting for the answer.

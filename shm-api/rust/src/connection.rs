@@ -266,6 +266,11 @@ impl Connection {
         Ok(Some(message))
     }
 
+    /// The attachment, and the number of the socket.
+    pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32) {
+        (&self.socket.attachment, self.socket.id)
+    }
+
     /// The next message or chunk that is data.
     fn next(&self, patience: Patience) -> Result<Option<(Meta, DeliveryBuffer)>> {
         if let Some(code) = self.ended() {

@@ -103,6 +103,9 @@ pub enum Error {
         /// Their number.
         len: usize,
     },
+    /// The attachment has as many paths open as it may have.
+    #[error("{} paths are open: drop one of them", xtipc_segment::PATHS_MAX)]
+    TooManyPaths,
     /// The system or the daemon gave this errno.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -125,7 +128,7 @@ impl Error {
             Self::NoDestination => libc::EDESTADDRREQ,
             Self::WouldBlock | Self::TimedOut => libc::EAGAIN,
             Self::SubscriberClosed => libc::EPIPE,
-            Self::TooManySubscriptions(_) => libc::ENOBUFS,
+            Self::TooManySubscriptions(_) | Self::TooManyPaths => libc::ENOBUFS,
             Self::NotAnEvent { .. } => libc::EPROTO,
             Self::InvalidRange(_) | Self::NotBound(_) | Self::TooManyBindings(_) => libc::EINVAL,
         }

@@ -78,6 +78,7 @@ mod datagram;
 mod error;
 mod message;
 mod node;
+mod path;
 mod pending;
 mod subscriber;
 mod tracking;
@@ -88,11 +89,12 @@ pub use datagram::{Datagram, MulticastMethod};
 pub use error::{Error, Result};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
+pub use path::Path;
 pub use subscriber::{Events, Subscriber};
 pub use tracking::{Event, EventKind, Subject, Subscription};
 pub use xtipc_segment::{
-    Destination, DestinationName, Importance, MESSAGE_LEN_MAX, Scope, ServiceAddress, ServiceRange,
-    SocketAddress, SocketKind as Kind,
+    ConnectionWindow, Destination, DestinationName, Importance, MESSAGE_LEN_MAX, PathState, Scope,
+    ServiceAddress, ServiceRange, SocketAddress, SocketKind as Kind,
 };
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{DestinationName, Importance, Meta, SocketAddress};
@@ -73,6 +74,13 @@ impl Message {
             5 => Some(Rejection::Shutdown),
             code => Some(Rejection::Other(code)),
         }
+    }
+
+    /// When the node took it in: the CLOCK_MONOTONIC time of the worker's round that took the packet from the network,
+    /// or the message from a program of this node. One reading of the clock serves a round, so messages taken together
+    /// have the same time.
+    pub fn received_at(&self) -> Duration {
+        Duration::from_nanos(self.meta.timestamp_ns)
     }
 
     /// Its importance.

@@ -1,4 +1,4 @@
-//! The application's side of a segment, in four parts that different locks may guard.
+//! The application's side of a segment, in parts that different locks may guard.
 //!
 //! At most [`Submitter::requests_max`] requests may be under way. The daemon is trusted to own its memory, but not to
 //! be free of faults: what cannot be is a [`Violation`], never a panic.
@@ -16,9 +16,11 @@ use crate::blocks::{BlockMap, Run};
 use crate::daemon::SegmentFds;
 use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
 use crate::layout::LayoutError;
+use crate::path::PathState;
 use crate::primitive::Ordering;
 use crate::request::{Completion, PayloadPlace, Submission};
 use crate::ring::{Consumer, Producer};
+use crate::snapshot;
 use crate::violation::Violation;
 use crate::wake::{Progress, Sleeper, Waker};
 
@@ -42,6 +44,8 @@ pub struct ApplicationSide {
     pub receiver: Receiver,
     /// Gives delivery buffers back.
     pub releaser: Releaser,
+    /// Reads path states.
+    pub paths: PathReader,
     /// Read end of the pipe to sleep on, blocking: [`take_wake`].
     pub wake: OwnedFd,
 }
@@ -79,6 +83,9 @@ impl ApplicationSide {
                 completions: Consumer::default(),
                 deliveries: Consumer::default(),
                 sleeper: Sleeper::default(),
+            },
+            paths: PathReader {
+                segment: Arc::clone(&segment),
             },
             releaser: Releaser {
                 segment,
@@ -254,6 +261,21 @@ impl Deref for DeliveryBuffer {
         // SAFETY: the daemon gave this run to this buffer alone and does not write it until it is returned, which
         // consumes the buffer; nobody else can write the area at all (sealed).
         unsafe { self.segment.daemon.bytes(at, self.place.len as usize) }
+    }
+}
+
+/// Reads what the daemon shows of paths. No lock, no system call.
+#[derive(Debug)]
+pub struct PathReader {
+    segment: Arc<Segment>,
+}
+
+impl PathReader {
+    /// The state of the path in a slot. `None`: the daemon stands still in the middle of a change, or there is no such
+    /// slot.
+    pub fn read(&self, slot: u32) -> Option<PathState> {
+        let words = snapshot::read(self.segment.path(slot)?)?;
+        Some(PathState::decode(&words))
     }
 }
 

@@ -238,6 +238,11 @@ impl Segment {
         }
     }
 
+    /// What the daemon shows of a path. `None`: there is no such slot.
+    pub(crate) fn path(&self, slot: u32) -> Option<&[AtomicU64; crate::snapshot::SNAPSHOT_WORDS]> {
+        self.daemon.entries(crate::layout::PATHS).get(slot as usize)
+    }
+
     /// Sleep word of the application.
     pub(crate) fn application_sleep(&self) -> &AtomicU32 {
         self.application.word(Word::Sleep)

@@ -23,11 +23,15 @@ use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
 use crate::buffers::Buffers;
 use crate::delivery::{DeliveryEntry, Meta, decode_release};
 use crate::layout::{Header, LayoutError, Sizes};
+#[cfg(doc)]
+use crate::path::PATHS_MAX;
+use crate::path::PathState;
 use crate::primitive::Ordering;
 #[cfg(doc)]
 use crate::request::SendFlags;
 use crate::request::{Completion, PayloadPlace, Request, Submission};
 use crate::ring::{Consumer, Producer};
+use crate::snapshot;
 use crate::violation::Violation;
 use crate::wake::{Progress, Sleeper, Waker};
 
@@ -355,6 +359,13 @@ impl DaemonSide {
     /// Ends [`DaemonSide::watch`], at the latest when the socket is closed.
     pub fn unwatch(&mut self, socket: u32) {
         self.watches.remove(&socket);
+    }
+
+    /// Shows the state of a path in one of its slots, below [`PATHS_MAX`].
+    pub fn show_path(&mut self, slot: u32, state: &PathState) {
+        if let Some(words) = self.segment.path(slot) {
+            snapshot::write(words, &state.encode());
+        }
     }
 
     /// Tells the application on which processor its requests are worked on: there it has nothing to gain by spinning.

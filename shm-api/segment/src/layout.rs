@@ -9,6 +9,7 @@
 //!   1408  delivery head                           1408  delivery tail
 //!   1536  release tail                            1536  release head
 //!                                                 1664  processor on which the daemon serves this segment
+//!                                                 2048  path states (32 of 64 bytes)
 //!   4096  submission ring  (64-byte entries)      4096  completion ring (32-byte entries)
 //!      …  release ring     ( 8-byte entries)         …  delivery ring   (64-byte entries)
 //!      …  submission arena (page aligned)            …  delivery arena  (page aligned)
@@ -35,6 +36,12 @@ pub(crate) const DELIVERY_WORDS: usize = 8;
 pub(crate) const RELEASE_WORDS: usize = 1;
 
 const PAGE: u32 = 4096;
+/// Path states, in the daemon area.
+pub(crate) const PATHS: RingPlace = RingPlace {
+    offset: 2048,
+    entries: crate::path::PATHS_MAX,
+    entry_size: crate::snapshot::SNAPSHOT_WORDS as u32 * 8,
+};
 const FIRST_WORD: usize = 1024;
 const WORD_DISTANCE: usize = 128;
 
@@ -119,7 +126,8 @@ const _: () = {
     assert!(offset_of!(Header, deliveries) == 68);
     assert!(offset_of!(Header, delivery_arena) == 80);
     assert!(size_of::<Header>() <= FIRST_WORD);
-    assert!(Word::Processor.offset() + WORD_DISTANCE <= PAGE as usize);
+    assert!(Word::Processor.offset() + WORD_DISTANCE <= PATHS.offset as usize);
+    assert!(PATHS.offset + PATHS.entries * PATHS.entry_size <= PAGE);
 };
 
 /// How large to make a segment. Memory is taken from the machine only as it is touched.

@@ -8,6 +8,7 @@
 //! | [`application`] | the application's side of a segment |
 //! | [`fork`] | telling a process from its forked children |
 //! | [`layout`] | where everything is in memory |
+//! | `path`, `snapshot` | what the daemon shows of the way to a node, to be read without asking; model-checked with loom |
 //! | `ring`, `wake` | single-producer single-consumer ring, sleep and wake handshake; model-checked with loom |
 //!
 //! What travels:
@@ -25,6 +26,7 @@
 
 mod primitive;
 mod ring;
+mod snapshot;
 mod violation;
 mod wake;
 
@@ -49,6 +51,8 @@ pub mod fork;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
+mod path;
+#[cfg(not(loom))]
 mod request;
 
 #[cfg(not(loom))]
@@ -58,6 +62,7 @@ pub use crate::{
         SocketAddress, SocketKind,
     },
     delivery::{DeliveryFlags, Meta, PEER_SILENT},
+    path::{ConnectionWindow, PATHS_MAX, PathState},
     request::{Completion, PayloadPlace, Request, SendFlags, Submission, address_value, option},
 };
 pub use violation::Violation;

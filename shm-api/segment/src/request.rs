@@ -146,6 +146,17 @@ pub enum Request {
         /// Tag of the send.
         tag: u64,
     },
+    /// Show the state of the way to a node from now on, or to the peer of the connection that this is asked of. The value
+    /// answered is the slot it is shown in.
+    OpenPath {
+        /// The node; not looked at for a connection.
+        node: u32,
+    },
+    /// Free a slot.
+    ClosePath {
+        /// The slot.
+        slot: u32,
+    },
     /// An operation of a later version; to be answered with -EOPNOTSUPP.
     Unknown {
         /// Its number.
@@ -158,7 +169,8 @@ pub enum Request {
 pub struct Submission {
     /// Chosen by the application, comes back in the completion.
     pub tag: u64,
-    /// The socket or subscriber it is for; 0 for those that open one and for [`Request::Cancel`].
+    /// The socket or subscriber it is for; 0 for those that open one, for [`Request::Cancel`], and for paths that are no
+    /// connection's.
     pub socket: u32,
     /// What to do.
     pub request: Request,
@@ -197,6 +209,8 @@ const ACCEPT: u8 = 14;
 const SHUTDOWN: u8 = 15;
 const GET_PEER: u8 = 16;
 const OPEN_SUBSCRIBER: u8 = 17;
+const OPEN_PATH: u8 = 40;
+const CLOSE_PATH: u8 = 41;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -278,6 +292,8 @@ impl Submission {
                 let [low, high] = halves(tag);
                 Raw::with(CANCEL, [low, high, 0, 0])
             }
+            Request::OpenPath { node } => Raw::with(OPEN_PATH, [node, 0, 0, 0]),
+            Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
         let first = u32::from(raw.opcode) | u32::from(raw.kind) << 8 | u32::from(raw.flags) << 16;
@@ -309,6 +325,8 @@ impl Submission {
                 kind: SocketKind::decode(a)?,
             },
             OPEN_SUBSCRIBER => Request::OpenSubscriber,
+            OPEN_PATH => Request::OpenPath { node: a },
+            CLOSE_PATH => Request::ClosePath { slot: a },
             CLOSE_SOCKET => Request::CloseSocket,
             BIND => Request::Bind {
                 range,
@@ -407,7 +425,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..18, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..20, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -459,6 +477,8 @@ mod tests {
                     14 => Request::Shutdown,
                     15 => Request::GetPeer,
                     16 => Request::OpenSubscriber,
+                    17 => Request::OpenPath { node: a },
+                    18 => Request::ClosePath { slot: a },
                     _ => Request::Unknown { opcode: 200 },
                 }
             },

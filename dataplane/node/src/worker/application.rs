@@ -19,6 +19,8 @@ use xtipc_segment::{
     Destination, DestinationName, ServiceAddress, ServiceRange, SocketAddress, Violation,
 };
 
+use super::paths::Paths;
+
 /// A send that waits for congestion to abate.
 pub(super) struct Held {
     pub(super) submission: Submission,
@@ -61,6 +63,8 @@ pub(super) struct Application {
     pub(super) held: VecDeque<Held>,
     pub(super) submitted: u64,
     pub(super) delivered: u64,
+    /// Ways to nodes that it looks at.
+    pub(super) paths: Paths,
     parked: VecDeque<Parked>,
     /// Set when the application broke the contract while a message was delivered.
     pub(super) violation: Option<Violation>,
@@ -79,19 +83,21 @@ impl Application {
             held: VecDeque::new(),
             submitted: 0,
             delivered: 0,
+            paths: Paths::default(),
             parked: VecDeque::new(),
             violation: None,
         }
     }
 
-    /// Delivers a message, or keeps it until there is room.
+    /// Delivers a message that came in the round that began at `now_ns`, or keeps it until there is room.
     pub(super) fn deliver<P: Payload + ?Sized>(
         &mut self,
         port: PortId,
         about: &Incoming,
         payload: &P,
+        now_ns: u64,
     ) {
-        let meta = meta_of(port, about, payload.len());
+        let meta = meta_of(port, about, payload.len(), now_ns);
         self.delivered += 1;
         let refused = if self.parked.is_empty() {
             self.side
@@ -170,7 +176,7 @@ impl Application {
     }
 }
 
-fn meta_of(port: PortId, about: &Incoming, len: usize) -> Meta {
+fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
     Meta {
         socket: port.0,
         error: about.errcode,
@@ -196,7 +202,7 @@ fn meta_of(port: PortId, about: &Incoming, len: usize) -> Meta {
             }),
         },
         original_len: len as u32,
-        timestamp_ns: 0,
+        timestamp_ns: now_ns,
         cost: about.cost,
         cookie: if about.returnable { RETURNABLE } else { 0 },
     }

@@ -43,6 +43,8 @@ pub(super) enum Heard {
 pub(super) struct Applications {
     clients: Vec<Option<Client>>,
     owners: HashMap<PortId, Slot>,
+    /// When the round began that is being worked on: the time stamp of what it delivers.
+    pub(super) round_ns: u64,
 }
 
 impl Applications {
@@ -141,10 +143,11 @@ impl Applications {
         about: &Incoming,
         payload: &P,
     ) {
+        let now_ns = self.round_ns;
         if let Some(slot) = self.owner(port)
             && let Some(application) = self.get_mut(slot)
         {
-            application.deliver(port, about, payload);
+            application.deliver(port, about, payload, now_ns);
         }
     }
 

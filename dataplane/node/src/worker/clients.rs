@@ -72,6 +72,8 @@ impl Worker<'_> {
         let processor = rustix::thread::sched_getcpu() as u32;
         for slot in 0..self.host.applications.slots() {
             if let Some(application) = self.host.applications.get_mut(slot) {
+                let (paths, side) = (&mut application.paths, &mut application.side);
+                paths.look(&self.engine, |path, state| side.show_path(path, state));
                 application.side.run_on(processor);
                 application.side.notify();
             }

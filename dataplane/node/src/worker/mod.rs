@@ -12,6 +12,7 @@ mod catch_up;
 mod clients;
 mod connections;
 mod host;
+mod paths;
 mod requests;
 mod socket_answers;
 mod spare;
@@ -276,6 +277,7 @@ impl<'a> Worker<'a> {
     /// One look at everything. True if there was work that came from outside.
     fn round(&mut self, now_ns: u64) -> Result<bool, Failure> {
         self.rounds += 1;
+        self.host.applications.round_ns = now_ns;
         let now = Instant(now_ns);
         let (received, drained) = self.receive(now);
         if self.own.config.bundling {

@@ -16,6 +16,7 @@ use super::application::{Held, Role, Socket, Submitted};
 use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::host::NodeHost;
+use super::paths;
 
 /// Sockets of one attachment at most.
 const SOCKETS_MAX: usize = 65_536;
@@ -90,6 +91,10 @@ fn perform(
         Request::OpenSocket { kind } => Outcome::Done(open(engine, host, slot, kind)),
         Request::OpenSubscriber => Outcome::Done(open_subscriber(engine, host, slot)),
         Request::Cancel { tag } => Outcome::Done(cancel(host, slot, tag)),
+        Request::OpenPath { node } => {
+            Outcome::Done(paths::open(engine, host, slot, PortId(id), node))
+        }
+        Request::ClosePath { slot: path } => Outcome::Done(paths::close(host, slot, path)),
         Request::Unknown { .. } => Outcome::Done(Err(libc::EOPNOTSUPP)),
         request => {
             let port = PortId(id);
@@ -228,6 +233,8 @@ fn on_socket(
         | Request::Send { .. }
         | Request::Accept { .. }
         | Request::Cancel { .. }
+        | Request::OpenPath { .. }
+        | Request::ClosePath { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
 }

@@ -36,7 +36,7 @@ pub use inner::InnerEvent;
 pub use names::BindError;
 pub use parting::{Ending, ShutdownError};
 pub use send::SendError;
-pub use view::{BroadcastLinkView, LinkView, PeerView, SubscriberView};
+pub use view::{BroadcastLinkView, LinkView, PathView, PeerView, SubscriberView};
 pub use waiting::{Obstacle, Waiting};
 
 use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};

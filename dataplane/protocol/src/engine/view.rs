@@ -8,7 +8,8 @@ use crate::link::fsm::LinkState;
 use crate::name::{BindingTable, Publication};
 use crate::port::Port;
 use crate::stats::LinkStats;
-use crate::wire::Capabilities;
+use crate::wire::{Capabilities, Importance};
+use std::time::Duration;
 
 /// A link.
 #[derive(Clone, Debug)]
@@ -33,6 +34,25 @@ pub struct LinkView {
     pub queue_len: usize,
     /// Counters.
     pub stats: LinkStats,
+}
+
+/// The way to a node, as a sender sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathView {
+    /// Messages can be sent.
+    pub up: bool,
+    /// Senders of low importance have to wait.
+    pub congested: bool,
+    /// The shortest time of the last seconds between a packet and its acknowledgement.
+    pub round_trip: Option<Duration>,
+    /// Packets sent and not acknowledged.
+    pub in_flight: u32,
+    /// Packets that wait for the window.
+    pub waiting: u32,
+    /// Packets that may be in flight.
+    pub window: u32,
+    /// Largest message that goes in one packet; 0 if that does not matter, on this node.
+    pub mss: u32,
 }
 
 /// A peer node.
@@ -104,6 +124,27 @@ impl Engine {
             capabilities: peer.capabilities,
             link: peer.link.as_ref().map(|link| self.link_view(link, peer.id)),
             broadcast: peer.bcast.stats,
+        })
+    }
+
+    /// The way to a node; the default where it is not known.
+    pub fn path(&self, node: NodeAddr) -> PathView {
+        if self.is_own(node) {
+            return PathView {
+                up: true,
+                ..PathView::default()
+            };
+        }
+        let peer = self.peer_index.get(&node).and_then(|i| self.peer(*i));
+        let link = peer.and_then(|p| p.link.as_ref());
+        link.map_or_else(PathView::default, |link| PathView {
+            up: link.is_up(),
+            congested: link.is_congested(Importance::Low),
+            round_trip: link.round_trip(),
+            in_flight: (link.queue_len() - link.waiting_len()) as u32,
+            waiting: link.waiting_len() as u32,
+            window: link.window().into(),
+            mss: link.mss() as u32,
         })
     }
 

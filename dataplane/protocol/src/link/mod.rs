@@ -10,6 +10,7 @@ mod patience;
 mod protocol;
 pub mod queue;
 mod receive;
+mod round_trip;
 mod transmit;
 
 use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId};
@@ -24,6 +25,7 @@ use crate::wire::{Capabilities, GapBlocks, INTERFACE_NAME, Importance, size};
 use fsm::LinkState;
 use patience::Patience;
 use queue::SendQueue;
+use round_trip::RoundTrip;
 use std::time::Duration;
 
 pub use protocol::Verdict;
@@ -144,6 +146,7 @@ pub struct Link {
     window: u16,
     slow_start_threshold: u16,
     acked_in_window: u16,
+    round_trip: RoundTrip,
     waiters: Vec<Waiter>,
 }
 
@@ -220,6 +223,7 @@ impl Link {
             window: params.min_window,
             slow_start_threshold: params.max_window,
             acked_in_window: 0,
+            round_trip: RoundTrip::default(),
             waiters: Vec::new(),
         }
     }
@@ -247,6 +251,16 @@ impl Link {
     /// Packets sent and not acknowledged, and packets waiting for the window.
     pub fn queue_len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Packets of these that wait.
+    pub fn waiting_len(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// The shortest time of the last seconds between a packet and its acknowledgement.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.estimate()
     }
 
     /// Largest message that goes in one packet: room is left for a tunnel header.

@@ -191,6 +191,9 @@ impl Link {
         }
         self.stats.rx_probes += u32::from(state.probe);
         self.stats.rx_naks += u32::from(state.seq_gap > 0);
+        if state.keepalive && !state.probe {
+            self.round_trip.on_answer(ctx.now);
+        }
         self.peer_snd_nxt = SeqNo(message.next_sent);
         let tail_lost = (state.probe || state.keepalive)
             && SeqNo(message.next_sent).after(self.rcv_nxt)
@@ -285,6 +288,9 @@ impl Link {
         };
         self.stats.tx_states += 1;
         self.stats.tx_probes += u32::from(probe);
+        if probe {
+            self.round_trip.on_probe(ctx.now);
+        }
         self.stats.tx_naks += u32::from(seq_gap > 0);
         self.stats.tx_acks += u32::from(reason == StateReason::Acknowledge);
         let seqno = self.state_snd_nxt;

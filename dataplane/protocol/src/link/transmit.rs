@@ -207,8 +207,14 @@ impl Link {
             }
         });
         let released = removed.len() as u16;
+        let mut newest = None;
         while let Some(frame) = removed.pop_front(&ctx.core.table) {
+            let meta = ctx.core.table.meta(frame.by_ref());
+            newest = meta.resent_at.is_none().then_some(meta.sent_at);
             ctx.host.free(frame);
+        }
+        if let Some(sent_at) = newest {
+            self.round_trip.on_sample(ctx.now, ctx.now.since(sent_at));
         }
         released
     }

@@ -12,6 +12,7 @@ mod link;
 mod multicast_order;
 mod names;
 mod order;
+mod round_trip;
 mod stall;
 mod stopped;
 mod topology;
