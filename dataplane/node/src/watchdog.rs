@@ -1,7 +1,7 @@
 //! Keeps an idly spinning worker from being starved (docs/architecture.md, sleeping and spinning).
 //!
-//! A worker on a shared core runs as SCHED_IDLE from the first round that found nothing until it sleeps, so that
-//! applications there lose nothing. Beside a program that computes without pause such a thread was seen to stand still for
+//! A worker that spins for long with nothing to do on a shared core runs as SCHED_IDLE, so that applications there
+//! lose nothing. Beside a program that computes without pause such a thread was seen to stand still for
 //! 1.4 s, enough to lose every link. So each worker keeps a [`Pulse`], and the steward's [`Watchdog`] sets a
 //! late one back to SCHED_OTHER until it has been idle and undisturbed for a second.
 //!
@@ -38,10 +38,14 @@ impl Phase {
     }
 }
 
-/// A gap of this length in SCHED_IDLE: a program on this core computes, rather than waits for messages.
-const CROWDED_GAP_NS: u64 = 1_000_000;
-/// After such a gap the worker stays in SCHED_OTHER for so long.
-const CROWDED_NS: u64 = 1_000_000_000;
+/// A spin is in SCHED_IDLE only when it has lasted so long: there and back takes 0.9 µs of every message that is answered
+/// sooner, and a worker that yields in each round takes little from others meanwhile.
+const IDLE_CLASS_AFTER_NS: u64 = 20_000;
+/// A gap of this length in SCHED_IDLE: others compute on this core, and do not let a worker see what comes.
+const CROWDED_GAP_NS: u64 = 100_000;
+/// After such a gap, spins stay in SCHED_OTHER for so long.
+const CROWDED_NS: u64 = 100_000_000;
+
 /// `due_ns` of a sleep that no timer ends.
 const NO_TIMER: u64 = u64::MAX;
 
@@ -53,10 +57,12 @@ pub struct Pulse {
     last_round_ns: CachePadded<AtomicU64>,
     core: Core,
     phase: AtomicU8,
-    /// Until when a program is expected to compute on the core. The worker's own.
-    crowded_until_ns: AtomicU64,
     /// When a sleeping worker is to wake by itself.
     due_ns: AtomicU64,
+    /// When the present spin began. The worker's own, as the next one.
+    spin_begun_ns: AtomicU64,
+    /// Until when others are expected on the core.
+    crowded_until_ns: AtomicU64,
     /// Longest gap between rounds since the watchdog last looked.
     gap_ns: AtomicU64,
     /// Longest gap of all.
@@ -78,8 +84,9 @@ impl Pulse {
             last_round_ns: CachePadded::new(AtomicU64::new(0)),
             core,
             phase: AtomicU8::new(Phase::Working as u8),
-            crowded_until_ns: AtomicU64::new(0),
             due_ns: AtomicU64::new(NO_TIMER),
+            spin_begun_ns: AtomicU64::new(0),
+            crowded_until_ns: AtomicU64::new(0),
             gap_ns: AtomicU64::new(0),
             longest_gap_ns: AtomicU64::new(0),
             thread: AtomicI32::new(0),
@@ -118,30 +125,30 @@ impl Pulse {
             self.longest_gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         }
         if gap_ns > CROWDED_GAP_NS && self.idle_class.load(Ordering::Relaxed) {
-            self.crowded_until_ns
-                .store(now_ns + CROWDED_NS, Ordering::Relaxed);
-            self.stop_spin();
+            let until_ns = now_ns + CROWDED_NS;
+            self.crowded_until_ns.store(until_ns, Ordering::Relaxed);
+            self.leave_idle_class();
         }
         self.last_round_ns.store(now_ns, Ordering::Release);
         gap_ns
     }
 
-    /// Worker: a round found nothing and the next will come at once. A system call only when the spin starts; it goes on
-    /// through rounds that find something, since a change of class is as dear as a message, and beside a worker in
-    /// SCHED_IDLE applications on the core take their messages as they come. True if these have to be let run: in
-    /// SCHED_IDLE they run anyway.
-    pub fn start_spin(&self) -> bool {
-        let last_ns = self.last_round_ns.load(Ordering::Relaxed);
+    /// Worker: a round found nothing and the next will come at once. A system call only when the spin has lasted.
+    pub fn spin(&self, now_ns: u64) {
+        if self.phase() != Phase::Spinning {
+            self.spin_begun_ns.store(now_ns, Ordering::Relaxed);
+            self.set_phase(Phase::Spinning);
+            return;
+        }
+        let spun_ns = now_ns.saturating_sub(self.spin_begun_ns.load(Ordering::Relaxed));
         let stay = self.core == Core::Own
-            || last_ns < self.crowded_until_ns.load(Ordering::Relaxed)
+            || spun_ns < IDLE_CLASS_AFTER_NS
+            || self.idle_class.load(Ordering::Relaxed)
+            || now_ns < self.crowded_until_ns.load(Ordering::Relaxed)
             || self.refused.load(Ordering::Relaxed)
             || self.held.load(Ordering::Relaxed);
-        if self.phase() == Phase::Spinning {
-            return stay;
-        }
-        self.set_phase(Phase::Spinning);
         if stay {
-            return true;
+            return;
         }
         self.idle_class.store(true, Ordering::Relaxed);
         self.change_own_class(Class::Idle);
@@ -149,16 +156,15 @@ impl Pulse {
         if self.held.load(Ordering::SeqCst) {
             self.leave_idle_class();
         }
-        true
     }
 
-    /// Worker: others on its core have to be let run, since they have no advantage over it.
-    pub fn runs_as_others(&self) -> bool {
-        self.core == Core::Shared
-            && (self.phase() == Phase::Working || self.held.load(Ordering::Relaxed))
+    /// Whether the worker is in SCHED_IDLE, as far as it did that itself.
+    pub fn is_idle_class(&self) -> bool {
+        self.idle_class.load(Ordering::Relaxed)
     }
 
-    fn stop_spin(&self) {
+    /// Worker: there is work. Costs a system call only after a spin in SCHED_IDLE.
+    pub fn stop_spin(&self) {
         if self.phase() == Phase::Spinning {
             self.leave_idle_class();
             self.set_phase(Phase::Working);
@@ -370,7 +376,7 @@ impl Watched {
         match self.watch.judge(now_ns, seen) {
             Verdict::Leave => {}
             Verdict::Hold => {
-                // SYNC(held): stored before the change of class, see `Pulse::start_spin`.
+                // SYNC(held): stored before the change of class, see `Pulse::spin`.
                 self.pulse.held.store(true, Ordering::SeqCst);
                 self.rescues += 1;
                 if let Err(error) = set_class(thread, Class::Normal) {

@@ -1,9 +1,9 @@
 //! One attachment of this process to a daemon: its lock, and how threads wait for the daemon.
 //!
-//! Of the threads that wait, one *drives*: it spins for a while, unless the daemon's worker has the same processor and
-//! could not get on, then announces its sleep to the daemon and reads the wake pipe, whose end is the daemon's end. The
-//! others are parked on condition variables; whoever dispatches tells those it concerns. A thread that leaves hands driving over to a parked one. All state is under
-//! one lock and a parked thread gives it up atomically, so no notice is lost between threads; none is lost between
+//! Of the threads that wait, one *drives*: it spins for a while (on the processor of the daemon's worker: stands by for
+//! it), then announces its sleep to the daemon and reads the wake pipe, whose end is the daemon's end. The
+//! others are parked on condition variables; whoever dispatches tells those it concerns. A thread that leaves hands
+//! driving over to a parked one. All state is under one lock and a parked thread gives it up atomically, so no notice is lost between threads; none is lost between
 //! processes by the handshake of the segment, which is model-checked there.
 //!
 //! Where no thread waits nothing drives: a thread that calls in dispatches for itself.
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtipc_segment::application::{
-    ApplicationSide, DeliveryBuffer, PathReader, Releaser, take_wake,
+    ApplicationSide, DeliveryBuffer, PathReader, Place, Releaser, take_wake,
 };
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
@@ -27,10 +27,10 @@ use crate::pending::Purpose;
 use crate::{Error, Message, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
-pub(crate) const SPIN_NS_MAX: u32 = 50_000;
+pub(crate) const SPIN_MAX: Duration = Duration::from_micros(50);
 /// Shortest: enough to see an answer of a daemon on another core that is awake.
-pub(crate) const SPIN_NS_MIN: u32 = 2_000;
-/// Rounds of pure spinning before the spinner yields: the daemon may share its core.
+pub(crate) const SPIN_MIN: Duration = Duration::from_micros(2);
+/// Rounds of pure spinning before the spinner yields: the daemon may share its core without our knowing.
 const ROUNDS_BEFORE_YIELD: u32 = 32;
 /// A non-blocking receive makes no system call, so it would never see the daemon's end; each time this many of them
 /// found nothing, one asks the kernel.
@@ -213,17 +213,23 @@ impl Attachment {
         interest: Interest,
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
-        if core.receiver.shares_processor() {
-            // The daemon gets on only when this thread sleeps.
-            return self.drive_asleep(core, interest, left);
-        }
         let before = core.progress;
-        let budget = Duration::from_nanos(core.spin_ns.into()).min(left.unwrap_or(Duration::MAX));
+        let budget = left.map_or(core.spin, |left| left.min(core.spin));
         let start = Instant::now();
         let mut round = 0;
+        let mut place = Place::Elsewhere;
         while start.elapsed() < budget {
+            place = core.receiver.place_of_daemon();
+            match place {
+                Place::Elsewhere => {}
+                Place::Here => {
+                    let wants_room = interest.is_room() || core.is_room_awaited();
+                    core.receiver.stand_by(wants_room);
+                }
+                Place::Behind => break,
+            }
             drop(core);
-            if round < ROUNDS_BEFORE_YIELD {
+            if place == Place::Elsewhere && round < ROUNDS_BEFORE_YIELD {
                 spin_loop();
             } else {
                 thread::yield_now();
@@ -232,13 +238,15 @@ impl Attachment {
             core = lock(&self.core);
             core.dispatch();
             if core.progress != before || self.ring_has_room(&mut core, interest) {
-                core.learn(start.elapsed());
+                core.receiver.awake();
+                core.learn(true);
                 return core;
             }
         }
         let left = left.map(|left| left.saturating_sub(start.elapsed()));
         core = self.drive_asleep(core, interest, left);
-        core.learn(start.elapsed());
+        // Elsewhere a longer spin might have seen it. Here, in vain is in vain: the kernel may not give way to the worker.
+        core.learn(place != Place::Here && start.elapsed() < SPIN_MAX);
         core
     }
 

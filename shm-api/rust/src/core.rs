@@ -13,7 +13,7 @@ use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
 use xtipc_segment::{Destination, Meta, PayloadPlace, Request, Submission, Violation};
 
-use crate::attachment::{SPIN_NS_MAX, SPIN_NS_MIN};
+use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::pending::{Pending, Purpose};
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -113,7 +113,7 @@ pub(crate) struct Core {
     /// Counts everything dispatched: lets the driver see that another thread dispatched something.
     pub(crate) progress: u64,
     /// How long the driver spins before it sleeps; adapts to what spinning brings.
-    pub(crate) spin_ns: u32,
+    pub(crate) spin: Duration,
     /// Fruitless non-blocking receives, see [`crate::attachment`].
     pub(crate) fruitless: u32,
     queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
@@ -140,7 +140,7 @@ impl Core {
             driving: false,
             asleep: false,
             progress: 0,
-            spin_ns: SPIN_NS_MAX,
+            spin: SPIN_MAX,
             fruitless: 0,
             queues: HashMap::default(),
             parked: Vec::new(),
@@ -304,12 +304,12 @@ impl Core {
         Ok(Ok(tag))
     }
 
-    /// Notes how long a wait took: spinning pays where it ends within the longest spin.
-    pub(crate) fn learn(&mut self, waited: Duration) {
-        self.spin_ns = if waited < Duration::from_nanos(SPIN_NS_MAX.into()) {
-            (self.spin_ns * 2).min(SPIN_NS_MAX)
+    /// Notes whether spinning pays.
+    pub(crate) fn learn(&mut self, pays: bool) {
+        self.spin = if pays {
+            (self.spin * 2).min(SPIN_MAX)
         } else {
-            (self.spin_ns / 2).max(SPIN_NS_MIN)
+            (self.spin / 2).max(SPIN_MIN)
         };
     }
 

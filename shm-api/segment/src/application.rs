@@ -15,14 +15,14 @@ use crate::area::{Area, Segment, sealed_len};
 use crate::blocks::{BlockMap, Run};
 use crate::daemon::SegmentFds;
 use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
-use crate::layout::LayoutError;
+use crate::layout::{IDLE_CLASS, LayoutError};
 use crate::path::PathState;
 use crate::primitive::Ordering;
 use crate::request::{Completion, PayloadPlace, Submission};
 use crate::ring::{Consumer, Producer};
 use crate::snapshot;
 use crate::violation::Violation;
-use crate::wake::{Progress, Sleeper, Waker};
+use crate::wake::{Progress, Sleeper, Waker, sleeps};
 
 /// A segment that was received cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +185,17 @@ impl Submitter {
     }
 }
 
+/// Where the daemon's worker is, seen from a thread that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On another processor, or not known yet: spinning may help.
+    Elsewhere,
+    /// On this one: it gets on when the thread gives the processor away.
+    Here,
+    /// On this one, asleep or in SCHED_IDLE: it gets on when the thread sleeps.
+    Behind,
+}
+
 /// Takes completions and deliveries, and owns the application's sleep word.
 #[derive(Debug)]
 pub struct Receiver {
@@ -215,11 +226,16 @@ impl Receiver {
         Ok(Some((entry.meta, buffer)))
     }
 
-    /// True if the daemon works on this segment's requests on the processor the caller runs on, so that it cannot get
-    /// on while the caller spins.
-    pub fn shares_processor(&self) -> bool {
+    /// Where the daemon's worker is, seen from the calling thread. A hint: a wrong one costs time, nothing else.
+    pub fn place_of_daemon(&self) -> Place {
         let daemon = self.segment.daemon_processor().load(Ordering::Relaxed);
-        rustix::thread::sched_getcpu() == daemon as usize
+        if rustix::thread::sched_getcpu() != (daemon & !IDLE_CLASS) as usize {
+            Place::Elsewhere
+        } else if daemon & IDLE_CLASS != 0 || sleeps(self.segment.daemon_sleep()) {
+            Place::Behind
+        } else {
+            Place::Here
+        }
     }
 
     /// Announces that a thread is about to sleep on the wake fd. The caller then looks at the rings once more, and
@@ -228,6 +244,12 @@ impl Receiver {
     pub fn announce_sleep(&mut self, wants_room: bool) {
         self.sleeper
             .announce(self.segment.application_sleep(), wants_room);
+    }
+
+    /// Says that the caller only waits, on the worker's processor, and gives that away between two looks.
+    pub fn stand_by(&mut self, wants_room: bool) {
+        self.sleeper
+            .stand_by(self.segment.application_sleep(), wants_room);
     }
 
     /// Takes the announcement back.
@@ -376,7 +398,7 @@ mod tests {
             let (mut side, daemon, header) = unguarded();
             let mut taken = 0;
             for (cursor, word, value) in writes {
-                let offset = if cursor { 1024 + word % 5 * 128 } else { 4096 + word * 8 };
+                let offset = if cursor { 1024 + word % 6 * 128 } else { 4096 + word * 8 };
                 rustix::io::pwrite(&daemon, &value.to_ne_bytes(), offset).expect("write");
                 while let Ok(Some((_, buffer))) = side.receiver.next_delivery() {
                     prop_assert!(buffer.len() <= header.delivery_arena.len as usize);

@@ -248,13 +248,13 @@ impl Segment {
         self.application.word(Word::Sleep)
     }
 
+    /// Where the daemon serves the segment.
+    pub(crate) fn daemon_processor(&self) -> &AtomicU32 {
+        self.daemon.word(Word::Processor)
+    }
+
     /// Sleep word of the daemon.
     pub(crate) fn daemon_sleep(&self) -> &AtomicU32 {
         self.daemon.word(Word::Sleep)
-    }
-
-    /// Processor the daemon's worker runs on.
-    pub(crate) fn daemon_processor(&self) -> &AtomicU32 {
-        self.daemon.word(Word::Processor)
     }
 }

@@ -22,7 +22,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
 use crate::buffers::Buffers;
 use crate::delivery::{DeliveryEntry, Meta, decode_release};
-use crate::layout::{Header, LayoutError, Sizes};
+use crate::layout::{Header, IDLE_CLASS, LayoutError, Sizes};
 #[cfg(doc)]
 use crate::path::PATHS_MAX;
 use crate::path::PathState;
@@ -33,7 +33,7 @@ use crate::request::{Completion, PayloadPlace, Request, Submission};
 use crate::ring::{Consumer, Producer};
 use crate::snapshot;
 use crate::violation::Violation;
-use crate::wake::{Progress, Sleeper, Waker};
+use crate::wake::{Call, Progress, Sleeper, Waker, stands_by};
 
 /// The fds an application needs, in the order in which the attach handshake passes them.
 #[derive(Debug)]
@@ -137,6 +137,8 @@ pub struct DaemonSide {
     buffers: Buffers,
     sleeper: Sleeper,
     waker: Waker,
+    /// Answers that nobody waits for, since the last that somebody does.
+    posted_answers: u32,
     /// The best news for the application since the last `notify`.
     progress: Option<Progress>,
     doorbell: OwnedFd,
@@ -189,6 +191,7 @@ impl DaemonSide {
             buffers: Buffers::new(sizes.deliveries, sizes.delivery_arena as usize),
             sleeper: Sleeper::default(),
             waker: Waker::default(),
+            posted_answers: u32::MAX,
             progress: None,
             doorbell,
             wake,
@@ -250,6 +253,10 @@ impl DaemonSide {
                 entries: self.segment.header.completions.entries,
             });
         }
+        self.posted_answers = match progress {
+            Progress::Room => self.posted_answers.saturating_add(1),
+            Progress::Work => 0,
+        };
         self.made(progress);
         Ok(())
     }
@@ -368,23 +375,28 @@ impl DaemonSide {
         }
     }
 
-    /// Tells the application on which processor its requests are worked on: there it has nothing to gain by spinning.
-    pub fn run_on(&mut self, processor: u32) {
+    /// Tells the application where its requests are worked on, so that it knows how to wait: on which processor, and
+    /// whether in SCHED_IDLE.
+    pub fn run_on(&mut self, processor: u32, idle_class: bool) {
+        let place = processor & !IDLE_CLASS | if idle_class { IDLE_CLASS } else { 0 };
         let word = self.segment.daemon_processor();
-        // The line is shared with a reader that looks at it each time before it sleeps.
-        if word.load(Ordering::Relaxed) != processor {
-            word.store(processor, Ordering::Relaxed);
+        // The line is shared with a reader that looks at it each time before it waits.
+        if word.load(Ordering::Relaxed) != place {
+            word.store(place, Ordering::Relaxed);
         }
     }
 
-    /// End of a round: wakes the application if it sleeps and there is something for it.
-    pub fn notify(&mut self) {
-        if let Some(progress) = self.progress.take()
-            && self
-                .waker
-                .must_ring(self.segment.application_sleep(), progress)
-        {
-            ring(&self.wake);
+    /// End of a round: wakes the application if it sleeps and there is something for it. True: it stands by, and is to
+    /// have the processor as soon as the worker can spare it.
+    pub fn notify(&mut self) -> bool {
+        let mut waits = false;
+        if let Some(progress) = self.progress.take() {
+            let word = self.segment.application_sleep();
+            let call = self.waker.call(word, progress);
+            if call == Call::Bell {
+                ring(&self.wake);
+            }
+            waits = call == Call::Processor;
         }
         while let Some(socket) = self.watches_due.pop() {
             if let Some(watch) = self.watches.get_mut(&socket) {
@@ -392,12 +404,22 @@ impl DaemonSide {
                 ring(&watch.write_end);
             }
         }
+        waits
+    }
+
+    /// Whether the application stands by and has taken all it can wait for: it only waits, on the worker's processor.
+    pub fn stands_by_for_news(&self) -> bool {
+        if !stands_by(self.segment.application_sleep()) {
+            return false;
+        }
+        let (completions, deliveries) = (self.segment.completions(), self.segment.deliveries());
+        // A violation shows when something is published.
+        let answers = self.completions.untaken(&completions).unwrap_or_default();
+        answers <= self.posted_answers && self.deliveries.untaken(&deliveries) == Ok(0)
     }
 
     /// Announces that the daemon is about to sleep on the door-bell. True: it may, nothing is there. False: there is
     /// work. `wants_room`: wake also for returned buffers, because a delivery found no room.
-    ///
-    /// May stay announced over many rounds of a worker that is awake for others: the door-bell then rings once.
     pub fn before_sleep(&mut self, wants_room: bool) -> Result<bool, Violation> {
         self.sleeper
             .announce(self.segment.daemon_sleep(), wants_room);
@@ -407,6 +429,11 @@ impl DaemonSide {
             self.sleeper.awake(self.segment.daemon_sleep());
         }
         Ok(idle)
+    }
+
+    /// Takes the announcement back: after something else has woken the worker, applications need not ring.
+    pub fn awake(&mut self) {
+        self.sleeper.awake(self.segment.daemon_sleep());
     }
 
     /// Takes the announcement back and empties the door-bell. To be followed by a look at the rings.

@@ -8,7 +8,7 @@
 //!   1280  completion head                         1280  completion tail
 //!   1408  delivery head                           1408  delivery tail
 //!   1536  release tail                            1536  release head
-//!                                                 1664  processor on which the daemon serves this segment
+//!                                                 1664  where the daemon serves this segment
 //!                                                 2048  path states (32 of 64 bytes)
 //!   4096  submission ring  (64-byte entries)      4096  completion ring (32-byte entries)
 //!      …  release ring     ( 8-byte entries)         …  delivery ring   (64-byte entries)
@@ -44,6 +44,9 @@ pub(crate) const PATHS: RingPlace = RingPlace {
 };
 const FIRST_WORD: usize = 1024;
 const WORD_DISTANCE: usize = 128;
+
+/// In [`Word::Processor`], besides the number: the daemon's worker is in SCHED_IDLE.
+pub(crate) const IDLE_CLASS: u32 = 1 << 31;
 
 /// The shared words at the start of each area, by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,6 +68,14 @@ impl Producer {
         Ok(ring.capacity() - ring.distance(self.head_seen, self.tail)?)
     }
 
+    /// How many entries the consumer has not taken.
+    pub(crate) fn untaken<const W: usize>(
+        &self,
+        ring: &RingMemory<'_, W>,
+    ) -> Result<u32, Violation> {
+        ring.distance(load_acquire(ring.head), self.tail)
+    }
+
     /// Whether an entry would fit; reads the consumer's cursor only if it must.
     pub(crate) fn has_room<const W: usize>(
         &mut self,

@@ -16,11 +16,17 @@
 //! announce a new epoch before it sleeps.
 //!
 //! Bit 0 of the word asks to be woken also when only room was made (entries taken out of a ring, buffers returned).
+//!
+//! A side that shares the processor of the other can *stand by* instead of sleeping: it looks at the rings again and
+//! again, and gives the processor away in between. Bit 1 of its word says so. That is a hint, on which nothing depends:
+//! the other side needs no write to the wake fd, but is to give the processor back when it has published something.
 
 use crate::primitive::{AtomicU32, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const WANTS_ROOM: u32 = 1;
+const STANDS_BY: u32 = 2;
+const EPOCH_SHIFT: u32 = 2;
 
 /// The owner of a sleep word.
 #[derive(Debug, Default)]
@@ -31,21 +37,37 @@ pub(crate) struct Sleeper {
 impl Sleeper {
     /// Announces a sleep. The caller then looks at the rings once more, and only if there is nothing, sleeps.
     pub(crate) fn announce(&mut self, word: &AtomicU32, wants_room: bool) {
-        // 31 bits, never 0: an epoch of 0 would read as awake.
-        self.epoch = (self.epoch + 1) & (u32::MAX >> 1);
+        // 30 bits, never 0: an epoch of 0 would read as awake.
+        self.epoch = (self.epoch + 1) & (u32::MAX >> EPOCH_SHIFT);
         if self.epoch == 0 {
             self.epoch = 1;
         }
         let room = if wants_room { WANTS_ROOM } else { 0 };
-        word.store(self.epoch << 1 | room, Ordering::Relaxed);
+        word.store(self.epoch << EPOCH_SHIFT | room, Ordering::Relaxed);
         // SYNC POINT with the fence in `Waker::must_ring`.
         fence(Ordering::SeqCst);
+    }
+
+    /// Says that it only waits, on a processor that the other side needs too.
+    pub(crate) fn stand_by(&mut self, word: &AtomicU32, wants_room: bool) {
+        let room = if wants_room { WANTS_ROOM } else { 0 };
+        word.store(STANDS_BY | room, Ordering::Relaxed);
     }
 
     /// Takes the announcement back.
     pub(crate) fn awake(&mut self, word: &AtomicU32) {
         word.store(AWAKE, Ordering::Relaxed);
     }
+}
+
+/// Whether a side has announced to sleep.
+pub(crate) fn sleeps(word: &AtomicU32) -> bool {
+    word.load(Ordering::Relaxed) >> EPOCH_SHIFT != 0
+}
+
+/// Whether a side stands by.
+pub(crate) fn stands_by(word: &AtomicU32) -> bool {
+    word.load(Ordering::Relaxed) & STANDS_BY != 0
 }
 
 /// What the waker has done since it last asked.
@@ -57,6 +79,16 @@ pub(crate) enum Progress {
     Work,
 }
 
+/// What the other side needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Nothing,
+    /// It stands by: the processor, as soon as it can be spared.
+    Processor,
+    /// It sleeps: a write to its wake fd.
+    Bell,
+}
+
 /// The side that publishes.
 #[derive(Debug, Default)]
 pub(crate) struct Waker {
@@ -66,16 +98,24 @@ pub(crate) struct Waker {
 impl Waker {
     /// After publishing: is a write to the wake fd due?
     pub(crate) fn must_ring(&mut self, word: &AtomicU32, progress: Progress) -> bool {
+        self.call(word, progress) == Call::Bell
+    }
+
+    /// After publishing: what is due?
+    pub(crate) fn call(&mut self, word: &AtomicU32, progress: Progress) -> Call {
         // SYNC POINT with the fence in `Sleeper::announce`.
         fence(Ordering::SeqCst);
         let seen = word.load(Ordering::Relaxed);
         if seen == AWAKE || seen == self.rung {
-            return false;
+            return Call::Nothing;
         }
         if progress == Progress::Room && seen & WANTS_ROOM == 0 {
-            return false;
+            return Call::Nothing;
+        }
+        if seen & STANDS_BY != 0 {
+            return Call::Processor;
         }
         self.rung = seen;
-        true
+        Call::Bell
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{ApplicationSide, drain_wake};
+use xtipc_segment::application::{ApplicationSide, Place, drain_wake};
 use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, SegmentFds};
 use xtipc_segment::layout::Sizes;
 use xtipc_segment::{
@@ -239,17 +239,70 @@ fn the_answer_to_a_posted_send_wakes_only_those_who_wait_for_room() {
 }
 
 #[test]
-fn an_application_can_tell_whether_the_daemon_runs_on_its_processor() {
+fn an_application_that_stands_by_is_to_have_the_processor_and_no_bell() {
+    let (mut daemon, mut app) = pair();
+    assert!(!daemon.stands_by_for_news());
+    app.receiver.stand_by(false);
+    assert!(daemon.stands_by_for_news());
+    assert!(!daemon.notify(), "there is nothing for it");
+    send(&mut app, 1, b"x");
+    daemon.pop().expect("honest").expect("one");
+    assert!(!daemon.notify(), "it did not ask for room");
+    for _ in 0..2 {
+        deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+        assert!(daemon.notify());
+        assert!(!daemon.stands_by_for_news(), "it has not seen it yet");
+    }
+    while app.receiver.next_delivery().expect("honest").is_some() {}
+    daemon.complete_posted(1, 0).expect("room");
+    assert!(!daemon.notify(), "nobody waits for that");
+    assert!(daemon.stands_by_for_news());
+    daemon.complete(2, 0, [0; 2]).expect("room");
+    daemon.complete_posted(3, 0).expect("room");
+    assert!(daemon.notify());
+    assert!(!daemon.stands_by_for_news(), "it has not seen the answer");
+    while app.receiver.next_completion().expect("honest").is_some() {}
+    assert!(daemon.stands_by_for_news());
+    assert!(!is_readable(app.wake.as_fd()));
+
+    app.receiver.announce_sleep(false);
+    while app.receiver.next_delivery().expect("honest").is_some() {}
+    assert!(!daemon.stands_by_for_news(), "it sleeps");
+    deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+    assert!(!daemon.notify());
+    assert!(is_readable(app.wake.as_fd()), "asleep, it needs the bell");
+}
+
+#[test]
+fn an_application_sees_where_its_daemon_is_and_whether_it_can_get_on() {
     let (mut daemon, app) = pair();
-    assert!(!app.receiver.shares_processor(), "not told yet");
+    assert_eq!(app.receiver.place_of_daemon(), Place::Elsewhere);
     // The test's thread may move between the two looks, but hardly each time.
-    let shared = (0..1000).any(|_| {
-        daemon.run_on(rustix::thread::sched_getcpu() as u32);
-        app.receiver.shares_processor()
-    });
-    assert!(shared);
-    daemon.run_on(u32::MAX - 1);
-    assert!(!app.receiver.shares_processor());
+    let here = |daemon: &mut DaemonSide, idle_class, place| {
+        let shown = (0..1000).any(|_| {
+            daemon.run_on(rustix::thread::sched_getcpu() as u32, idle_class);
+            app.receiver.place_of_daemon() == place
+        });
+        assert!(shown, "{place:?}");
+    };
+    here(&mut daemon, false, Place::Here);
+    here(&mut daemon, true, Place::Behind);
+    assert_eq!(daemon.before_sleep(false), Ok(true));
+    here(&mut daemon, false, Place::Behind);
+    daemon.awake();
+    here(&mut daemon, false, Place::Here);
+    daemon.run_on(u32::MAX - 1, true);
+    assert_eq!(app.receiver.place_of_daemon(), Place::Elsewhere);
+}
+
+#[test]
+fn a_daemon_that_something_else_has_woken_needs_no_doorbell() {
+    let (mut daemon, mut app) = pair();
+    assert_eq!(daemon.before_sleep(false), Ok(true));
+    daemon.awake();
+    send(&mut app, 1, b"x");
+    app.submitter.ring_doorbell();
+    assert!(!is_readable(daemon.doorbell()));
 }
 
 #[test]

@@ -116,6 +116,13 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 type Order = fn(&Pulse);
 
+/// A spin that lasts.
+fn spin(pulse: &Pulse) {
+    let begun_ns = now_ns();
+    pulse.spin(begun_ns);
+    pulse.spin(begun_ns + IDLE_CLASS_AFTER_NS);
+}
+
 /// A worker thread that does as it is told.
 fn worker(core: Core) -> (Arc<Pulse>, mpsc::Sender<Order>, Pid) {
     let pulse = Arc::new(Pulse::new(core));
@@ -133,56 +140,64 @@ fn worker(core: Core) -> (Arc<Pulse>, mpsc::Sender<Order>, Pid) {
     (pulse, orders, thread)
 }
 
-fn spin(pulse: &Pulse) {
-    pulse.start_spin();
-}
-
-fn sleep(pulse: &Pulse) {
-    pulse.start_sleep(None);
-    pulse.round(now_ns());
-}
-
 #[test]
-fn work_does_not_end_a_spin_but_a_program_that_computes_does_for_a_second() {
-    let pulse = Pulse::new(Core::Shared);
-    let class = || class_of(rustix::thread::gettid());
-    let begun_ns = now_ns();
-    pulse.begin(begun_ns);
-    assert!(pulse.start_spin());
-    assert_eq!(class(), libc::SCHED_IDLE);
-    pulse.round(begun_ns + CROWDED_GAP_NS);
-    assert!(!pulse.start_spin());
-    assert!(!pulse.runs_as_others());
-
-    let crowded_ns = begun_ns + 3 * CROWDED_GAP_NS;
-    pulse.round(crowded_ns);
-    assert_eq!(class(), libc::SCHED_OTHER);
-    assert!(pulse.runs_as_others());
-    pulse.start_spin();
-    pulse.start_sleep(None);
-    pulse.round(crowded_ns + CROWDED_NS - 1);
-    assert!(pulse.start_spin());
-    assert_eq!(class(), libc::SCHED_OTHER, "within the second");
-    pulse.start_sleep(None);
-    pulse.round(crowded_ns + CROWDED_NS);
-    pulse.start_spin();
-    assert_eq!(class(), libc::SCHED_IDLE);
-    pulse.start_sleep(None);
-}
-
-#[test]
-fn a_spin_is_idle_class_on_a_shared_core_and_sleep_ends_that() {
+fn a_spin_is_idle_class_on_a_shared_core_and_work_or_sleep_ends_that() {
     let (pulse, orders, thread) = worker(Core::Shared);
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
-    for _ in 0..2 {
+    for end_of_spin in [Pulse::stop_spin, |p: &Pulse| p.start_sleep(None)] {
         orders.send(spin).unwrap();
         wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
         assert_eq!(pulse.phase(), Phase::Spinning);
-        orders.send(sleep).unwrap();
+        orders.send(end_of_spin).unwrap();
         wait_until("normal", || {
             pulse.phase() != Phase::Spinning && class_of(thread) == libc::SCHED_OTHER
         });
     }
+}
+
+#[test]
+fn a_short_spin_changes_no_class() {
+    let (pulse, orders, thread) = worker(Core::Shared);
+    let short: Order = |pulse| {
+        pulse.spin(MS);
+        pulse.spin(MS + IDLE_CLASS_AFTER_NS - 1);
+        pulse.stop_spin();
+        pulse.spin(MS + IDLE_CLASS_AFTER_NS);
+    };
+    orders.send(short).unwrap();
+    orders
+        .send(|pulse| pulse.due_ns.store(0, Ordering::Relaxed))
+        .unwrap();
+    wait_until("obeyed", || pulse.due_ns.load(Ordering::Relaxed) == 0);
+    assert_eq!(pulse.phase(), Phase::Spinning);
+    assert_eq!(class_of(thread), libc::SCHED_OTHER);
+}
+
+#[test]
+fn a_worker_that_is_kept_from_its_spin_stays_in_the_normal_class_for_a_while() {
+    let (pulse, orders, thread) = worker(Core::Shared);
+    orders
+        .send(|pulse| {
+            pulse.round(MS);
+            pulse.spin(MS);
+            pulse.round(MS + IDLE_CLASS_AFTER_NS);
+            pulse.spin(MS + IDLE_CLASS_AFTER_NS);
+        })
+        .unwrap();
+    wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
+    orders
+        .send(|pulse| {
+            pulse.round(2 * MS);
+            pulse.spin(2 * MS);
+            pulse.spin(CROWDED_NS);
+        })
+        .unwrap();
+    wait_until("set back", || class_of(thread) == libc::SCHED_OTHER);
+    assert_eq!(pulse.phase(), Phase::Spinning);
+    orders
+        .send(|pulse| pulse.spin(2 * MS + CROWDED_NS))
+        .unwrap();
+    wait_until("idle again", || class_of(thread) == libc::SCHED_IDLE);
 }
 
 #[test]
@@ -210,7 +225,7 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
     assert_eq!(watchdog.gaps().next().map(|(.., rescues)| rescues), Some(1));
 
     // It works on and spins again: held in the normal class.
-    orders.send(sleep).unwrap();
+    orders.send(Pulse::stop_spin).unwrap();
     orders.send(spin).unwrap();
     wait_until("spinning again", || pulse.phase() == Phase::Spinning);
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
@@ -221,7 +236,7 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
         pulse.last_round_ns.store(now, Ordering::Release);
         watchdog.tick(now);
     }
-    orders.send(sleep).unwrap();
+    orders.send(Pulse::stop_spin).unwrap();
     orders.send(spin).unwrap();
     wait_until("released", || class_of(thread) == libc::SCHED_IDLE);
 }
@@ -239,8 +254,9 @@ fn beside_a_busy_program_no_gap_is_much_longer_than_the_limit() {
             pin_current(cpu).unwrap();
             pulse.begin(now_ns());
             while running.load(Ordering::Relaxed) {
-                pulse.round(now_ns());
-                pulse.start_spin();
+                let now_ns = now_ns();
+                pulse.round(now_ns);
+                pulse.spin(now_ns);
             }
             pulse.end();
         })

@@ -109,6 +109,21 @@ impl Applications {
             })
     }
 
+    /// Whether an application stands by and has taken all there is for it.
+    pub(super) fn any_stands_by(&self) -> bool {
+        self.iter()
+            .any(|(_, application)| application.side.stands_by_for_news())
+    }
+
+    /// The worker is awake: applications need not wake it.
+    pub(super) fn note_awake(&mut self) {
+        for client in self.clients.iter_mut().flatten() {
+            if let Client::Attached(application) = client {
+                application.side.awake();
+            }
+        }
+    }
+
     /// Slots in use lie below this.
     pub(super) fn slots(&self) -> usize {
         self.clients.len()

@@ -68,16 +68,20 @@ impl Worker<'_> {
         Ok(count)
     }
 
-    pub(super) fn notify_applications(&mut self) {
+    /// Tells them where the worker is and what is there for them. True: one of them waits for the processor.
+    pub(super) fn notify_applications(&mut self) -> bool {
         let processor = rustix::thread::sched_getcpu() as u32;
+        let idle_class = self.own.pulse().is_idle_class();
+        let mut waits = false;
         for slot in 0..self.host.applications.slots() {
             if let Some(application) = self.host.applications.get_mut(slot) {
                 let (paths, side) = (&mut application.paths, &mut application.side);
                 paths.look(&self.engine, |path, state| side.show_path(path, state));
-                application.side.run_on(processor);
-                application.side.notify();
+                application.side.run_on(processor, idle_class);
+                waits |= application.side.notify();
             }
         }
+        waits
     }
 
     pub(super) fn on_commands(&mut self, now: Instant) -> Result<(), Failure> {

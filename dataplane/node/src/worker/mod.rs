@@ -243,21 +243,19 @@ impl<'a> Worker<'a> {
                 self.listen(Instant(now_ns))?;
             }
             if self.round(now_ns)? {
+                self.own.pulse().stop_spin();
                 self.idle.worked(now_ns);
-                // Applications on the core take what was delivered while it is warm, and before there is no more room.
-                if self.own.pulse().runs_as_others() {
-                    std::thread::yield_now();
-                }
                 continue;
             }
             match self.idle.idle(now_ns) {
-                Step::Spin => {
-                    self.own.pulse().start_spin();
+                Step::Spin => self.own.pulse().spin(now_ns),
+                // It is given the processor by the round that has something for it, and before has no use for it.
+                Step::Yield if self.host.applications.any_stands_by() => {
+                    self.own.pulse().stop_spin();
                 }
                 Step::Yield => {
-                    if self.own.pulse().start_spin() {
-                        std::thread::yield_now();
-                    }
+                    self.own.pulse().spin(now_ns);
+                    std::thread::yield_now();
                 }
                 Step::Sleep => self.sleep()?,
             }
@@ -296,7 +294,9 @@ impl<'a> Worker<'a> {
         self.act_on_notices(now);
         self.engine.end_gathering(now, &mut self.host);
         self.host.flush(&mut self.bearers);
-        self.notify_applications();
+        if self.notify_applications() {
+            std::thread::yield_now();
+        }
         self.announce();
         Ok(received + submitted > 0)
     }
@@ -420,6 +420,13 @@ impl<'a> Worker<'a> {
 
     /// Waits for anything, unless something has come meanwhile.
     fn sleep(&mut self) -> Result<(), Failure> {
+        let slept = self.sleep_announced();
+        // Also those whose bells were not rung: while the worker is awake they need not ring.
+        self.host.applications.note_awake();
+        slept
+    }
+
+    fn sleep_announced(&mut self) -> Result<(), Failure> {
         for slot in 0..self.host.applications.slots() {
             let Some(application) = self.host.applications.get_mut(slot) else {
                 continue;
