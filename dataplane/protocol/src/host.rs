@@ -6,6 +6,7 @@
 
 use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId, SocketAddr};
 use crate::frame::{Frame, FrameRef};
+use crate::group::MemberNo;
 use crate::wire::Importance;
 
 /// Which frames and transmit slots a packet may use.
@@ -77,6 +78,30 @@ pub struct Incoming {
     pub cost: u32,
     /// The sender wants it back if the socket never takes it.
     pub returnable: bool,
+    /// What it means to a member of a group.
+    pub group: Option<FromMember>,
+}
+
+/// The member of a group that a message came from, or that came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FromMember {
+    /// The group.
+    pub group: u32,
+    /// The member's instance.
+    pub instance: u32,
+    /// Message or event.
+    pub news: MemberNews,
+}
+
+/// What came from a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberNews {
+    /// A message. The number is to come back by [`crate::engine::Engine::on_group_read`].
+    Message(MemberNo),
+    /// An event: the member joined. There are no bytes.
+    Joined,
+    /// An event: the member left. There are no bytes.
+    Left,
 }
 
 /// News for the host.

@@ -11,6 +11,7 @@ pub mod broadcast;
 pub mod connection;
 pub mod engine;
 pub mod frame;
+pub mod group;
 pub mod host;
 pub mod link;
 pub mod name;

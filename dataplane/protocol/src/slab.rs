@@ -19,7 +19,13 @@ pub(crate) struct Slab<T> {
     free: Vec<u32>,
 }
 
-impl<T: Copy> Slab<T> {
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -27,6 +33,13 @@ impl<T: Copy> Slab<T> {
         }
     }
 
+    /// What is, or was last, in a slot.
+    pub(crate) fn get(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)
+    }
+}
+
+impl<T: Copy> Slab<T> {
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(index) = self.free.pop() {
             self.slots[index as usize] = value;

@@ -157,6 +157,10 @@ drops! {
     NoMulticastMember => "no_multicast_member",
     /// A message about a connection from a socket that is not its other end.
     NotPeer => "not_peer",
+    /// Group traffic from a socket that is no member, or other traffic to a member.
+    NotMember => "not_member",
+    /// What a member of a group may not say, or more members than one may know.
+    GroupViolation => "group_violation",
     /// A message without bytes that is no message.
     Empty => "empty",
     /// A retransmission asked for while the frame is still in transmission.

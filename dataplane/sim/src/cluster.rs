@@ -485,7 +485,7 @@ impl Cluster {
         let now = self.now;
         self.with(station, |node| {
             let message = node.host.inbox.get_mut(&port)?.pop_front()?;
-            node.engine.on_consumed(port, message.about.cost);
+            crate::groups::consume(&mut node.engine, port, &message.about);
             node.engine.acknowledge_consumed(now, &mut node.host);
             Some(message)
         })

@@ -2,7 +2,8 @@
 //! one seed.
 //!
 //! [`host`] is what an engine runs on here and counts every frame; [`segment`] is the Ethernet with
-//! its faults; [`cluster`] holds the nodes and the clock, [`connections`] their connection sockets. [`scenario`] makes a cluster live through
+//! its faults; [`cluster`] holds the nodes and the clock, [`connections`] their connection sockets,
+//! [`groups`] their members of groups. [`scenario`] makes a cluster live through
 //! what a seed says, and [`checks`] are what must hold then. The same seed gives the same run, packet
 //! by packet. The tests of the engine's behaviour, one file per part of the protocol, are in
 //! `tests/engine/`.
@@ -11,6 +12,7 @@
 pub mod checks;
 pub mod cluster;
 pub mod connections;
+pub mod groups;
 pub mod host;
 pub mod questions;
 pub mod rng;

@@ -231,6 +231,7 @@ fn incoming_of(meta: &Meta) -> Incoming {
         errcode: meta.error,
         cost: meta.cost,
         returnable: meta.cookie & RETURNABLE != 0,
+        group: None,
     }
 }
 

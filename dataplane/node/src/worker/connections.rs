@@ -205,6 +205,7 @@ pub(super) fn deliver_silence(engine: &Engine, host: &mut NodeHost, port: PortId
         errcode: PEER_SILENT,
         cost: 0,
         returnable: false,
+        group: None,
     };
     host.applications.deliver(port, &about, &[][..]);
 }

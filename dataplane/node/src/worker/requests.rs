@@ -475,7 +475,7 @@ pub(super) fn destination_of(destination: Destination) -> addr::Destination {
 fn bind_errno(error: BindError) -> i32 {
     match error {
         BindError::NoSuchSocket => libc::EBADF,
-        BindError::ReservedType(_) => libc::EACCES,
+        BindError::ReservedType(_) | BindError::Member => libc::EACCES,
         BindError::KeysUsedUp => libc::EADDRINUSE,
         BindError::EmptyRange { .. }
         | BindError::TooMany

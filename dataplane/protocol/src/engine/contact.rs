@@ -137,6 +137,7 @@ impl Engine {
         }
         self.give_up_held(now, addr, Overdue::since(now), host);
         self.abort_connections(addr, host);
+        self.lose_members(now, addr, host);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up = bearer.links_up.saturating_sub(1);
         }

@@ -107,16 +107,24 @@ impl Engine {
                 DataType::Mcast if msg.get(field::ERRCODE) == errcode::OK || is_twin(msg) => {
                     self.deliver_multicast(now, msg, host);
                 }
+                // Members tell nobody of events: each node makes its own.
                 DataType::GroupMemberEvent => self.core.drops.count(Drop::UnexpectedUser),
+                DataType::GroupBcast | DataType::GroupMcast | DataType::GroupUcast
+                    if !self.is_of_peer(index, msg) =>
+                {
+                    self.core.drops.count(Drop::NotPeer);
+                }
                 DataType::GroupBcast | DataType::GroupMcast => {
-                    self.core.drops.count(Drop::NoMulticastMember)
+                    self.deliver_group_cast(now, &Header::of(msg), msg.payload(), host);
                 }
                 _ => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
             },
             User::ConnManager => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
             User::NameDistributor => self.on_name_message(now, index, msg, host),
-            // Groups are not served: nobody is a member, and their messages are never returned.
-            User::GroupProtocol => self.core.drops.count(Drop::NoPort),
+            User::GroupProtocol if !self.is_of_peer(index, msg) => {
+                self.core.drops.count(Drop::NotPeer);
+            }
+            User::GroupProtocol => self.on_group_packet(now, &Header::of(msg), host),
             User::System
             | User::BcastProtocol
             | User::MsgBundler
@@ -127,6 +135,12 @@ impl Engine {
             | User::MsgCrypto
             | User::TopSrv => self.core.drops.count(Drop::UnexpectedUser),
         }
+    }
+
+    /// True if a message began at the peer it came from: nobody passes on messages of groups.
+    fn is_of_peer(&self, index: PeerIndex, msg: Msg<'_>) -> bool {
+        self.peer(index)
+            .is_some_and(|peer| peer.addr.0 == msg.orig_node())
     }
 
     /// A message for one socket of this node.
@@ -146,6 +160,10 @@ impl Engine {
                 (true, true) => self.take_data(now, id, header, payload, host),
                 (_, false) if user == User::ConnManager => {
                     self.on_conn_manager(now, id, header, host);
+                    Ok(())
+                }
+                (_, true) if kind == DataType::GroupUcast && port.group.is_some() => {
+                    self.take_group_message(now, id, header, payload, host);
                     Ok(())
                 }
                 _ => self.take_datagram(id, header, payload, host),
@@ -218,6 +236,11 @@ impl Engine {
         if !is_data || !takes || port.kind.is_connected() {
             return Err(errcode::NO_PORT);
         }
+        if port.group.is_some() {
+            // A member gets messages of members only; others are not told.
+            self.core.drops.count(Drop::NotMember);
+            return Ok(());
+        }
         let code = header.get(field::ERRCODE);
         if payload.is_empty() && code == errcode::OK {
             self.core.drops.count(Drop::Empty);
@@ -245,6 +268,7 @@ impl Engine {
             errcode: code as u8,
             cost,
             returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
+            group: None,
         };
         host.deliver(id, &about, payload);
         Ok(())

@@ -17,6 +17,9 @@ mod core;
 mod deliver;
 mod discovery;
 mod frame_queue;
+mod group_receive;
+mod group_send;
+mod groups;
 mod inner;
 mod names;
 mod parting;
@@ -32,6 +35,7 @@ mod waiting;
 pub use self::core::{Core, Ctx};
 pub use accept::{AcceptError, Accepted, ListenError};
 pub use connect::ConnectError;
+pub use groups::{GROUP_MEMBERS_MAX, JoinError, NoMember};
 pub use inner::InnerEvent;
 pub use names::BindError;
 pub use parting::{Ending, ShutdownError};
@@ -57,6 +61,7 @@ use crate::wire::INTERFACE_NAME;
 use connection_timers::ConnectionClock;
 use discovery::Trial;
 use frame_queue::FrameQueue;
+use groups::Groups;
 use hashbrown::HashMap;
 use inner::Inner;
 use parting::Farewell;
@@ -129,9 +134,10 @@ struct Bearer {
 
 type PeerIndex = usize;
 
-/// Timers: one per bearer, one for all connections, one per peer.
+/// Timers: one per bearer, one for all connections, one for all groups, two per peer.
 const CONNECTION_TIMER: u32 = MAX_BEARERS as u32;
-const FIRST_PEER_TIMER: usize = MAX_BEARERS + 1;
+const GROUP_TIMER: u32 = CONNECTION_TIMER + 1;
+const FIRST_PEER_TIMER: usize = MAX_BEARERS + 2;
 
 /// A TIPC node.
 pub struct Engine {
@@ -165,6 +171,8 @@ pub struct Engine {
     owing: VecDeque<PortId>,
     /// Ends of connections that found no room; their sockets are gone.
     farewells: Vec<Farewell>,
+    /// What the groups of this node's sockets have in common.
+    groups: Groups,
     /// What arrived at the engine's own sockets.
     inner: Inner,
     topology: TopologyService,
@@ -211,6 +219,7 @@ impl Engine {
             clock: ConnectionClock::new(config.random),
             owing: VecDeque::new(),
             farewells: Vec::new(),
+            groups: Groups::default(),
             inner: Inner::default(),
             topology: TopologyService::default(),
             topology_listener: None,
@@ -293,6 +302,7 @@ impl Engine {
                 Some(of_peer) if of_peer % 2 == 0 => self.on_peer_timer(now, of_peer / 2, host),
                 Some(of_peer) => self.on_gap_timer(now, of_peer / 2, host),
                 None if timer == CONNECTION_TIMER => self.on_connection_timer(now, host),
+                None if timer == GROUP_TIMER => self.on_group_timer(now, host),
                 None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
         }
@@ -315,6 +325,7 @@ impl Engine {
             self.starved
                 .grant(now, host.frames_free(), |port| woken.push_back(port));
         }
+        self.post_stuck(now, host);
         loop {
             while let Some(id) = self.core.woken.pop_front() {
                 if let Some(port) = self.ports.get_mut(&id) {
@@ -325,10 +336,12 @@ impl Engine {
             }
             self.serve_subscribers(now, host);
             self.tell_subscribers(now, host);
+            self.serve_groups(now, host);
             self.pay_owed(now, host);
             self.say_farewells(now, host);
             // A client on this node may have answered.
-            if self.core.woken.is_empty() && !self.are_subscribers_waiting() {
+            let served = !self.are_subscribers_waiting() && self.groups.is_quiet();
+            if served && self.core.woken.is_empty() {
                 break;
             }
         }

@@ -42,6 +42,9 @@ pub enum BindError {
     /// The socket has no such binding.
     #[error("the socket has no such binding")]
     NotBound,
+    /// The socket is in a group, which binds it.
+    #[error("the socket is a member of a group: it binds nothing else until it leaves")]
+    Member,
     /// The socket has a connection.
     #[error("the socket is connected: only listening sockets and those without a connection bind")]
     Connected,
@@ -58,6 +61,23 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), BindError> {
         check_range(range)?;
+        if self.group(id).is_some() {
+            return Err(BindError::Member);
+        }
+        self.make_binding(now, id, range, scope, host)?;
+        self.settle(now, host);
+        Ok(())
+    }
+
+    /// Binds a socket within an input. The range has been checked.
+    pub(super) fn make_binding<H: Host>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        range: ServiceRange,
+        scope: Scope,
+        host: &mut H,
+    ) -> Result<(), BindError> {
         if self.untold.is_full() {
             return Err(BindError::TooMany);
         }
@@ -86,7 +106,6 @@ impl Engine {
             port.on_bound(range, scope, key);
         }
         self.tell(now, owner, Operation::Publish, publication, host);
-        self.settle(now, host);
         Ok(())
     }
 
@@ -100,20 +119,37 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), BindError> {
         check_range(range)?;
-        let port = self.ports.get_mut(&id).ok_or(BindError::NoSuchSocket)?;
-        if port.bindings.is_empty() {
-            return Ok(());
+        if self.group(id).is_some() {
+            return Err(BindError::Member);
         }
-        let newest = port
-            .bindings
-            .iter()
-            .rposition(|b| b.range == range && b.scope == scope);
-        let binding = port.bindings.remove(newest.ok_or(BindError::NotBound)?);
-        let owner = port.owner;
-        self.withdraw(now, id, owner, binding, host);
+        let port = self.ports.get(&id).ok_or(BindError::NoSuchSocket)?;
+        if !port.bindings.is_empty() && !self.drop_binding(now, id, range, scope, host) {
+            return Err(BindError::NotBound);
+        }
         self.release_unbound(now, id, host);
         self.settle(now, host);
         Ok(())
+    }
+
+    /// Removes the newest binding of a socket to exactly this range within an input; false if there is none.
+    pub(super) fn drop_binding<H: Host>(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        range: ServiceRange,
+        scope: Scope,
+        host: &mut H,
+    ) -> bool {
+        let Some(port) = self.ports.get_mut(&id) else {
+            return false;
+        };
+        let same = |b: &Binding| b.range == range && b.scope == scope;
+        let Some(newest) = port.bindings.iter().rposition(same) else {
+            return false;
+        };
+        let (binding, owner) = (port.bindings.remove(newest), port.owner);
+        self.withdraw(now, id, owner, binding, host);
+        true
     }
 
     /// Removes all bindings of a socket, the newest first.
@@ -123,6 +159,9 @@ impl Engine {
         id: PortId,
         host: &mut H,
     ) -> Result<(), BindError> {
+        if self.group(id).is_some() {
+            return Err(BindError::Member);
+        }
         self.withdraw_all(now, id, host)?;
         self.release_unbound(now, id, host);
         self.settle(now, host);

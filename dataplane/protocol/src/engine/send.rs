@@ -110,6 +110,9 @@ impl Engine {
         if self.ports.get(&from).is_some_and(|p| p.kind.is_connected()) {
             return self.send_connecting(now, from, to, payload, host);
         }
+        if let Some(membership) = self.membership(from) {
+            return self.send_in_group(now, from, membership, to, payload, host);
+        }
         match *to {
             Destination::Socket(_) | Destination::Service { .. } => {
                 let header = self.unicast_header(from, to, payload.len())?;
@@ -177,7 +180,7 @@ impl Engine {
     }
 
     /// What all messages of a socket have in common.
-    fn data_header(&self, from: PortId, kind: DataType, len: usize) -> Header {
+    pub(super) fn data_header(&self, from: PortId, kind: DataType, len: usize) -> Header {
         let own = self.core.own.0;
         let mut header = Header::new(User::Low, kind as u32, len);
         header
@@ -244,7 +247,7 @@ impl Engine {
     }
 
     /// Has the sender wait as long as the cluster was not told of what it bound before.
-    fn await_telling(&mut self, from: PortId, node: NodeAddr) -> Result<(), SendError> {
+    pub(super) fn await_telling(&mut self, from: PortId, node: NodeAddr) -> Result<(), SendError> {
         let Some(port) = self.ports.get_mut(&from) else {
             return Err(SendError::NoSuchSocket);
         };
@@ -277,7 +280,7 @@ impl Engine {
     }
 
     /// Too few frames were free: the socket hears as soon as there are enough.
-    fn note_starved(&mut self, from: PortId, node: NodeAddr, frames: usize) {
+    pub(super) fn note_starved(&mut self, from: PortId, node: NodeAddr, frames: usize) {
         let Some(port) = self.ports.get_mut(&from) else {
             return;
         };
@@ -455,9 +458,11 @@ impl Engine {
             twin.set(field::IS_RCAST, (before == McastMethod::Replicast).into())
                 .set(field::ERRCODE, errcode::NO_PORT)
                 .set_payload_len(0);
-            self.multicast_by(now, from, before, &twin, &[][..], nodes, host);
+            let twin = Message::new(&twin, &[][..]);
+            self.multicast_by(now, from, before, &twin, nodes, host);
         }
-        self.multicast_by(now, from, method, &message, payload, nodes, host);
+        let message = Message::new(&message, payload);
+        self.multicast_by(now, from, method, &message, nodes, host);
         if let Some(port) = self.ports.get_mut(&from) {
             port.mcast_method = method;
         }
@@ -476,7 +481,7 @@ impl Engine {
     }
 
     /// How a multicast to `nodes` other nodes travels, and whether the cluster understands a switch.
-    fn choose_method(&self, from: PortId, nodes: usize) -> (McastMethod, bool) {
+    pub(super) fn choose_method(&self, from: PortId, nodes: usize) -> (McastMethod, bool) {
         let up = || self.peers.iter().flatten().filter(|p| p.is_up());
         let all_have = |capability| up().all(|p| p.capabilities.has(capability));
         let synchronised = all_have(Capabilities::MCAST_RBCTL);
@@ -493,30 +498,25 @@ impl Engine {
         (method, synchronised)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a message, its method and its receivers"
-    )]
-    fn multicast_by<H: Host, P: Payload + ?Sized>(
+    /// Sends a message by one of the two ways; its frames have been counted.
+    pub(super) fn multicast_by<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
         from: PortId,
         method: McastMethod,
-        header: &Header,
-        payload: &P,
+        message: &Message<'_, P>,
         nodes: &[NodeAddr],
         host: &mut H,
     ) {
         if method == McastMethod::Broadcast {
-            return self.broadcast(now, from, header, payload, host);
+            return self.broadcast(now, from, message, host);
         }
         for node in nodes {
             let Some(index) = self.reachable(*node) else {
                 continue;
             };
             let mss = self.bcast.mss().min(self.mss_to(index));
-            let message = Message::new(header, payload);
-            if self.transmit_cut(now, index, &message, mss, host) == Ok(Handed::SentCongested) {
+            if self.transmit_cut(now, index, message, mss, host) == Ok(Handed::SentCongested) {
                 self.note_congestion(from, *node);
             }
         }
@@ -527,11 +527,9 @@ impl Engine {
         &mut self,
         now: Instant,
         from: PortId,
-        header: &Header,
-        payload: &P,
+        message: &Message<'_, P>,
         host: &mut H,
     ) {
-        let message = Message::new(header, payload);
         if self.bcast.is_congested(message.importance()) {
             self.note_congestion(from, NodeAddr::NONE);
         }
@@ -542,7 +540,7 @@ impl Engine {
             host,
             bcast_ack: SeqNo(0),
         };
-        let Some(mut packets) = cut(&mut ctx, &message, mss) else {
+        let Some(mut packets) = cut(&mut ctx, message, mss) else {
             return ctx.core.drops.count(Drop::NoFrame);
         };
         if packets.len() > 1 {
@@ -613,7 +611,7 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
 }
 
 /// Packets of at most `mss` bytes that a message of `len` bytes makes.
-fn packet_count(len: usize, mss: usize) -> usize {
+pub(super) fn packet_count(len: usize, mss: usize) -> usize {
     if len <= mss {
         1
     } else {

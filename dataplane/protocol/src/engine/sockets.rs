@@ -39,6 +39,7 @@ impl Engine {
     /// Closes a socket within an input.
     pub(super) fn discard<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
         self.part(now, id, errcode::NO_PORT, host);
+        self.leave(now, id, host);
         // Fails only if the socket does not exist.
         let _ = self.withdraw_all(now, id, host);
         if self.ports.remove(&id).is_some() {
@@ -139,7 +140,7 @@ impl Engine {
 
     /// Sends the acknowledgements that became due since [`Self::on_consumed`].
     pub fn acknowledge_consumed<H: Host>(&mut self, now: Instant, host: &mut H) {
-        if !self.owing.is_empty() {
+        if !self.owing.is_empty() || !self.groups.is_quiet() {
             self.settle(now, host);
         }
     }

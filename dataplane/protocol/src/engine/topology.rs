@@ -116,8 +116,11 @@ impl Engine {
     /// Hands events to the subscribers that can take them.
     pub(super) fn tell_subscribers<H: Host>(&mut self, now: Instant, host: &mut H) {
         while let Some(subscriber) = self.topology.take_ready() {
-            if self.readers.contains_key(&PortId(subscriber.0)) {
+            let id = PortId(subscriber.0);
+            if self.readers.contains_key(&id) {
                 self.feed_reader(subscriber, host);
+            } else if self.group(id).is_some() {
+                self.feed_group(now, subscriber, host);
             } else {
                 self.feed_connection(now, subscriber, host);
             }
@@ -126,6 +129,8 @@ impl Engine {
             let id = PortId(id);
             if self.readers.contains_key(&id) {
                 self.end_events(id, host);
+            } else if self.group(id).is_some() {
+                self.resume_group(now, id, host);
             } else {
                 self.hang_up(now, id, host);
             }
@@ -170,6 +175,7 @@ impl Engine {
             errcode: 0,
             cost: EVENT_COST,
             returnable: false,
+            group: None,
         }
     }
 }

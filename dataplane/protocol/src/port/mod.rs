@@ -6,6 +6,7 @@ pub use mcast_order::{McastOrder, Ordered, Overdue};
 
 use crate::addr::{NodeAddr, PortId};
 use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role};
+use crate::group::Group;
 use crate::name::{Scope, ServiceRange};
 use crate::time::Instant;
 use crate::wire::Importance;
@@ -95,6 +96,8 @@ pub struct Port {
     pub mcast_order: McastOrder,
     /// What it is as far as connections go.
     pub role: Role,
+    /// The group it is a member of.
+    pub group: Option<Box<Group>>,
     /// How long its connect waits; decides as well how soon a refused request is sent again.
     pub connect_timeout_ms: u16,
     /// A stream that sends every piece at once.
@@ -128,6 +131,7 @@ impl Port {
             mcast_wanted: None,
             mcast_order: McastOrder::default(),
             role: Role::Open,
+            group: None,
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             nodelay: false,
             inner: false,
@@ -180,7 +184,10 @@ impl Port {
     /// Whether a message of `cost` bytes finds room. The message's importance counts, not the
     /// socket's; a returned message has the most room of all.
     pub fn has_room(&self, importance: Importance, cost: u32) -> bool {
-        let limit = u64::from(self.receive_buffer) << (importance as u32);
+        let limit = match &self.group {
+            Some(group) => group.receive_limit(),
+            None => u64::from(self.receive_buffer) << (importance as u32),
+        };
         self.used + self.mcast_order.cost() + u64::from(cost) < limit
     }
 

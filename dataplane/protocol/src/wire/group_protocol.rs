@@ -3,7 +3,7 @@
 
 use super::field as f;
 use super::{Header, Msg, Route, User, WireError};
-use crate::addr::PortId;
+use crate::addr::{PortId, SocketAddr};
 
 /// A message of user GROUP_PROTOCOL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,41 @@ const RECLAIM: u32 = 4;
 const REMIT: u32 = 5;
 
 impl GroupKind {
+    /// What a received message says; `None` if it is of no known type.
+    pub fn of(header: &Header) -> Option<Self> {
+        let half = |field| header.get(field) as u16;
+        let (count, window) = (half(f::GROUP_COUNT), half(f::ADV_WINDOW));
+        Some(match header.get(f::TYPE) {
+            JOIN => Self::Join {
+                bc_syncpt: count,
+                window,
+            },
+            LEAVE => Self::Leave { bc_syncpt: count },
+            ADV => Self::Adv { window },
+            ACK => Self::Ack { bc_acked: count },
+            RECLAIM => Self::Reclaim,
+            REMIT => Self::Remit { remitted: count },
+            _ => return None,
+        })
+    }
+
+    /// The message, from one member to another.
+    pub fn message(self, from: SocketAddr, to: SocketAddr) -> Header {
+        let (count, window) = self.word9();
+        let mut h = Header::internal(
+            User::GroupProtocol,
+            self.type_bits(),
+            from.node.0,
+            to.node.0,
+        );
+        h.set(f::DEST_DROPPABLE, 1)
+            .set(f::ORIG_PORT, from.port.0)
+            .set(f::DEST_PORT, to.port.0)
+            .set(f::GROUP_COUNT, count.into())
+            .set(f::ADV_WINDOW, window.into());
+        h
+    }
+
     pub(super) fn type_bits(self) -> u32 {
         match self {
             Self::Join { .. } => JOIN,
@@ -88,19 +123,8 @@ impl GroupKind {
 
 impl GroupProtocol {
     pub(super) fn parse(msg: Msg<'_>) -> Result<Self, WireError> {
-        let (count, window) = (msg.get16(f::GROUP_COUNT), msg.get16(f::ADV_WINDOW));
-        let kind = match msg.kind() {
-            JOIN => GroupKind::Join {
-                bc_syncpt: count,
-                window,
-            },
-            LEAVE => GroupKind::Leave { bc_syncpt: count },
-            ADV => GroupKind::Adv { window },
-            ACK => GroupKind::Ack { bc_acked: count },
-            RECLAIM => GroupKind::Reclaim,
-            REMIT => GroupKind::Remit { remitted: count },
-            _ => return Err(WireError::Malformed("GROUP_PROTOCOL type")),
-        };
+        let kind =
+            GroupKind::of(&Header::of(msg)).ok_or(WireError::Malformed("GROUP_PROTOCOL type"))?;
         let route = Route::parse(msg);
         Ok(Self {
             route,

@@ -7,6 +7,7 @@ mod discovery;
 mod disorder;
 mod flow;
 mod garbage;
+mod groups;
 mod hostile;
 mod link;
 mod multicast_order;

@@ -1,0 +1,145 @@
+//! One other member of a group (`docs/protocol/groups.md`, member states and windows).
+
+use crate::addr::SocketAddr;
+use crate::seqno::SeqNo;
+use crate::time::Instant;
+
+/// Blocks that a member may ever let one send: twice the large window. What it grants beyond is a
+/// violation, and not taken.
+pub const WINDOW_MAX: u16 = 2 * super::ADV_ACTIVE;
+
+/// Where a member stands.
+///
+/// ```text
+///            binding                JOIN
+///   (none) ──────────▶ PUBLISHED ─────────▶ JOINED ──read──▶ ACTIVE ──least recently read──▶ RECLAIMING
+///      │     JOIN                 binding     ▲ │                ▲                               │ REMIT
+///      └─────────────▶ JOINING ───────────────┘ └─no slot─▶ PENDING                           REMITTED
+///                                             └──────────────────────── all in flight read ──────┘
+///   any, on LEAVE or withdrawal ─▶ LEAVING ── all before the synch point read ─▶ (none)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// Its JOIN has come, its binding not yet.
+    Joining,
+    /// Its binding is known, its JOIN has not come.
+    Published,
+    /// Both are there. It has a small window.
+    Joined,
+    /// It wants a large window, and there is none to have.
+    Pending,
+    /// It has a large window.
+    Active,
+    /// It was told to give the large window back.
+    Reclaiming,
+    /// It did, and what it had sent before is not read yet.
+    Remitted,
+    /// It leaves; what it sent before is awaited.
+    Leaving,
+}
+
+impl MemberState {
+    /// True if its messages are taken.
+    pub fn is_sender(self) -> bool {
+        match self {
+            Self::Joining | Self::Published => false,
+            Self::Joined
+            | Self::Pending
+            | Self::Active
+            | Self::Reclaiming
+            | Self::Remitted
+            | Self::Leaving => true,
+        }
+    }
+
+    /// True if it has a large window or has not given it back.
+    pub(super) fn holds_slot(self) -> bool {
+        matches!(self, Self::Active | Self::Reclaiming | Self::Remitted)
+    }
+}
+
+/// Names a member among those of one group: goes out with each of its messages, and comes back when
+/// that was read. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemberNo(pub u32);
+
+/// A member.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// Its socket.
+    pub addr: SocketAddr,
+    /// Its instance; 0 as long as its binding is not known.
+    pub instance: u32,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Blocks it may be sent.
+    pub window: u16,
+    /// Blocks it may send.
+    pub advertised: u16,
+    /// Number of its next broadcast.
+    pub(super) bc_rcv_nxt: SeqNo,
+    /// It leaves when all broadcasts before this one have come.
+    pub(super) leaves_at: Option<SeqNo>,
+    /// It has not acknowledged the last broadcast.
+    pub(super) ack_due: bool,
+    /// It was told to the user.
+    pub(super) announced: bool,
+    /// Broadcasts were sent without it.
+    pub(super) skipped: bool,
+    /// Tells it from those that had its slot before; 0 for none.
+    pub(super) generation: u16,
+    /// If its JOIN has not come by then, its binding is that of a socket which is no member.
+    pub(super) joins_by: Instant,
+    /// When it got an anycast last.
+    pub(super) anycast_at: u32,
+    /// Blocks it has among the deferred messages.
+    pub(super) deferred_blocks: u16,
+    /// Its binding came back before it had left: its instance.
+    pub(super) republished: Option<u32>,
+    /// Its JOIN came back before it had left: synch point and window.
+    pub(super) rejoined: Option<(u16, u16)>,
+}
+
+impl Member {
+    pub(super) fn new(addr: SocketAddr, state: MemberState, generation: u16) -> Self {
+        Self {
+            addr,
+            instance: 0,
+            state,
+            window: 0,
+            advertised: 0,
+            bc_rcv_nxt: SeqNo(0),
+            leaves_at: None,
+            ack_due: false,
+            announced: false,
+            skipped: false,
+            generation,
+            joins_by: Instant(0),
+            anycast_at: 0,
+            deferred_blocks: 0,
+            republished: None,
+            rejoined: None,
+        }
+    }
+
+    /// True if broadcasts go to it. One whose JOIN is overdue is no member.
+    pub fn is_receiver(&self, now: Instant) -> bool {
+        match self.state {
+            MemberState::Joining | MemberState::Leaving => false,
+            MemberState::Published => now < self.joins_by,
+            MemberState::Joined
+            | MemberState::Pending
+            | MemberState::Active
+            | MemberState::Reclaiming
+            | MemberState::Remitted => true,
+        }
+    }
+
+    /// Takes what it grants; false if that is more than any member may.
+    #[must_use]
+    pub(super) fn widen(&mut self, granted: u16) -> bool {
+        let wide = self.window.saturating_add(granted);
+        self.window = wide.min(WINDOW_MAX);
+        wide <= WINDOW_MAX
+    }
+}

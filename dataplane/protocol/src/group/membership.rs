@@ -1,0 +1,286 @@
+//! How members come and go: the binding and the JOIN, in either order, and the end of both.
+
+use super::member::{Member, MemberState};
+use super::{ADV_IDLE, Group, MEMBERS_MAX, MEMBERS_OF_NODE_MAX, Note};
+use crate::addr::{NodeAddr, SocketAddr};
+use crate::seqno::SeqNo;
+use crate::time::Instant;
+use crate::wire::GroupKind;
+use std::time::Duration;
+
+/// How long a bound socket has to say that it is a member. Anybody can bind the group's type; without
+/// this one who does would keep all members from broadcasting. (Linux waits for ever.)
+pub const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Group {
+    /// A socket is bound to the group's type.
+    pub fn on_published(
+        &mut self,
+        now: Instant,
+        addr: SocketAddr,
+        instance: u32,
+        notes: &mut Vec<Note>,
+    ) {
+        if addr == self.own && !self.membership.loopback {
+            return;
+        }
+        let Some(slot) = self.members.find(addr) else {
+            let Some(slot) = self.admit(addr, MemberState::Published, notes) else {
+                return;
+            };
+            let member = &mut self.members[slot];
+            member.instance = instance;
+            member.joins_by = now + JOIN_PATIENCE;
+            self.send_join(slot, 0, notes);
+            return self.recount(now, notes);
+        };
+        let member = &mut self.members[slot];
+        match member.state {
+            MemberState::Joining => {
+                member.instance = instance;
+                self.on_both_known(slot, notes);
+                self.send_join(slot, ADV_IDLE, notes);
+                self.recount(now, notes);
+            }
+            MemberState::Leaving => member.republished = Some(instance),
+            MemberState::Published
+            | MemberState::Joined
+            | MemberState::Pending
+            | MemberState::Active
+            | MemberState::Reclaiming
+            | MemberState::Remitted => {}
+        }
+    }
+
+    /// A socket is no longer bound to the group's type.
+    pub fn on_withdrawn(&mut self, now: Instant, addr: SocketAddr, notes: &mut Vec<Note>) {
+        let Some(slot) = self.members.find(addr) else {
+            return;
+        };
+        let member = &mut self.members[slot];
+        match member.state {
+            // The withdrawal is that of an earlier membership.
+            MemberState::Joining => {}
+            MemberState::Published => self.delete(now, slot, notes),
+            MemberState::Joined
+            | MemberState::Pending
+            | MemberState::Active
+            | MemberState::Reclaiming
+            | MemberState::Remitted => {
+                // Its LEAVE tells where its messages end.
+                self.stop_receiving(slot, notes);
+                self.recount(now, notes);
+            }
+            MemberState::Leaving => member.republished = None,
+        }
+    }
+
+    /// A GROUP_PROTOCOL message.
+    pub fn on_protocol(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        kind: GroupKind,
+        notes: &mut Vec<Note>,
+    ) {
+        let slot = self.members.find(from);
+        match (kind, slot) {
+            (GroupKind::Join { bc_syncpt, window }, _) => {
+                self.on_join(now, from, SeqNo(bc_syncpt), window, notes);
+            }
+            (_, None) => notes.push(Note::Violation),
+            (GroupKind::Leave { bc_syncpt }, Some(slot)) => {
+                self.on_leave(now, slot, SeqNo(bc_syncpt), notes);
+            }
+            (GroupKind::Adv { window }, Some(slot)) => self.grow(slot, window, notes),
+            (GroupKind::Ack { bc_acked }, Some(slot)) => {
+                self.on_ack(slot, SeqNo(bc_acked), notes);
+            }
+            (GroupKind::Reclaim, Some(slot)) => self.on_reclaim(slot, notes),
+            (GroupKind::Remit { remitted }, Some(slot)) => self.on_remit(slot, remitted, notes),
+        }
+    }
+
+    fn on_join(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        syncpt: SeqNo,
+        window: u16,
+        notes: &mut Vec<Note>,
+    ) {
+        let Some(slot) = self.members.find(from) else {
+            if from == self.own && !self.membership.loopback {
+                return notes.push(Note::Violation);
+            }
+            if let Some(slot) = self.admit(from, MemberState::Joining, notes) {
+                self.members[slot].bc_rcv_nxt = syncpt;
+                self.grow(slot, window, notes);
+            }
+            return;
+        };
+        let member = &mut self.members[slot];
+        match member.state {
+            MemberState::Joining => {
+                member.bc_rcv_nxt = syncpt;
+                self.grow(slot, window, notes);
+            }
+            MemberState::Published => {
+                member.bc_rcv_nxt = syncpt;
+                let skipped = std::mem::take(&mut member.skipped);
+                self.on_both_known(slot, notes);
+                if skipped {
+                    // It waits for broadcasts that it was not sent.
+                    self.behind_unicast = true;
+                    self.send_join(slot, ADV_IDLE, notes);
+                } else {
+                    self.advertise(slot, ADV_IDLE, notes);
+                }
+                self.grow(slot, window, notes);
+                self.recount(now, notes);
+            }
+            MemberState::Leaving => member.rejoined = Some((syncpt.0, window)),
+            MemberState::Joined
+            | MemberState::Pending
+            | MemberState::Active
+            | MemberState::Reclaiming
+            | MemberState::Remitted => {
+                // It left this member out of its broadcasts for a while. It never goes back.
+                if member.bc_rcv_nxt.before(syncpt) {
+                    member.bc_rcv_nxt = syncpt;
+                }
+                self.grow(slot, window, notes);
+            }
+        }
+    }
+
+    fn on_leave(&mut self, now: Instant, slot: u32, syncpt: SeqNo, notes: &mut Vec<Note>) {
+        match self.members[slot].state {
+            MemberState::Joining | MemberState::Published => self.delete(now, slot, notes),
+            MemberState::Joined
+            | MemberState::Pending
+            | MemberState::Active
+            | MemberState::Reclaiming
+            | MemberState::Remitted
+            | MemberState::Leaving => {
+                self.members[slot].leaves_at = Some(syncpt);
+                self.stop_receiving(slot, notes);
+                self.recount(now, notes);
+                self.finish_if_over(now, slot, notes);
+            }
+        }
+    }
+
+    /// The node of some members is lost: what of their messages has not come will not come.
+    pub fn on_node_lost(&mut self, now: Instant, node: NodeAddr, notes: &mut Vec<Note>) {
+        while let Some(slot) = self.first_on(node) {
+            let member = &mut self.members[slot];
+            (member.republished, member.rejoined) = (None, None);
+            self.delete(now, slot, notes);
+        }
+    }
+
+    /// The socket leaves: every member is told, whatever its state.
+    pub fn leave(&self, notes: &mut Vec<Note>) {
+        let bc_syncpt = self.bc_snd_nxt.0;
+        let leave = GroupKind::Leave { bc_syncpt };
+        notes.extend(self.members().map(|member| Note::Send(member.addr, leave)));
+    }
+
+    /// A member has left if all before the synch point of its LEAVE has come.
+    pub(super) fn finish_if_over(&mut self, now: Instant, slot: u32, notes: &mut Vec<Note>) {
+        let member = &self.members[slot];
+        if member.state == MemberState::Leaving
+            && member
+                .leaves_at
+                .is_some_and(|end| !member.bc_rcv_nxt.before(end))
+        {
+            self.delete(now, slot, notes);
+        }
+    }
+
+    /// A member sends what it may not: it and this socket are through with each other.
+    pub(super) fn expel(&mut self, now: Instant, slot: u32, notes: &mut Vec<Note>) {
+        let bc_syncpt = self.bc_snd_nxt.0;
+        let leave = GroupKind::Leave { bc_syncpt };
+        let addr = self.members[slot].addr;
+        notes.extend([Note::Violation, Note::Send(addr, leave)]);
+        self.delete(now, slot, notes);
+    }
+
+    fn first_on(&self, node: NodeAddr) -> Option<u32> {
+        let is_on = |slot: &u32| self.members[*slot].addr.node == node;
+        if !self.nodes.contains_key(&node) {
+            return None;
+        }
+        self.members.slots().find(is_on)
+    }
+
+    fn admit(
+        &mut self,
+        addr: SocketAddr,
+        state: MemberState,
+        notes: &mut Vec<Note>,
+    ) -> Option<u32> {
+        let there = self.nodes.get(&addr.node).copied().unwrap_or(0);
+        let is_own = addr.node == self.own.node;
+        if self.members.len() >= MEMBERS_MAX || (!is_own && there >= MEMBERS_OF_NODE_MAX) {
+            notes.push(Note::Violation);
+            return None;
+        }
+        *self.nodes.entry(addr.node).or_default() += 1;
+        Some(self.members.insert(addr, state))
+    }
+
+    /// Binding and JOIN of a member are there.
+    fn on_both_known(&mut self, slot: u32, notes: &mut Vec<Note>) {
+        let member = &mut self.members[slot];
+        member.state = MemberState::Joined;
+        member.announced = true;
+        notes.push(Note::Joined(member.addr, member.instance));
+    }
+
+    fn send_join(&mut self, slot: u32, window: u16, notes: &mut Vec<Note>) {
+        let bc_syncpt = self.bc_snd_nxt.0;
+        let member = &mut self.members[slot];
+        member.advertised += window;
+        let join = GroupKind::Join { bc_syncpt, window };
+        notes.push(Note::Send(member.addr, join));
+    }
+
+    /// Nothing is sent to the member any more, and nothing expected of it.
+    fn stop_receiving(&mut self, slot: u32, notes: &mut Vec<Note>) {
+        let state = self.members[slot].state;
+        self.members[slot].state = MemberState::Leaving;
+        self.drop_credit_of(slot, state, notes);
+        self.forgive_ack(slot, notes);
+    }
+
+    /// Forgets a member; the user is told if it knew of it.
+    fn delete(&mut self, now: Instant, slot: u32, notes: &mut Vec<Note>) {
+        self.stop_receiving(slot, notes);
+        self.deferred.remove(&slot);
+        let member = self.members.remove(slot);
+        if let Some(count) = self.nodes.get_mut(&member.addr.node) {
+            *count -= 1;
+            if *count == 0 {
+                self.nodes.remove(&member.addr.node);
+            }
+        }
+        if member.announced {
+            notes.push(Note::Left(member.addr, member.instance));
+        }
+        self.readmit(now, &member, notes);
+        self.recount(now, notes);
+    }
+
+    /// A socket that left and came back before its end had come: it begins anew.
+    fn readmit(&mut self, now: Instant, member: &Member, notes: &mut Vec<Note>) {
+        if let Some((syncpt, window)) = member.rejoined {
+            self.on_join(now, member.addr, SeqNo(syncpt), window, notes);
+        }
+        if let Some(instance) = member.republished {
+            self.on_published(now, member.addr, instance, notes);
+        }
+    }
+}
