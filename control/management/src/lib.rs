@@ -27,8 +27,8 @@ pub use link::{
 pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Reply, Request, Response};
 pub use path::{InstanceNameError, attach_socket, control_socket, runtime_directory};
 pub use socket::{
-    Binding, Call, Connection, ConnectionWindow, Obstacle, Publication, Scope, SendWait,
-    ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo,
+    Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, Publication, Scope,
+    SendWait, ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo,
     WaitingCalls, WindowUnit,
 };
 pub use status::{

@@ -157,6 +157,15 @@ pub enum Obstacle {
         /// Its port.
         port: u32,
     },
+    /// A member of the socket's group.
+    Member {
+        /// Its node.
+        address: u32,
+        /// Its port.
+        port: u32,
+        /// What it has to do.
+        lacks: MemberLacks,
+    },
     /// A link is congested.
     Link {
         /// Its name.
@@ -177,6 +186,23 @@ pub enum Obstacle {
     },
     /// Too few frames of the pool are free.
     Frames,
+}
+
+/// What a member of a group has to do before another may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "lacks", rename_all = "kebab-case")]
+pub enum MemberLacks {
+    /// Say that it is a member: a socket is bound to the group's type.
+    Join,
+    /// Read: its window is too small for the message.
+    Credit {
+        /// Blocks it may be sent.
+        window: u16,
+        /// Blocks of the message.
+        needed: u16,
+    },
+    /// Acknowledge the last broadcast.
+    Acknowledgement,
 }
 
 /// Calls on a socket that wait for their answer.

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
-use xtipc_segment::{Destination, Meta, PayloadPlace, Request, Submission, Violation};
+use xtipc_segment::{
+    DeliveryFlags, Destination, Meta, PayloadPlace, Request, Submission, Violation,
+};
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::pending::{Pending, Purpose};
@@ -191,7 +193,10 @@ impl Core {
                 continue;
             };
             // Receivers throw empty messages away (`docs/protocol/sockets.md`).
-            if meta.error == 0 && buffer.is_empty() {
+            let is_event = meta
+                .flags
+                .intersects(DeliveryFlags::JOINED | DeliveryFlags::LEFT);
+            if meta.error == 0 && buffer.is_empty() && !is_event {
                 crate::lock(&self.releaser).discarded(buffer)?;
                 continue;
             }

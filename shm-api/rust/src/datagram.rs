@@ -270,7 +270,7 @@ impl Datagram {
         Ok(pollable.as_fd())
     }
 
-    fn call(&self, request: Request) -> Result<std::result::Result<[u64; 2], i32>> {
+    pub(crate) fn call(&self, request: Request) -> Result<std::result::Result<[u64; 2], i32>> {
         self.attachment.call(self.id, request)
     }
 
@@ -288,7 +288,11 @@ impl Datagram {
         }
     }
 
-    fn send_message(&self, payload: &[u8], destination: Option<Destination>) -> Result<()> {
+    pub(crate) fn send_message(
+        &self,
+        payload: &[u8],
+        destination: Option<Destination>,
+    ) -> Result<()> {
         check_len(payload)?;
         let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
             flags,

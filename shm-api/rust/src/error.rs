@@ -66,6 +66,12 @@ pub enum Error {
         "no route to the default destination: nobody is bound to it, or its node cannot be reached"
     )]
     DefaultUnreachable,
+    /// The group has no member that is meant, or none but this one.
+    #[error("group {group} has no such member")]
+    NoMember {
+        /// The group.
+        group: u32,
+    },
     /// Neither a destination nor a default destination was given.
     #[error("no destination: name one, or set a default with connect()")]
     NoDestination,
@@ -124,7 +130,9 @@ impl Error {
             Self::Forked => libc::EBADF,
             Self::Corrupted(_) => libc::EIO,
             Self::MessageTooLong { .. } => libc::EMSGSIZE,
-            Self::Unreachable { .. } | Self::DefaultUnreachable => libc::EHOSTUNREACH,
+            Self::Unreachable { .. } | Self::DefaultUnreachable | Self::NoMember { .. } => {
+                libc::EHOSTUNREACH
+            }
             Self::NoDestination => libc::EDESTADDRREQ,
             Self::WouldBlock | Self::TimedOut => libc::EAGAIN,
             Self::SubscriberClosed => libc::EPIPE,

@@ -46,6 +46,24 @@
 //! # }
 //! ```
 //!
+//! Members of a [`Group`] send to one of them, to those with an instance, or to all, in order and with flow control:
+//!
+//! ```no_run
+//! use xtipc::{Group, GroupEvent, Joining, Node, ServiceAddress};
+//!
+//! # fn main() -> xtipc::Result<()> {
+//! let me = ServiceAddress { type_: 4711, instance: 1 };
+//! let group = Group::join(&Node::attach()?, me, Joining::default())?;
+//! loop {
+//!     match group.recv()? {
+//!         GroupEvent::Joined(member) => group.send_to(b"welcome", member.socket)?,
+//!         GroupEvent::Message { from, message } => println!("{}: {} bytes", from.address, message.len()),
+//!         GroupEvent::Left(_) => group.broadcast(b"one less")?,
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! A [`Subscriber`] is told which services are bound and withdrawn, which nodes and which links are up:
 //!
 //! ```no_run
@@ -76,6 +94,7 @@ mod connection;
 mod core;
 mod datagram;
 mod error;
+mod group;
 mod message;
 mod node;
 mod path;
@@ -87,6 +106,7 @@ mod watch;
 pub use connection::{Connection, ConnectionKind, Listener};
 pub use datagram::{Datagram, MulticastMethod};
 pub use error::{Error, Result};
+pub use group::{Group, GroupEvent, Joining, Member};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
 pub use path::Path;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xtipc_segment::application::DeliveryBuffer;
-use xtipc_segment::{DestinationName, Importance, Meta, SocketAddress};
+use xtipc_segment::{DeliveryFlags, DestinationName, Importance, Meta, SocketAddress};
 
 use crate::attachment::Attachment;
+use crate::group::Member;
 
 /// A received message, read in place: it derefs to its bytes.
 ///
@@ -57,9 +58,31 @@ impl Message {
         self.meta.source
     }
 
-    /// The name it was sent to. For a returned message: the name we sent it to.
+    /// The name it was sent to. For a returned message: the name we sent it to. None for what a member of a group gets.
     pub fn destination(&self) -> DestinationName {
+        if self.flags().contains(DeliveryFlags::FROM_MEMBER) {
+            return DestinationName::None;
+        }
         self.meta.destination
+    }
+
+    pub(crate) fn flags(&self) -> DeliveryFlags {
+        self.meta.flags
+    }
+
+    /// The member of the socket's group that it came from.
+    pub(crate) fn member(&self) -> Option<Member> {
+        match self.meta.destination {
+            DestinationName::Service(address)
+                if self.flags().contains(DeliveryFlags::FROM_MEMBER) =>
+            {
+                Some(Member {
+                    socket: self.meta.source,
+                    address,
+                })
+            }
+            _ => None,
+        }
     }
 
     /// Why it came back, if it is one of our own messages that was rejected. Of such a message at most 1024 bytes

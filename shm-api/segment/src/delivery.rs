@@ -32,6 +32,12 @@ bitflags! {
     pub struct DeliveryFlags: u8 {
         /// The payload is shorter than the original message (only a returned message is cut).
         const TRUNCATED = 1;
+        /// From a member of the socket's group: the name is not where it was sent to, but the member's own.
+        const FROM_MEMBER = 2;
+        /// No message: the member has joined.
+        const JOINED = 4;
+        /// No message: the member has left.
+        const LEFT = 8;
     }
 }
 
@@ -49,7 +55,7 @@ pub struct Meta {
     pub flags: DeliveryFlags,
     /// Who sent it; for a returned message, who rejected it.
     pub source: SocketAddress,
-    /// The name it was sent to.
+    /// The name it was sent to, or the member's own, see [`DeliveryFlags::FROM_MEMBER`].
     pub destination: DestinationName,
     /// Length of the message as it was sent.
     pub original_len: u32,
@@ -153,7 +159,7 @@ mod tests {
         #[test]
         fn a_delivery_reads_as_it_was_written(
             socket: u32, error: u8, importance in 0u32..4, port: u32, node: u32,
-            name_kind in 0u8..3, name: [u32; 3], handle: u32, original_len: u32, timestamp_ns: u64, cut: bool,
+            name_kind in 0u8..3, name: [u32; 3], handle: u32, original_len: u32, timestamp_ns: u64, flags: u8,
         ) {
             let [type_, lower, upper] = name;
             let entry = DeliveryEntry {
@@ -161,7 +167,7 @@ mod tests {
                     socket,
                     error,
                     importance: Importance::from_number(importance).expect("0 to 3"),
-                    flags: if cut { DeliveryFlags::TRUNCATED } else { DeliveryFlags::empty() },
+                    flags: DeliveryFlags::from_bits_truncate(flags),
                     source: SocketAddress { port, node },
                     destination: match name_kind {
                         0 => DestinationName::None,

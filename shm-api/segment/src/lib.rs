@@ -63,7 +63,9 @@ pub use crate::{
     },
     delivery::{DeliveryFlags, Meta, PEER_SILENT},
     path::{ConnectionWindow, PATHS_MAX, PathState},
-    request::{Completion, PayloadPlace, Request, SendFlags, Submission, address_value, option},
+    request::{
+        Completion, GroupFlags, PayloadPlace, Request, SendFlags, Submission, address_value, option,
+    },
 };
 pub use violation::Violation;
 

@@ -15,7 +15,7 @@
 
 use bitflags::bitflags;
 
-use crate::address::{Destination, Scope, ServiceRange, SocketKind};
+use crate::address::{Destination, Scope, ServiceAddress, ServiceRange, SocketKind};
 use crate::layout::{COMPLETION_WORDS, SUBMISSION_WORDS};
 use crate::violation::Violation;
 
@@ -27,6 +27,17 @@ bitflags! {
         const DONTWAIT = 1;
         /// Nobody waits for the answer in particular: it shall wake only a sleeper that waits for room.
         const POSTED = 2;
+    }
+}
+
+bitflags! {
+    /// What a member of a group wants.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct GroupFlags: u32 {
+        /// Its own messages too, where it is addressed.
+        const LOOPBACK = 1;
+        /// To be told who joins and who leaves.
+        const MEMBER_EVENTS = 2;
     }
 }
 
@@ -46,6 +57,8 @@ pub mod option {
     pub const MCAST_BROADCAST: u32 = 133;
     /// Send multicast as replicated unicast (set only).
     pub const MCAST_REPLICAST: u32 = 134;
+    /// The group of the socket, 0 if it is in none (get only).
+    pub const GROUP_JOIN: u32 = 135;
     /// Bytes of the receive buffer in use (get only).
     pub const SOCK_RECVQ_USED: u32 = 137;
     /// A stream sends every piece at once (set only).
@@ -95,7 +108,7 @@ pub enum Request {
     Send {
         /// How.
         flags: SendFlags,
-        /// Where to; the default destination if `None`.
+        /// Where to; if `None` the default destination, or for a member of a group all members.
         destination: Option<Destination>,
         /// The message.
         payload: PayloadPlace,
@@ -140,6 +153,17 @@ pub enum Request {
     },
     /// The value answered is [`address_value`] of the socket.
     GetName,
+    /// Become a member of a group.
+    JoinGroup {
+        /// The group, and the member's instance in it.
+        address: ServiceAddress,
+        /// Whether members of other nodes belong to it.
+        scope: Scope,
+        /// What the member wants.
+        flags: GroupFlags,
+    },
+    /// Leave the group.
+    LeaveGroup,
     /// Give up a send that is held for congestion: it completes with -ECANCELED, unless it was done before. The
     /// result is 0, or -ENOENT if no such send is held.
     Cancel {
@@ -209,6 +233,8 @@ const ACCEPT: u8 = 14;
 const SHUTDOWN: u8 = 15;
 const GET_PEER: u8 = 16;
 const OPEN_SUBSCRIBER: u8 = 17;
+const JOIN_GROUP: u8 = 18;
+const LEAVE_GROUP: u8 = 19;
 const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
 
@@ -287,6 +313,15 @@ impl Submission {
                 ..Raw::op(ACCEPT)
             },
             Request::Shutdown => Raw::op(SHUTDOWN),
+            Request::JoinGroup {
+                address,
+                scope,
+                flags,
+            } => {
+                let (type_, instance) = (address.type_, address.instance);
+                Raw::with(JOIN_GROUP, [type_, instance, scope as u32, flags.bits()])
+            }
+            Request::LeaveGroup => Raw::op(LEAVE_GROUP),
             Request::GetPeer => Raw::op(GET_PEER),
             Request::Cancel { tag } => {
                 let [low, high] = halves(tag);
@@ -358,6 +393,15 @@ impl Submission {
             },
             SHUTDOWN => Request::Shutdown,
             GET_PEER => Request::GetPeer,
+            JOIN_GROUP => Request::JoinGroup {
+                address: ServiceAddress {
+                    type_: a,
+                    instance: b,
+                },
+                scope: Scope::decode(c)?,
+                flags: GroupFlags::from_bits_truncate(d),
+            },
+            LEAVE_GROUP => Request::LeaveGroup,
             CANCEL => Request::Cancel { tag: pair(a, b) },
             opcode => Request::Unknown { opcode },
         };
@@ -400,7 +444,7 @@ impl Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::{ServiceAddress, SocketAddress};
+    use crate::address::SocketAddress;
     use proptest::prelude::*;
 
     fn destination() -> impl Strategy<Value = Option<Destination>> {
@@ -425,7 +469,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..20, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..22, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -477,8 +521,17 @@ mod tests {
                     14 => Request::Shutdown,
                     15 => Request::GetPeer,
                     16 => Request::OpenSubscriber,
-                    17 => Request::OpenPath { node: a },
-                    18 => Request::ClosePath { slot: a },
+                    17 => Request::JoinGroup {
+                        address: ServiceAddress {
+                            type_: a,
+                            instance: b,
+                        },
+                        scope,
+                        flags: GroupFlags::from_bits_truncate(c),
+                    },
+                    18 => Request::LeaveGroup,
+                    19 => Request::OpenPath { node: a },
+                    20 => Request::ClosePath { slot: a },
                     _ => Request::Unknown { opcode: 200 },
                 }
             },
@@ -494,7 +547,7 @@ mod tests {
 
         #[test]
         fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
-            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..20, arena in 0u32..100_000,
+            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..22, arena in 0u32..100_000,
         ) {
             words[0] = words[0] & !0xff | opcode;
             if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =

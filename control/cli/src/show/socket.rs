@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use xtipc_management::{
-    Call, Obstacle, Publication, Scope, SocketDetails, SocketInfo, SocketKind, SocketState,
-    WindowUnit,
+    Call, MemberLacks, Obstacle, Publication, Scope, SocketDetails, SocketInfo, SocketKind,
+    SocketState, WindowUnit,
 };
 
 use super::printable;
@@ -169,6 +169,22 @@ fn obstacle_text(obstacle: Option<&Obstacle>) -> String {
         None => "there is room again".to_owned(),
         Some(Obstacle::Peer { address, port }) => {
             format!("peer {address:x}:{port} does not read, the window is used up")
+        }
+        Some(Obstacle::Member {
+            address,
+            port,
+            lacks,
+        }) => {
+            let member = format!("member {address:x}:{port}");
+            match lacks {
+                MemberLacks::Join => format!("{member} is bound and has not joined"),
+                MemberLacks::Credit { window, needed } => {
+                    format!("{member} does not read, blocks:{needed} window:{window}")
+                }
+                MemberLacks::Acknowledgement => {
+                    format!("{member} has not acknowledged the last broadcast")
+                }
+            }
         }
         Some(Obstacle::Link { link, address }) => {
             format!("link {} to {address:x} is congested", printable(link))

@@ -8,12 +8,14 @@ use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
 use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
-use xtipc_protocol::host::{DestName, Incoming, Payload};
+use xtipc_protocol::engine::Engine;
+use xtipc_protocol::group::MemberNo;
+use xtipc_protocol::host::{DestName, FromMember, Incoming, MemberNews, Payload};
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::Importance;
 use xtipc_segment::Submission;
 use xtipc_segment::attach::PeerProcess;
-use xtipc_segment::daemon::{DaemonSide, DeliverError, PayloadRef};
+use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, PayloadRef};
 use xtipc_segment::{DeliveryFlags, Meta};
 use xtipc_segment::{
     Destination, DestinationName, ServiceAddress, ServiceRange, SocketAddress, Violation,
@@ -72,6 +74,8 @@ pub(super) struct Application {
 
 /// Cookie of a delivery whose sender wants it back if it is never read.
 const RETURNABLE: u64 = 1;
+/// Above this bit of the cookie: the member of the socket's group that sent the message.
+const MEMBER_SHIFT: u32 = 32;
 
 impl Application {
     pub(super) fn new(connection: OwnedFd, process: PeerProcess, side: DaemonSide) -> Self {
@@ -182,13 +186,13 @@ fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
         error: about.errcode,
         importance: xtipc_segment::Importance::from_number(about.importance as u32)
             .unwrap_or_default(),
-        flags: DeliveryFlags::empty(),
+        flags: about.group.map_or(DeliveryFlags::empty(), flags_of),
         source: SocketAddress {
             port: about.source.port.0,
             node: about.source.node.0,
         },
         destination: match about.dest_name {
-            None => DestinationName::None,
+            None => about.group.map_or(DestinationName::None, own_name_of),
             Some(DestName { kind, lower, upper }) if lower == upper => {
                 DestinationName::Service(ServiceAddress {
                     type_: kind,
@@ -204,7 +208,36 @@ fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
         original_len: len as u32,
         timestamp_ns: now_ns,
         cost: about.cost,
-        cookie: if about.returnable { RETURNABLE } else { 0 },
+        cookie: match about.group.map(|from| from.news) {
+            Some(MemberNews::Message(member)) => u64::from(member.0) << MEMBER_SHIFT,
+            _ if about.returnable => RETURNABLE,
+            _ => 0,
+        },
+    }
+}
+
+fn flags_of(from: FromMember) -> DeliveryFlags {
+    DeliveryFlags::FROM_MEMBER
+        | match from.news {
+            MemberNews::Message(_) => DeliveryFlags::empty(),
+            MemberNews::Joined => DeliveryFlags::JOINED,
+            MemberNews::Left => DeliveryFlags::LEFT,
+        }
+}
+
+fn own_name_of(from: FromMember) -> DestinationName {
+    DestinationName::Service(ServiceAddress {
+        type_: from.group,
+        instance: from.instance,
+    })
+}
+
+/// Tells the engine of a message that left the receive buffer of its socket.
+pub(super) fn note_consumed(engine: &mut Engine, consumed: &Consumed) {
+    let port = PortId(consumed.socket);
+    match (consumed.cookie >> MEMBER_SHIFT) as u32 {
+        0 => engine.on_consumed(port, consumed.cost),
+        member => engine.on_group_read(port, MemberNo(member), consumed.cost),
     }
 }
 

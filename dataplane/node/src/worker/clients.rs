@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use xtipc_management::Request;
 use xtipc_protocol::time::Instant;
 
-use super::application::Application;
+use super::application::{Application, note_consumed};
 use super::applications::{Client, Slot};
 use super::{Failure, Source, Worker, requests};
 use crate::steward::Command;
@@ -48,7 +48,7 @@ impl Worker<'_> {
         let returned = application
             .side
             .drain_releases(RELEASE_BUDGET, |consumed| {
-                engine.on_consumed(xtipc_protocol::addr::PortId(consumed.socket), consumed.cost);
+                note_consumed(engine, &consumed);
             })?;
         if application.has_parked() {
             application.deliver_parked()?;

@@ -11,6 +11,7 @@ mod care;
 mod catch_up;
 mod clients;
 mod connections;
+mod groups;
 mod host;
 mod paths;
 mod requests;

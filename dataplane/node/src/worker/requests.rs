@@ -15,6 +15,7 @@ use xtipc_segment::{Scope, ServiceRange};
 use super::application::{Held, Role, Socket, Submitted};
 use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
+use super::groups;
 use super::host::NodeHost;
 use super::paths;
 
@@ -111,6 +112,10 @@ fn perform(
                     Outcome::Done(on_subscriber(engine, host, now, slot, port, submission))
                 }
                 Request::Send { .. } => send(engine, host, now, slot, port, submission),
+                Request::LeaveGroup => Outcome::Done(groups::leave(engine, host, now, slot, port)),
+                Request::Connect { .. } if engine.group(port).is_some() => {
+                    Outcome::Done(Err(libc::EINVAL))
+                }
                 Request::Connect { destination } if is_connected_kind(engine, port) => {
                     let (to, on) = (destination, submission);
                     connections::connect(engine, host, now, slot, port, on, to)
@@ -227,11 +232,17 @@ fn on_socket(
             connections::shutdown(engine, host, now, port)
         }
         Request::GetPeer => connections::peer(engine, port),
+        Request::JoinGroup {
+            address,
+            scope,
+            flags,
+        } => groups::join(engine, host, now, port, address, scope, flags),
         Request::OpenSocket { .. }
         | Request::OpenSubscriber
         | Request::CloseSocket
         | Request::Send { .. }
         | Request::Accept { .. }
+        | Request::LeaveGroup
         | Request::Cancel { .. }
         | Request::OpenPath { .. }
         | Request::ClosePath { .. }
@@ -270,6 +281,10 @@ fn get_option(engine: &Engine, port: PortId, number: u32) -> Answer {
         option::CONN_TIMEOUT => port.connect_timeout_ms.into(),
         option::SOCK_RECVQ_DEPTH => port.waiting.into(),
         option::SOCK_RECVQ_USED => port.used,
+        option::GROUP_JOIN => port
+            .group
+            .as_ref()
+            .map_or(0, |group| group.membership.group.into()),
         _ => return Err(libc::EINVAL),
     };
     Ok([value, 0])
@@ -322,12 +337,16 @@ fn try_send(
         let sent = engine.send_connected(now, port, &payload, host);
         return sent.map(|len| [len as u64, 0]).map_err(send_errno);
     }
+    let len = payload.0.len() as u64;
+    if destination.is_none() && engine.group(port).is_some() {
+        let sent = engine.send_to_group(now, port, &payload, host);
+        return sent.map(|()| [len, 0]).map_err(send_errno);
+    }
     let default = application
         .sockets
         .get(&port)
         .and_then(|s| s.default_destination);
     let destination = destination.or(default).ok_or(libc::EDESTADDRREQ)?;
-    let len = payload.0.len() as u64;
     let sent = engine.send(now, port, &destination_of(destination), &payload, host);
     sent.map(|()| [len, 0]).map_err(send_errno)
 }
@@ -446,7 +465,7 @@ fn range_of(range: ServiceRange) -> name::ServiceRange {
     }
 }
 
-fn scope_of(scope: Scope) -> name::Scope {
+pub(super) fn scope_of(scope: Scope) -> name::Scope {
     match scope {
         Scope::Cluster => name::Scope::Cluster,
         Scope::Node => name::Scope::Node,
@@ -472,7 +491,7 @@ pub(super) fn destination_of(destination: Destination) -> addr::Destination {
     }
 }
 
-fn bind_errno(error: BindError) -> i32 {
+pub(super) fn bind_errno(error: BindError) -> i32 {
     match error {
         BindError::NoSuchSocket => libc::EBADF,
         BindError::ReservedType(_) | BindError::Member => libc::EACCES,

@@ -2,12 +2,13 @@
 //! (`docs/protocol/management.md`).
 
 use xtipc_management::{
-    Binding, Call, Connection, ConnectionWindow, Obstacle, SendWait, ServiceAddress, SocketDetails,
-    SocketInfo, SocketKind, SocketState, SubscriberInfo, WaitingCalls, WindowUnit,
+    Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, SendWait, ServiceAddress,
+    SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo, WaitingCalls, WindowUnit,
 };
 use xtipc_protocol::addr::{NodeAddr, PortId};
 use xtipc_protocol::connection::{self, Role, State};
 use xtipc_protocol::engine::{self, SubscriberView, Waiting};
+use xtipc_protocol::group::BlockedOn;
 use xtipc_protocol::port::{self, Port};
 use xtipc_segment::Request;
 
@@ -103,6 +104,17 @@ impl Worker<'_> {
                 engine::Obstacle::Window(peer) => Obstacle::Peer {
                     address: peer.node.0,
                     port: peer.port.0,
+                },
+                engine::Obstacle::Member(blocked) => Obstacle::Member {
+                    address: blocked.member.node.0,
+                    port: blocked.member.port.0,
+                    lacks: match blocked.on {
+                        BlockedOn::Join => MemberLacks::Join,
+                        BlockedOn::Credit { window, needed } => {
+                            MemberLacks::Credit { window, needed }
+                        }
+                        BlockedOn::Acknowledgement => MemberLacks::Acknowledgement,
+                    },
                 },
                 engine::Obstacle::Link(peer) => Obstacle::Link {
                     link: self.link_text(peer).0,

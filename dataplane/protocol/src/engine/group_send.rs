@@ -28,7 +28,14 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
+        let Some(port) = self.ports.get_mut(&from) else {
+            return Err(SendError::NoSuchSocket);
+        };
+        let refused_at = port.refused_at.take();
         let result = self.send_to_all(now, from, payload, host);
+        if result == Err(SendError::Congested) {
+            self.note_refused(from, refused_at.unwrap_or(now));
+        }
         self.settle(now, host);
         result
     }
@@ -40,9 +47,6 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
-        if !self.ports.contains_key(&from) {
-            return Err(SendError::NoSuchSocket);
-        }
         if payload.len() > size::MAX_PAYLOAD {
             return Err(SendError::TooLong(payload.len()));
         }

@@ -6,6 +6,7 @@
 
 use super::Engine;
 use crate::addr::{NodeAddr, PortId, SocketAddr};
+use crate::group::Blocked;
 use crate::port::Port;
 use crate::time::Instant;
 
@@ -14,6 +15,8 @@ use crate::time::Instant;
 pub enum Obstacle {
     /// The other end of its connection has not read enough: the window is used up.
     Window(SocketAddr),
+    /// A member of its group.
+    Member(Blocked),
     /// The link to this node is congested at the sender's importance.
     Link(NodeAddr),
     /// The broadcast link is congested. The node is the peer that has acknowledged least, if there is one.
@@ -58,7 +61,10 @@ impl Engine {
         {
             return Some(Obstacle::Window(connection.peer));
         }
-        let node = *port.congested().first()?;
+        let Some(node) = port.congested().first().copied() else {
+            let member = port.group.as_ref()?.blocked()?;
+            return Some(Obstacle::Member(member));
+        };
         Some(if self.starved.holds(port.id) {
             Obstacle::Frames
         } else if self.untold.awaits(port.id) {

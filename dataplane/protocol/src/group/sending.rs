@@ -37,8 +37,6 @@ pub struct Blocked {
     pub member: SocketAddr,
     /// For this.
     pub on: BlockedOn,
-    /// Since then.
-    pub since: Instant,
 }
 
 /// To whom a refused message goes.
@@ -54,7 +52,6 @@ enum To {
 pub(super) struct Waiting {
     to: To,
     blocks: u16,
-    since: Instant,
     /// When time may let it go.
     until: Option<Instant>,
     /// Of a message to all: members whose window is too small.
@@ -177,9 +174,10 @@ impl Group {
         self.waiting = None;
     }
 
-    /// Whom the refused message waits for.
-    pub fn blocked(&self, now: Instant) -> Option<Blocked> {
-        let waiting = self.waiting.as_ref()?;
+    /// Whom the refused message waits for; nobody once it may go.
+    pub fn blocked(&self) -> Option<Blocked> {
+        let waiting = self.waiting.as_ref().filter(|waiting| !waiting.told)?;
+        let now = Instant::default();
         let needed = waiting.blocks;
         let concerned = |m: &&Member| match waiting.to {
             To::Member(addr) => m.addr == addr,
@@ -199,7 +197,6 @@ impl Group {
         Some(Blocked {
             member: member.addr,
             on,
-            since: waiting.since,
         })
     }
 
@@ -224,20 +221,15 @@ impl Group {
         }
     }
 
-    /// Notes that a message waits; since when, if it did not wait before.
+    /// Notes that a message waits.
     fn refuse(&mut self, now: Instant, to: To, blocks: u16) {
         let short = |m: &&Member| m.is_short(now, blocks);
         let is_unjoined =
             |m: &&Member| m.state == MemberState::Published && m.is_short(now, blocks);
         let until = self.members().filter(is_unjoined).map(|m| m.joins_by).min();
-        let same = self
-            .waiting
-            .filter(|w| w.to == to && w.blocks == blocks)
-            .map(|w| w.since);
         self.waiting = Some(Waiting {
             to,
             blocks,
-            since: same.unwrap_or(now),
             until,
             short: self.members().filter(short).count(),
             told: false,

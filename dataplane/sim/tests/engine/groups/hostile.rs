@@ -146,7 +146,7 @@ fn acknowledgements_nobody_asked_for_do_not_count() {
     let next = c.broadcast(0, m[0].port, &b"y"[..]);
     assert_eq!(next, Err(SendError::Congested));
     assert_eq!(drops(&c, Drop::GroupViolation), 1);
-    let blocked = c.group(0, m[0].port).blocked(c.now).unwrap();
+    let blocked = c.group(0, m[0].port).blocked().unwrap();
     assert_eq!(blocked.member, m[1]);
     // Whoever waits learns of its end.
     c.segment.filter = None;

@@ -129,7 +129,7 @@ fn a_broadcast_behind_a_message_to_one_member_goes_as_copies_and_the_next_waits_
     c.broadcast(0, m[0].port, "behind".as_bytes()).unwrap();
     let early = c.broadcast(0, m[0].port, "waits".as_bytes());
     assert_eq!(early, Err(SendError::Congested));
-    let blocked = c.group(0, m[0].port).blocked(c.now).unwrap();
+    let blocked = c.group(0, m[0].port).blocked().unwrap();
     assert_eq!(blocked.on, BlockedOn::Acknowledgement);
     assert!(m[1..].contains(&blocked.member));
     settle(&mut c);
