@@ -547,7 +547,7 @@ mod tests {
 
         #[test]
         fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
-            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..22, arena in 0u32..100_000,
+            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..44, arena in 0u32..100_000,
         ) {
             words[0] = words[0] & !0xff | opcode;
             if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =
