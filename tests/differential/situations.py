@@ -84,6 +84,24 @@ def documented_differences():
     return documented
 
 
+def with_differences(recorded, documented):
+    """The recording with the lines that xtipc has instead: each takes the place of the line with its step; where a step
+    occurs several times in a situation, `N. step` is for the Nth."""
+    expected = {title: list(lines) for title, lines in recorded.items()}
+    for title, lines in documented.items():
+        if title not in expected:
+            raise ValueError(f"docs/differences.md: there is no situation named: {title}")
+        for line in lines:
+            numbered = re.match(r"\s*(?:(\d+)\. )?(.*?)$", line)
+            which, text = int(numbered[1] or 1), numbered[2]
+            step = text.split(ARROW)[0]
+            places = [at for at, old in enumerate(expected[title]) if old.split(ARROW)[0].strip() == step]
+            if len(places) < which:
+                raise ValueError(f"docs/differences.md: {title}: no step: {line.strip()}")
+            expected[title][places[which - 1]] = f"  {text}"
+    return expected
+
+
 def report(differences):
     return "\n".join(f"# {title}\n" + "\n".join(f"  expected: {one.strip()}\n       got: {other.strip()}" for one, other in lines)
                      for title, lines in differences.items())

@@ -78,6 +78,8 @@ pub struct Incoming {
     pub cost: u32,
     /// The sender wants it back if the socket never takes it.
     pub returnable: bool,
+    /// At a socket of a connection type: what is over was never a connection.
+    pub refused: bool,
     /// What it means to a member of a group.
     pub group: Option<FromMember>,
 }

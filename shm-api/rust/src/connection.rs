@@ -189,7 +189,8 @@ impl Connection {
     ) -> Result<Self> {
         let socket = Socket::open(node, kind)?;
         let destination = Some(destination.into());
-        socket.call(Request::Connect { destination })?;
+        let flags = SendFlags::empty();
+        socket.call(Request::Connect { flags, destination })?;
         Ok(Self::new(socket, kind))
     }
 
@@ -206,7 +207,8 @@ impl Connection {
             value: timeout_ms.into(),
         })?;
         let destination = Some(destination.into());
-        socket.call(Request::Connect { destination })?;
+        let flags = SendFlags::empty();
+        socket.call(Request::Connect { flags, destination })?;
         Ok(Self::new(socket, kind))
     }
 

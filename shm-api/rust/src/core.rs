@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
 use xtipc_segment::{
-    DeliveryFlags, Destination, Meta, PayloadPlace, Request, Submission, Violation,
+    DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Request, Submission, Violation,
 };
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
@@ -62,9 +62,32 @@ pub(crate) struct Queue {
     /// Result and destination of the first post that failed since the last flush.
     pub(crate) post_error: Option<(i32, Destination)>,
     pub(crate) watch: Option<Watch>,
+    /// Bytes of the first message that were read already.
+    pub(crate) read: usize,
+    /// An errno that the next call reports, 0 for none.
+    pub(crate) error: i32,
+    /// Nobody shall wait for messages any more.
+    pub(crate) shut_down: bool,
     /// A close is under way: what is queued stays unread.
     closing: bool,
 }
+
+impl Queue {
+    /// Some ends of a connection are errors of the socket as well.
+    fn note_end(&mut self, meta: &Meta) {
+        if meta.error == PEER_SILENT {
+            self.error = libc::ECONNABORTED;
+        } else if meta.flags.contains(DeliveryFlags::REFUSED) {
+            self.error = match meta.error {
+                NO_NODE => libc::EHOSTUNREACH,
+                _ => libc::ECONNREFUSED,
+            };
+        }
+    }
+}
+
+/// Errcode for a node that cannot be reached.
+const NO_NODE: u8 = 3;
 
 /// Ids come from the daemon in small numbers: no need to defend against chosen ones.
 #[derive(Debug, Default)]
@@ -200,6 +223,7 @@ impl Core {
                 crate::lock(&self.releaser).discarded(buffer)?;
                 continue;
             }
+            queue.note_end(&meta);
             queue.messages.push_back((meta, buffer));
             self.tell(|interest| interest == Interest::Socket(meta.socket));
         }

@@ -85,14 +85,18 @@ impl Datagram {
     /// Sets the default destination of [`Datagram::send`]. Does not filter what is received.
     pub fn connect(&self, destination: impl Into<Destination>) -> Result<()> {
         let destination = Some(check_destination(destination.into())?);
-        self.call(Request::Connect { destination })?
+        let flags = SendFlags::empty();
+        self.call(Request::Connect { flags, destination })?
             .map_err(Error::from_result)?;
         Ok(())
     }
 
     /// Clears the default destination.
     pub fn disconnect(&self) -> Result<()> {
-        let none = Request::Connect { destination: None };
+        let none = Request::Connect {
+            flags: SendFlags::empty(),
+            destination: None,
+        };
         self.call(none)?.map_err(Error::from_result)?;
         Ok(())
     }

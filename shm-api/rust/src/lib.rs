@@ -99,6 +99,7 @@ mod message;
 mod node;
 mod path;
 mod pending;
+pub mod socket;
 mod subscriber;
 mod tracking;
 mod watch;

@@ -38,6 +38,8 @@ bitflags! {
         const JOINED = 4;
         /// No message: the member has left.
         const LEFT = 8;
+        /// At a socket of a connection type: the connection that is over was never established.
+        const REFUSED = 16;
     }
 }
 

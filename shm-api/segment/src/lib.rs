@@ -54,6 +54,8 @@ pub mod layout;
 mod path;
 #[cfg(not(loom))]
 mod request;
+#[cfg(not(loom))]
+mod state;
 
 #[cfg(not(loom))]
 pub use crate::{
@@ -66,6 +68,7 @@ pub use crate::{
     request::{
         Completion, GroupFlags, PayloadPlace, Request, SendFlags, Submission, address_value, option,
     },
+    state::{Phase, SocketState},
 };
 pub use violation::Violation;
 

@@ -23,7 +23,7 @@ bitflags! {
     /// How to send.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct SendFlags: u16 {
-        /// Answer -EAGAIN instead of holding the message while the destination is congested.
+        /// Answer -EAGAIN instead of holding the request until it can be done; to a connect, -EINPROGRESS.
         const DONTWAIT = 1;
         /// Nobody waits for the answer in particular: it shall wake only a sleeper that waits for room.
         const POSTED = 2;
@@ -114,10 +114,37 @@ pub enum Request {
         payload: PayloadPlace,
     },
     /// Set or clear the default destination of a datagram socket. A socket of a connection type connects, and the
-    /// answer comes when it is connected or has failed.
+    /// answer comes when it is connected or has failed; without a destination it waits for the outcome of what it has
+    /// begun, for as long as that takes.
     Connect {
+        /// How.
+        flags: SendFlags,
         /// The new default, or `None` to clear it; where to connect.
         destination: Option<Destination>,
+    },
+    /// Connect two new sockets of this attachment and of the same type to each other. Those of a datagram type become each
+    /// other's default destination.
+    Pair {
+        /// The other one.
+        other: u32,
+    },
+    /// The value answered is a [`SocketState`].
+    GetState,
+    /// The values answered are the identity of a node, its first byte the lowest of the first value; -EADDRNOTAVAIL if
+    /// it is not known.
+    GetNodeIdentity {
+        /// The node's address.
+        node: u32,
+    },
+    /// The values answered are 16 bytes of the name of the link to a node, zeros behind its end; -EADDRNOTAVAIL if there
+    /// is no such link.
+    GetLinkName {
+        /// The node's address.
+        node: u32,
+        /// The bearer's number.
+        bearer: u32,
+        /// Where the bytes begin.
+        offset: u32,
     },
     /// Take connection requests.
     Listen {
@@ -235,6 +262,10 @@ const GET_PEER: u8 = 16;
 const OPEN_SUBSCRIBER: u8 = 17;
 const JOIN_GROUP: u8 = 18;
 const LEAVE_GROUP: u8 = 19;
+const PAIR: u8 = 20;
+const GET_STATE: u8 = 21;
+const GET_NODE_IDENTITY: u8 = 22;
+const GET_LINK_NAME: u8 = 23;
 const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
 
@@ -302,7 +333,18 @@ impl Submission {
                 payload,
                 ..Raw::towards(SEND, destination)
             },
-            Request::Connect { destination } => Raw::towards(CONNECT, destination),
+            Request::Connect { flags, destination } => Raw {
+                flags: flags.bits(),
+                ..Raw::towards(CONNECT, destination)
+            },
+            Request::Pair { other } => Raw::with(PAIR, [other, 0, 0, 0]),
+            Request::GetState => Raw::op(GET_STATE),
+            Request::GetNodeIdentity { node } => Raw::with(GET_NODE_IDENTITY, [node, 0, 0, 0]),
+            Request::GetLinkName {
+                node,
+                bearer,
+                offset,
+            } => Raw::with(GET_LINK_NAME, [node, bearer, offset, 0]),
             Request::SetOption { option, value } => Raw::with(SET_OPTION, [option, value, 0, 0]),
             Request::GetOption { option } => Raw::with(GET_OPTION, [option, 0, 0, 0]),
             Request::SetReceiveBuffer { bytes } => Raw::with(SET_RECEIVE_BUFFER, [bytes, 0, 0, 0]),
@@ -377,7 +419,16 @@ impl Submission {
                 destination: Destination::decode(kind, [a, b, c])?,
                 payload: check_payload(words[4], arena)?,
             },
+            PAIR => Request::Pair { other: a },
+            GET_STATE => Request::GetState,
+            GET_NODE_IDENTITY => Request::GetNodeIdentity { node: a },
+            GET_LINK_NAME => Request::GetLinkName {
+                node: a,
+                bearer: b,
+                offset: c,
+            },
             CONNECT => Request::Connect {
+                flags: SendFlags::from_bits_truncate(flags),
                 destination: Destination::decode(kind, [a, b, c])?,
             },
             SET_OPTION => Request::SetOption {
@@ -469,7 +520,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..22, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..26, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -501,7 +552,14 @@ mod tests {
                             len: b % 4096,
                         },
                     },
-                    6 => Request::Connect { destination },
+                    6 => Request::Connect {
+                        flags: if flag {
+                            SendFlags::DONTWAIT
+                        } else {
+                            SendFlags::empty()
+                        },
+                        destination,
+                    },
                     7 => Request::SetOption {
                         option: a,
                         value: b,
@@ -532,6 +590,14 @@ mod tests {
                     18 => Request::LeaveGroup,
                     19 => Request::OpenPath { node: a },
                     20 => Request::ClosePath { slot: a },
+                    21 => Request::Pair { other: a },
+                    22 => Request::GetState,
+                    23 => Request::GetNodeIdentity { node: a },
+                    24 => Request::GetLinkName {
+                        node: a,
+                        bearer: b,
+                        offset: c,
+                    },
                     _ => Request::Unknown { opcode: 200 },
                 }
             },

@@ -23,6 +23,14 @@ use xtipc_segment::{
 
 use super::paths::Paths;
 
+/// Release notices taken from an application in one round.
+const RELEASE_BUDGET: usize = 8192;
+/// Messages in a bundle at an MTU of 1500: headers of 32 bytes and a word each.
+const BUNDLED_MAX: usize = 40;
+// Each message makes two notices. If a round took fewer than it can deliver, memory would come back too slowly, and
+// messages be rejected that there was room for.
+const _: () = assert!(RELEASE_BUDGET >= 2 * super::RECEIVE_BUDGET * BUNDLED_MAX);
+
 /// A send that waits for congestion to abate.
 pub(super) struct Held {
     pub(super) submission: Submission,
@@ -53,6 +61,8 @@ pub(super) struct Socket {
     pub(super) role: Role,
     /// Where messages without a destination go.
     pub(super) default_destination: Option<Destination>,
+    /// The other one of a pair of datagram sockets.
+    pub(super) twin: Option<SocketAddress>,
 }
 
 /// See the module.
@@ -123,6 +133,13 @@ impl Application {
         }
     }
 
+    /// Tells the engine what the application has read, and takes back the memory of it. How many buffers came back.
+    pub(super) fn take_note_of_reads(&mut self, engine: &mut Engine) -> Result<usize, Violation> {
+        self.side.drain_releases(RELEASE_BUDGET, |consumed| {
+            note_consumed(engine, &consumed);
+        })
+    }
+
     /// Messages wait for room: here for that of the segment, or in the engine for a subscriber to read.
     pub(super) fn wants_room(&self, blocked_subscribers: &[PortId]) -> bool {
         let is_own = |port: &PortId| self.sockets.contains_key(port);
@@ -186,7 +203,11 @@ fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
         error: about.errcode,
         importance: xtipc_segment::Importance::from_number(about.importance as u32)
             .unwrap_or_default(),
-        flags: about.group.map_or(DeliveryFlags::empty(), flags_of),
+        flags: if about.refused {
+            DeliveryFlags::REFUSED
+        } else {
+            about.group.map_or(DeliveryFlags::empty(), flags_of)
+        },
         source: SocketAddress {
             port: about.source.port.0,
             node: about.source.node.0,
@@ -265,6 +286,7 @@ fn incoming_of(meta: &Meta) -> Incoming {
         cost: meta.cost,
         returnable: meta.cookie & RETURNABLE != 0,
         group: None,
+        refused: meta.flags.contains(DeliveryFlags::REFUSED),
     }
 }
 

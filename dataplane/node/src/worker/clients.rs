@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use xtipc_management::Request;
 use xtipc_protocol::time::Instant;
 
-use super::application::{Application, note_consumed};
+use super::application::Application;
 use super::applications::{Client, Slot};
 use super::{Failure, Source, Worker, requests};
 use crate::steward::Command;
@@ -13,13 +13,6 @@ use crate::wait::Interest;
 
 /// Requests taken from an application in one round.
 const SUBMIT_BUDGET: usize = 64;
-/// Release notices taken from an application in one round.
-const RELEASE_BUDGET: usize = 8192;
-/// Messages in a bundle at an MTU of 1500: headers of 32 bytes and a word each.
-const BUNDLED_MAX: usize = 40;
-// Each message makes two notices. If a round took fewer than it can deliver, memory would come back too slowly, and
-// messages be rejected that there was room for.
-const _: () = assert!(RELEASE_BUDGET >= 2 * super::RECEIVE_BUDGET * BUNDLED_MAX);
 
 impl Worker<'_> {
     pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
@@ -45,11 +38,7 @@ impl Worker<'_> {
             return Err(violation);
         }
         let engine = &mut self.engine;
-        let returned = application
-            .side
-            .drain_releases(RELEASE_BUDGET, |consumed| {
-                note_consumed(engine, &consumed);
-            })?;
+        let returned = application.take_note_of_reads(engine)?;
         if application.has_parked() {
             application.deliver_parked()?;
         }

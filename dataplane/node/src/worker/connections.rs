@@ -5,16 +5,18 @@ use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::connection::{Role, State};
 use xtipc_protocol::engine::{AcceptError, ConnectError, Engine, ListenError, ShutdownError};
 use xtipc_protocol::host::{ConnectFailure, Incoming};
+use xtipc_protocol::port::Port;
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::{Importance, errcode};
 use xtipc_segment::{
-    Destination, PEER_SILENT, Request, SendFlags, Submission, Violation, address_value,
+    Destination, PEER_SILENT, Phase, Request, SendFlags, SocketAddress, SocketState, Submission,
+    Violation, address_value,
 };
 
 use super::application::{Held, Socket};
 use super::applications::Slot;
 use super::host::NodeHost;
-use super::requests::{Answer, Outcome, complete, destination_of, send_errno};
+use super::requests::{Answer, Outcome, complete, destination_of, retry_held, send_errno};
 
 /// True if sockets of this type connect.
 pub(super) fn is_connected_kind(engine: &Engine, port: PortId) -> bool {
@@ -41,8 +43,11 @@ pub(super) fn connect(
     destination: Option<Destination>,
 ) -> Outcome {
     let Some(destination) = destination else {
-        return Outcome::Done(Err(libc::EINVAL));
+        return await_outcome(engine, host, now, slot, port, submission);
     };
+    if connects_at_once(engine, port, submission) {
+        return Outcome::Done(begin_connect(engine, host, now, port, destination));
+    }
     hold(host, now, slot, port, submission);
     match engine.connect(now, port, &destination_of(destination), host) {
         Ok(()) => Outcome::Held,
@@ -54,6 +59,109 @@ pub(super) fn connect(
             Outcome::Done(Err(connect_errno(error)))
         }
     }
+}
+
+/// True for a connect that does not wait for its outcome: it asked for that, or has no time to wait.
+fn connects_at_once(engine: &Engine, port: PortId, submission: &Submission) -> bool {
+    let Request::Connect { flags, .. } = submission.request else {
+        return false;
+    };
+    let no_time = |port: &Port| port.connect_timeout_ms == 0;
+    flags.contains(SendFlags::DONTWAIT) || engine.port(port).is_some_and(no_time)
+}
+
+/// Asks for a connection without waiting for the outcome.
+fn begin_connect(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    port: PortId,
+    destination: Destination,
+) -> Answer {
+    let before = engine
+        .port(port)
+        .map(|port| matches!(port.role, Role::Open));
+    match engine.connect(now, port, &destination_of(destination), host) {
+        Ok(()) if before == Some(true) => Err(libc::EINPROGRESS),
+        Ok(()) => Err(libc::EALREADY),
+        Err(error) => Err(connect_errno(error)),
+    }
+}
+
+/// Waits for the outcome of a connect that has begun.
+fn await_outcome(
+    engine: &Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Outcome {
+    match engine
+        .port(port)
+        .and_then(|p| p.connection())
+        .map(|c| c.state)
+    {
+        Some(State::Connecting) => {
+            hold(host, now, slot, port, submission);
+            Outcome::Held
+        }
+        Some(State::Established) => Outcome::Done(Ok([0; 2])),
+        Some(State::Disconnecting) => Outcome::Done(Err(libc::ECONNREFUSED)),
+        None => Outcome::Done(Err(libc::EINVAL)),
+    }
+}
+
+/// Connects two new sockets of an application to each other.
+pub(super) fn pair(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    ports: [PortId; 2],
+) -> Answer {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let sockets = ports.map(|port| application.sockets.get(&port));
+    let [Some(one), Some(other)] = sockets else {
+        return Err(libc::EBADF);
+    };
+    if one.role != other.role || one.role != super::application::Role::Datagram {
+        return Err(libc::EINVAL);
+    }
+    if is_connected_kind(engine, ports[0]) {
+        let paired = engine.pair(now, ports, host);
+        return paired.map(|()| [0; 2]).map_err(|_| libc::EINVAL);
+    }
+    let node = engine.own_addr().0;
+    for (port, other) in [(ports[0], ports[1]), (ports[1], ports[0])] {
+        if let Some(socket) = application.sockets.get_mut(&port) {
+            let port = other.0;
+            let twin = SocketAddress { port, node };
+            socket.twin = Some(twin);
+            socket.default_destination = Some(Destination::Socket(twin));
+        }
+    }
+    Ok([0; 2])
+}
+
+/// How a socket is.
+pub(super) fn state(engine: &Engine, socket: &Socket, port: PortId) -> Answer {
+    let is_writable = engine.is_writable(port);
+    let about = engine.port(port).ok_or(libc::EBADF)?;
+    let (phase, acceptable) = match &about.role {
+        Role::Open if socket.twin.is_some() => (Phase::Established, false),
+        Role::Open => (Phase::Open, false),
+        Role::Listener(listener) => (Phase::Listening, !listener.pending.is_empty()),
+        Role::Connection(connection) => match connection.state {
+            State::Connecting => (Phase::Connecting, false),
+            State::Established => (Phase::Established, false),
+            State::Disconnecting => (Phase::Disconnecting, false),
+        },
+    };
+    let mut state = SocketState::new(phase, SocketState::empty());
+    state.set(SocketState::WRITABLE, is_writable);
+    state.set(SocketState::ACCEPTABLE, acceptable);
+    Ok([state.bits(), 0])
 }
 
 /// Keeps a request that waits; it is answered later.
@@ -206,6 +314,7 @@ pub(super) fn deliver_silence(engine: &Engine, host: &mut NodeHost, port: PortId
         cost: 0,
         returnable: false,
         group: None,
+        refused: false,
     };
     host.applications.deliver(port, &about, &[][..]);
 }
@@ -214,19 +323,29 @@ pub(super) fn shutdown(
     engine: &mut Engine,
     host: &mut NodeHost,
     now: Instant,
+    slot: Slot,
     port: PortId,
 ) -> Answer {
-    engine
-        .shutdown(now, port, host)
-        .map_err(|error| match error {
-            ShutdownError::NoSuchSocket => libc::EBADF,
-            ShutdownError::NotConnected => libc::ENOTCONN,
-        })?;
-    Ok([0; 2])
+    let done = engine.shutdown(now, port, host);
+    // Who waits for room, or for the connection, waits in vain. Linux calls that a connect that succeeded.
+    let violation = on_connect_outcome(host, slot, port, Ok(()))
+        .and_then(|()| retry_held(engine, host, now, slot, port));
+    if let Err(violation) = violation
+        && let Some(application) = host.applications.get_mut(slot)
+    {
+        application.violation = Some(violation);
+    }
+    done.map(|()| [0; 2]).map_err(|error| match error {
+        ShutdownError::NoSuchSocket => libc::EBADF,
+        ShutdownError::NotConnected => libc::ENOTCONN,
+    })
 }
 
 /// The peer of a connected socket.
-pub(super) fn peer(engine: &Engine, port: PortId) -> Answer {
+pub(super) fn peer(engine: &Engine, socket: &Socket, port: PortId) -> Answer {
+    if let Some(twin) = socket.twin {
+        return Ok([address_value(twin.port, twin.node), 0]);
+    }
     let connection = engine.port(port).and_then(|p| p.connection());
     let connection = connection.filter(|c| c.state == State::Established);
     let peer = connection.ok_or(libc::ENOTCONN)?.peer;

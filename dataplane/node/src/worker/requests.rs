@@ -1,6 +1,6 @@
 //! What applications ask for, done on the engine. Errors are those of the socket calls (`docs/protocol/sockets.md`).
 
-use xtipc_protocol::addr::{self, NodeAddr, PortId};
+use xtipc_protocol::addr::{self, BearerId, NodeAddr, PortId};
 use xtipc_protocol::engine::{BindError, Ending, Engine, SendError};
 use xtipc_protocol::host::Payload;
 use xtipc_protocol::name;
@@ -116,7 +116,7 @@ fn perform(
                 Request::Connect { .. } if engine.group(port).is_some() => {
                     Outcome::Done(Err(libc::EINVAL))
                 }
-                Request::Connect { destination } if is_connected_kind(engine, port) => {
+                Request::Connect { destination, .. } if is_connected_kind(engine, port) => {
                     let (to, on) = (destination, submission);
                     connections::connect(engine, host, now, slot, port, on, to)
                 }
@@ -201,6 +201,7 @@ fn on_socket(
     request: Request,
 ) -> Answer {
     match request {
+        Request::Bind { .. } if socket_of(host, slot, port)?.twin.is_some() => Err(libc::EINVAL),
         Request::Bind { range, scope } => {
             let done = engine.bind(now, port, range_of(range), scope_of(scope), host);
             done.map(|()| [0; 2]).map_err(bind_errno)
@@ -213,14 +214,17 @@ fn on_socket(
             let done = engine.unbind_all(now, port, host);
             done.map(|()| [0; 2]).map_err(bind_errno)
         }
-        Request::Connect { destination } => {
+        Request::Connect { destination, .. } => {
             let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
             let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
             socket.default_destination = destination;
             Ok([0; 2])
         }
         Request::SetOption { option, value } => set_option(engine, port, option, value),
-        Request::GetOption { option } => get_option(engine, port, option),
+        Request::GetOption { option } => {
+            settle_reads(engine, host, now, slot)?;
+            get_option(engine, port, option)
+        }
         Request::SetReceiveBuffer { bytes } => {
             let set = engine.set_receive_buffer(port, bytes).ok_or(libc::EBADF)?;
             Ok([set.into(), 0])
@@ -229,14 +233,27 @@ fn on_socket(
         Request::Listen { limit } => connections::listen(engine, port, limit),
         Request::Shutdown => {
             return_unread(engine, host, now, slot, Some(port), Ending::Shutdown);
-            connections::shutdown(engine, host, now, port)
+            connections::shutdown(engine, host, now, slot, port)
         }
-        Request::GetPeer => connections::peer(engine, port),
         Request::JoinGroup {
             address,
             scope,
             flags,
         } => groups::join(engine, host, now, port, address, scope, flags),
+        Request::GetPeer => connections::peer(engine, socket_of(host, slot, port)?, port),
+        Request::Pair { other } => {
+            connections::pair(engine, host, now, slot, [port, PortId(other)])
+        }
+        Request::GetState => {
+            settle_reads(engine, host, now, slot)?;
+            connections::state(engine, socket_of(host, slot, port)?, port)
+        }
+        Request::GetNodeIdentity { node } => node_identity(engine, node),
+        Request::GetLinkName {
+            node,
+            bearer,
+            offset,
+        } => link_name(engine, node, bearer, offset),
         Request::OpenSocket { .. }
         | Request::OpenSubscriber
         | Request::CloseSocket
@@ -248,6 +265,57 @@ fn on_socket(
         | Request::ClosePath { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
+}
+
+fn socket_of(host: &mut NodeHost, slot: Slot, port: PortId) -> Result<&Socket, i32> {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    application.sockets.get(&port).ok_or(libc::EBADF)
+}
+
+/// Takes note of what the application has read until now, for an answer that depends on it; tells whether it has read
+/// anything.
+fn settle_reads(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+) -> Result<bool, i32> {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    match application.take_note_of_reads(engine) {
+        Ok(returned) => {
+            engine.acknowledge_consumed(now, host);
+            Ok(returned > 0)
+        }
+        Err(violation) => {
+            application.violation = Some(violation);
+            Err(libc::EPROTO)
+        }
+    }
+}
+
+fn node_identity(engine: &Engine, node: u32) -> Answer {
+    let identity = match node {
+        0 => None,
+        node => engine.identity_of(NodeAddr(node)),
+    };
+    Ok(halves_of(identity.ok_or(libc::EADDRNOTAVAIL)?.0))
+}
+
+fn link_name(engine: &Engine, node: u32, bearer: u32, offset: u32) -> Answer {
+    let bearer = u8::try_from(bearer & 0xffff).map_err(|_| libc::EADDRNOTAVAIL)?;
+    let name = engine.name_of_link(NodeAddr(node), BearerId(bearer));
+    let name = name.ok_or(libc::EADDRNOTAVAIL)?;
+    let mut part = [0; 16];
+    let rest = name.as_bytes().get(offset as usize..).unwrap_or_default();
+    let len = rest.len().min(part.len());
+    part[..len].copy_from_slice(&rest[..len]);
+    Ok(halves_of(part))
+}
+
+/// 16 bytes as the two values of an answer.
+fn halves_of(bytes: [u8; 16]) -> [u64; 2] {
+    let value = u128::from_le_bytes(bytes);
+    [value as u64, (value >> 64) as u64]
 }
 
 fn set_option(engine: &mut Engine, id: PortId, number: u32, value: u32) -> Answer {
@@ -310,7 +378,13 @@ fn send(
     let answer = if application.held.iter().any(waits) {
         Err(libc::EAGAIN)
     } else {
-        try_send(engine, host, now, slot, port, submission)
+        match try_send(engine, host, now, slot, port, submission) {
+            // The other end may be the application's own, and have read since.
+            Err(libc::EAGAIN) if settle_reads(engine, host, now, slot) == Ok(true) => {
+                try_send(engine, host, now, slot, port, submission)
+            }
+            answer => answer,
+        }
     };
     if answer == Err(libc::EAGAIN) && !flags.contains(SendFlags::DONTWAIT) {
         connections::hold(host, now, slot, port, submission);

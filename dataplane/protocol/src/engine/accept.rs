@@ -6,7 +6,7 @@ use super::send::Message;
 use crate::addr::{NodeAddr, PortId, SocketAddr};
 use crate::connection::{Connection, Listener, PendingSyn, Role};
 use crate::host::{DestName, Host, Notice, Payload};
-use crate::port::{MESSAGE_OVERHEAD, SocketKind};
+use crate::port::{MESSAGE_OVERHEAD, Port, SocketKind};
 use crate::time::Instant;
 use crate::wire::{Capabilities, DataType, Header, Importance, errcode, field, size};
 
@@ -39,6 +39,19 @@ pub enum AcceptError {
     /// No request waits: [`Notice::Acceptable`] tells when to try again.
     #[error("no connection request waits")]
     Nothing,
+}
+
+/// Why two sockets are not paired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PairError {
+    /// One of the sockets does not exist.
+    #[error("no such socket")]
+    NoSuchSocket,
+    /// Only new sockets of the same connection type.
+    #[error(
+        "only two new sockets of one type, SEQPACKET or STREAM, can be connected to each other"
+    )]
+    NotAlike,
 }
 
 /// A connection that was accepted.
@@ -145,6 +158,30 @@ impl Engine {
         let accepted = self.accept_request(now, id, syn, host, own);
         self.settle(now, host);
         Ok(accepted)
+    }
+
+    /// Connects two new sockets of this node to each other.
+    pub fn pair<H: Host>(
+        &mut self,
+        now: Instant,
+        [one, other]: [PortId; 2],
+        host: &mut H,
+    ) -> Result<(), PairError> {
+        let of = |id| self.ports.get(&id).ok_or(PairError::NoSuchSocket);
+        let (a, b) = (of(one)?, of(other)?);
+        let is_new = |port: &Port| matches!(port.role, Role::Open) && port.bindings.is_empty();
+        let alike = a.kind == b.kind && a.kind.is_connected() && one != other;
+        if !alike || !is_new(a) || !is_new(b) {
+            return Err(PairError::NotAlike);
+        }
+        for (id, peer) in [(one, other), (other, one)] {
+            let peer = self.socket_addr(peer);
+            if let Some(port) = self.ports.get_mut(&id) {
+                port.role = Role::Connection(Box::new(Connection::accepted(peer, None)));
+            }
+            self.establish(now, id, peer, host);
+        }
+        Ok(())
     }
 
     /// Makes the socket that a request asks for, and answers it.

@@ -214,6 +214,7 @@ impl Engine {
             // What came with the request was sent to the listener: sent back it would find nobody.
             returnable: is_conn && header.get(field::DEST_DROPPABLE) == 0,
             group: None,
+            refused: false,
         };
         let limit = connection.flow.receive_limit(port.receive_buffer);
         if port.used + u64::from(about.cost) > limit {
@@ -253,6 +254,7 @@ impl Engine {
             cost: payload.len() as u32 + MESSAGE_OVERHEAD,
             returnable: false,
             group: None,
+            refused: was == State::Connecting,
         };
         let inner = port.inner;
         self.dismantle(id);

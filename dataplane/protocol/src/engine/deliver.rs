@@ -269,6 +269,7 @@ impl Engine {
             cost,
             returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
             group: None,
+            refused: false,
         };
         host.deliver(id, &about, payload);
         Ok(())

@@ -101,6 +101,7 @@ impl Engine {
             errcode: errcode::OK as u8,
             cost,
             returnable: false,
+            refused: false,
             group: Some(FromMember {
                 group,
                 instance,

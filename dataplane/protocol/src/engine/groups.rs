@@ -296,6 +296,7 @@ impl Engine {
             errcode: errcode::OK as u8,
             cost: MESSAGE_OVERHEAD,
             returnable: false,
+            refused: false,
             group: Some(FromMember {
                 group,
                 instance,

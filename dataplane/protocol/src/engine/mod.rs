@@ -33,7 +33,7 @@ mod view;
 mod waiting;
 
 pub use self::core::{Core, Ctx};
-pub use accept::{AcceptError, Accepted, ListenError};
+pub use accept::{AcceptError, Accepted, ListenError, PairError};
 pub use connect::ConnectError;
 pub use groups::{GROUP_MEMBERS_MAX, JoinError, NoMember};
 pub use inner::InnerEvent;

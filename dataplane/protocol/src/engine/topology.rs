@@ -176,6 +176,7 @@ impl Engine {
             cost: EVENT_COST,
             returnable: false,
             group: None,
+            refused: false,
         }
     }
 }

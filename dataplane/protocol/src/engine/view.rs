@@ -163,6 +163,13 @@ impl Engine {
         }
     }
 
+    /// Name of the link to a node over a bearer, if there is one.
+    pub fn name_of_link(&self, node: NodeAddr, bearer: BearerId) -> Option<String> {
+        let peer = self.peer(*self.peer_index.get(&node)?)?;
+        let link = peer.link.as_ref().filter(|link| link.bearer == bearer)?;
+        Some(self.link_name(link, peer.id))
+    }
+
     /// Both interfaces, as the `tipc` tool names a link.
     fn link_name(&self, link: &Link, peer: NodeId) -> String {
         let own_interface = self.bearers[link.bearer.index()]

@@ -48,6 +48,14 @@ impl Engine {
         })
     }
 
+    /// True if nothing a socket sent before holds its next message up. Where that goes may do so yet.
+    pub fn is_writable(&self, id: PortId) -> bool {
+        self.ports.get(&id).is_some_and(|port| {
+            let window_used = port.connection().is_some_and(|c| c.flow.is_congested());
+            !port.is_congested() && !window_used
+        })
+    }
+
     /// A message of a socket was refused for congestion.
     pub(super) fn note_refused(&mut self, id: PortId, since: Instant) {
         if let Some(port) = self.ports.get_mut(&id) {

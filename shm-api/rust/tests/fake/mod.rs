@@ -359,7 +359,7 @@ impl Worker {
                 }
             }
             Request::UnbindAll => port.bindings.clear(),
-            Request::Connect { destination } => port.connected = destination,
+            Request::Connect { destination, .. } => port.connected = destination,
             Request::SetOption { option, value } => match option {
                 option::IMPORTANCE => {
                     port.importance =

@@ -1,0 +1,34 @@
+//! Executes situations on xtipc, by the C-shaped calls.
+//!
+//! Reads situations from standard input and prints them with the result of each step, as
+//! `tests/differential/on_kernel.py` does on the kernel's sockets. `tests/differential/README.md` describes the steps.
+
+mod jobs;
+mod text;
+mod world;
+
+use std::io::Read;
+
+use anyhow::Result;
+use xtipc::Node;
+
+use jobs::Situation;
+
+fn main() -> Result<()> {
+    let node = Node::attach()?;
+    let mut input = String::new();
+    std::io::stdin().read_to_string(&mut input)?;
+    let mut situation = Situation::new(&node);
+    for line in input.lines() {
+        if line.starts_with("  ") {
+            let result = situation.execute(line);
+            println!("{line} -> {result}");
+        } else {
+            situation.close();
+            situation = Situation::new(&node);
+            println!("{line}");
+        }
+    }
+    situation.close();
+    Ok(())
+}

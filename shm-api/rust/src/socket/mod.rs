@@ -1,0 +1,312 @@
+//! Sockets as the C interface has them: raw addresses, flags, ancillary data, options by number, an errno for each
+//! failure. For layers that give programs written for the kernel's TIPC sockets what they expect; other programs are
+//! better off with the crate's own types. Semantics as in `docs/protocol/sockets.md`, table of errors included; what
+//! Linux does in each situation is recorded in `tests/differential`.
+//!
+//! A [`Socket`] is one file description: its flags and time limits are those of all who share it. What the daemon knows
+//! of a socket it is asked for; kept here are the messages not yet read and what only the calls need.
+
+mod address;
+mod control;
+mod names;
+mod options;
+mod readiness;
+mod receive;
+mod send;
+
+pub use address::{ADDRESS_LEN, AddressError, RawAddress};
+pub use names::{SIOCGETLINKNAME, SIOCGETNODEID};
+pub use receive::{ReceiveRoom, Received};
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use xtipc_segment::{Destination, Request, SendFlags, SocketAddress, SocketKind};
+
+use crate::attachment::{Attachment, Patience};
+use crate::core::Interest;
+use crate::{Error, Node, lock};
+use address::Name;
+
+/// Family of TIPC addresses.
+pub const AF_TIPC: i32 = 30;
+/// Level of TIPC's options and ancillary data.
+pub const SOL_TIPC: i32 = 271;
+/// First service type that can be bound.
+const FIRST_USER_TYPE: u32 = 64;
+
+/// The number of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+impl std::error::Error for Errno {}
+
+impl From<Error> for Errno {
+    fn from(error: Error) -> Self {
+        Self(error.errno())
+    }
+}
+
+/// Result of the calls.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// What the calls need to know and the daemon does not.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    receive_timeout: Option<Duration>,
+    send_timeout: Option<Duration>,
+    receive_low_water: i32,
+    receive_buffer: i32,
+    send_buffer: i32,
+    reuse_address: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            receive_timeout: None,
+            send_timeout: None,
+            receive_low_water: 1,
+            receive_buffer: 2 << 20,
+            send_buffer: 212_992,
+            reuse_address: false,
+        }
+    }
+}
+
+/// A socket. Closed on drop.
+#[derive(Debug)]
+pub struct Socket {
+    attachment: Arc<Attachment>,
+    id: u32,
+    kind: SocketKind,
+    /// Of a connection type, and neither listened nor connected: only this socket's own calls change that.
+    fresh: AtomicBool,
+    nonblocking: AtomicBool,
+    settings: Mutex<Settings>,
+}
+
+impl Socket {
+    /// `socket(AF_TIPC, kind, protocol)`.
+    pub fn open(node: &Node, kind: i32, protocol: i32) -> Result<Self> {
+        let kind = kind_of(kind, protocol)?;
+        let attachment = Arc::clone(&node.attachment);
+        let answer = attachment.call(0, Request::OpenSocket { kind })?;
+        let [id, _] = answer.map_err(errno)?;
+        Ok(Self::new(attachment, id as u32, kind, true))
+    }
+
+    /// `socketpair(AF_TIPC, kind, protocol)`.
+    pub fn pair(node: &Node, kind: i32, protocol: i32) -> Result<(Self, Self)> {
+        let one = Self::open(node, kind, protocol)?;
+        let other = Self::open(node, kind, protocol)?;
+        one.call(Request::Pair { other: other.id })?;
+        for socket in [&one, &other] {
+            socket.fresh.store(false, Ordering::Relaxed);
+        }
+        Ok((one, other))
+    }
+
+    fn new(attachment: Arc<Attachment>, id: u32, kind: SocketKind, fresh: bool) -> Self {
+        Self {
+            attachment,
+            id,
+            kind,
+            fresh: AtomicBool::new(fresh && is_connected_kind(kind)),
+            nonblocking: AtomicBool::new(false),
+            settings: Mutex::default(),
+        }
+    }
+
+    /// `bind` of an address, by its bytes. A scope below 0 takes the binding back; no bytes take all back.
+    pub fn bind(&self, address: &[u8]) -> Result<()> {
+        if address.is_empty() {
+            return self.call(Request::UnbindAll).map(drop);
+        }
+        let address = RawAddress::parse(address)?;
+        let range = address.range().ok_or(Errno(libc::EAFNOSUPPORT))?;
+        if range.type_ < FIRST_USER_TYPE {
+            return Err(Errno(libc::EACCES));
+        }
+        let scope = address.binding_scope();
+        let request = if address.scope < 0 {
+            Request::Unbind { range, scope }
+        } else {
+            Request::Bind { range, scope }
+        };
+        self.call(request).map(drop)
+    }
+
+    /// `connect` to an address, by its bytes.
+    pub fn connect(&self, address: &[u8]) -> Result<()> {
+        if address.len() != ADDRESS_LEN {
+            return Err(Errno(libc::EINVAL));
+        }
+        let is_datagram = !is_connected_kind(self.kind);
+        let destination = match RawAddress::parse(address) {
+            Err(AddressError::Unspecified) if is_datagram => None,
+            Err(error) => return Err(error.into()),
+            Ok(address) => Some(address.name),
+        };
+        if matches!(destination, Some(Name::Range(_))) && !is_datagram {
+            return Err(Errno(libc::EINVAL));
+        }
+        let destination = destination.map(Destination::from);
+        let flags = self.wait_flags(0);
+        let result = self.call(Request::Connect { flags, destination });
+        if is_datagram {
+            return result.map(drop);
+        }
+        match result {
+            Err(Errno(libc::EOPNOTSUPP | libc::EHOSTUNREACH)) if self.is_fresh() => {}
+            _ => self.fresh.store(false, Ordering::Relaxed),
+        }
+        match result {
+            // This tells it: it is no error of the next call.
+            Err(Errno(libc::ECONNREFUSED)) => self.take_error().and(result),
+            _ => result,
+        }
+        .map(drop)
+    }
+
+    /// `listen`. The backlog has no meaning: as many may wait as the receive buffer takes.
+    pub fn listen(&self, _backlog: i32) -> Result<()> {
+        self.call(Request::Listen { limit: 0 })?;
+        self.fresh.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// `accept`: the new socket, and the address of its peer.
+    pub fn accept(&self) -> Result<(Self, RawAddress)> {
+        let timeout = lock(&self.settings).receive_timeout;
+        let request = Request::Accept {
+            flags: self.wait_flags(0),
+        };
+        let patience = Patience::lasting(timeout);
+        let answer = self.attachment.call_within(self.id, request, patience)?;
+        let [id, peer] = answer.map_err(errno)?;
+        let attachment = Arc::clone(&self.attachment);
+        let socket = Self::new(attachment, id as u32, self.kind, false);
+        Ok((socket, RawAddress::of_socket(address_of(peer))))
+    }
+
+    /// `shutdown`; the only way is both ways.
+    pub fn shutdown(&self, how: i32) -> Result<()> {
+        if how != libc::SHUT_RDWR {
+            return Err(Errno(libc::EINVAL));
+        }
+        self.discard_read_part()?;
+        {
+            // Before the request: its answer wakes a reader that drives, which then finds this.
+            let mut core = self.attachment.core()?;
+            core.queue(self.id)?.shut_down = true;
+            core.tell(|interest| interest == Interest::Socket(self.id));
+        }
+        let result = self.call(Request::Shutdown);
+        let unread = {
+            let mut core = self.attachment.core()?;
+            core.dispatch();
+            std::mem::take(&mut core.queue(self.id)?.messages)
+        };
+        for (_, buffer) in unread {
+            self.attachment.give_back(buffer);
+        }
+        result.map(drop)
+    }
+
+    /// Whether calls that would have to wait fail instead, as with `O_NONBLOCK`.
+    pub fn set_nonblocking(&self, nonblocking: bool) {
+        self.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// `getsockname`.
+    pub fn local_address(&self) -> Result<RawAddress> {
+        let [value, _] = self.call(Request::GetName)?;
+        Ok(RawAddress::of_socket(address_of(value)))
+    }
+
+    /// `getpeername`.
+    pub fn peer_address(&self) -> Result<RawAddress> {
+        let [value, _] = self.call(Request::GetPeer)?;
+        Ok(RawAddress::of_socket(address_of(value)))
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    fn call(&self, request: Request) -> Result<[u64; 2]> {
+        self.attachment.call(self.id, request)?.map_err(errno)
+    }
+
+    /// Whether a call with these flags may wait.
+    fn waits(&self, flags: i32) -> bool {
+        flags & libc::MSG_DONTWAIT == 0 && !self.nonblocking.load(Ordering::Relaxed)
+    }
+
+    fn wait_flags(&self, flags: i32) -> SendFlags {
+        if self.waits(flags) {
+            SendFlags::empty()
+        } else {
+            SendFlags::DONTWAIT
+        }
+    }
+
+    /// The error that the next call is to report, if there is one.
+    fn take_error(&self) -> Result<()> {
+        let mut core = self.attachment.core()?;
+        core.dispatch();
+        match std::mem::take(&mut core.queue(self.id)?.error) {
+            0 => Ok(()),
+            error => Err(Errno(error)),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Where this fails there is no daemon that would want the memory back.
+        let _ = self.discard_read_part();
+        self.attachment.close(self.id);
+    }
+}
+
+fn kind_of(kind: i32, protocol: i32) -> Result<SocketKind> {
+    if protocol != 0 {
+        return Err(Errno(libc::EPROTONOSUPPORT));
+    }
+    match kind {
+        libc::SOCK_STREAM => Ok(SocketKind::Stream),
+        libc::SOCK_DGRAM => Ok(SocketKind::Dgram),
+        libc::SOCK_RDM => Ok(SocketKind::Rdm),
+        libc::SOCK_SEQPACKET => Ok(SocketKind::Seqpacket),
+        _ => Err(Errno(libc::EPROTOTYPE)),
+    }
+}
+
+fn is_connected_kind(kind: SocketKind) -> bool {
+    matches!(kind, SocketKind::Stream | SocketKind::Seqpacket)
+}
+
+fn address_of(value: u64) -> SocketAddress {
+    SocketAddress {
+        port: (value >> 32) as u32,
+        node: value as u32,
+    }
+}
+
+fn errno(result: i32) -> Errno {
+    match -result {
+        // A request taken back since its time was over.
+        libc::ECANCELED => Errno(libc::EAGAIN),
+        errno => Errno(errno),
+    }
+}

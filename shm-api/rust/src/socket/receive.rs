@@ -1,0 +1,274 @@
+//! Receiving (`docs/protocol/sockets.md`, the socket interface, receive).
+//!
+//! Messages are copied out under the attachment's lock, so that of several readers each gets whole messages, and the
+//! bytes of a stream in order.
+
+use xtipc_segment::application::DeliveryBuffer;
+use xtipc_segment::{DestinationName, Meta, PEER_SILENT, SocketKind};
+
+use super::control::ControlWriter;
+use super::{ADDRESS_LEN, Errno, RawAddress, Result, Socket, is_connected_kind};
+use crate::attachment::{Look, Patience};
+use crate::core::{Core, Interest, Queue};
+use crate::lock;
+
+/// Errcode of an orderly end.
+const SHUTDOWN: u8 = 5;
+/// Types of ancillary data.
+const ERRINFO: i32 = 1;
+const RETDATA: i32 = 2;
+const DESTNAME: i32 = 3;
+
+/// Where what is received goes, as in `struct msghdr`.
+#[derive(Debug)]
+pub struct ReceiveRoom<'a> {
+    /// For the message.
+    pub data: &'a mut [u8],
+    /// For ancillary data, if there is a pointer to room for it.
+    pub control: Option<&'a mut [u8]>,
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Bytes of the message.
+    pub len: usize,
+    /// Who sent it.
+    pub source: Option<[u8; ADDRESS_LEN]>,
+    /// Bytes of ancillary data.
+    pub control_len: usize,
+    /// `MSG_TRUNC`, `MSG_CTRUNC` and `MSG_EOR`.
+    pub flags: i32,
+}
+
+/// How a receive goes on.
+enum Step {
+    /// It is done.
+    Done(Result<()>),
+    /// It needs a further message.
+    More,
+}
+
+impl Socket {
+    /// `recvmsg`, with `MSG_PEEK`, `MSG_WAITALL`, `MSG_DONTWAIT` and, for messages read in parts, `MSG_EOR`.
+    pub fn receive(&self, room: ReceiveRoom<'_>, flags: i32) -> Result<Received> {
+        if room.data.is_empty() {
+            return Err(Errno(libc::EINVAL));
+        }
+        if self.is_fresh() {
+            return Err(Errno(libc::ENOTCONN));
+        }
+        let settings = *lock(&self.settings);
+        let patience = if self.waits(flags) {
+            Patience::lasting(settings.receive_timeout)
+        } else {
+            Patience::None
+        };
+        let required = match self.kind {
+            SocketKind::Stream if flags & libc::MSG_WAITALL != 0 => room.data.len(),
+            SocketKind::Stream => room.data.len().min(settings.receive_low_water as usize),
+            _ => 1,
+        };
+        let mut receiving = Receiving {
+            socket: self,
+            room,
+            flags,
+            required,
+            waits: self.waits(flags),
+            received: Received::default(),
+            freed: Vec::new(),
+        };
+        let waited = self.attachment.wait(patience, |core| receiving.look(core));
+        let Receiving {
+            received, freed, ..
+        } = receiving;
+        for buffer in freed {
+            self.attachment.note_all_consumed([&buffer])?;
+            self.attachment.give_back(buffer);
+        }
+        match waited {
+            Ok(result) => result.map(|()| received),
+            // The time is over, or the node is gone: what was read before counts.
+            Err(_) if received.len > 0 => Ok(received),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets go of a message that was read in part: it counts as read.
+    pub(super) fn discard_read_part(&self) -> Result<()> {
+        let part = {
+            let mut core = self.attachment.core()?;
+            let queue = core.queue(self.id)?;
+            match std::mem::take(&mut queue.read) {
+                0 => None,
+                _ => queue.messages.pop_front(),
+            }
+        };
+        if let Some((_, buffer)) = part {
+            self.attachment.note_all_consumed([&buffer])?;
+            self.attachment.give_back(buffer);
+        }
+        Ok(())
+    }
+}
+
+/// A receive under way.
+struct Receiving<'a> {
+    socket: &'a Socket,
+    room: ReceiveRoom<'a>,
+    flags: i32,
+    /// Fewer bytes do not end the wait.
+    required: usize,
+    waits: bool,
+    received: Received,
+    /// Messages that were read to their end.
+    freed: Vec<DeliveryBuffer>,
+}
+
+impl Receiving<'_> {
+    /// Takes what there is, until it is enough.
+    fn look(&mut self, core: &mut Core) -> crate::Result<Look<Result<()>>> {
+        let id = self.socket.id;
+        loop {
+            let queue = core.queue(id)?;
+            match std::mem::take(&mut queue.error) {
+                0 => {}
+                // Not lost, but for the next call.
+                error if self.received.len > 0 => queue.error = error,
+                error => return Ok(Look::Found(Err(Errno(error)))),
+            }
+            if !queue.messages.is_empty() {
+                match self.take(queue) {
+                    Step::Done(result) => {
+                        self.socket.attachment.settle_watch(core, id)?;
+                        return Ok(Look::Found(result));
+                    }
+                    Step::More => continue,
+                }
+            }
+            if self.socket.attachment.settle_watch(core, id)? {
+                continue;
+            }
+            if self.received.len >= self.required {
+                return Ok(Look::Found(Ok(())));
+            }
+            if core.queue(id)?.shut_down && self.waits {
+                return Ok(Look::Found(match self.received.len {
+                    0 => Err(Errno(libc::ENOTCONN)),
+                    _ => Ok(()),
+                }));
+            }
+            if !self.waits {
+                self.socket.attachment.note_fruitless(core);
+            }
+            return Ok(Look::WaitFor(Interest::Socket(id)));
+        }
+    }
+
+    /// Reads the first message, as far as there is room.
+    fn take(&mut self, queue: &mut Queue) -> Step {
+        let Some((meta, buffer)) = queue.messages.front() else {
+            return Step::More;
+        };
+        if meta.error == PEER_SILENT {
+            // It was told as an error of the socket.
+            self.drop_first(queue);
+            return Step::More;
+        }
+        let is_stream = self.socket.kind == SocketKind::Stream;
+        if self.received.len == 0 {
+            self.describe(meta, buffer);
+        }
+        if meta.error != 0 {
+            return self.take_end(meta.error, queue);
+        }
+        let rest = &buffer[queue.read.min(buffer.len())..];
+        let room = &mut self.room.data[self.received.len..];
+        let len = rest.len().min(room.len());
+        room[..len].copy_from_slice(&rest[..len]);
+        self.received.len += len;
+        let is_whole = len == rest.len();
+        let peeks = self.flags & libc::MSG_PEEK != 0;
+        if is_stream {
+            if !is_whole {
+                queue.read += if peeks { 0 } else { len };
+                return Step::Done(Ok(()));
+            }
+            if peeks {
+                return Step::Done(Ok(()));
+            }
+            self.drop_first(queue);
+            let full = self.received.len == self.room.data.len();
+            return if full { Step::Done(Ok(())) } else { Step::More };
+        }
+        let in_parts = self.flags & libc::MSG_EOR != 0;
+        match (is_whole, in_parts) {
+            (true, true) => self.received.flags |= libc::MSG_EOR,
+            (true, false) => {}
+            (false, true) => {
+                queue.read += if peeks { 0 } else { len };
+                return Step::Done(Ok(()));
+            }
+            (false, false) => self.received.flags |= libc::MSG_TRUNC,
+        }
+        if peeks {
+            // As in Linux, what looks at a part without MSG_EOR begins anew.
+            queue.read = 0;
+        } else {
+            self.drop_first(queue);
+        }
+        Step::Done(Ok(()))
+    }
+
+    /// The end of a connection, or a message of ours that came back.
+    fn take_end(&mut self, code: u8, queue: &mut Queue) -> Step {
+        let connected = is_connected_kind(self.socket.kind);
+        if self.received.len > 0 {
+            // For the next call.
+            return Step::Done(Ok(()));
+        }
+        if connected && code != SHUTDOWN && self.room.control.is_none() {
+            return Step::Done(Err(Errno(libc::ECONNRESET)));
+        }
+        if self.flags & libc::MSG_PEEK == 0 {
+            self.drop_first(queue);
+        }
+        Step::Done(Ok(()))
+    }
+
+    fn drop_first(&mut self, queue: &mut Queue) {
+        queue.read = 0;
+        if let Some((_, buffer)) = queue.messages.pop_front() {
+            self.freed.push(buffer);
+        }
+    }
+
+    /// Notes the source and writes the ancillary data of a message.
+    fn describe(&mut self, meta: &Meta, buffer: &DeliveryBuffer) {
+        self.received.source = Some(RawAddress::of_socket(meta.source).to_bytes());
+        let room = self.room.control.as_deref_mut().unwrap_or_default();
+        if room.is_empty() {
+            return;
+        }
+        let mut control = ControlWriter::new(room);
+        if meta.error != 0 {
+            control.put_words(ERRINFO, [meta.error.into(), buffer.len() as u32]);
+            if !buffer.is_empty() {
+                control.put(RETDATA, buffer);
+            }
+        }
+        let name = match meta.destination {
+            _ if meta.error != 0 && buffer.is_empty() => None,
+            DestinationName::None => None,
+            DestinationName::Service(name) => Some([name.type_, name.instance, name.instance]),
+            DestinationName::Multicast(range) => Some([range.type_, range.lower, range.upper]),
+        };
+        if let Some(name) = name {
+            control.put_words(DESTNAME, name);
+        }
+        self.received.control_len = control.used();
+        if control.is_cut {
+            self.received.flags |= libc::MSG_CTRUNC;
+        }
+    }
+}
