@@ -322,6 +322,8 @@ class Situation:
         else:
             raw = ctypes.create_string_buffer(64)
         call(libc.ioctl, self.sockets[name], REQUESTS.get(request) or int(request, 0), raw)
+        if request == "linkname":
+            return shown(raw.raw[8:].split(bytes(1))[0])
         if request == "nodeid":
             return "an identity" if any(raw.raw[4:20]) else "nothing"
         return "ok"

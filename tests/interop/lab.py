@@ -46,9 +46,9 @@ def spawn(command, **options):
     return subprocess.Popen([str(word) for word in command], preexec_fn=die_with_parent, **options)
 
 
-def run(*command, timeout_s=30):
+def run(*command, timeout_s=30, **options):
     """The output of a command that must succeed."""
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout_s)
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout_s, **options)
     if result.returncode:
         raise LabError(f"{' '.join(map(str, command))}: status {result.returncode}: {result.stdout}{result.stderr}")
     return result.stdout
@@ -606,6 +606,11 @@ class Daemon(Node):
     def drive(self):
         environment = dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock"))
         return Driver([TARGET / "examples/drive"], env=environment)
+
+    def results_of(self, steps):
+        """What the steps of situations (tests/differential) lead to on this node."""
+        return run(TARGET / "examples/situations", timeout_s=120, input=steps,
+                   env=dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock")))
 
     def close(self):
         try:

@@ -52,7 +52,8 @@ impl Engine {
     pub fn is_writable(&self, id: PortId) -> bool {
         self.ports.get(&id).is_some_and(|port| {
             let window_used = port.connection().is_some_and(|c| c.flow.is_congested());
-            !port.is_congested() && !window_used
+            let group_closed = port.group.as_deref().is_some_and(|group| !group.is_open());
+            !port.is_congested() && !window_used && !group_closed
         })
     }
 

@@ -174,6 +174,13 @@ impl Group {
         self.waiting = None;
     }
 
+    /// True if there is a member that could be sent to, and no message was refused that still may not go.
+    pub fn is_open(&self) -> bool {
+        let could =
+            |m: &Member| m.is_receiver(Instant::default()) && m.state != MemberState::Published;
+        self.members().any(could) && self.blocked().is_none()
+    }
+
     /// Whom the refused message waits for; nobody once it may go.
     pub fn blocked(&self) -> Option<Blocked> {
         let waiting = self.waiting.as_ref().filter(|waiting| !waiting.told)?;

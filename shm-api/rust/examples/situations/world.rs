@@ -11,6 +11,7 @@ use crate::text::{self, FLAGS_OUT, POLL, errno_name, number, unsigned};
 
 const CONTROL_MAX: usize = 4096;
 const FILL_MAX: usize = 10_000;
+const SERVICE_ADDRESS: u8 = 2;
 
 #[derive(Default)]
 struct Sockets {
@@ -125,6 +126,14 @@ impl World {
     }
 
     fn shown_address(&self, address: &[u8; 16]) -> String {
+        match address[..3] {
+            [0, 0, _] => return "none".into(),
+            [_, _, SERVICE_ADDRESS] => {
+                let words = text::words_in(address);
+                return format!("service:{}:{}", words[1], words[2]);
+            }
+            _ => {}
+        }
         let [port, node] = port_and_node(address);
         let sockets = lock(&self.sockets);
         let name = match sockets.names.get(&port) {
@@ -299,8 +308,12 @@ impl World {
         if received.len > 0 {
             parts.push(text::shown(&data[..received.len]));
         }
-        if let Some(source) = received.source.filter(|_| name_size > 0) {
-            parts.push(format!("from {}", self.shown_address(&source)));
+        if name_size > 0 {
+            let mut name = received.name;
+            name[(name_size as usize).min(received.name_len)..].fill(0);
+            let addresses = name[..received.name_len].as_chunks::<16>().0;
+            let shown: Vec<String> = addresses.iter().map(|a| self.shown_address(a)).collect();
+            parts.push(format!("from {}", shown.join(" ")));
         }
         parts.extend(text::shown_control(&control[..received.control_len])?);
         parts.extend(text::names_of(&FLAGS_OUT, |bit| received.flags & bit != 0));
@@ -330,7 +343,8 @@ impl World {
                 let bearer = unsigned(rest.get(1).context("linkname NODE BEARER")?)?;
                 argument[4..8].copy_from_slice(&bearer.to_ne_bytes());
                 socket.ioctl(SIOCGETLINKNAME, &mut argument)?;
-                Ok("ok".into())
+                let name = argument[8..].split(|byte| *byte == 0).next();
+                Ok(text::shown(name.unwrap_or_default()))
             }
             "nodeid" => {
                 socket.ioctl(SIOCGETNODEID, &mut argument)?;

@@ -1,4 +1,4 @@
-//! `struct sockaddr_tipc`: 16 bytes in the byte order of the machine (`docs/protocol/sockets.md`).
+//! `struct sockaddr_tipc`: 16 bytes in the byte order of the machine (`docs/protocol/calls.md`).
 //!
 //! ```text
 //!   0  family:16 (30)    2  kind:8 (1 service range, 2 service address, 3 socket address)    3  scope:8, signed

@@ -1,6 +1,6 @@
 //! Sockets as the C interface has them: raw addresses, flags, ancillary data, options by number, an errno for each
 //! failure. For layers that give programs written for the kernel's TIPC sockets what they expect; other programs are
-//! better off with the crate's own types. Semantics as in `docs/protocol/sockets.md`, table of errors included; what
+//! better off with the crate's own types. Semantics as in `docs/protocol/calls.md`; what
 //! Linux does in each situation is recorded in `tests/differential`.
 //!
 //! A [`Socket`] is one file description: its flags and time limits are those of all who share it. What the daemon knows

@@ -1,16 +1,17 @@
-//! `setsockopt` and `getsockopt` (`docs/protocol/sockets.md`, the socket interface, options).
+//! `setsockopt` and `getsockopt` (`docs/protocol/calls.md`, options and requests).
 
 use std::time::Duration;
 
-use xtipc_segment::{Phase, Request, SocketKind, SocketState, option};
+use xtipc_segment::{
+    GroupFlags, Phase, Request, Scope, ServiceAddress, SocketKind, SocketState, option,
+};
 
-use super::{AF_TIPC, Errno, Result, SOL_TIPC, Settings, Socket};
+use super::{AF_TIPC, Errno, FIRST_USER_TYPE, Result, SOL_TIPC, Settings, Socket};
 use crate::lock;
 
 /// Obsolete: always 0.
 const NODE_RECVQ_DEPTH: u32 = 131;
-/// The type of the group, 0 for none.
-const GROUP_JOIN: u32 = 135;
+const GROUP_LEAVE: u32 = 136;
 /// A receive buffer is twice what was asked for, as the kernel counts its own bookkeeping in.
 const BUFFER_MIN: i32 = 2304;
 const BUFFER_MAX: i32 = 16 << 20;
@@ -42,13 +43,41 @@ impl Socket {
             | option::DEST_DROPPABLE
             | option::CONN_TIMEOUT
             | option::NODELAY => number(value.unwrap_or_default())?,
-            option::MCAST_BROADCAST | option::MCAST_REPLICAST => match value {
+            option::MCAST_BROADCAST | option::MCAST_REPLICAST | GROUP_LEAVE => match value {
                 None if len == 0 => 1,
                 _ => return Err(invalid),
             },
+            option::GROUP_JOIN => return self.join(value.unwrap_or_default()),
             _ => return Err(invalid),
         };
-        self.call(Request::SetOption { option, value }).map(drop)
+        self.call(match option {
+            GROUP_LEAVE => Request::LeaveGroup,
+            _ => Request::SetOption { option, value },
+        })
+        .map(drop)
+    }
+
+    /// Joins a group: type, instance, scope and flags.
+    fn join(&self, value: &[u8]) -> Result<()> {
+        let words = value.first_chunk::<16>().ok_or(Errno(libc::EINVAL))?;
+        let word = |at: usize| number(&words[at * 4..]);
+        let [type_, instance, scope, flags] = [word(0)?, word(1)?, word(2)?, word(3)?];
+        if type_ < FIRST_USER_TYPE {
+            return Err(Errno(libc::EACCES));
+        }
+        let scope = match scope {
+            0..=2 => Scope::Cluster,
+            3 => Scope::Node,
+            _ => return Err(Errno(libc::EINVAL)),
+        };
+        let address = ServiceAddress { type_, instance };
+        let flags = GroupFlags::from_bits_truncate(flags);
+        self.call(Request::JoinGroup {
+            address,
+            scope,
+            flags,
+        })
+        .map(drop)
     }
 
     fn set_socket_option(&self, name: i32, value: &[u8]) -> Result<()> {
@@ -97,7 +126,7 @@ impl Socket {
 
     fn tipc_option(&self, option: u32) -> Result<u32> {
         match option {
-            NODE_RECVQ_DEPTH | GROUP_JOIN => Ok(0),
+            NODE_RECVQ_DEPTH => Ok(0),
             _ => Ok(self.call(Request::GetOption { option })?[0] as u32),
         }
     }

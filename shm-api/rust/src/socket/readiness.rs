@@ -1,4 +1,4 @@
-//! What `poll` tells of a socket (`docs/protocol/sockets.md`, the socket interface, poll).
+//! What `poll` tells of a socket (`docs/protocol/calls.md`, events of poll).
 
 use xtipc_segment::{Phase, Request, SocketState};
 

@@ -1,11 +1,14 @@
-//! Receiving (`docs/protocol/sockets.md`, the socket interface, receive).
+//! Receiving (`docs/protocol/calls.md`, receiving).
 //!
 //! Messages are copied out under the attachment's lock, so that of several readers each gets whole messages, and the
 //! bytes of a stream in order.
 
 use xtipc_segment::application::DeliveryBuffer;
-use xtipc_segment::{DestinationName, Meta, PEER_SILENT, SocketKind};
+use xtipc_segment::{
+    DeliveryFlags, DestinationName, Meta, PEER_SILENT, ServiceAddress, SocketKind,
+};
 
+use super::address::Name;
 use super::control::ControlWriter;
 use super::{ADDRESS_LEN, Errno, RawAddress, Result, Socket, is_connected_kind};
 use crate::attachment::{Look, Patience};
@@ -18,6 +21,10 @@ const SHUTDOWN: u8 = 5;
 const ERRINFO: i32 = 1;
 const RETDATA: i32 = 2;
 const DESTNAME: i32 = 3;
+/// Events of the topology service, and their length.
+const PUBLISHED: u32 = 1;
+const WITHDRAWN: u32 = 2;
+const EVENT_LEN: usize = 48;
 
 /// Where what is received goes, as in `struct msghdr`.
 #[derive(Debug)]
@@ -33,11 +40,13 @@ pub struct ReceiveRoom<'a> {
 pub struct Received {
     /// Bytes of the message.
     pub len: usize,
-    /// Who sent it.
-    pub source: Option<[u8; ADDRESS_LEN]>,
+    /// Who sent it, in the first [`Received::name_len`] bytes; of a member of a group also its address in the group.
+    pub name: [u8; 2 * ADDRESS_LEN],
+    /// Bytes of addresses.
+    pub name_len: usize,
     /// Bytes of ancillary data.
     pub control_len: usize,
-    /// `MSG_TRUNC`, `MSG_CTRUNC` and `MSG_EOR`.
+    /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_EOR` and, for the event that a member of the group joined or left, `MSG_OOB`.
     pub flags: i32,
 }
 
@@ -182,6 +191,11 @@ impl Receiving<'_> {
         if meta.error != 0 {
             return self.take_end(meta.error, queue);
         }
+        let events = DeliveryFlags::JOINED | DeliveryFlags::LEFT;
+        if meta.flags.intersects(events) {
+            let event = *meta;
+            return self.take_event(&event, queue);
+        }
         let rest = &buffer[queue.read.min(buffer.len())..];
         let room = &mut self.room.data[self.received.len..];
         let len = rest.len().min(room.len());
@@ -236,6 +250,25 @@ impl Receiving<'_> {
         Step::Done(Ok(()))
     }
 
+    /// A member of the group joined or left. As in Linux the event of the topology service is there as well, though
+    /// no bytes count as received.
+    fn take_event(&mut self, meta: &Meta, queue: &mut Queue) -> Step {
+        let bytes = member_event(meta);
+        let len = bytes.len().min(self.room.data.len());
+        self.room.data[..len].copy_from_slice(&bytes[..len]);
+        if len < bytes.len() {
+            self.received.flags |= libc::MSG_TRUNC;
+        }
+        self.received.flags |= libc::MSG_OOB;
+        if meta.flags.contains(DeliveryFlags::LEFT) {
+            self.received.flags |= libc::MSG_EOR;
+        }
+        if self.flags & libc::MSG_PEEK == 0 {
+            self.drop_first(queue);
+        }
+        Step::Done(Ok(()))
+    }
+
     fn drop_first(&mut self, queue: &mut Queue) {
         queue.read = 0;
         if let Some((_, buffer)) = queue.messages.pop_front() {
@@ -245,7 +278,14 @@ impl Receiving<'_> {
 
     /// Notes the source and writes the ancillary data of a message.
     fn describe(&mut self, meta: &Meta, buffer: &DeliveryBuffer) {
-        self.received.source = Some(RawAddress::of_socket(meta.source).to_bytes());
+        let (source, member) = self.received.name.split_at_mut(ADDRESS_LEN);
+        source.copy_from_slice(&RawAddress::of_socket(meta.source).to_bytes());
+        self.received.name_len = ADDRESS_LEN;
+        if let Some(address) = address_in_group(meta) {
+            let name = Name::Service { address, domain: 0 };
+            member.copy_from_slice(&RawAddress { name, scope: 0 }.to_bytes());
+            self.received.name_len += ADDRESS_LEN;
+        }
         let room = self.room.control.as_deref_mut().unwrap_or_default();
         if room.is_empty() {
             return;
@@ -259,6 +299,7 @@ impl Receiving<'_> {
         }
         let name = match meta.destination {
             _ if meta.error != 0 && buffer.is_empty() => None,
+            _ if address_in_group(meta).is_some() => None,
             DestinationName::None => None,
             DestinationName::Service(name) => Some([name.type_, name.instance, name.instance]),
             DestinationName::Multicast(range) => Some([range.type_, range.lower, range.upper]),
@@ -271,4 +312,31 @@ impl Receiving<'_> {
             self.received.flags |= libc::MSG_CTRUNC;
         }
     }
+}
+
+/// The address in its group of the member that something comes from.
+fn address_in_group(meta: &Meta) -> Option<ServiceAddress> {
+    match meta.destination {
+        DestinationName::Service(address) if meta.flags.contains(DeliveryFlags::FROM_MEMBER) => {
+            Some(address)
+        }
+        _ => None,
+    }
+}
+
+/// The event of the topology service that tells of a member: what happened, the instance twice, the socket, and the
+/// subscription that stands for membership.
+fn member_event(meta: &Meta) -> [u8; EVENT_LEN] {
+    let left = meta.flags.contains(DeliveryFlags::LEFT);
+    let ServiceAddress { type_, instance } = address_in_group(meta).unwrap_or_default();
+    let (port, node) = (meta.source.port, meta.source.node);
+    let what = if left { WITHDRAWN } else { PUBLISHED };
+    let words = [
+        what, instance, instance, port, node, type_, instance, instance,
+    ];
+    let mut bytes = [0; EVENT_LEN];
+    for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
 }

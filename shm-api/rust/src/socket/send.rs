@@ -1,4 +1,4 @@
-//! Sending (`docs/protocol/sockets.md`, the socket interface, send).
+//! Sending (`docs/protocol/calls.md`, sending).
 
 use std::sync::atomic::Ordering;
 
