@@ -20,7 +20,7 @@ use xtipc_segment::application::{
 };
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
-use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Request, SendFlags};
+use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Ready, Request, SendFlags};
 
 use crate::core::{Core, Failure, Interest};
 use crate::pending::Purpose;
@@ -404,7 +404,57 @@ impl Attachment {
             Patience::None => Patience::Endless,
             patience => patience,
         };
-        Ok(self.completion_or_cancel(tag, verdict)?.result)
+        let result = self.completion_or_cancel(tag, verdict)?.result;
+        if result == -libc::EAGAIN {
+            self.core()?.note_not_ready(socket, Ready::SEND);
+        }
+        Ok(result)
+    }
+
+    /// Spins until `look` finds what it looks for, or the time is over: no system call, except to let the node's worker
+    /// run where it has the same processor.
+    pub(crate) fn spin<T>(
+        &self,
+        until: Instant,
+        mut look: impl FnMut(&mut Core) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        loop {
+            let shares = {
+                let mut core = self.core()?;
+                core.dispatch();
+                if let Some(found) = look(&mut core)? {
+                    return Ok(Some(found));
+                }
+                if let Some(failure) = core.failure {
+                    return Err(failure.into());
+                }
+                core.receiver.shares_processor()
+            };
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            if shares {
+                thread::yield_now();
+            } else {
+                spin_loop();
+            }
+        }
+    }
+
+    /// The next message for a socket, spinning.
+    pub(crate) fn receive_spinning(
+        self: &Arc<Self>,
+        socket: u32,
+        until: Instant,
+    ) -> Result<Message> {
+        let found = self.spin(until, |core| Ok(core.queue(socket)?.messages.pop_front()))?;
+        let (meta, buffer) = found.ok_or(Error::TimedOut)?;
+        let mut core = self.core()?;
+        self.settle_watch(&mut core, socket)?;
+        drop(core);
+        let message = Message::new(Arc::clone(self), meta, buffer);
+        self.note_all_consumed(message.buffer())?;
+        Ok(message)
     }
 
     /// Puts a message into the submission ring, without waiting for the verdict.

@@ -2,15 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{
-    Destination, Importance, MESSAGE_LEN_MAX, Meta, PEER_SILENT, PayloadPlace, Request, SendFlags,
-    ServiceRange, SocketAddress, SocketKind, option,
+    Destination, Importance, MESSAGE_LEN_MAX, Meta, PEER_SILENT, PayloadPlace, Ready, Request,
+    SendFlags, ServiceRange, SocketAddress, SocketKind, option,
 };
 
 use crate::attachment::{Attachment, Patience};
+use crate::core::Core;
 use crate::datagram::check_bindable;
 use crate::{Error, Message, Node, Result, Scope, lock};
 
@@ -124,14 +125,22 @@ impl Listener {
     ) -> Result<(Connection, SocketAddress)> {
         let attachment = &self.socket.attachment;
         let request = Request::Accept { flags };
-        let [id, peer] = attachment
-            .call_within(self.socket.id, request, patience)?
-            .map_err(Error::from_result)?;
+        let answer = attachment.call_within(self.socket.id, request, patience)?;
+        if answer == Err(-libc::EAGAIN) {
+            let mut core = attachment.core()?;
+            core.note_not_ready(self.socket.id, Ready::ACCEPT);
+        }
+        let [id, peer] = answer.map_err(Error::from_result)?;
         let socket = Socket {
             attachment: Arc::clone(attachment),
             id: id as u32,
         };
         Ok((Connection::new(socket, self.kind), address(peer)))
+    }
+
+    /// The attachment, and the number of the socket.
+    pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32) {
+        (&self.socket.attachment, self.socket.id)
     }
 
     /// Address of this socket.
@@ -221,21 +230,31 @@ impl Connection {
         first: &[u8],
     ) -> Result<Self> {
         let connection = Self::new(Socket::open(node, kind)?, kind);
-        connection.submit(first, Some(destination.into()))?;
+        connection.submit(first, Some(destination.into()), Patience::Endless)?;
         Ok(connection)
     }
 
     /// Sends on the connection and gives the number of bytes taken: a message of a SEQPACKET connection whole, of a
     /// stream at most 66,000. Waits for room as [`Connection::set_write_timeout`] says.
     pub fn send(&self, bytes: &[u8]) -> Result<usize> {
-        let cut = match self.kind {
-            ConnectionKind::Stream => &bytes[..bytes.len().min(MESSAGE_LEN_MAX)],
-            ConnectionKind::Seqpacket => bytes,
-        };
-        self.submit(cut, None)
+        let patience = Patience::lasting(lock(&self.inbox).write_timeout);
+        self.submit(self.cut(bytes), None, patience)
     }
 
-    fn submit(&self, bytes: &[u8], destination: Option<Destination>) -> Result<usize> {
+    /// What of these bytes is sent at once.
+    fn cut<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.kind {
+            ConnectionKind::Stream => &bytes[..bytes.len().min(MESSAGE_LEN_MAX)],
+            ConnectionKind::Seqpacket => bytes,
+        }
+    }
+
+    fn submit(
+        &self,
+        bytes: &[u8],
+        destination: Option<Destination>,
+        patience: Patience,
+    ) -> Result<usize> {
         if bytes.len() > MESSAGE_LEN_MAX {
             return Err(Error::MessageTooLong {
                 len: bytes.len(),
@@ -247,7 +266,6 @@ impl Connection {
             destination,
             payload,
         };
-        let patience = Patience::lasting(lock(&self.inbox).write_timeout);
         let attachment = &self.socket.attachment;
         match attachment.send(self.socket.id, bytes, request, patience)? {
             0.. => Ok(bytes.len()),
@@ -259,13 +277,45 @@ impl Connection {
     /// the connection in order. Any other end is an error, each time.
     pub fn recv(&self) -> Result<Option<Message>> {
         let timeout = lock(&self.inbox).read_timeout;
-        let Some((meta, buffer)) = self.next(Patience::lasting(timeout))? else {
+        self.recv_with(Patience::lasting(timeout))
+    }
+
+    fn recv_with(&self, patience: Patience) -> Result<Option<Message>> {
+        let Some((meta, buffer)) = self.next(patience)? else {
             return Ok(None);
         };
         let attachment = Arc::clone(&self.socket.attachment);
         let message = Message::new(attachment, meta, buffer);
         self.socket.attachment.note_all_consumed(message.buffer())?;
         Ok(Some(message))
+    }
+
+    /// The same if something waits; else [`Error::WouldBlock`].
+    pub fn try_recv(&self) -> Result<Option<Message>> {
+        self.recv_with(Patience::None)
+    }
+
+    /// The same, spinning until then; [`Error::TimedOut`] if nothing came. Never sleeps.
+    pub fn recv_spin(&self, until: Instant) -> Result<Option<Message>> {
+        let id = self.socket.id;
+        let is_there = |core: &mut Core| {
+            let queue = core.queue(id)?;
+            Ok((queue.has_rest || !queue.messages.is_empty()).then_some(()))
+        };
+        match self.socket.attachment.spin(until, is_there)? {
+            Some(()) => self.try_recv(),
+            None => Err(Error::TimedOut),
+        }
+    }
+
+    /// Sends as [`Connection::send`] if there is room; else [`Error::WouldBlock`].
+    pub fn try_send(&self, bytes: &[u8]) -> Result<usize> {
+        self.submit(self.cut(bytes), None, Patience::None)
+    }
+
+    /// Reads as [`Read::read`] if something waits; else [`Error::WouldBlock`].
+    pub fn try_read(&self, out: &mut [u8]) -> Result<usize> {
+        self.read_within(out, Patience::None)
     }
 
     /// The attachment, and the number of the socket.
@@ -288,7 +338,15 @@ impl Connection {
         attachment.note_all_consumed([&buffer])?;
         attachment.give_back(buffer);
         lock(&self.inbox).end = Some(meta.error);
+        self.note_rest(true)?;
         end_of(meta.error)
+    }
+
+    /// Whether there is something to read that is not in the queue.
+    fn note_rest(&self, has_rest: bool) -> Result<()> {
+        let mut core = self.socket.attachment.core()?;
+        core.queue(self.socket.id)?.has_rest = has_rest;
+        Ok(())
     }
 
     fn ended(&self) -> Option<u8> {
@@ -300,16 +358,18 @@ impl Connection {
     }
 
     fn read_bytes(&self, out: &mut [u8]) -> Result<usize> {
+        let timeout = lock(&self.inbox).read_timeout;
+        self.read_within(out, Patience::lasting(timeout))
+    }
+
+    fn read_within(&self, out: &mut [u8], patience: Patience) -> Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
-        let (taken, timeout) = {
-            let mut inbox = lock(&self.inbox);
-            (inbox.partial.take(), inbox.read_timeout)
-        };
+        let taken = lock(&self.inbox).partial.take();
         let (meta, buffer, start) = match taken {
             Some(partial) => partial,
-            None => match self.next(Patience::lasting(timeout))? {
+            None => match self.next(patience)? {
                 Some((meta, buffer)) => (meta, buffer, 0),
                 None => return Ok(0),
             },
@@ -320,10 +380,14 @@ impl Connection {
         let goes_on = self.kind == ConnectionKind::Stream && len < rest.len();
         if goes_on {
             lock(&self.inbox).partial = Some((meta, buffer, start + len));
+            self.note_rest(true)?;
         } else {
             let attachment = &self.socket.attachment;
             attachment.note_all_consumed([&buffer])?;
             attachment.give_back(buffer);
+            if start > 0 {
+                self.note_rest(false)?;
+            }
         }
         Ok(len)
     }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
 use xtipc_segment::{
-    DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Request, Submission, Violation,
+    DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Ready, Request, Submission,
+    Violation,
 };
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
@@ -33,6 +34,8 @@ pub(crate) enum Interest {
     Ring,
     /// Memory or a slot that some completion frees.
     AnyCompletion,
+    /// A message for any socket, or a change of what one can do.
+    AnySocket,
 }
 
 impl Interest {
@@ -41,7 +44,7 @@ impl Interest {
     pub(crate) fn is_room(self) -> bool {
         match self {
             Self::Ring | Self::Posts(_) | Self::AnyCompletion => true,
-            Self::Tag(_) | Self::Socket(_) => false,
+            Self::Tag(_) | Self::Socket(_) | Self::AnySocket => false,
         }
     }
 }
@@ -68,6 +71,14 @@ pub(crate) struct Queue {
     pub(crate) error: i32,
     /// Nobody shall wait for messages any more.
     pub(crate) shut_down: bool,
+    /// There is something to read beside the messages: the rest of one, or the end of a connection.
+    pub(crate) has_rest: bool,
+    /// What the socket could do when the daemon last told, and was not found wrong since.
+    pub(crate) ready: Ready,
+    /// What the daemon was asked to tell of.
+    awaited: Ready,
+    /// Tasks that wait for such news.
+    pub(crate) wakers: Vec<std::task::Waker>,
     /// A close is under way: what is queued stays unread.
     closing: bool,
 }
@@ -181,6 +192,11 @@ impl Core {
             .ok_or_else(|| Error::from_result(-libc::EBADF))
     }
 
+    /// Whether a socket is there and not being closed.
+    pub(crate) fn is_open(&self, socket: u32) -> bool {
+        self.queues.get(&socket).is_some_and(|queue| !queue.closing)
+    }
+
     /// Moves all that the daemon published. A violation ends the attachment.
     pub(crate) fn dispatch(&mut self) {
         if let Some(Failure::Corrupted(_)) = self.failure {
@@ -225,7 +241,9 @@ impl Core {
             }
             queue.note_end(&meta);
             queue.messages.push_back((meta, buffer));
-            self.tell(|interest| interest == Interest::Socket(meta.socket));
+            self.tell(|interest| {
+                interest == Interest::Socket(meta.socket) || interest == Interest::AnySocket
+            });
         }
         Ok(())
     }
@@ -248,6 +266,7 @@ impl Core {
                     socket,
                     destination,
                 } => self.note_post(socket, completion.result, destination),
+                Purpose::Await(socket) => self.note_ready(socket, completion.values[0]),
                 Purpose::Close(socket) => {
                     if let Some(queue) = self.queues.remove(&socket) {
                         for (_, buffer) in queue.messages {
@@ -262,6 +281,7 @@ impl Core {
                     matches!(purpose, Purpose::Post { socket, .. } if socket == awaited)
                 }
                 Interest::AnyCompletion => true,
+                Interest::AnySocket => matches!(purpose, Purpose::Await(_)),
                 Interest::Ring | Interest::Socket(_) => false,
             });
         }
@@ -274,6 +294,43 @@ impl Core {
             if result < 0 {
                 queue.post_error.get_or_insert((result, destination));
             }
+        }
+    }
+
+    /// The daemon tells what a socket can do, or that it cannot be waited for any more.
+    fn note_ready(&mut self, socket: u32, told: u64) {
+        if let Some(queue) = self.queues.get_mut(&socket) {
+            queue.ready |= Ready::from_bits_truncate(told as u32);
+            queue.awaited = Ready::empty();
+            for waker in queue.wakers.drain(..) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Has the daemon tell when a socket can do this, unless it can already or the daemon was asked. `Err`: there is no
+    /// room for the request.
+    pub(crate) fn await_ready(
+        &mut self,
+        socket: u32,
+        wanted: Ready,
+    ) -> Result<std::result::Result<(), Interest>> {
+        let queue = self.queue(socket)?;
+        if queue.ready.contains(wanted) || queue.awaited.contains(wanted) {
+            return Ok(Ok(()));
+        }
+        let request = |_| Request::Await { ready: wanted };
+        let entered = self.submit(socket, &[], request, Purpose::Await(socket))?;
+        if entered.is_ok() {
+            self.queue(socket)?.awaited |= wanted;
+        }
+        Ok(entered.map(|_| ()))
+    }
+
+    /// A call found that a socket cannot do this now.
+    pub(crate) fn note_not_ready(&mut self, socket: u32, what: Ready) {
+        if let Some(queue) = self.queues.get_mut(&socket) {
+            queue.ready.remove(what);
         }
     }
 
@@ -320,7 +377,7 @@ impl Core {
         match purpose {
             Purpose::Post { socket, .. } => self.queue(socket)?.posts += 1,
             Purpose::Close(socket) => self.queue(socket)?.closing = true,
-            Purpose::Call | Purpose::Open | Purpose::Forget => {}
+            Purpose::Call | Purpose::Open | Purpose::Await(_) | Purpose::Forget => {}
         }
         let tag = self.pending.enter(purpose, staged);
         let submission = Submission {

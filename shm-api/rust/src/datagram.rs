@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc_segment::{
     Destination, Importance, MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags, ServiceRange,
@@ -192,6 +192,12 @@ impl Datagram {
         Ok(taken.len())
     }
 
+    /// Receives the next message, spinning for it until then; [`Error::TimedOut`] if none came. Never sleeps: for programs
+    /// with a processor of their own.
+    pub fn recv_spin(&self, until: Instant) -> Result<Message> {
+        self.attachment.receive_spinning(self.id, until)
+    }
+
     /// Receives the next message, waiting at most so long.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message> {
         self.receive(Patience::lasting(Some(timeout)))
@@ -272,6 +278,11 @@ impl Datagram {
             }
         };
         Ok(pollable.as_fd())
+    }
+
+    /// The attachment, and the number of the socket.
+    pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32) {
+        (&self.attachment, self.id)
     }
 
     pub(crate) fn call(&self, request: Request) -> Result<std::result::Result<[u64; 2], i32>> {

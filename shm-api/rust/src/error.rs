@@ -109,6 +109,9 @@ pub enum Error {
         /// Their number.
         len: usize,
     },
+    /// A socket of another attachment cannot be waited for.
+    #[error("the socket belongs to another attachment: a poller waits for sockets of one")]
+    ForeignSocket,
     /// The attachment has as many paths open as it may have.
     #[error("{} paths are open: drop one of them", xtipc_segment::PATHS_MAX)]
     TooManyPaths,
@@ -138,7 +141,10 @@ impl Error {
             Self::SubscriberClosed => libc::EPIPE,
             Self::TooManySubscriptions(_) | Self::TooManyPaths => libc::ENOBUFS,
             Self::NotAnEvent { .. } => libc::EPROTO,
-            Self::InvalidRange(_) | Self::NotBound(_) | Self::TooManyBindings(_) => libc::EINVAL,
+            Self::ForeignSocket
+            | Self::InvalidRange(_)
+            | Self::NotBound(_)
+            | Self::TooManyBindings(_) => libc::EINVAL,
         }
     }
 

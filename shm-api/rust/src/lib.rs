@@ -84,6 +84,11 @@
 //! # }
 //! ```
 //!
+//! Other ways to wait: a [`Poller`] for many sockets of one attachment, which can spin before it sleeps;
+//! [`Datagram::recv_spin`] and [`Connection::recv_spin`], which never sleep; `as_fd` of a datagram socket or subscriber for
+//! event loops; with the feature `tokio` the sockets of the module `tokio`. What a path to a node is like can be read at any
+//! time: [`Node::path`], [`Connection::path`].
+//!
 //! All types can be used from several threads at once. A forked child must attach itself: what it inherited gives
 //! [`Error::Forked`].
 
@@ -99,8 +104,11 @@ mod message;
 mod node;
 mod path;
 mod pending;
+mod poller;
 pub mod socket;
 mod subscriber;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod tracking;
 mod watch;
 
@@ -111,6 +119,7 @@ pub use group::{Group, GroupEvent, Joining, Member};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
 pub use path::Path;
+pub use poller::{Handle, PollEvent, Pollable, Poller, Readiness};
 pub use subscriber::{Events, Subscriber};
 pub use tracking::{Event, EventKind, Subject, Subscription};
 pub use xtipc_segment::{

@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
         /// Where it was to go.
         destination: Destination,
     },
+    /// Tells what a socket can do.
+    Await(u32),
     /// This socket is gone once it arrives.
     Close(u32),
     /// Nobody.
@@ -99,7 +101,9 @@ impl Pending {
         let (purpose, staged) = (*purpose, staged.take());
         match purpose {
             Purpose::Call | Purpose::Open => slot.state = State::Done(completion),
-            Purpose::Post { .. } | Purpose::Close(_) | Purpose::Forget => self.release(tag),
+            Purpose::Post { .. } | Purpose::Await(_) | Purpose::Close(_) | Purpose::Forget => {
+                self.release(tag);
+            }
         }
         Ok((purpose, staged))
     }

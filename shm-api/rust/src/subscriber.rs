@@ -120,6 +120,11 @@ impl Subscriber {
         Ok(pollable.as_fd())
     }
 
+    /// The attachment, and the number of the socket.
+    pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32) {
+        (&self.attachment, self.id)
+    }
+
     fn send(&self, message: &[u8]) -> std::result::Result<(), Refusal> {
         let request = |payload, flags| Request::Send {
             flags,

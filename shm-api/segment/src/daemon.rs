@@ -291,14 +291,20 @@ impl DaemonSide {
         };
         let pushed = self.deliveries.push(&ring, &entry.encode())?;
         debug_assert!(pushed, "room was checked above");
-        if let Some(watch) = self.watches.get_mut(&meta.socket)
+        self.call_watch(meta.socket);
+        self.made(Progress::Work);
+        Ok(())
+    }
+
+    /// Has the fd of a socket that is watched become readable at the end of the round: something happened that its owner
+    /// waits for.
+    pub fn call_watch(&mut self, socket: u32) {
+        if let Some(watch) = self.watches.get_mut(&socket)
             && !watch.due
         {
             watch.due = true;
-            self.watches_due.push(meta.socket);
+            self.watches_due.push(socket);
         }
-        self.made(Progress::Work);
-        Ok(())
     }
 
     /// Takes up to `budget` release entries. Returns how many buffers came back, that is, whether there is new room.

@@ -41,6 +41,17 @@ bitflags! {
     }
 }
 
+bitflags! {
+    /// What a socket can do without waiting.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Ready: u32 {
+        /// A connection request waits.
+        const ACCEPT = 1;
+        /// Nothing that it sent before holds the next message up.
+        const SEND = 2;
+    }
+}
+
 /// Numbers for [`Request::SetOption`] and [`Request::GetOption`]: those of the `SOL_TIPC` level.
 pub mod option {
     /// Importance of messages sent, 0 to 3.
@@ -203,6 +214,12 @@ pub enum Request {
         /// The node; not looked at for a connection.
         node: u32,
     },
+    /// Answer as soon as a socket can do one of these without waiting, or its connection is over. The value answered is
+    /// what it can do then.
+    Await {
+        /// What is waited for.
+        ready: Ready,
+    },
     /// Free a slot.
     ClosePath {
         /// The slot.
@@ -268,6 +285,7 @@ const GET_NODE_IDENTITY: u8 = 22;
 const GET_LINK_NAME: u8 = 23;
 const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
+const AWAIT: u8 = 42;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -370,6 +388,7 @@ impl Submission {
                 Raw::with(CANCEL, [low, high, 0, 0])
             }
             Request::OpenPath { node } => Raw::with(OPEN_PATH, [node, 0, 0, 0]),
+            Request::Await { ready } => Raw::with(AWAIT, [ready.bits(), 0, 0, 0]),
             Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
@@ -404,6 +423,9 @@ impl Submission {
             OPEN_SUBSCRIBER => Request::OpenSubscriber,
             OPEN_PATH => Request::OpenPath { node: a },
             CLOSE_PATH => Request::ClosePath { slot: a },
+            AWAIT => Request::Await {
+                ready: Ready::from_bits_truncate(a),
+            },
             CLOSE_SOCKET => Request::CloseSocket,
             BIND => Request::Bind {
                 range,
@@ -520,7 +542,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..26, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..27, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -597,6 +619,9 @@ mod tests {
                         node: a,
                         bearer: b,
                         offset: c,
+                    },
+                    25 => Request::Await {
+                        ready: Ready::from_bits_truncate(a),
                     },
                     _ => Request::Unknown { opcode: 200 },
                 }

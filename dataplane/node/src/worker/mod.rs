@@ -14,6 +14,7 @@ mod connections;
 mod groups;
 mod host;
 mod paths;
+mod readiness;
 mod requests;
 mod socket_answers;
 mod spare;
@@ -327,7 +328,10 @@ impl<'a> Worker<'a> {
                         continue;
                     };
                     let retried =
-                        requests::retry_held(&mut self.engine, &mut self.host, now, slot, port);
+                        requests::retry_held(&mut self.engine, &mut self.host, now, slot, port)
+                            .and_then(|()| {
+                                readiness::on_change(&self.engine, &mut self.host, slot, port)
+                            });
                     if let Err(violation) = retried {
                         self.let_go(slot, now, &violation.to_string());
                     }
@@ -390,7 +394,8 @@ impl<'a> Worker<'a> {
                 requests::retry_held(engine, host, now, slot, port)
             }
             _ => Ok(()),
-        }
+        }?;
+        readiness::on_change(engine, host, slot, port)
     }
 
     /// Name and plane of the link to a peer, as the kernel's log lines have them.

@@ -17,7 +17,7 @@ use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
 use super::host::NodeHost;
-use super::paths;
+use super::{paths, readiness};
 
 /// Sockets of one attachment at most.
 const SOCKETS_MAX: usize = 65_536;
@@ -112,6 +112,9 @@ fn perform(
                     Outcome::Done(on_subscriber(engine, host, now, slot, port, submission))
                 }
                 Request::Send { .. } => send(engine, host, now, slot, port, submission),
+                Request::Await { .. } => {
+                    readiness::await_ready(engine, host, now, slot, port, submission)
+                }
                 Request::LeaveGroup => Outcome::Done(groups::leave(engine, host, now, slot, port)),
                 Request::Connect { .. } if engine.group(port).is_some() => {
                     Outcome::Done(Err(libc::EINVAL))
@@ -261,6 +264,7 @@ fn on_socket(
         | Request::Accept { .. }
         | Request::LeaveGroup
         | Request::Cancel { .. }
+        | Request::Await { .. }
         | Request::OpenPath { .. }
         | Request::ClosePath { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),

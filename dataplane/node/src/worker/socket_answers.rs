@@ -137,7 +137,10 @@ impl Worker<'_> {
         let Some(application) = self.owner(id) else {
             return calls;
         };
-        let of_socket = application.held.iter().filter(|held| held.port == id);
+        // Who only wants to hear of it does not wait in a call.
+        let is_call = |request: &Request| !matches!(request, Request::Await { .. });
+        let held = application.held.iter();
+        let of_socket = held.filter(|held| held.port == id && is_call(&held.submission.request));
         for held in of_socket {
             let call = call(&held.submission.request);
             let for_ms = elapsed_ms(held.since.0);

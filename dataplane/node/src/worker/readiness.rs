@@ -1,0 +1,98 @@
+//! Who waits until a socket can accept or send (`Request::Await`): one answer for each such request, given at once or
+//! when the engine tells of a change.
+
+use xtipc_protocol::addr::PortId;
+use xtipc_protocol::connection::{Role, State};
+use xtipc_protocol::engine::Engine;
+use xtipc_protocol::time::Instant;
+use xtipc_segment::{Ready, Request, Submission, Violation};
+
+use super::applications::Slot;
+use super::connections::hold;
+use super::host::NodeHost;
+use super::requests::{Answer, Outcome};
+
+/// What a socket can do now. One whose connection is over waits for nothing.
+fn ready_of(engine: &Engine, port: PortId) -> Ready {
+    let Some(socket) = engine.port(port) else {
+        return Ready::all();
+    };
+    let mut ready = Ready::empty();
+    match &socket.role {
+        Role::Open => ready.set(Ready::SEND, !socket.is_congested()),
+        Role::Listener(listener) => ready.set(Ready::ACCEPT, !listener.pending.is_empty()),
+        Role::Connection(connection) => match connection.state {
+            State::Connecting => {}
+            State::Established => {
+                let is_free = !connection.flow.is_congested() && !socket.is_congested();
+                ready.set(Ready::SEND, is_free);
+            }
+            State::Disconnecting => return Ready::all(),
+        },
+    }
+    ready
+}
+
+fn answer(engine: &Engine, port: PortId, wanted: Ready) -> Option<Answer> {
+    let ready = ready_of(engine, port) & wanted;
+    (!ready.is_empty() || wanted.is_empty()).then(|| Ok([ready.bits().into(), 0]))
+}
+
+/// Answers now or keeps the request.
+pub(super) fn await_ready(
+    engine: &Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Outcome {
+    let Request::Await { ready } = submission.request else {
+        return Outcome::Done(Err(libc::EOPNOTSUPP));
+    };
+    match answer(engine, port, ready) {
+        Some(answer) => {
+            call_watch(host, slot, port);
+            Outcome::Done(answer)
+        }
+        None => {
+            hold(host, now, slot, port, submission);
+            Outcome::Held
+        }
+    }
+}
+
+/// Something changed at a socket: answers who waited for that.
+pub(super) fn on_change(
+    engine: &Engine,
+    host: &mut NodeHost,
+    slot: Slot,
+    port: PortId,
+) -> Result<(), Violation> {
+    let Some(application) = host.applications.get_mut(slot) else {
+        return Ok(());
+    };
+    let mut at = 0;
+    while let Some(held) = application.held.get(at) {
+        let Request::Await { ready } = held.submission.request else {
+            at += 1;
+            continue;
+        };
+        let answered = (held.port == port).then(|| answer(engine, port, ready));
+        let Some(Some(Ok(values))) = answered else {
+            at += 1;
+            continue;
+        };
+        let tag = held.submission.tag;
+        application.held.remove(at);
+        application.side.complete(tag, 0, values)?;
+        application.side.call_watch(port.0);
+    }
+    Ok(())
+}
+
+fn call_watch(host: &mut NodeHost, slot: Slot, port: PortId) {
+    if let Some(application) = host.applications.get_mut(slot) {
+        application.side.call_watch(port.0);
+    }
+}
