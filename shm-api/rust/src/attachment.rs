@@ -418,27 +418,41 @@ impl Attachment {
         until: Instant,
         mut look: impl FnMut(&mut Core) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        loop {
-            let shares = {
-                let mut core = self.core()?;
-                core.dispatch();
-                if let Some(found) = look(&mut core)? {
-                    return Ok(Some(found));
-                }
-                if let Some(failure) = core.failure {
-                    return Err(failure.into());
-                }
-                core.receiver.shares_processor()
-            };
+        let mut core = self.core()?;
+        // Who drives has the say over the sleep word; while another thread does, this one only looks.
+        let drives = !core.driving;
+        core.driving = true;
+        let result = loop {
+            core.dispatch();
+            match look(&mut core) {
+                Ok(None) => {}
+                found => break found,
+            }
+            if let Some(failure) = core.failure {
+                break Err(failure.into());
+            }
             if Instant::now() >= until {
-                return Ok(None);
+                break Ok(None);
             }
-            if shares {
-                thread::yield_now();
-            } else {
+            let place = core.receiver.place_of_daemon();
+            if drives && place == Place::Here {
+                let wants_room = core.is_room_awaited();
+                core.receiver.stand_by(wants_room);
+            }
+            drop(core);
+            if place == Place::Elsewhere {
                 spin_loop();
+            } else {
+                thread::yield_now();
             }
+            core = lock(&self.core);
+        };
+        if drives {
+            core.receiver.awake();
+            core.driving = false;
+            core.hand_over();
         }
+        result
     }
 
     /// The next message for a socket, spinning.

@@ -89,6 +89,32 @@
 //! event loops; with the feature `tokio` the sockets of the module `tokio`. What a path to a node is like can be read at any
 //! time: [`Node::path`], [`Connection::path`].
 //!
+//! # Shapes of waiting
+//!
+//! | call | while there is nothing |
+//! |---|---|
+//! | `recv`, `accept`, `send` | sleeps, after a short spin that adapts; as long as the timeouts set say |
+//! | `try_recv`, `try_read`, `try_accept`, `try_send` | gives [`Error::WouldBlock`] |
+//! | `recv_spin` | spins until a deadline, then [`Error::TimedOut`] |
+//! | [`Poller::wait`] | for many sockets: spins for a given time, then sleeps |
+//! | `as_fd` | a descriptor for poll, epoll and other event loops |
+//! | module `tokio` | suspends the task |
+//!
+//! A receive never asks the node; a send does, unless it is posted ([`Datagram::post_to`]). An error says what was wrong and what
+//! is accepted; [`Error::errno`] is what the socket interface of the kernel would give.
+//!
+//! # Calls that make no system call and allocate nothing
+//!
+//! * a receive that finds something: [`Datagram::recv`], [`Datagram::try_recv`], [`Datagram::recv_spin`],
+//!   [`Connection::recv`] with its kin, [`Connection::try_read`], [`Subscriber::try_recv`];
+//! * [`Poller::wait`] that finds something, or that looks for things to read and does not wait;
+//! * dropping a [`Message`], and all it can tell; [`Path::state`].
+//!
+//! There are three exceptions. The first calls find out how large tables have to be. A receive, or a message dropped, wakes a node
+//! that sleeps if somebody waits for that: for an acknowledgement that becomes due on the connection, a member of the
+//! group, or messages that found no room. A receive that finds nothing asks the kernel now and then whether the node is still there, and one
+//! on a socket whose descriptor is polled clears that.
+//!
 //! All types can be used from several threads at once. A forked child must attach itself: what it inherited gives
 //! [`Error::Forked`].
 

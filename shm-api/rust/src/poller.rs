@@ -8,7 +8,7 @@ use xtipc_segment::Ready;
 
 use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Core, Interest};
-use crate::{Connection, Datagram, Error, Listener, Node, Result, Subscriber, lock};
+use crate::{Connection, Datagram, Error, Group, Listener, Node, Result, Subscriber, lock};
 
 bitflags! {
     /// What to wait for, and what there is.
@@ -47,6 +47,12 @@ pub trait Pollable {
 impl Pollable for Datagram {
     fn handle(&self) -> Handle<'_> {
         Handle::new(self.handle(), false)
+    }
+}
+
+impl Pollable for Group {
+    fn handle(&self) -> Handle<'_> {
+        Handle::new(self.socket().handle(), false)
     }
 }
 

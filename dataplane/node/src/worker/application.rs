@@ -75,6 +75,8 @@ pub(super) struct Application {
     pub(super) held: VecDeque<Held>,
     pub(super) submitted: u64,
     pub(super) delivered: u64,
+    /// Senders may wait until it has read what it was given.
+    pub(super) is_awaited: bool,
     /// Ways to nodes that it looks at.
     pub(super) paths: Paths,
     parked: VecDeque<Parked>,
@@ -97,6 +99,7 @@ impl Application {
             held: VecDeque::new(),
             submitted: 0,
             delivered: 0,
+            is_awaited: false,
             paths: Paths::default(),
             parked: VecDeque::new(),
             violation: None,
@@ -140,10 +143,11 @@ impl Application {
         })
     }
 
-    /// Messages wait for room: here for that of the segment, or in the engine for a subscriber to read.
+    /// Something waits until it has read: messages, here for room in the segment or in the engine for a subscriber, or
+    /// senders.
     pub(super) fn wants_room(&self, blocked_subscribers: &[PortId]) -> bool {
         let is_own = |port: &PortId| self.sockets.contains_key(port);
-        self.has_parked() || blocked_subscribers.iter().any(is_own)
+        self.is_awaited || self.has_parked() || blocked_subscribers.iter().any(is_own)
     }
 
     /// Messages wait here for room in the segment.

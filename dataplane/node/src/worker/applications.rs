@@ -146,6 +146,22 @@ impl Applications {
         self.owners.remove(&port);
     }
 
+    /// Notes which applications have sockets that senders wait for to read.
+    pub(super) fn note_awaited(&mut self, readers: &[PortId]) {
+        for client in self.clients.iter_mut().flatten() {
+            if let Client::Attached(application) = client {
+                application.is_awaited = false;
+            }
+        }
+        for reader in readers {
+            if let Some(slot) = self.owner(*reader)
+                && let Some(application) = self.get_mut(slot)
+            {
+                application.is_awaited = true;
+            }
+        }
+    }
+
     /// The application a socket belongs to.
     pub(super) fn owner(&self, port: PortId) -> Option<Slot> {
         self.owners.get(&port).copied()

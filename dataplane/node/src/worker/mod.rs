@@ -426,6 +426,9 @@ impl<'a> Worker<'a> {
 
     /// Waits for anything, unless something has come meanwhile.
     fn sleep(&mut self) -> Result<(), Failure> {
+        self.host
+            .applications
+            .note_awaited(self.engine.awaited_readers());
         let slept = self.sleep_announced();
         // Also those whose bells were not rung: while the worker is awake they need not ring.
         self.host.applications.note_awake();

@@ -18,8 +18,10 @@ fn ready_of(engine: &Engine, port: PortId) -> Ready {
         return Ready::all();
     };
     let mut ready = Ready::empty();
+    let waiting = engine.waiting(port);
+    let has_way = waiting.is_none_or(|waiting| waiting.obstacle.is_none());
     match &socket.role {
-        Role::Open => ready.set(Ready::SEND, !socket.is_congested()),
+        Role::Open => ready.set(Ready::SEND, has_way && !socket.is_congested()),
         Role::Listener(listener) => ready.set(Ready::ACCEPT, !listener.pending.is_empty()),
         Role::Connection(connection) => match connection.state {
             State::Connecting => {}

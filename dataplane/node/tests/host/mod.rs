@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -40,8 +41,15 @@ impl Host {
 
     /// Attaches: each call stands for another program.
     pub(crate) fn attach(&self) -> Node {
-        let path = self.directory.path().join("run/attach.sock");
-        Node::builder().socket_path(path).attach().unwrap()
+        Node::builder()
+            .socket_path(self.attach_socket())
+            .attach()
+            .unwrap()
+    }
+
+    /// Where programs attach.
+    pub(crate) fn attach_socket(&self) -> PathBuf {
+        self.directory.path().join("run/attach.sock")
     }
 
     /// A tool of the operator.

@@ -117,6 +117,18 @@ impl Flow {
         self.consumed >= u32::from((self.receive_window / ACK_RATIO).max(1))
     }
 
+    /// True if a CONN_ACK becomes due when what waits is read: `waiting` messages, `bytes` with their bookkeeping.
+    pub fn owes_when_read(&self, waiting: u32, bytes: u64) -> bool {
+        let unread = if self.by_block {
+            u64::from(waiting) + bytes / BLOCK as u64
+        } else {
+            waiting.into()
+        };
+        waiting > 0
+            && u64::from(self.consumed) + unread
+                >= u64::from((self.receive_window / ACK_RATIO).max(1))
+    }
+
     /// What a CONN_ACK says now: units consumed, and the window, which is `receive_buffer`'s from now
     /// on.
     pub fn acknowledgement(&self, receive_buffer: u32) -> (u16, u16) {

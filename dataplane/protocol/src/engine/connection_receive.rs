@@ -222,6 +222,7 @@ impl Engine {
             return Err(errcode::OVERLOAD);
         }
         port.on_waiting(about.cost);
+        self.note_awaited(id);
         self.give(id, &about, payload, host);
         Ok(())
     }

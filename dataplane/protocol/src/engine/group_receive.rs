@@ -94,6 +94,7 @@ impl Engine {
             self.core.drops.count(refusal);
             return self.on_group_read(id, member, cost);
         }
+        self.note_awaited(id);
         let about = Incoming {
             source,
             dest_name: None,

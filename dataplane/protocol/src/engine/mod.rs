@@ -182,6 +182,8 @@ pub struct Engine {
     readers: FastMap<PortId, Reader>,
     /// Those of them with more events than they may have unread.
     blocked_readers: Vec<PortId>,
+    /// Sockets with messages whose senders may wait until they are read.
+    awaited_readers: Vec<PortId>,
 }
 
 impl Engine {
@@ -225,6 +227,7 @@ impl Engine {
             topology_listener: None,
             readers: FastMap::default(),
             blocked_readers: Vec::new(),
+            awaited_readers: Vec::new(),
         }
     }
 

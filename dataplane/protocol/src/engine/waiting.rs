@@ -57,6 +57,32 @@ impl Engine {
         })
     }
 
+    /// Sockets with messages whose senders may wait until they are read. The host should let the engine know of that at
+    /// once ([`Self::on_consumed`]).
+    pub fn awaited_readers(&mut self) -> &[PortId] {
+        let ports = &mut self.ports;
+        self.awaited_readers.retain(|id| {
+            let Some(port) = ports.get_mut(id) else {
+                return false;
+            };
+            port.is_awaited = port.reading_matters();
+            port.is_awaited
+        });
+        &self.awaited_readers
+    }
+
+    /// A message waits for a socket.
+    pub(super) fn note_awaited(&mut self, id: PortId) {
+        if let Some(port) = self.ports.get_mut(&id)
+            && !port.is_awaited
+            && !port.inner
+            && port.reading_matters()
+        {
+            port.is_awaited = true;
+            self.awaited_readers.push(id);
+        }
+    }
+
     /// A message of a socket was refused for congestion.
     pub(super) fn note_refused(&mut self, id: PortId, since: Instant) {
         if let Some(port) = self.ports.get_mut(&id) {

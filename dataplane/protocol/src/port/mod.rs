@@ -5,7 +5,7 @@ mod mcast_order;
 pub use mcast_order::{McastOrder, Ordered, Overdue};
 
 use crate::addr::{NodeAddr, PortId};
-use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role};
+use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role, State};
 use crate::group::Group;
 use crate::name::{Scope, ServiceRange};
 use crate::time::Instant;
@@ -104,6 +104,8 @@ pub struct Port {
     pub nodelay: bool,
     /// It belongs to the engine itself: what arrives does not go to the host.
     pub inner: bool,
+    /// Listed among those whose reading others may wait for.
+    pub is_awaited: bool,
     /// When a message of it was refused for the first time since it could send.
     pub refused_at: Option<Instant>,
     bindings_made: u32,
@@ -135,6 +137,7 @@ impl Port {
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             nodelay: false,
             inner: false,
+            is_awaited: false,
             refused_at: None,
             bindings_made: 0,
             congested: Vec::new(),
@@ -167,6 +170,15 @@ impl Port {
     pub fn on_taken(&mut self, cost: u32) {
         self.used = self.used.saturating_sub(cost.into());
         self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// True if a sender may be waiting until what waits here is read: then somebody should soon look what was.
+    pub fn reading_matters(&self) -> bool {
+        if let Some(connection) = self.connection() {
+            return connection.state == State::Established
+                && connection.flow.owes_when_read(self.waiting, self.used);
+        }
+        self.group.is_some() && self.waiting > 0
     }
 
     /// The key of the next binding, or `None` when the numbers are used up.
