@@ -13,7 +13,6 @@ import struct
 import sys
 import threading
 import time
-import zlib
 
 AF_TIPC, SOL_TIPC = 30, 271
 BLOCKED_S, PATIENCE_S = 0.25, 5
@@ -36,6 +35,8 @@ OPTIONS = {
 SHUTDOWN = {"rd": 0, "wr": 1, "rdwr": 2}
 ERRINFO, RETDATA, DESTNAME = 1, 2, 3
 FIONBIO = 0x5421
+FILTERS = {"ports": 1, "service": 2, "cancel": 4}
+EVENT_SIZE = 48
 REQUESTS = {"linkname": 0x89E0, "nodeid": 0x89E1, "inq": 0x541B}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -81,7 +82,10 @@ def shown(data):
         return f'"{data.decode()}"'
     if len(set(data)) == 1:
         return f"{chr(data[0])}*{len(data)}"
-    return f"{len(data)} bytes, sum {zlib.crc32(data):08x}"
+    digest = 0
+    for byte in data:
+        digest = (digest * 31 + byte) & 0xffffffff
+    return f"{len(data)} bytes, digest {digest:08x}"
 
 
 def options_of(words):
@@ -284,6 +288,25 @@ class Situation:
                 label = {ERRINFO: "error", DESTNAME: "sent to"}[kind]
                 yield label + " " + ":".join(str(number) for number in struct.unpack(f"={len(data) // 4}I", data))
             at += (size + 7) // 8 * 8
+
+    def do_subscribe(self, _, name, what, timeout, *filters):
+        """Asks the topology service for events."""
+        order = ">" if "swapped" in filters else "="
+        wanted = sum(FILTERS[word] for word in filters if word != "swapped")
+        timeout = 0xffffffff if timeout == "forever" else int(timeout)
+        request = struct.pack(order + "5I8s", *(int(word) for word in what.split(":")), timeout, wanted, b"a handle")
+        return str(call(libc.sendto, self.sockets[name], request, ctypes.c_size_t(len(request)), FLAGS["nosignal"], None, 0))
+
+    def do_event(self, _, name, order="native"):
+        """Waits for an event of the topology service."""
+        self.do_await(None, name, "IN")
+        length, data, *_ = self.receive(name, EVENT_SIZE, FLAGS["dontwait"], 0, 0)
+        if length != EVENT_SIZE:
+            return f"{length} bytes"
+        what, lower, upper, port, node, kind, *_ = struct.unpack_from((">" if order == "swapped" else "=") + "10I", data)
+        what = {1: "published", 2: "withdrawn", 3: "timeout"}.get(what, str(what))
+        found = ["here" if kind == 0 and number == self.own_node() else str(number) for number in (lower, upper)]
+        return f"{what} {kind}:{':'.join(found)} by {self.shown_socket(port, node)}, for {shown(data[40:])}"
 
     def level_and_option(self, level, option):
         return (LEVELS[level] if level in LEVELS else int(level),

@@ -60,6 +60,9 @@ impl Situation {
                 ))
             }
             ["await", name, ref bits @ ..] => self.await_events(name, bits),
+            ["event", name, ref order @ ..] => self
+                .await_events(name, &["IN"])
+                .and_then(|_| self.world.event(name, order == ["swapped"])),
             ref words => self.world.step(&names, words),
         };
         text_of(result)

@@ -39,6 +39,8 @@ const LEVELS: [(&str, i32); 3] = [
     ("tcp", libc::IPPROTO_TCP),
     ("tipc", xtipc::socket::SOL_TIPC),
 ];
+const FILTERS: [(&str, u32); 3] = [("ports", 1), ("service", 2), ("cancel", 4)];
+const HANDLE: [u8; 8] = *b"a handle";
 const SOCKET_OPTIONS: [(&str, i32); 11] = [
     ("reuseaddr", libc::SO_REUSEADDR),
     ("type", libc::SO_TYPE),
@@ -158,7 +160,15 @@ pub(crate) fn shown(data: &[u8]) -> String {
         [first, rest @ ..] if rest.iter().all(|byte| byte == first) => {
             format!("{}*{}", char::from(*first), data.len())
         }
-        _ => format!("{} bytes of several kinds", data.len()),
+        _ => {
+            let add =
+                |digest: u32, byte: &u8| digest.wrapping_mul(31).wrapping_add(u32::from(*byte));
+            format!(
+                "{} bytes, digest {:08x}",
+                data.len(),
+                data.iter().fold(0, add)
+            )
+        }
     }
 }
 
@@ -205,6 +215,30 @@ pub(crate) fn words_in(bytes: &[u8]) -> Vec<u32> {
     words
         .map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]))
         .collect()
+}
+
+/// A request to the topology service: `TYPE:LOWER:UPPER`, `forever` or milliseconds, filters.
+pub(crate) fn subscription(what: &str, timeout: &str, filters: &[&str]) -> Result<Vec<u8>> {
+    let mut words = what.split(':').map(unsigned).collect::<Result<Vec<_>>>()?;
+    words.push(match timeout {
+        "forever" => u32::MAX,
+        millis => unsigned(millis)?,
+    });
+    let filter = |word: &&&str| FILTERS.iter().find(|(name, _)| *name == **word);
+    words.push(
+        filters
+            .iter()
+            .filter_map(|word| filter(&word))
+            .map(|(_, bit)| bit)
+            .sum(),
+    );
+    let swapped = filters.contains(&"swapped");
+    let ordered = words
+        .iter()
+        .map(|word| if swapped { word.swap_bytes() } else { *word });
+    let mut bytes: Vec<u8> = ordered.flat_map(u32::to_ne_bytes).collect();
+    bytes.extend(HANDLE);
+    Ok(bytes)
 }
 
 /// Ancillary data as text.

@@ -12,6 +12,7 @@ use crate::text::{self, FLAGS_OUT, POLL, errno_name, number, unsigned};
 const CONTROL_MAX: usize = 4096;
 const FILL_MAX: usize = 10_000;
 const SERVICE_ADDRESS: u8 = 2;
+const EVENT_LEN: usize = 48;
 
 #[derive(Default)]
 struct Sockets {
@@ -126,6 +127,7 @@ impl World {
     }
 
     fn shown_address(&self, address: &[u8; 16]) -> String {
+        let [port, node] = port_and_node(address);
         match address[..3] {
             [0, 0, _] => return "none".into(),
             [_, _, SERVICE_ADDRESS] => {
@@ -134,7 +136,10 @@ impl World {
             }
             _ => {}
         }
-        let [port, node] = port_and_node(address);
+        self.shown_socket(port, node)
+    }
+
+    fn shown_socket(&self, port: u32, node: u32) -> String {
         let sockets = lock(&self.sockets);
         let name = match sockets.names.get(&port) {
             Some(name) => name,
@@ -227,9 +232,53 @@ impl World {
             ["getopt", name, level, option, ref rest @ ..] => {
                 self.option(name, text::level_and_option(level, option)?, rest)?
             }
+            ["subscribe", name, what, timeout, ref filters @ ..] => {
+                let request = text::subscription(what, timeout, filters)?;
+                self.socket(name)?.send(&request, 0, None)?.to_string()
+            }
             ["ioctl", name, request, ref rest @ ..] => self.ioctl(name, request, rest)?,
             _ => bail!("no such step"),
         })
+    }
+
+    /// Takes an event of the topology service.
+    pub(crate) fn event(&self, name: &str, swapped: bool) -> Result<String> {
+        let mut event = [0; EVENT_LEN];
+        let room = ReceiveRoom {
+            data: &mut event,
+            control: None,
+        };
+        let len = self.socket(name)?.receive(room, libc::MSG_DONTWAIT)?.len;
+        if len != EVENT_LEN {
+            return Ok(format!("{len} bytes"));
+        }
+        let words = text::words_in(&event);
+        let word = |at: usize| {
+            if swapped {
+                words[at].swap_bytes()
+            } else {
+                words[at]
+            }
+        };
+        let what = match word(0) {
+            1 => "published",
+            2 => "withdrawn",
+            3 => "timeout",
+            other => bail!("event {other}"),
+        };
+        let kind = word(5);
+        let instance = |at: usize| match word(at) {
+            node if kind == 0 && node == self.own_node => "here".to_owned(),
+            number => number.to_string(),
+        };
+        let (range, by) = (
+            format!("{kind}:{}:{}", instance(1), instance(2)),
+            self.shown_socket(word(3), word(4)),
+        );
+        Ok(format!(
+            "{what} {range} by {by}, for {}",
+            text::shown(&event[40..])
+        ))
     }
 
     pub(crate) fn poll(&self, name: &str) -> Result<String> {
