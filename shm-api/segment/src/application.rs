@@ -51,6 +51,12 @@ pub struct ApplicationSide {
 }
 
 impl ApplicationSide {
+    /// Takes all memory of the segment now, so that no call is ever held up by a page fault.
+    pub fn prefault(&self) -> io::Result<()> {
+        self.paths.segment.application.populate(true)?;
+        self.paths.segment.daemon.populate(false)
+    }
+
     /// Maps what the daemon sent.
     pub fn map(fds: SegmentFds) -> Result<Self, MapError> {
         let application_len = sealed_len(&fds.application)?;

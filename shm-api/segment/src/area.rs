@@ -98,6 +98,17 @@ impl Area {
         Ok(area)
     }
 
+    /// Has the kernel find memory for all of it now, instead of page by page when it is touched.
+    pub(crate) fn populate(&self, writable: bool) -> io::Result<()> {
+        let advice = if writable {
+            Advice::LinuxPopulateWrite
+        } else {
+            Advice::LinuxPopulateRead
+        };
+        // SAFETY: the range is the mapping made in `map`; populating changes no byte of it.
+        Ok(unsafe { madvise(self.base.as_ptr().cast(), self.len, advice) }?)
+    }
+
     /// Whether this process is the one that mapped the area. In a forked child nothing of it may be touched.
     pub(crate) fn is_mapped_here(&self) -> bool {
         self.mapped_by.is_current()

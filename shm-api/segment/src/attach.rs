@@ -41,6 +41,9 @@ const REFUSED: u32 = 3;
 const WATCH: u32 = 4;
 const WATCHING: u32 = 5;
 
+/// Stands for no worker in particular.
+const ANY_WORKER: u32 = u32::MAX;
+
 /// A message on the attach socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -48,6 +51,8 @@ pub enum Message {
     Hello {
         /// Layout version it knows ([`crate::layout::VERSION`]).
         version: u32,
+        /// The worker it wants to be served by, if it matters. Earlier versions do not say.
+        worker: Option<u32>,
     },
     /// It is attached. Comes with the fds of [`SegmentFds`].
     Welcome(Welcome),
@@ -106,9 +111,10 @@ impl Message {
         let mut out = MAGIC.to_vec();
         let mut word = |value: u32| out.extend_from_slice(&value.to_ne_bytes());
         match self {
-            Self::Hello { version } => {
+            Self::Hello { version, worker } => {
                 word(HELLO);
                 word(*version);
+                word(worker.unwrap_or(ANY_WORKER));
             }
             Self::Welcome(welcome) => {
                 word(WELCOME);
@@ -149,6 +155,10 @@ impl Message {
         Ok(match kind {
             HELLO => Self::Hello {
                 version: word(&mut rest, kind)?,
+                worker: match rest {
+                    [] => None,
+                    _ => Some(word(&mut rest, kind)?).filter(|worker| *worker != ANY_WORKER),
+                },
             },
             WELCOME => Self::Welcome(Welcome {
                 version: word(&mut rest, kind)?,
@@ -361,7 +371,14 @@ mod tests {
     #[test]
     fn every_message_reads_as_it_was_written() {
         let messages = [
-            Message::Hello { version: 1 },
+            Message::Hello {
+                version: 1,
+                worker: None,
+            },
+            Message::Hello {
+                version: 1,
+                worker: Some(3),
+            },
             Message::Welcome(Welcome {
                 version: 1,
                 node: 0x0100_1001,
@@ -385,6 +402,16 @@ mod tests {
                 assert!(Message::decode(&bytes[..bytes.len() - 1]).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_hello_that_names_no_worker_wants_any() {
+        let hello = Message::Hello {
+            version: 1,
+            worker: None,
+        };
+        let short = hello.encode().len() - 4;
+        assert_eq!(Message::decode(&hello.encode()[..short]), Ok(hello));
     }
 
     #[test]

@@ -17,6 +17,9 @@ const STRANGERS_MAX: usize = 64;
 /// Attached processes and threads at most.
 const APPLICATIONS_MAX: usize = 4096;
 
+/// The worker that owns the segments of the applications.
+const SERVING_WORKER: u32 = 0;
+
 /// Index of an application in its table; also part of its tokens.
 pub(super) type Slot = usize;
 
@@ -202,8 +205,8 @@ impl Applications {
             Err(error) => return Heard::Gone(error.to_string()),
         };
         match (message, client) {
-            (Message::Hello { version }, Client::Stranger(_)) => {
-                self.attach(slot, version, node, identity)
+            (Message::Hello { version, worker }, Client::Stranger(_)) => {
+                self.attach(slot, version, worker, node, identity)
             }
             (Message::Watch { socket }, Client::Attached(application)) => {
                 match watch(application, socket) {
@@ -215,12 +218,19 @@ impl Applications {
         }
     }
 
-    fn attach(&mut self, slot: Slot, version: u32, node: u32, identity: [u8; 16]) -> Heard {
+    fn attach(
+        &mut self,
+        slot: Slot,
+        version: u32,
+        worker: Option<u32>,
+        node: u32,
+        identity: [u8; 16],
+    ) -> Heard {
         let Some(Client::Stranger(connection)) = self.clients.get_mut(slot).and_then(Option::take)
         else {
             return Heard::Nothing;
         };
-        let outcome = welcome(&connection, version, node, identity);
+        let outcome = welcome(&connection, version, worker, node, identity);
         match outcome {
             Ok((process, side)) => {
                 let application = Application::new(connection, process, side);
@@ -238,6 +248,7 @@ impl Applications {
 fn welcome(
     connection: &OwnedFd,
     version: u32,
+    worker: Option<u32>,
     node: u32,
     identity: [u8; 16],
 ) -> Result<(xtipc_segment::attach::PeerProcess, DaemonSide), String> {
@@ -254,6 +265,13 @@ fn welcome(
     if version != VERSION {
         return refuse(format!(
             "segment version {version} is not known here, {VERSION} is"
+        ));
+    }
+    if let Some(worker) = worker
+        && worker != SERVING_WORKER
+    {
+        return refuse(format!(
+            "worker {worker} serves no applications, worker {SERVING_WORKER} does"
         ));
     }
     let process = match peer_process(fd) {

@@ -213,7 +213,7 @@ impl Worker {
         let socket = attach::accept(self.listener.as_fd()).expect("accept");
         // The fake can wait for the hello.
         rustix::io::ioctl_fionbio(&socket, false).expect("blocking");
-        let Ok(Some((Message::Hello { version }, _))) = attach::receive_message(socket.as_fd())
+        let Ok(Some((Message::Hello { version, .. }, _))) = attach::receive_message(socket.as_fd())
         else {
             return;
         };
