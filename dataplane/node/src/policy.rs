@@ -184,14 +184,14 @@ mod tests {
         assert!(idle.wake_cost_ns() < 40_000);
     }
 
-    /// Two wakes for each probe interval of one link, each with work, is far below 1 % of a core.
+    /// A frame of the peer for each probe interval of one link, is far below 1 % of a core.
     #[test]
     fn an_idle_link_costs_less_than_a_hundredth_of_a_core_in_spins() {
         let mut idle = IdlePolicy::new(Policy::Adaptive, Core::Shared);
         for _ in 0..100 {
             idle.woken(0, WAKE_COST_NS_MAX);
         }
-        let wakes_per_minute = 60_000 / 375 * 2;
+        let wakes_per_minute = 60_000 / 150;
         let spun_ns = wakes_per_minute * idle.spin_budget_ns();
         assert!(
             spun_ns < 60_000 * MS / 1000,

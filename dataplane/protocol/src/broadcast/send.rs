@@ -92,7 +92,10 @@ impl BroadcastLink {
         self.count_off(ctx, peer, &report);
         self.peers = self.peers.saturating_sub(1);
         if self.peers == 0 {
+            // The numbers go on: whoever comes next would take late packets with old numbers for future ones.
+            let next = self.queue.snd_nxt;
             self.queue.purge(&ctx.core.table, ctx.host);
+            self.queue.snd_nxt = next;
         }
         self.advance(ctx);
         self.wake(ctx);

@@ -5,7 +5,7 @@ use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host, Notice, Reserve};
 use crate::link::fsm::LinkState;
-use crate::link::{Tick, Verdict};
+use crate::link::{Look, Verdict};
 use crate::node::fsm::{NodeEvent, step};
 use crate::node::{FORGET_AFTER, Peer};
 use crate::port::Overdue;
@@ -41,16 +41,19 @@ impl Engine {
             return;
         };
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-        let tick = link.on_tick(&mut ctx, &view);
-        let verdict = match tick {
-            Tick::Fine => Verdict::Fine,
-            Tick::Silent => link.fail(DownReason::Silence),
+        let look = link.on_timeout(&mut ctx, &view);
+        let verdict = match look {
+            Look::Between | Look::Ticked => Verdict::Fine,
+            Look::Silent => link.fail(DownReason::Silence),
         };
-        let interval = link.tick_interval();
+        let due = link.next_timeout();
+        if look == Look::Between {
+            return self.wheel.arm(Self::peer_timer(index), due);
+        }
         // A message that is under way for longer has failed its link.
         let patience = Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE));
         let (addr, overdue) = (peer.addr, peer.overdue(now, patience));
-        self.wheel.arm(Self::peer_timer(index), now + interval);
+        self.wheel.arm(Self::peer_timer(index), due);
         self.act_on(now, index, verdict, host);
         if !self.holding.is_empty() {
             self.give_up_held(now, addr, overdue, host);
@@ -68,7 +71,8 @@ impl Engine {
         };
         let addr = peer.addr;
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-        link.send_ack(&mut ctx, &view);
+        link.open(&mut ctx, &view);
+        let due = link.next_timeout();
         peer.state = step(peer.state, NodeEvent::SelfUp);
         peer.was_up = true;
         peer.restarted = false;
@@ -83,6 +87,7 @@ impl Engine {
         if let Some(frame) = start {
             link.submit(&mut ctx, frame, false);
         }
+        self.wheel.arm(Self::peer_timer(index), due);
         if let Some(bearer) = &mut self.bearers[bearer.index()] {
             bearer.links_up += 1;
         }
@@ -150,7 +155,7 @@ impl Engine {
         });
     }
 
-    /// The link went down since the peer reset its end: answer its new session at once.
+    /// The link went down since the peer reset its end: answer its new session.
     pub(super) fn rejoin<H: Host>(
         &mut self,
         now: Instant,
@@ -165,9 +170,10 @@ impl Engine {
             return;
         };
         if let Some(link) = peer.link.as_mut() {
-            link.join(message, reset);
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-            link.send_activate(&mut ctx, &view);
+            link.rejoin(&mut ctx, message, reset, &view);
+            let due = link.next_timeout();
+            self.wheel.arm(Self::peer_timer(index), due);
         }
     }
 

@@ -430,7 +430,7 @@ impl Engine {
             link.state = LinkState::Reset;
             return link.reset(&mut ctx);
         }
-        let link = Link::new(&LinkSetup {
+        let mut link = Link::new(&LinkSetup {
             peer: peer.addr,
             bearer: id,
             media_addr: source,
@@ -439,10 +439,11 @@ impl Engine {
             mtu: setup.mtu,
             interface: setup.interface,
             session,
+            now,
         });
-        let interval = link.tick_interval();
+        let due = link.next_timeout();
         peer.link = Some(link);
-        self.wheel.arm(Self::peer_timer(index), now + interval);
+        self.wheel.arm(Self::peer_timer(index), due);
     }
 
     fn session_at(&self, now: Instant) -> u16 {

@@ -12,6 +12,7 @@ pub mod queue;
 mod receive;
 mod round_trip;
 mod transmit;
+mod watch;
 
 use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId};
 use crate::engine::Ctx;
@@ -27,6 +28,7 @@ use patience::Patience;
 use queue::SendQueue;
 use round_trip::RoundTrip;
 use std::time::Duration;
+use watch::Watch;
 
 pub use protocol::Verdict;
 pub use receive::{DEFERRED_MIN, Deferral, Progress, Sequenced, defer, missing, next_deferred};
@@ -35,6 +37,8 @@ pub use receive::{DEFERRED_MIN, Deferral, Progress, Sequenced, defer, missing, n
 pub const ACK_THRESHOLD: u16 = 16;
 /// Packets beyond the next expected one that are kept.
 pub const RECEIVE_WINDOW: u16 = 8191;
+/// Longest time that a packet is taken to be on its way.
+pub const TRANSIT_MAX: Duration = Duration::from_millis(50);
 /// Longest interval between two ticks of a link.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
@@ -136,11 +140,15 @@ pub struct Link {
     deferred: FrameList,
     rcv_unacked: u16,
     patience: Patience,
-    silent_ticks: u32,
+    watch: Watch,
     reset_ticks: u32,
-    last_tick: Option<Instant>,
-    /// This node stood still, and what the peer thinks of it has to be found out soon.
-    in_doubt: bool,
+    next_tick: Instant,
+    /// What [`Self::next_timeout`] gave.
+    due: Instant,
+    /// When a packet with a number was last sent.
+    sequenced_at: Instant,
+    /// Nothing is said of a new session before this: packets of the old one may still be on their way.
+    mute_until: Instant,
     /// `snd_nxt` at the last tick.
     checkpoint: SeqNo,
     window: u16,
@@ -169,14 +177,18 @@ pub struct LinkSetup {
     pub interface: [u8; INTERFACE_NAME],
     /// First session number: later than any this node used towards the peer before.
     pub session: u16,
+    /// Now.
+    pub now: Instant,
 }
 
-/// What a tick found.
+/// What a look at the link found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tick {
-    /// Nothing to act on.
-    Fine,
-    /// The peer was silent for the tolerance.
+pub enum Look {
+    /// It was not time for a tick.
+    Between,
+    /// A tick with nothing to act on.
+    Ticked,
+    /// The peer is silent for too long.
     Silent,
 }
 
@@ -184,7 +196,7 @@ impl Link {
     /// A link in state RESET.
     pub fn new(setup: &LinkSetup) -> Self {
         let params = setup.params;
-        Self {
+        let mut link = Self {
             peer: setup.peer,
             bearer: setup.bearer,
             media_addr: setup.media_addr,
@@ -215,17 +227,22 @@ impl Link {
             deferred: FrameList::default(),
             rcv_unacked: 0,
             patience: Patience::default(),
-            silent_ticks: 0,
+            watch: Watch::default(),
             reset_ticks: 0,
-            last_tick: None,
-            in_doubt: false,
+            next_tick: setup.now,
+            due: setup.now,
+            sequenced_at: Instant::default(),
+            // An earlier link to this peer may have been dropped a moment ago.
+            mute_until: setup.now + TRANSIT_MAX,
             checkpoint: SeqNo(0),
             window: params.min_window,
             slow_start_threshold: params.max_window,
             acked_in_window: 0,
             round_trip: RoundTrip::default(),
             waiters: Vec::new(),
-        }
+        };
+        link.next_tick = link.mute_until.max(setup.now + link.tick_interval());
+        link
     }
 
     /// True while messages can be sent.
@@ -273,16 +290,8 @@ impl Link {
         MediaDest::Unicast(self.media_addr)
     }
 
-    /// Time to the next tick.
+    /// Time from tick to tick.
     pub fn tick_interval(&self) -> Duration {
-        if self.in_doubt {
-            self.usual_interval() / 4
-        } else {
-            self.usual_interval()
-        }
-    }
-
-    fn usual_interval(&self) -> Duration {
         TICK_MAX.min(Duration::from_millis(u64::from(self.tolerance_ms / 4)))
     }
 
@@ -290,13 +299,14 @@ impl Link {
         Duration::from_millis(self.tolerance_ms.into())
     }
 
-    /// Ticks without a sign of life after which the peer is given up.
-    pub fn silent_limit(&self) -> u32 {
-        self.tolerance_ms / self.usual_interval().as_millis().max(1) as u32
+    /// Ticks that make up the tolerance.
+    pub fn ticks_of_tolerance(&self) -> u32 {
+        self.tolerance_ms / self.tick_interval().as_millis().max(1) as u32
     }
 
     /// Forgets everything of the session and starts a new one. Every waiting sender is released.
     pub fn reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
+        self.fall_mute(ctx.now);
         self.queue.purge(&ctx.core.table, ctx.host);
         while let Some(frame) = self.deferred.pop_front(&ctx.core.table) {
             ctx.host.free(frame);
@@ -317,7 +327,6 @@ impl Link {
         self.state_rcv_nxt = SeqNo(1);
         self.rcv_unacked = 0;
         self.patience = Patience::default();
-        self.silent_ticks = 0;
         self.reset_ticks = 0;
         self.checkpoint = SeqNo(0);
         self.acked_in_window = 0;
@@ -325,31 +334,59 @@ impl Link {
         self.stats = LinkStats::default();
     }
 
-    /// The regular look at the link, once per [`Self::tick_interval`].
-    pub fn on_tick<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) -> Tick {
-        let last_tick = self.last_tick.replace(ctx.now);
+    /// Packets carry no session: those of the old one, if they arrived in the new one, would be taken for its own. So
+    /// the peer does not hear of the new one while any of them may be under way. One that was never acknowledged may
+    /// have waited in a transmit ring while this node stood still.
+    fn fall_mute(&mut self, now: Instant) {
+        let last_sent = if self.queue.transmit.is_empty() {
+            self.sequenced_at
+        } else {
+            now
+        };
+        self.mute_until = self.mute_until.max(last_sent + TRANSIT_MAX);
+        self.next_tick = self.next_tick.max(self.mute_until);
+    }
+
+    /// True while nothing may be said of the session in force.
+    fn is_mute(&self, now: Instant) -> bool {
+        now < self.mute_until
+    }
+
+    /// When to call [`Self::on_timeout`] next.
+    pub fn next_timeout(&mut self) -> Instant {
+        let next = match self.state {
+            LinkState::Reset | LinkState::Establishing => self.next_tick,
+            LinkState::Established => self.next_tick.min(self.watch.next_look(self.tolerance())),
+        };
+        // Timers fire at whole milliseconds: what is later than that is a stall.
+        self.due = Instant::from_millis(next.0.div_ceil(1_000_000));
+        self.due
+    }
+
+    /// The regular look at the link.
+    pub fn on_timeout<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) -> Look {
+        let ticks = ctx.now >= self.next_tick;
+        if ticks {
+            self.next_tick = ctx.now + self.tick_interval();
+        }
         match self.state {
-            LinkState::Reset => {
-                self.tick_reset(ctx, bcast);
-                Tick::Fine
-            }
-            LinkState::Establishing => {
-                self.send_activate(ctx, bcast);
-                Tick::Fine
-            }
+            LinkState::Reset if ticks => self.tick_reset(ctx, bcast),
+            LinkState::Establishing if ticks => self.send_activate(ctx, bcast),
+            LinkState::Reset | LinkState::Establishing => {}
             LinkState::Established => {
-                let patience = self.usual_interval() + self.tolerance();
-                if last_tick.is_some_and(|last| ctx.now.since(last) > patience) {
-                    self.doubt_after_own_stall();
+                let stall = ctx.now.since(self.due);
+                self.watch.on_own_stall(ctx.now, stall, self.tolerance());
+                if self.watch.is_over(ctx.now, self.tolerance()) {
+                    return Look::Silent;
                 }
-                self.tick_established(ctx, bcast)
+                self.look_at_peer(ctx, bcast, ticks);
             }
         }
+        if ticks { Look::Ticked } else { Look::Between }
     }
 
     fn tick_reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.reset_ticks += 1;
-        self.in_doubt = false;
         // Five RESETs in a row, then one in sixteen ticks: the peer may be gone for long. One that
         // speaks is not gone, and does not know.
         let unaware = std::mem::take(&mut self.unaware);
@@ -360,40 +397,34 @@ impl Link {
         }
     }
 
-    /// This node stood still for longer than the tolerance, so the peer has most likely given it up, and
-    /// may have said so while nobody listened. Two probes at short intervals find out; the silence during
-    /// the stall says nothing.
-    fn doubt_after_own_stall(&mut self) {
-        self.silent_ticks = self.silent_limit().saturating_sub(1);
-        self.in_doubt = true;
-    }
-
     /// The peer lives. If it acknowledges packets that were never sent, what lives there is not the other
     /// end of this link any more: only a reset makes the two agree again.
-    fn note_sign_of_life(&mut self, ack: SeqNo) {
+    fn note_sign_of_life(&mut self, now: Instant, ack: SeqNo) {
         if self.was_sent(ack) {
-            self.silent_ticks = 0;
+            self.watch.on_sign_of_life(now);
         }
     }
 
-    fn tick_established<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) -> Tick {
-        self.sample(ctx);
-        if self.silent_ticks > self.silent_limit() {
-            return Tick::Silent;
+    fn look_at_peer<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView, ticks: bool) {
+        let mut probe = self.watch.is_probe_due(ctx.now, self.tolerance());
+        let mut state_due = false;
+        if ticks {
+            self.sample(ctx);
+            state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
+            let idle = self.queue.snd_nxt == self.checkpoint;
+            // A probe shows the peer what it misses at the end, and asks what is missing here.
+            probe |= !self.deferred.is_empty() || idle && !self.queue.transmit.is_empty();
+            if idle {
+                self.restart_window();
+            }
+            self.checkpoint = self.queue.snd_nxt;
         }
-        self.in_doubt &= self.silent_ticks > 0;
-        let state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
-        let mut probe = self.silent_ticks > 0 || !self.deferred.is_empty();
-        self.silent_ticks += 1;
-        if self.queue.snd_nxt == self.checkpoint {
-            self.restart_window();
-            probe = true;
+        if probe {
+            self.watch.on_probe(ctx.now);
         }
-        self.checkpoint = self.queue.snd_nxt;
         if state_due || probe {
             self.send_state(ctx, bcast, protocol::StateReason::Tick { probe }, 0);
         }
-        Tick::Fine
     }
 
     fn sample<H: Host>(&mut self, ctx: &Ctx<'_, H>) {

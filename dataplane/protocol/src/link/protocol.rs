@@ -65,7 +65,7 @@ impl Link {
             return;
         }
         self.ignored |= self.reset_sent;
-        if !self.reset_sent && !self.unaware {
+        if !self.reset_sent && !self.unaware && !self.is_mute(ctx.now) {
             self.send_reset(ctx, bcast, false);
         }
         self.unaware = true;
@@ -99,7 +99,7 @@ impl Link {
             } => {
                 let known = dest_session.is_none_or(|session| SeqNo(session) == self.session);
                 let verdict = self.on_reset(message, reset, Some(*dest_session));
-                if !known && self.state == LinkState::Reset {
+                if !known && self.state == LinkState::Reset && !self.is_mute(ctx.now) {
                     // A Linux peer that a RESET took down answers with the session before, until it sees
                     // another one.
                     self.send_reset(ctx, bcast, false);
@@ -152,9 +152,9 @@ impl Link {
         verdict
     }
 
-    /// Adopts the peer's session. After a reset caused by the peer the engine calls it again, since the
-    /// reset forgot it.
-    pub fn join(&mut self, message: &LinkProtocol, reset: &Reset) {
+    /// Adopts the peer's session. After a reset caused by the peer it is adopted again, since the reset
+    /// forgot it.
+    fn join(&mut self, message: &LinkProtocol, reset: &Reset) {
         self.peer_session = SeqNo(message.session);
         self.in_session = true;
         self.peer_bearer = message.bearer_id;
@@ -179,7 +179,7 @@ impl Link {
     ) -> Verdict {
         self.state_rcv_nxt = SeqNo(message.seqno).next();
         self.stats.rx_states += 1;
-        self.note_sign_of_life(SeqNo(message.ack));
+        self.note_sign_of_life(ctx.now, SeqNo(message.ack));
         let priority_changes =
             (1..=31).contains(&message.priority) && message.priority != self.priority;
         self.adopt(message.tolerance_ms, message.priority);
@@ -235,6 +235,28 @@ impl Link {
         }
     }
 
+    /// The link went up: from now on the peer has to be heard. The STATE is what opens its end.
+    pub fn open<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.watch.open(ctx.now, ctx.core.own < self.peer);
+        self.send_ack(ctx, bcast);
+    }
+
+    /// Answers the new session of the peer, which took the link down: at once, or as soon as that may be.
+    pub fn rejoin<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        message: &LinkProtocol,
+        reset: &Reset,
+        bcast: &BroadcastView,
+    ) {
+        self.join(message, reset);
+        if self.is_mute(ctx.now) {
+            self.next_tick = self.mute_until;
+        } else {
+            self.send_activate(ctx, bcast);
+        }
+    }
+
     /// Takes an established link down.
     pub fn fail(&mut self, reason: DownReason) -> Verdict {
         self.apply(LinkEvent::Failure, reason)
@@ -255,8 +277,7 @@ impl Link {
         self.send_state(ctx, bcast, StateReason::Missing, 0);
     }
 
-    /// Acknowledges what was received, and tells the state of the broadcast link. Also the first message
-    /// after the link went up, which opens the other end.
+    /// Acknowledges what was received, and tells the state of the broadcast link.
     pub fn send_ack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.send_state(ctx, bcast, StateReason::Acknowledge, 0);
     }

@@ -36,7 +36,7 @@ pub struct Progress {
 impl Link {
     /// Takes note of a packet with a number and of the acknowledgement in it.
     pub fn on_sequenced<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> Sequenced {
-        self.note_sign_of_life(SeqNo(packet.get16(field::ACK)));
+        self.note_sign_of_life(ctx.now, SeqNo(packet.get16(field::ACK)));
         let seqno = SeqNo(packet.get16(field::SEQNO));
         if !self.is_in_window(seqno) {
             self.on_duplicate(ctx.now, seqno);

@@ -118,6 +118,7 @@ impl Link {
             return false;
         };
         meta.sent_at = ctx.now;
+        self.sequenced_at = ctx.now;
         field::SEQNO.set(bytes, meta.seqno.0.into());
         field::ACK.set(bytes, self.rcv_nxt.prev().0.into());
         field::BCAST_ACK.set(bytes, ctx.bcast_ack.0.into());

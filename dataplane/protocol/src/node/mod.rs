@@ -100,10 +100,10 @@ impl Peer {
             return overdue;
         };
         let limit = ago(Duration::from_millis(link.tolerance_ms.into()));
-        if self.link_quiet.look(link.progress()) > link.silent_limit() {
+        if self.link_quiet.look(link.progress()) > link.ticks_of_tolerance() {
             overdue.for_replicast = limit;
         }
-        if self.bcast_quiet.look(self.bcast.progress()) > link.silent_limit() {
+        if self.bcast_quiet.look(self.bcast.progress()) > link.ticks_of_tolerance() {
             overdue.for_broadcast = limit;
         }
         overdue

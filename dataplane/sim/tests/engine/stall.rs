@@ -2,7 +2,9 @@
 
 use crate::link::{down_reasons, link_protocol, unicast_from};
 use std::time::Duration;
+use xtipc_protocol::addr::Destination;
 use xtipc_protocol::host::DownReason;
+use xtipc_protocol::link::TRANSIT_MAX;
 use xtipc_protocol::wire::{Body, Header, User, field};
 use xtipc_sim::cluster::Cluster;
 use xtipc_sim::segment::mac_of;
@@ -64,17 +66,83 @@ fn a_peer_that_does_not_know_it_was_given_up_is_told_at_the_next_tick() {
 
 #[test]
 fn nodes_that_stood_still_together_do_not_blame_each_other() {
-    let mut c = Cluster::settled(33, 2);
-    let nodes = [0, 1].map(|station| c.freeze(station));
-    c.run_for(STALL);
-    for (station, node) in (0..).zip(nodes) {
-        c.thaw(station, node);
+    for ms in [1000, 1400, 1500, 1600, 2000, 10_000] {
+        let mut c = Cluster::settled(33, 2);
+        let nodes = [0, 1].map(|station| c.freeze(station));
+        c.run_for(Duration::from_millis(ms));
+        for (station, node) in (0..).zip(nodes) {
+            c.thaw(station, node);
+        }
+        c.notices(0);
+        c.notices(1);
+        c.run_for(STALL);
+        assert!(c.is_full_mesh());
+        let reasons = [0, 1].map(|station| down_reasons(&mut c, station));
+        assert!(reasons.concat().is_empty(), "{ms} ms: {reasons:?}");
+        c.finish();
     }
-    c.notices(0);
-    c.notices(1);
-    c.run_for(STALL);
-    assert!(c.is_full_mesh());
-    assert!(down_reasons(&mut c, 0).is_empty() && down_reasons(&mut c, 1).is_empty());
+}
+
+/// Whatever it was about to say when it stopped, and which end probes.
+#[test]
+fn a_peer_that_stands_still_for_nine_tenths_of_the_tolerance_is_never_lost() {
+    for tolerance_ms in [50, 300, 1500, 10_000] {
+        let mut c = Cluster::new(35);
+        c.recipe.params.tolerance_ms = tolerance_ms;
+        c.start(0);
+        c.start(1);
+        c.until("up", |c| c.is_full_mesh());
+        let share = |percent: u32| Duration::from_micros(u64::from(tolerance_ms * percent * 10));
+        for phase in 0..40 {
+            c.run_for(share(31 + phase % 7));
+            c.suspend(phase as usize % 2, share(90), 2048);
+            c.run_for(share(150));
+            assert!(c.is_full_mesh(), "tolerance {tolerance_ms} phase {phase}");
+        }
+        let reasons = [0, 1].map(|station| down_reasons(&mut c, station));
+        assert!(reasons.concat().is_empty(), "{tolerance_ms}: {reasons:?}");
+        c.finish();
+    }
+}
+
+/// A packet with a number says nothing of its session.
+#[test]
+fn no_packet_of_an_earlier_session_is_under_way_when_the_next_one_begins() {
+    for seed in 0..10 {
+        let mut c = Cluster::settled(seed, 2);
+        let (from, to) = (c.open(1).port, c.open(0));
+        let to = Destination::Socket(to);
+        // Its ring has no room for the RESETs.
+        c.suspend(1, STALL, 4);
+        c.until("given up", |c| !c.is_up(0, 1));
+        c.until("resumed", |c| !c.is_suspended(1));
+        // It does not know yet, and sends.
+        c.segment.record = true;
+        for _ in 0..20 {
+            c.send(1, from, to, &[7; 1000][..]).expect("its link is up");
+        }
+        let sent = c.now;
+        c.until("the next session", |c| c.is_up(0, 1));
+        assert_eq!(down_reasons(&mut c, 1), [DownReason::PeerReset]);
+        let old = unicast_from(&c.segment.seen, 1);
+        let old = old.iter().filter(|s| link_protocol(&s.bytes).is_none());
+        let last = old.map(|s| s.at).max().expect("it sent");
+        assert!(last >= sent);
+        let quiet = c.now.since(last);
+        assert!(quiet >= TRANSIT_MAX, "{quiet:?} after the last packet");
+        assert!(c.now.since(sent) < 2 * TRANSIT_MAX, "in a hurry");
+        c.finish();
+    }
+}
+
+#[test]
+fn a_link_without_traffic_is_back_at_once() {
+    let mut c = Cluster::settled(36, 2);
+    c.suspend(1, STALL, 2048);
+    c.until("given up", |c| !c.is_up(0, 1));
+    c.until("resumed", |c| !c.is_suspended(1));
+    let took = seconds_until_mesh(&mut c);
+    assert!(took < 0.01, "took {took} s");
     c.finish();
 }
 
