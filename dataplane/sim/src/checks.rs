@@ -4,9 +4,11 @@
 //! never do and see it object.
 
 use crate::cluster::Cluster;
+use crate::talks::TalkFault;
+use crate::tracking::Found;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::link::{LinkParams, TRANSIT_MAX};
 use xtipc_protocol::name::{Publication, Scope};
 use xtipc_protocol::time::Instant;
 
@@ -65,6 +67,18 @@ pub enum Violation {
         /// How long they may.
         bound: Duration,
     },
+    /// A node that died was believed in for too long.
+    #[error("node {station} believes in {node:x} {span:?} after its end, {bound:?} allowed")]
+    NotGivenUp {
+        /// Who does.
+        station: usize,
+        /// Address of the dead node.
+        node: u32,
+        /// For how long.
+        span: Duration,
+        /// How long it may.
+        bound: Duration,
+    },
     /// Links did not come up.
     #[error("node {a} has no link to node {b} within {within:?} after the last fault")]
     NoMesh {
@@ -86,6 +100,40 @@ pub enum Violation {
         /// Where.
         station: usize,
     },
+    /// A connection did what it must not.
+    #[error("end {end} of connection {number}: {fault}")]
+    Connection {
+        /// Its number.
+        number: usize,
+        /// 0 is who asked for it.
+        end: usize,
+        /// What.
+        fault: TalkFault,
+    },
+    /// A subscriber heard that a binding goes which it did not know.
+    #[error(
+        "the subscriber of node {station} heard of the end of {found:?}, which it did not know"
+    )]
+    WrongEvent {
+        /// Where.
+        station: usize,
+        /// Bounds and socket.
+        found: Found,
+    },
+    /// A message was there before the subscriber of its node heard of a binding of its sender.
+    #[error("a message was at node {station} before its subscriber heard of {found:?}")]
+    OvertookEvent {
+        /// Where.
+        station: usize,
+        /// Bounds and socket.
+        found: Found,
+    },
+    /// A subscriber has heard of other bindings than there are.
+    #[error("the subscriber of node {0} heard of other bindings than there are")]
+    EventsDiffer(usize),
+    /// Nothing is under way, and a sender is told to wait.
+    #[error("socket {0:?} is still told to wait though everybody reads")]
+    StillWaiting(SocketKey),
     /// A node stopped with frames in its hands.
     #[error("node {0} stopped and keeps {1} frames")]
     FramesLeaked(usize, usize),
@@ -153,18 +201,79 @@ pub fn check_frames(station: usize, owned: usize) -> Result<(), Violation> {
     }
 }
 
-/// How long two nodes may be of different opinions on their link.
+/// How long a node that is gone, or no longer takes part in the session of a link, may be believed in.
 ///
-/// One end is up, the other is not and so sends nothing that counts as a sign of life of this session.
-/// The first then gives up at the first tick that has seen more silent ones than make up the
-/// tolerance. The count begins with 0 at the last packet, up to one tick before the next look, and
-/// the link goes down one tick after the limit is reached: the tolerance and two ticks. Packets of the
-/// earlier session may be under way for `transit` when it begins, and whoever samples every `sample`
-/// sees it begin and end so much apart.
-pub fn disagreement_bound(params: LinkParams, transit: Duration, sample: Duration) -> Duration {
+/// A peer is given up when it was silent for the tolerance and the time that an answer may be under way. Packets
+/// of before may take `transit`, and whoever samples every `sample` sees it begin and end so much apart.
+pub fn silence_bound(params: LinkParams, transit: Duration, sample: Duration) -> Duration {
     let tolerance = Duration::from_millis(params.tolerance_ms.into());
-    let tick = (tolerance / 4).min(Duration::from_millis(500));
-    tolerance + 2 * tick + transit + sample
+    tolerance + TRANSIT_MAX + transit + sample
+}
+
+/// Watches that nodes which are gone are given up in time.
+#[derive(Debug)]
+pub struct Losses {
+    /// How long they may be believed in.
+    pub bound: Duration,
+    gone: BTreeMap<u32, Instant>,
+    /// When a station's process was last seen stopped.
+    stopped: BTreeMap<usize, Instant>,
+    /// Longest time that a node which was gone was believed in.
+    pub longest: Duration,
+}
+
+impl Losses {
+    /// A watch that allows `bound`.
+    pub fn new(bound: Duration) -> Self {
+        Self {
+            bound,
+            gone: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// The node with this address died.
+    pub fn died(&mut self, now: Instant, node: u32) {
+        self.gone.insert(node, now);
+    }
+
+    /// It, or another with its address, is back.
+    pub fn returned(&mut self, node: u32) {
+        self.gone.remove(&node);
+    }
+
+    /// A station's process stands still, and knows nothing.
+    pub fn stopped(&mut self, now: Instant, station: usize) {
+        self.stopped.insert(station, now);
+    }
+
+    /// Takes the nodes to which a station has working links.
+    pub fn observe(
+        &mut self,
+        now: Instant,
+        station: usize,
+        linked: impl IntoIterator<Item = u32>,
+    ) -> Result<(), Violation> {
+        for node in linked {
+            let Some(died) = self.gone.get(&node) else {
+                continue;
+            };
+            let since = self.stopped.get(&station).map_or(*died, |at| *died.max(at));
+            let span = now.since(since);
+            self.longest = self.longest.max(span);
+            if span > self.bound {
+                let bound = self.bound;
+                return Err(Violation::NotGivenUp {
+                    station,
+                    node,
+                    span,
+                    bound,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Watches whether pairs of nodes agree on their link.

@@ -373,6 +373,15 @@ impl Cluster {
         self.node(station).engine.own_addr()
     }
 
+    /// The same, or no address if the node does not run.
+    pub fn addr_if_running(&self, station: usize) -> NodeAddr {
+        if self.is_running(station) {
+            self.addr(station)
+        } else {
+            NodeAddr::NONE
+        }
+    }
+
     /// What a node thinks of another.
     pub fn peer_view(&self, of: usize, peer: usize) -> Option<PeerView> {
         let id = self.node(peer).engine.config().id;

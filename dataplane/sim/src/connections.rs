@@ -76,7 +76,7 @@ impl Cluster {
     fn part(&mut self, station: usize, port: PortId, ending: Ending) {
         let now = self.now;
         self.with(station, |n| {
-            for Received { about, bytes } in n.host.inbox.remove(&port).unwrap_or_default() {
+            for Received { about, bytes, .. } in n.host.inbox.remove(&port).unwrap_or_default() {
                 let message = (&about, &bytes[..]);
                 n.engine
                     .return_unread(now, port, ending, message, &mut n.host);

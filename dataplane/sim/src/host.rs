@@ -31,6 +31,8 @@ pub struct Received {
     pub about: Incoming,
     /// What it says.
     pub bytes: Vec<u8>,
+    /// Its number among all that the host was given.
+    pub serial: u64,
 }
 
 impl Received {
@@ -63,6 +65,8 @@ pub struct SimHost {
     pub inbox: BTreeMap<PortId, VecDeque<Received>>,
     /// What the engine reported.
     pub notices: Vec<Notice>,
+    /// Messages it was given so far.
+    delivered: u64,
 }
 
 impl SimHost {
@@ -79,6 +83,7 @@ impl SimHost {
             sent: Vec::new(),
             inbox: BTreeMap::new(),
             notices: Vec::new(),
+            delivered: 0,
         }
     }
 
@@ -191,9 +196,11 @@ impl Host for SimHost {
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P) {
         let mut bytes = vec![0; payload.len()];
         payload.copy_to(0, &mut bytes);
+        self.delivered += 1;
         self.inbox.entry(to).or_default().push_back(Received {
             about: *about,
             bytes,
+            serial: self.delivered,
         });
     }
 

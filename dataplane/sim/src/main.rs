@@ -27,6 +27,9 @@ struct Options {
     /// Events in each run.
     #[arg(long, default_value_t = Plan::default().events)]
     events: usize,
+    /// Events that concern connections, in per mille.
+    #[arg(long, default_value_t = Plan::default().connecting)]
+    connecting: u32,
     /// Runs side by side.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -62,6 +65,8 @@ struct Totals {
     failed: u64,
     packets: u64,
     delivered: u64,
+    carried: u64,
+    heard: u64,
     virtual_time: Duration,
     disagreed: Duration,
 }
@@ -88,6 +93,8 @@ fn work(next: &AtomicU64, end: u64, plan: &Plan, trace: bool, totals: &Mutex<Tot
             Ok(outcome) => {
                 totals.packets += outcome.packets;
                 totals.delivered += outcome.delivered;
+                totals.carried += outcome.carried;
+                totals.heard += outcome.heard;
                 totals.virtual_time += outcome.lasted;
                 totals.disagreed = totals.disagreed.max(outcome.disagreed);
                 if trace {
@@ -119,6 +126,7 @@ fn main() -> ExitCode {
     let plan = Plan {
         nodes: options.nodes,
         events: options.events,
+        connecting: options.connecting,
         log: options.log,
         sabotage: None,
     };
@@ -133,11 +141,13 @@ fn main() -> ExitCode {
     });
     let totals = totals.into_inner().expect("no run holds it when it panics");
     println!(
-        "{} runs, {} failed, {} packets, {} messages, {:.0?} virtual time, {:.1?} wall time, longest disagreement {:?}",
+        "{} runs, {} failed, {} packets, {} messages, {} bytes by connections, {} events heard, {:.0?} virtual time, {:.1?} wall time, longest disagreement {:?}",
         totals.runs,
         totals.failed,
         totals.packets,
         totals.delivered,
+        totals.carried,
+        totals.heard,
         totals.virtual_time,
         begun.elapsed(),
         totals.disagreed,

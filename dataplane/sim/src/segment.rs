@@ -86,6 +86,8 @@ pub struct Segment {
     pub cuts: BTreeSet<(usize, usize)>,
     /// Stations that get everything later, by so many microseconds: their node is slow.
     pub slow: BTreeMap<usize, u64>,
+    /// When a station that was slow has got what waits for it. What follows does not overtake that.
+    queued: BTreeMap<usize, Instant>,
     stations: BTreeSet<usize>,
     in_flight: BinaryHeap<Reverse<(Instant, u64, usize)>>,
     flights: Vec<Option<Flight>>,
@@ -122,6 +124,7 @@ impl Segment {
             filter: None,
             cuts: BTreeSet::new(),
             slow: BTreeMap::new(),
+            queued: BTreeMap::new(),
             stations: BTreeSet::new(),
             in_flight: BinaryHeap::new(),
             flights: Vec::new(),
@@ -242,6 +245,7 @@ impl Segment {
             let bit = self.rng.below(reach as u64 * 8);
             flight.bytes[bit as usize / 8] ^= 1 << (bit % 8);
         }
+        let usual = self.usual_arrival(now, flight.to);
         let copies = 1 + u32::from(self.rng.chance(faults.duplication));
         for _ in 0..copies {
             let late = self.rng.chance(faults.reordering);
@@ -250,10 +254,19 @@ impl Segment {
             } else {
                 0
             };
-            let slow = self.slow.get(&flight.to).copied().unwrap_or(0);
-            let at = Instant(now.0 + (self.delay_us + slow + extra) * 1000);
-            self.put(at, flight.clone());
+            self.put(Instant(usual.0 + extra * 1000), flight.clone());
         }
+    }
+
+    fn usual_arrival(&mut self, now: Instant, to: usize) -> Instant {
+        let slow = self.slow.get(&to).copied();
+        let at = Instant(now.0 + (self.delay_us + slow.unwrap_or(0)) * 1000);
+        if slow.is_none() && !self.queued.contains_key(&to) {
+            return at;
+        }
+        let end = self.queued.entry(to).or_insert(at);
+        *end = at.max(*end);
+        *end
     }
 
     fn put(&mut self, at: Instant, flight: Flight) {

@@ -5,12 +5,15 @@ use std::time::Duration;
 use xtipc_protocol::host::{Host, Reserve};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
+use xtipc_protocol::topology::{Event, EventKind, Filter, Subscription};
 use xtipc_sim::checks::{
-    Agreement, Deliveries, Promise, SocketKey, Violation, check_frames, check_mesh, check_tables,
-    disagreement_bound,
+    Agreement, Deliveries, Losses, Promise, SocketKey, Violation, check_frames, check_mesh,
+    check_tables, silence_bound,
 };
-use xtipc_sim::cluster::Cluster;
+use xtipc_sim::cluster::{Cluster, service_range};
 use xtipc_sim::scenario::{Plan, Sabotage, run};
+use xtipc_sim::talks::{Talk, TalkFault};
+use xtipc_sim::tracking::Heard;
 
 const SENDER: SocketKey = (1, 10);
 const RECEIVER: SocketKey = (2, 20);
@@ -109,19 +112,139 @@ fn a_promise_ends_with_the_contact_the_binding_or_the_socket_and_begins_anew() {
 
 #[test]
 fn nodes_that_disagree_for_longer_than_the_bound_are_found() {
-    let bound = disagreement_bound(LinkParams::default(), Duration::ZERO, Duration::ZERO);
-    assert_eq!(bound, Duration::from_millis(1500 + 2 * 375));
+    let bound = silence_bound(LinkParams::default(), Duration::ZERO, Duration::ZERO);
+    assert_eq!(bound, Duration::from_millis(1550));
     let at = |ms: u64| Instant::from_millis(1000 + ms);
     let mut agreement = Agreement::new(bound);
     assert_eq!(agreement.observe(at(0), (0, 1), (true, false)), Ok(()));
-    assert_eq!(agreement.observe(at(2250), (0, 1), (false, true)), Ok(()));
-    let found = agreement.observe(at(2251), (0, 1), (true, false));
+    assert_eq!(agreement.observe(at(1550), (0, 1), (false, true)), Ok(()));
+    let found = agreement.observe(at(1551), (0, 1), (true, false));
     assert!(matches!(found, Err(Violation::Disagree { a: 0, b: 1, .. })));
     // Agreeing in between, or a new start, begins the count anew.
-    assert_eq!(agreement.observe(at(2252), (0, 1), (true, true)), Ok(()));
-    assert_eq!(agreement.observe(at(2253), (0, 1), (true, false)), Ok(()));
+    assert_eq!(agreement.observe(at(1552), (0, 1), (true, true)), Ok(()));
+    assert_eq!(agreement.observe(at(1553), (0, 1), (true, false)), Ok(()));
     agreement.forget(1);
     assert_eq!(agreement.observe(at(9000), (0, 1), (true, false)), Ok(()));
+}
+
+#[test]
+fn a_dead_node_that_is_believed_in_for_too_long_is_found() {
+    let at = |ms: u64| Instant::from_millis(1000 + ms);
+    let mut losses = Losses::new(Duration::from_millis(100));
+    assert_eq!(losses.observe(at(0), 0, [7, 8]), Ok(()));
+    losses.died(at(0), 7);
+    assert_eq!(losses.observe(at(100), 0, [7, 8]), Ok(()));
+    let found = losses.observe(at(101), 0, [8, 7]);
+    assert!(matches!(
+        found,
+        Err(Violation::NotGivenUp {
+            station: 0,
+            node: 7,
+            ..
+        })
+    ));
+    // Who stood still has the same time from then on, and a node that came back is alive.
+    losses.stopped(at(200), 1);
+    assert_eq!(losses.observe(at(300), 1, [7]), Ok(()));
+    assert!(losses.observe(at(301), 1, [7]).is_err());
+    losses.returned(7);
+    assert_eq!(losses.observe(at(900), 1, [7]), Ok(()));
+}
+
+/// A connection whose client has sent ten bytes.
+fn talk() -> (Talk, Vec<u8>) {
+    let mut talk = Talk::new(3);
+    talk.accept();
+    let bytes = talk.bytes(0, 10);
+    talk.wrote(0, 10);
+    (talk, bytes)
+}
+
+fn fault(found: Result<(), Violation>) -> TalkFault {
+    match found {
+        Err(Violation::Connection { fault, .. }) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bytes_that_are_lost_doubled_or_exchanged_are_found() {
+    let (mut right, bytes) = talk();
+    assert_eq!(right.read(1, &bytes[..4]), Ok(()));
+    assert_eq!(right.read(1, &bytes[4..]), Ok(()));
+    assert!(right.read(1, &[0]).is_err(), "more than was sent");
+    for wrong in [[1, 2, 3, 4], [0, 1, 1, 2], [1, 0, 2, 3]] {
+        let (mut talk, bytes) = talk();
+        let wrong = wrong.map(|at: usize| bytes[at]);
+        assert_eq!(fault(talk.read(1, &wrong)), TalkFault::OtherBytes(0));
+    }
+}
+
+#[test]
+fn an_end_that_comes_early_without_a_reason_or_never_is_found() {
+    const SHUTDOWN: u8 = 5;
+    let (mut early, bytes) = talk();
+    early.close(0);
+    assert_eq!(early.read(1, &bytes[..9]), Ok(()));
+    let cut = TalkFault::CutShort { got: 9, sent: 10 };
+    assert_eq!(fault(early.finish()), TalkFault::NotTold);
+    assert_eq!(fault(early.told(1, SHUTDOWN)), cut);
+    let (mut unasked, _) = talk();
+    assert_eq!(
+        fault(unasked.told(1, SHUTDOWN)),
+        TalkFault::NoReason(SHUTDOWN)
+    );
+    let (mut parted, bytes) = talk();
+    parted.part();
+    assert_eq!(fault(parted.finish()), TalkFault::NotTold);
+    assert_eq!((parted.told(0, 3), parted.told(1, 3)), (Ok(()), Ok(())));
+    assert_eq!(parted.finish(), Ok(()));
+    assert_eq!(fault(parted.read(1, &bytes)), TalkFault::BehindTheEnd);
+}
+
+#[test]
+fn a_connection_that_is_stuck_is_found() {
+    let (mut talk, bytes) = talk();
+    let (got, sent, goal) = (0, 10, 10);
+    assert_eq!(
+        fault(talk.has_reached([goal, 0])),
+        TalkFault::Stuck { got, sent, goal }
+    );
+    assert_eq!(talk.read(1, &bytes), Ok(()));
+    assert_eq!(talk.has_reached([10, 0]), Ok(()));
+    assert!(talk.has_reached([11, 0]).is_err() && talk.has_reached([10, 1]).is_err());
+}
+
+#[test]
+fn events_that_come_twice_late_or_never_are_found() {
+    let found = (1, 9, SENDER);
+    let event = |kind| {
+        let range = service_range((5000, 0, u32::MAX));
+        Event {
+            kind,
+            found_lower: 1,
+            found_upper: 9,
+            port: SENDER.1,
+            node: SENDER.0,
+            subscription: Subscription::new(range, Filter::PORTS, None, [0; 8]),
+        }
+    };
+    let (made, gone) = (event(EventKind::Published), event(EventKind::Withdrawn));
+    let mut heard = Heard::default();
+    assert!(heard.message(0, 1, found).is_err(), "not heard of at all");
+    assert_eq!(heard.event(0, 5, &made), Ok(()));
+    assert!(heard.message(0, 4, found).is_err(), "the message was first");
+    assert_eq!(heard.message(0, 6, found), Ok(()));
+    assert_eq!(heard.finish(0, [found]), Ok(()));
+    assert_eq!(heard.finish(0, []), Err(Violation::EventsDiffer(0)));
+    assert_eq!(heard.event(0, 7, &made), Ok(()));
+    let twice = heard.finish(0, [found]);
+    assert_eq!(twice, Err(Violation::EventsDiffer(0)));
+    assert_eq!(heard.event(0, 8, &gone), Ok(()));
+    assert_eq!(heard.event(0, 9, &gone), Ok(()));
+    assert_eq!(heard.finish(0, []), Ok(()));
+    let unknown = heard.event(0, 10, &gone);
+    assert!(matches!(unknown, Err(Violation::WrongEvent { .. })));
 }
 
 #[test]
@@ -185,7 +308,7 @@ fn sabotaged(sabotage: Sabotage) -> Vec<Violation> {
 fn a_run_that_breaks_a_property_fails_by_it() {
     use Violation as V;
     type Expected = fn(&Violation) -> bool;
-    let cases: [(Sabotage, Expected); 8] = [
+    let cases: [(Sabotage, Expected); 12] = [
         (Sabotage::Lose, |v| {
             matches!(v, V::OutOfOrder { .. } | V::Lost { .. })
         }),
@@ -194,6 +317,21 @@ fn a_run_that_breaks_a_property_fails_by_it() {
         (Sabotage::Mangle, |v| matches!(v, V::Mangled(_))),
         (Sabotage::Disagree, |v| {
             matches!(v, V::Disagree { a: 0, b: 1, .. })
+        }),
+        (Sabotage::Believe, |v| matches!(v, V::NotGivenUp { .. })),
+        (Sabotage::Garble, |v| {
+            let other = |fault: &TalkFault| matches!(fault, TalkFault::OtherBytes(_));
+            matches!(v, V::Connection { fault, .. } if other(fault))
+        }),
+        (Sabotage::Block, |v| {
+            let stuck = |fault: &TalkFault| matches!(fault, TalkFault::Stuck { .. });
+            matches!(v, V::Connection { fault, .. } if stuck(fault))
+        }),
+        (Sabotage::Deafen, |v| {
+            matches!(
+                v,
+                V::OvertookEvent { .. } | V::EventsDiffer(_) | V::WrongEvent { .. }
+            )
         }),
         (Sabotage::Cut, |v| matches!(v, V::NoMesh { .. })),
         (Sabotage::Hide, |v| matches!(v, V::TablesDiffer(..))),

@@ -9,11 +9,22 @@ use crate::segment::Faults;
 use std::time::Duration;
 use xtipc_protocol::addr::NodeAddr;
 use xtipc_protocol::name::Scope;
-use xtipc_protocol::port::McastMethod;
+use xtipc_protocol::port::{McastMethod, RECEIVE_BUFFER_RANGE};
 use xtipc_protocol::wire::Importance;
 
 impl Run {
     pub(super) fn act(&mut self) -> Result<(), Violation> {
+        if self.cluster.rng.chance(self.connecting) {
+            self.act_on_connections()?;
+        } else {
+            self.act_on_others()?;
+        }
+        let pause = self.cluster.rng.pick(&[0, 0, 50, 500, 5_000, 100_000]);
+        self.pass(Duration::from_micros(pause))?;
+        self.collect()
+    }
+
+    fn act_on_others(&mut self) -> Result<(), Violation> {
         match self.cluster.rng.below(1000) {
             0..30 => self.open(),
             30..40 => self.close(),
@@ -27,9 +38,7 @@ impl Run {
             158..186 => self.ask(),
             _ => self.send(),
         }
-        let pause = self.cluster.rng.pick(&[0, 0, 50, 500, 5_000, 100_000]);
-        self.pass(Duration::from_micros(pause))?;
-        self.collect()
+        Ok(())
     }
 
     fn pick_station(&mut self) -> usize {
@@ -38,7 +47,7 @@ impl Run {
     }
 
     /// A station whose node can act, if there is one.
-    fn pick_awake(&mut self) -> Option<usize> {
+    pub(super) fn pick_awake(&mut self) -> Option<usize> {
         let awake = self.cluster.awake();
         (!awake.is_empty()).then(|| self.cluster.rng.pick(&awake))
     }
@@ -60,6 +69,10 @@ impl Run {
             Some(McastMethod::Replicast),
         ]);
         self.cluster.with(station, |node| {
+            // Applications read now and then; what is checked here is the way to them.
+            let most = *RECEIVE_BUFFER_RANGE.end();
+            let set = node.engine.set_receive_buffer(addr.port, most);
+            set.expect("the largest that there is");
             let port = node.engine.port_mut(addr.port).expect("just opened");
             (port.importance, port.mcast_wanted) = (importance, method);
         });
@@ -150,14 +163,23 @@ impl Run {
         for other in self.cluster.stations() {
             self.deliveries.broke(node, self.cluster.addr(other).0);
         }
-        self.sockets.retain(|s| s.station != station);
+        self.forget(station);
         self.agreement.forget(station);
         if self.cluster.is_suspended(station) || self.cluster.rng.chance(500) {
+            self.losses.died(self.cluster.now, node);
             self.cluster.kill(station);
             return Ok(());
         }
         let owned = self.cluster.stop_counting(station);
         check_frames(station, owned)
+    }
+
+    /// What there was on a node is gone.
+    pub(super) fn forget(&mut self, station: usize) {
+        let node = self.cluster.addr_if_running(station);
+        self.sockets.retain(|s| s.station != station);
+        self.subscribers.remove(&station);
+        self.connections.gone(station, node);
     }
 
     fn change_faults(&mut self) {

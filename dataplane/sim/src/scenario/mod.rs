@@ -10,29 +10,32 @@
 //! that no engine panics, that all links are up again when the faults have ended, that no frame leaks,
 //! and that nodes which start anew agree on their tables.
 
+mod connections;
 mod events;
 mod sabotage;
+mod tracking;
 mod traffic;
 
 pub use sabotage::Sabotage;
 
 use crate::checks::{
-    Agreement, Deliveries, SocketKey, Violation, check_frames, check_mesh, check_tables,
-    disagreement_bound, table,
+    Agreement, Deliveries, Losses, SocketKey, Violation, check_frames, check_mesh, check_tables,
+    silence_bound, table,
 };
 use crate::cluster::Cluster;
 use crate::questions::Questions;
 use crate::segment::{Faults, seconds};
+use crate::tracking::Heard;
+use connections::Connections;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
-use xtipc_protocol::addr::{NodeAddr, SocketAddr};
-use xtipc_protocol::port::RECEIVE_BUFFER_RANGE;
+use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::time::Instant;
 
 const SERVICE: u32 = 5000;
-/// Each message starts with its stream and number.
-const STAMP: usize = 8;
+/// Each message starts with its stream, its number and the bounds of a binding of its sender.
+const STAMP: usize = 16;
 /// How often opinions on links are compared.
 const SAMPLE: Duration = Duration::from_millis(50);
 /// Links have so long to come up.
@@ -56,6 +59,8 @@ pub struct Plan {
     pub nodes: Range<u64>,
     /// Number of events.
     pub events: usize,
+    /// Events that concern connections, in per mille.
+    pub connecting: u32,
     /// Print each packet and event.
     pub log: bool,
     /// What the run itself breaks.
@@ -67,6 +72,7 @@ impl Default for Plan {
         Self {
             nodes: 2..21,
             events: 400,
+            connecting: 200,
             log: false,
             sabotage: None,
         }
@@ -84,6 +90,12 @@ pub struct Outcome {
     pub packets: u64,
     /// Messages that arrived.
     pub delivered: u64,
+    /// Bytes that connections carried.
+    pub carried: u64,
+    /// Ends of connections that were told of the end.
+    pub ended: u64,
+    /// Events that subscribers heard.
+    pub heard: u64,
     /// Virtual time that passed.
     pub lasted: Duration,
     /// Longest time two nodes disagreed on their link.
@@ -123,10 +135,17 @@ struct Run {
     sockets: Vec<Socket>,
     deliveries: Deliveries,
     agreement: Agreement,
+    losses: Losses,
     next_sample: Instant,
     /// By sender and destination: the stream in use.
     streams: BTreeMap<(SocketKey, String), usize>,
     questions: Questions,
+    connections: Connections,
+    /// Events that concern them, in per mille.
+    connecting: u32,
+    /// By station: its subscriber, and what it has heard.
+    subscribers: BTreeMap<usize, (PortId, Heard)>,
+    heard: u64,
     /// When senders switched the method of their multicasts.
     switches: BTreeMap<SocketKey, Vec<Instant>>,
     sabotage: Option<Sabotage>,
@@ -141,14 +160,12 @@ impl Run {
         cluster.recipe.frames = cluster.rng.pick(&[600, 1500, 4096]);
         cluster.recipe.tx_hold_us = cluster.rng.pick(&[0, 0, 200, 20_000]);
         cluster.recipe.mtu = cluster.rng.pick(&[1500, 1500, 600, 2000]);
-        // Applications read now and then; what is checked here is the way to them.
-        cluster.recipe.receive_buffer = *RECEIVE_BUFFER_RANGE.end();
         cluster.segment.log = plan.log;
         cluster.segment.delay_us = cluster.rng.pick(&DELAYS_US);
         let longest = |of: &[u64]| of.iter().max().copied().unwrap_or(0);
         let transit = SLOWEST_US + longest(&STRAGGLES_US) + longest(&DELAYS_US);
         let params = cluster.recipe.params;
-        let bound = disagreement_bound(params, Duration::from_micros(transit), SAMPLE);
+        let bound = silence_bound(params, Duration::from_micros(transit), SAMPLE);
         let mut run = Self {
             began: cluster.now,
             next_sample: cluster.now,
@@ -158,8 +175,13 @@ impl Run {
             sockets: Vec::new(),
             deliveries: Deliveries::default(),
             agreement: Agreement::new(bound),
+            losses: Losses::new(bound),
             streams: BTreeMap::new(),
             questions: Questions::default(),
+            connections: Connections::default(),
+            connecting: plan.connecting,
+            subscribers: BTreeMap::new(),
+            heard: 0,
             switches: BTreeMap::new(),
             sabotage: plan.sabotage,
         };
@@ -183,6 +205,7 @@ impl Run {
             if self.cluster.now >= self.next_sample {
                 self.next_sample = self.cluster.now + SAMPLE;
                 self.compare_opinions()?;
+                self.hear()?;
             }
             if self.cluster.now >= end {
                 return Ok(());
@@ -216,7 +239,20 @@ impl Run {
         for station in self.cluster.stations() {
             if self.cluster.is_suspended(station) {
                 self.agreement.forget(station);
+                self.losses.stopped(now, station);
             }
+        }
+        for station in &all {
+            // A restarted node has the address of the one that died from its trial period on.
+            self.losses.returned(self.cluster.addr(*station).0);
+        }
+        if self.sabotage == Some(Sabotage::Believe) && all.contains(&0) {
+            self.losses.died(self.began, self.cluster.addr(0).0);
+        }
+        for station in &all {
+            let peers = self.cluster.node(*station).engine.peers();
+            let linked = peers.filter(|p| p.up).map(|p| p.addr.0);
+            self.losses.observe(now, *station, linked)?;
         }
         for a in &all {
             for b in all.iter().filter(|b| *b > a) {
@@ -267,9 +303,13 @@ impl Run {
             self.pass(QUIET)?;
         }
         self.await_mesh()?;
+        if !self.corrupting {
+            self.finish_connections()?;
+        }
         if self.corrupting {
             // What flipped bits made of the tables ends with the nodes.
             self.stop_all()?;
+            (0..self.nodes).for_each(|station| self.forget(station));
             self.pass(Duration::from_secs(2))?;
             (0..self.nodes).for_each(|station| self.cluster.start(station));
             self.await_mesh()?;
@@ -278,6 +318,9 @@ impl Run {
         self.collect()?;
         if !self.corrupting {
             self.deliveries.finish()?;
+            self.check_ends()?;
+            self.check_events()?;
+            self.check_progress()?;
         }
         let stations = self.cluster.stations();
         let mut tables: Vec<_> = stations
@@ -297,6 +340,9 @@ impl Run {
             nodes: self.nodes,
             packets: self.cluster.segment.packets,
             delivered: self.deliveries.count,
+            carried: self.connections.bytes,
+            ended: self.connections.ended,
+            heard: self.heard,
             lasted: Duration::from_nanos(self.cluster.now.0 - self.began.0),
             disagreed: self.agreement.longest,
         })

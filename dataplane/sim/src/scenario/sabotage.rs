@@ -18,6 +18,14 @@ pub enum Sabotage {
     Mangle,
     /// Two nodes never agree on their link.
     Disagree,
+    /// A node lives on although it died.
+    Believe,
+    /// Bytes of connections arrive changed.
+    Garble,
+    /// Nobody reads from connections at the end.
+    Block,
+    /// Subscribers miss events.
+    Deafen,
     /// Two nodes do not hear each other at the end.
     Cut,
     /// A node does not have what others have bound.
@@ -42,9 +50,16 @@ impl Run {
                     Sabotage::Lose => drop(messages.remove(at)),
                     Sabotage::Double => messages.insert(at, messages[at].clone()),
                     Sabotage::Swap if at > 0 => messages.swap(at - 1, at),
-                    Sabotage::Mangle => messages[at].bytes[STAMP..].fill(0xff),
+                    Sabotage::Mangle => {
+                        let rest = messages[at].bytes.get_mut(STAMP..);
+                        rest.into_iter().for_each(|rest| rest.fill(0xff));
+                    }
                     Sabotage::Swap
                     | Sabotage::Disagree
+                    | Sabotage::Believe
+                    | Sabotage::Garble
+                    | Sabotage::Block
+                    | Sabotage::Deafen
                     | Sabotage::Cut
                     | Sabotage::Hide
                     | Sabotage::Leak => {}

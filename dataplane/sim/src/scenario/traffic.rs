@@ -3,14 +3,46 @@
 use super::{Run, SERVICE, STAMP, Socket, key};
 use crate::checks::{Promise, SocketKey, Violation};
 use crate::cluster::range;
+use crate::host::Received;
 use crate::questions::MARK;
 use std::collections::BTreeSet;
 use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::Notice;
 use xtipc_protocol::name::Scope;
 use xtipc_protocol::port::McastMethod;
 
+/// Bounds of no binding.
+const UNBOUND: (u32, u32) = (u32::MAX, 0);
+
 impl Run {
+    /// The bounds of a binding that a socket has in the whole cluster.
+    fn binding_of(&self, socket: Socket) -> Option<(u32, u32)> {
+        let engine = &self.cluster.node(socket.station).engine;
+        let mut bindings = engine.port(socket.addr.port)?.bindings.iter().rev();
+        let found = bindings.find(|b| b.range.type_ == SERVICE && b.scope == Scope::Cluster)?;
+        Some((found.range.lower, found.range.upper))
+    }
+
+    /// Nothing is under way, and everybody reads: nobody has to wait.
+    pub(super) fn check_progress(&mut self) -> Result<(), Violation> {
+        for from in self.sockets.clone() {
+            let Some(to) = self.pick_socket() else {
+                return Ok(());
+            };
+            let mut payload = [0; STAMP];
+            payload[..4].copy_from_slice(&MARK.to_be_bytes());
+            let to = Destination::Socket(to.addr);
+            let sent = self
+                .cluster
+                .send(from.station, from.addr.port, to, &payload[..]);
+            if sent == Err(SendError::Congested) {
+                return Err(Violation::StillWaiting(key(from.addr)));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn ask(&mut self) {
         let (Some(client), Some(server)) = (self.pick_awake_socket(), self.pick_awake_socket())
         else {
@@ -45,6 +77,9 @@ impl Run {
             let mut payload = vec![stream as u8; len];
             payload[..4].copy_from_slice(&(stream as u32).to_be_bytes());
             payload[4..8].copy_from_slice(&number.to_be_bytes());
+            let (lower, upper) = self.binding_of(from).unwrap_or(UNBOUND);
+            payload[8..12].copy_from_slice(&lower.to_be_bytes());
+            payload[12..16].copy_from_slice(&upper.to_be_bytes());
             let (station, port) = (from.station, from.addr.port);
             let method = self.method(from);
             let sent = self
@@ -144,20 +179,32 @@ impl Run {
         for station in self.cluster.awake() {
             let own = self.cluster.addr(station);
             for notice in self.cluster.notices(station) {
-                if let Notice::LinkDown(peer, _) = notice {
-                    self.deliveries.broke(own.0, peer.0);
+                match notice {
+                    Notice::LinkDown(peer, _) => {
+                        self.deliveries.broke(own.0, peer.0);
+                        self.connections.lost(own, Some(peer));
+                    }
+                    Notice::AddressFinal(_) => {
+                        self.listen(station);
+                        self.subscribe(station);
+                    }
+                    Notice::ConnectFailed(port, _) => self.connections.failed(station, port),
+                    _ => {}
                 }
             }
         }
+        self.accept_all();
+        self.hear()?;
         for station in self.cluster.awake() {
             let node = self.cluster.addr(station);
             let inbox = &self.cluster.node(station).host.inbox;
             let ports: Vec<PortId> = inbox.keys().copied().collect();
-            for port in ports {
+            let others = self.other_ports(station);
+            for port in ports.into_iter().filter(|port| !others.contains(port)) {
                 let messages = self.cluster.recv_all(station, port);
                 for message in self.sabotaged(messages) {
                     let receiver = key(SocketAddr { port, node });
-                    self.check(receiver, key(message.about.source), &message.bytes)?;
+                    self.check(station, receiver, &message)?;
                 }
             }
         }
@@ -166,10 +213,11 @@ impl Run {
 
     fn check(
         &mut self,
+        station: usize,
         receiver: SocketKey,
-        source: SocketKey,
-        bytes: &[u8],
+        message: &Received,
     ) -> Result<(), Violation> {
+        let (source, bytes) = (key(message.about.source), &message.bytes[..]);
         if self.corrupting {
             return Ok(());
         }
@@ -188,6 +236,12 @@ impl Run {
             return Err(Violation::Mangled(stream));
         }
         self.say(|| format!("{receiver:?} got message {number} of stream {stream}"));
+        let bounds = (word(8).unwrap_or(0), word(12).unwrap_or(0));
+        if bounds != UNBOUND
+            && let Some((_, heard)) = self.subscribers.get(&station)
+        {
+            heard.message(station, message.serial, (bounds.0, bounds.1, source))?;
+        }
         self.deliveries.arrived(stream, number, source, receiver)
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId};
 use xtipc_protocol::port::SocketKind;
 use xtipc_protocol::topology::{Event, EventKind, Filter, RequestError, Subscription};
-use xtipc_protocol::wire::errcode;
+use xtipc_protocol::wire::{Msg, User, errcode, field};
 use xtipc_sim::checks::table;
 use xtipc_sim::cluster::{Cluster, service_range};
-use xtipc_sim::segment::Faults;
+use xtipc_sim::segment::{Fate, Faults};
 
 use EventKind::{Published, Timeout, Withdrawn};
 
@@ -317,5 +317,36 @@ fn a_malformed_subscription_ends_its_connection_only() {
     c.kill(1);
     c.run_for(Duration::from_secs(4));
     assert!(c.node(0).engine.topology().is_empty());
+    c.finish();
+}
+
+/// Both are delivered within one input, when what was lost has come again.
+#[test]
+fn a_subscriber_hears_of_a_binding_before_the_message_behind_it_is_delivered() {
+    let mut c = Cluster::settled(38, 2);
+    let watcher = subscriber(&mut c, 1);
+    subscribe(&mut c, 1, watcher, (9000, 0, ALL), None);
+    let (client, server) = (c.open(0).port, c.open(1));
+    let mut lost = false;
+    c.segment.filter = Some(Box::new(move |flight| {
+        let msg = Msg::check(&flight.bytes).expect("nodes send well-formed packets");
+        let is_update = flight.from == 0 && msg.user() == User::NameDistributor;
+        let is_copy = is_update && !msg.flag(field::NON_SEQ);
+        let again = lost;
+        lost |= is_copy;
+        if is_update && (msg.flag(field::NON_SEQ) || !again) {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    }));
+    c.bind(0, client, (9000, 1, 1));
+    c.send(0, client, Destination::Socket(server), &b"x"[..])
+        .expect("the link is up");
+    c.run_for(Duration::from_secs(1));
+    let event = c.recv(1, watcher).expect("the binding is told");
+    let message = c.recv(1, server.port).expect("the message is there");
+    assert!(event.serial < message.serial);
+    c.segment.filter = None;
     c.finish();
 }
