@@ -34,8 +34,8 @@ use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::time::Instant;
 
 const SERVICE: u32 = 5000;
-/// Each message starts with its stream, its number and the bounds of a binding of its sender.
-const STAMP: usize = 16;
+/// Each message starts with its stream, its number, the bounds of a binding of its sender and the time.
+const STAMP: usize = 24;
 /// How often opinions on links are compared.
 const SAMPLE: Duration = Duration::from_millis(50);
 /// Links have so long to come up.
@@ -146,6 +146,8 @@ struct Run {
     /// By station: its subscriber, and what it has heard.
     subscribers: BTreeMap<usize, (PortId, Heard)>,
     heard: u64,
+    /// Since when two nodes have had contact, whichever of them noticed last.
+    contact: BTreeMap<(u32, u32), Instant>,
     /// When senders switched the method of their multicasts.
     switches: BTreeMap<SocketKey, Vec<Instant>>,
     sabotage: Option<Sabotage>,
@@ -182,6 +184,7 @@ impl Run {
             connecting: plan.connecting,
             subscribers: BTreeMap::new(),
             heard: 0,
+            contact: BTreeMap::new(),
             switches: BTreeMap::new(),
             sabotage: plan.sabotage,
         };

@@ -11,11 +11,24 @@ use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::Notice;
 use xtipc_protocol::name::Scope;
 use xtipc_protocol::port::McastMethod;
+use xtipc_protocol::time::Instant;
 
 /// Bounds of no binding.
 const UNBOUND: (u32, u32) = (u32::MAX, 0);
 
 impl Run {
+    /// Whether a message was sent in the contact that its nodes have now. One that waited for the broadcast window
+    /// reaches nodes that came later, and does not know what its sender had bound and taken back by then.
+    fn was_in_contact(&self, from: u32, to: u32, bytes: &[u8]) -> bool {
+        let sent = bytes.get(16..STAMP).and_then(|at| at.try_into().ok());
+        let sent = Instant(sent.map_or(0, u64::from_be_bytes));
+        from == to
+            || self
+                .contact
+                .get(&(from, to))
+                .is_some_and(|since| *since < sent)
+    }
+
     /// The bounds of a binding that a socket has in the whole cluster.
     fn binding_of(&self, socket: Socket) -> Option<(u32, u32)> {
         let engine = &self.cluster.node(socket.station).engine;
@@ -80,6 +93,7 @@ impl Run {
             let (lower, upper) = self.binding_of(from).unwrap_or(UNBOUND);
             payload[8..12].copy_from_slice(&lower.to_be_bytes());
             payload[12..16].copy_from_slice(&upper.to_be_bytes());
+            payload[16..24].copy_from_slice(&self.cluster.now.0.to_be_bytes());
             let (station, port) = (from.station, from.addr.port);
             let method = self.method(from);
             let sent = self
@@ -184,6 +198,11 @@ impl Run {
                         self.deliveries.broke(own.0, peer.0);
                         self.connections.lost(own, Some(peer));
                     }
+                    Notice::LinkUp(peer) => {
+                        let now = self.cluster.now;
+                        self.contact
+                            .extend([((own.0, peer.0), now), ((peer.0, own.0), now)]);
+                    }
                     Notice::AddressFinal(_) => {
                         self.listen(station);
                         self.subscribe(station);
@@ -238,6 +257,7 @@ impl Run {
         self.say(|| format!("{receiver:?} got message {number} of stream {stream}"));
         let bounds = (word(8).unwrap_or(0), word(12).unwrap_or(0));
         if bounds != UNBOUND
+            && self.was_in_contact(source.0, receiver.0, bytes)
             && let Some((_, heard)) = self.subscribers.get(&station)
         {
             heard.message(station, message.serial, (bounds.0, bounds.1, source))?;
