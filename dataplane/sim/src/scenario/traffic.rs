@@ -6,6 +6,7 @@ use crate::cluster::range;
 use crate::host::Received;
 use crate::questions::MARK;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::Notice;
@@ -13,20 +14,33 @@ use xtipc_protocol::name::Scope;
 use xtipc_protocol::port::McastMethod;
 use xtipc_protocol::time::Instant;
 
+/// A node that comes has heard of all bindings after this time, whatever is lost.
+const SETTLING: Duration = Duration::from_secs(10);
 /// Bounds of no binding.
 const UNBOUND: (u32, u32) = (u32::MAX, 0);
 
 impl Run {
-    /// Whether a message was sent in the contact that its nodes have now. One that waited for the broadcast window
-    /// reaches nodes that came later, and does not know what its sender had bound and taken back by then.
-    fn was_in_contact(&self, from: u32, to: u32, bytes: &[u8]) -> bool {
-        let sent = bytes.get(16..STAMP).and_then(|at| at.try_into().ok());
+    /// Whether the receiver's node must have heard of all bindings there were when a message was sent: in the
+    /// contact that the nodes have now, since one that waited for the broadcast window also reaches nodes
+    /// that came later. A broadcast may overtake what a node is told as it comes.
+    fn is_told_before(&self, message: &Received, to: u32) -> bool {
+        let from = message.about.source.node.0;
+        let sent = message
+            .bytes
+            .get(16..STAMP)
+            .and_then(|at| at.try_into().ok());
         let sent = Instant(sent.map_or(0, u64::from_be_bytes));
-        from == to
-            || self
-                .contact
-                .get(&(from, to))
-                .is_some_and(|since| *since < sent)
+        let is_multicast = message
+            .about
+            .dest_name
+            .is_some_and(|name| name.lower != name.upper);
+        let settling = if is_multicast {
+            SETTLING
+        } else {
+            Duration::ZERO
+        };
+        let since = self.contact.get(&(from, to));
+        from == to || since.is_some_and(|since| *since + settling < sent)
     }
 
     /// The bounds of a binding that a socket has in the whole cluster.
@@ -257,7 +271,7 @@ impl Run {
         self.say(|| format!("{receiver:?} got message {number} of stream {stream}"));
         let bounds = (word(8).unwrap_or(0), word(12).unwrap_or(0));
         if bounds != UNBOUND
-            && self.was_in_contact(source.0, receiver.0, bytes)
+            && self.is_told_before(message, receiver.0)
             && let Some((_, heard)) = self.subscribers.get(&station)
         {
             heard.message(station, message.serial, (bounds.0, bounds.1, source))?;
