@@ -38,6 +38,13 @@ Speaks the same line protocol on standard input and output as the example `drive
     shutdown END, hangup END                ok
     echo END COUNT                          ok COUNT                accepts so many, sends back, until all have ended
     clients KIND DEST COUNT ROUNDS          ok GOOD                 connects, then writes and reads on each in turn
+    join TYPE INSTANCE FLAGS                ok MEMBER PORT NODE     (FLAGS: any of loopback+events, or none)
+    tell MEMBER WHOM SEED SIZE              ok                      one message
+    hear MEMBER TIMEOUT_MS                  ok message|joined|left INSTANCE PORT NODE SIZE CRC | timeout
+    talk MEMBER COUNT WHOM[/WHOM...] SIZE[,SIZE...]  ok COUNT       stamped messages, in turn
+    heed MEMBER COUNT IDLE_MS PAUSE_US PAUSE_AFTER  ok BAD INSTANCE:COUNT:DISORDERED...   pauses after so many messages
+    chorus TYPE FIRST MEMBERS COUNT WHOM SIZE  ok COUNT             as many members that send so many messages each
+    leave MEMBER                            ok
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
 
@@ -54,7 +61,10 @@ WINDOW messages have not been told by each of MEMBERS receivers, so that they ar
 back, and withdraws the binding, for N from 0 to COUNT - 1, WIDTH at a time, until nothing came for
 PATIENCE_MS; answer sends each such message back by the service address that it names.
 For an answer of recv that has no service address, TYPE LOWER UPPER are 0.
-The sockets of connections, the ENDs, have numbers of their own. What the socket interface refuses
+The sockets of connections, the ENDs, have numbers of their own, and so have members of groups. WHOM is all or at,INSTANCE
+(all with it) or any,INSTANCE (one of them) or socket,NODE,PORT. The stream of a talking member is its instance.
+heed ends when COUNT messages
+have come, or nothing for IDLE_MS. What the socket interface refuses
 answers `failed ERRNO`. KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
 The program greets with `ready PID`, and ends at the end of its input.
 """
@@ -67,10 +77,14 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 import zlib
 
 SOL_TIPC, TIPC_IMPORTANCE, TIPC_DEST_DROPPABLE, TIPC_CONN_TIMEOUT, TIPC_NODELAY = 271, 127, 129, 130, 138
+TIPC_GROUP_JOIN, TIPC_GROUP_LEAVE = 135, 136
+GROUP_FLAGS = {"none": 0, "loopback": 1, "events": 2, "loopback+events": 3}
+KNOWN_S = 10
 MULTICAST = {"broadcast": 133, "replicast": 134}
 SO_RCVBUFFORCE = 33
 COLLECT_BUFFER = 64 << 20
@@ -158,6 +172,8 @@ class Driver:
         self.sockets = {}
         self.subscribers = {}
         self.ends = []
+        self.members = []
+        self.room = ctypes.create_string_buffer(MESSAGE_MAX)
 
     def open(self, kind):
         sock = socket.socket(socket.AF_TIPC, KINDS[kind])
@@ -464,6 +480,108 @@ class Driver:
         for sock in socks:
             sock.shutdown(socket.SHUT_RDWR)
         return (good,)
+
+    def join(self, type_, instance, flags):
+        sock = self.member(int(type_), int(instance), GROUP_FLAGS[flags])
+        self.members.append((sock, int(type_), int(instance)))
+        return len(self.members) - 1, *address_of(sock.getsockname())
+
+    def member(self, type_, instance, flags):
+        sock = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)
+        sock.setsockopt(SOL_TIPC, TIPC_GROUP_JOIN, struct.pack("=4I", type_, instance, SCOPES["cluster"], flags))
+        return sock
+
+    def say(self, sock, type_, whom, data):
+        """Tries as long as the member that is meant is not known yet."""
+        kind, _, instance = whom.partition(",")
+        end = time.monotonic() + KNOWN_S
+        while True:
+            try:
+                if kind == "all":
+                    return sock.send(data)
+                if kind == "at":
+                    return sock.sendto(data, (socket.TIPC_ADDR_NAMESEQ, type_, int(instance), int(instance)))
+                if kind == "any":
+                    return sock.sendto(data, (socket.TIPC_ADDR_NAME, type_, int(instance), 0))
+                return sock.sendto(data, destination(whom))
+            except OSError as error:
+                if error.errno != errno.EHOSTUNREACH or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
+    def tell(self, number, whom, seed, size):
+        sock, type_, _ = self.members[int(number)]
+        self.say(sock, type_, whom, pattern(int(seed), int(size)))
+
+    def talk(self, number, count, whom, sizes):
+        sock, type_, instance = self.members[int(number)]
+        whom, sizes = whom.split("/"), [int(size) for size in sizes.split(",")]
+        for n in range(int(count)):
+            self.say(sock, type_, whom[n % len(whom)], stamped(instance, n, sizes[n % len(sizes)]))
+        return (count,)
+
+    def next_news(self, number, timeout_ms):
+        """What a member hears: kind, instance, port, node and bytes; None if it is nothing."""
+        sock = self.members[int(number)][0]
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        if not poll.poll(int(timeout_ms)):
+            return None
+        # By hand: Python's own call drops the second address, which has the instance.
+        names, parts = (ctypes.c_char * 32)(), (ctypes.c_void_p * 2)(ctypes.addressof(self.room), MESSAGE_MAX)
+        header = struct.pack("@PI4xPNPNi4x", ctypes.addressof(names), 32, ctypes.addressof(parts), 1, 0, 0, 0)
+        header = ctypes.create_string_buffer(header, len(header))
+        size = ctypes.CDLL(None, use_errno=True).recvmsg(sock.fileno(), header, 0)
+        if size < 0:
+            raise OSError(ctypes.get_errno(), "a member cannot receive")
+        flags = struct.unpack_from("@i", header.raw, 48)[0]
+        port, node, _, instance = (word for at in (4, 20) for word in struct.unpack_from("=II", names.raw, at))
+        what = "message" if not flags & socket.MSG_OOB else "left" if flags & socket.MSG_EOR else "joined"
+        return what, instance, port, node, self.room.raw[:size]
+
+    def hear(self, number, timeout_ms):
+        news = self.next_news(number, timeout_ms)
+        if news is None:
+            raise TimeoutError
+        *who, data = news
+        return *who, len(data), zlib.crc32(data)
+
+    def heed(self, number, awaited, idle_ms, pause_us, pause_after):
+        bad, heard, next_number, count = 0, {}, {}, 0
+        while count < int(awaited) and (news := self.next_news(number, idle_ms)) is not None:
+            what, instance, port, node, data = news
+            if what != "message":
+                continue
+            stream, sequence, _ = struct.unpack_from(">III", data)
+            bad += data != stamped(stream, sequence, len(data)) or stream != instance
+            counts = heard.setdefault(instance, [0, 0])
+            counts[0] += 1
+            counts[1] += sequence < next_number.get(instance, 0)
+            next_number[instance] = sequence + 1
+            count += 1
+            if count % int(pause_after) == 0:
+                time.sleep(int(pause_us) / 1e6)
+        return bad, *(f"{instance}:{counts[0]}:{counts[1]}" for instance, counts in sorted(heard.items()))
+
+    def chorus(self, type_, first, members, count, whom, size):
+        type_, count, size = int(type_), int(count), int(size)
+        singers = [(self.member(type_, instance, 0), instance) for instance in range(int(first), int(first) + int(members))]
+
+        def sing(sock, instance):
+            for n in range(count):
+                self.say(sock, type_, whom, stamped(instance, n, size))
+
+        threads = [threading.Thread(target=sing, args=singer) for singer in singers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for sock, _ in singers:
+            sock.close()
+        return (count,)
+
+    def leave(self, number):
+        self.members[int(number)][0].setsockopt(SOL_TIPC, TIPC_GROUP_LEAVE, None, 0)
 
     def close(self, number):
         self.sockets[int(number)].close()

@@ -5,6 +5,8 @@
 
 #[path = "drive/connections.rs"]
 mod connections;
+#[path = "drive/groups.rs"]
+mod groups;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Write};
@@ -19,6 +21,7 @@ use xtipc::{
 };
 
 use connections::{Ends, NAMING, OPENING};
+use groups::Members;
 
 const END_OF_STREAM: u32 = 1 << 31;
 const STAMP_LEN: usize = 12;
@@ -34,6 +37,7 @@ fn main() -> Result<()> {
         sockets: Vec::new(),
         subscribers: Vec::new(),
         ends: Ends::default(),
+        members: Members::default(),
     };
     let mut output = std::io::stdout().lock();
     writeln!(output, "ready {}", std::process::id())?;
@@ -160,6 +164,7 @@ struct Driver {
     sockets: Vec<Option<Datagram>>,
     subscribers: Vec<Subscriber>,
     ends: Ends,
+    members: Members,
 }
 
 impl Driver {
@@ -174,6 +179,9 @@ impl Driver {
             }
             "subscribe" | "cancel" | "event" => return self.track(verb, words),
             _ if OPENING.contains(&verb) => return self.ends.open(&self.node, verb, words),
+            _ if groups::VERBS.contains(&verb) => {
+                return self.members.obey(&self.node, verb, words);
+            }
             _ if NAMING.contains(&verb) => return self.ends.obey(verb, words),
             "die" => {
                 rustix::process::kill_process(
