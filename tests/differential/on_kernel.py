@@ -5,6 +5,7 @@ Reads situations from standard input and prints them with the result of each ste
 `situations` of the crate `xtipc` does the same on xtipc. README.md describes the steps. As results
 have no port numbers and no node addresses, two nodes that behave alike give equal texts.
 """
+import contextlib
 import ctypes
 import errno
 import os
@@ -94,25 +95,38 @@ def options_of(words):
     return [word for word in words if "=" not in word or "*" in word], pairs
 
 
+@contextlib.contextmanager
+def far():
+    """Sockets opened inside the block are on the other node: in the network namespace `far`."""
+    with open("/proc/thread-self/ns/net") as home, open("/run/netns/far") as there:
+        call(libc.setns, there.fileno(), 0)
+        try:
+            yield
+        finally:
+            call(libc.setns, home.fileno(), 0)
+
+
 class Situation:
     """One paragraph of steps, with its sockets by name."""
 
     def __init__(self):
         self.sockets = {}
-        self.ports = {}
+        self.ports = {}  # port → name and node, also of sockets that are closed
         self.jobs = {}
+        self.nodes = {}
 
     # Addresses
 
     def node(self, word):
-        return self.own_node() if word == "here" else int(word, 0)
+        return self.own_node(word) if word in ("here", "far") else int(word, 0)
 
-    def own_node(self):
-        probe = call(libc.socket, AF_TIPC, TYPES["rdm"], 0)
-        try:
-            return self.name_of(probe)[1]
-        finally:
+    def own_node(self, where="here"):
+        if where not in self.nodes:
+            with contextlib.nullcontext() if where == "here" else far():
+                probe = call(libc.socket, AF_TIPC, TYPES["rdm"], 0)
+            self.nodes[where] = self.name_of(probe)[1]
             libc.close(probe)
+        return self.nodes[where]
 
     def name_of(self, fd, function=libc.getsockname):
         raw, length = ctypes.create_string_buffer(64), ctypes.c_uint32(64)
@@ -126,8 +140,8 @@ class Situation:
         text, *changes = text.split("/")
         kind, *words = text.split(":")
         if kind == "socket":
-            port = self.port_of(words[0])
-            numbers = [port, self.node(words[1]) if len(words) > 1 else self.own_node()]
+            port, home = self.port_of(words[0])
+            numbers = [port, self.node(words[1]) if len(words) > 1 else home]
         elif kind == "service":
             numbers = [int(words[0]), int(words[1]), self.node(words[2]) if len(words) > 2 else 0]
         else:
@@ -139,18 +153,20 @@ class Situation:
         return raw + bytes(64), fields["len"]
 
     def port_of(self, word):
+        """The port and its node."""
         if word.isdigit():
-            return int(word)
-        known = {name: port for port, name in self.ports.items()}
-        return known[word]
+            return int(word), self.own_node()
+        return {name: (port, node) for port, (name, node) in self.ports.items()}[word]
 
     @staticmethod
     def unpacked(raw):
         return struct.unpack_from("=HBb3I", raw)
 
     def shown_socket(self, port, node):
-        name = self.ports.get(port, "0" if port == 0 else "unknown")
-        where = {0: "@0", self.own_node(): ""}.get(node, f"@{node:x}")
+        name, home = self.ports.get(port, ("0" if port == 0 else "unknown", self.own_node()))
+        if node == home:
+            return name
+        where = "@0" if node == 0 else f"@{node:x}" if node != self.nodes.get("far") else "@far"
         return f"{name}{where}"
 
     def shown_address(self, raw):
@@ -164,13 +180,19 @@ class Situation:
 
     def adopt(self, name, fd):
         self.sockets[name] = fd
-        self.ports[self.name_of(fd)[0]] = name
+        port, node = self.name_of(fd)
+        self.ports[port] = (name, node)
 
     # Steps: each gives its result as text
 
     def do_socket(self, names, kind, protocol="0"):
         self.adopt(names[0], call(libc.socket, AF_TIPC, TYPES.get(kind) or int(kind), int(protocol)))
         return "ok"
+
+    def do_far(self, names, *words):
+        """A step on the other node."""
+        with far():
+            return self.step(names, words)
 
     def do_socketpair(self, names, kind):
         fds = (ctypes.c_int * 2)()

@@ -7,6 +7,20 @@ HERE = pathlib.Path(__file__).resolve().parent
 ON_KERNEL = HERE / "on_kernel.py"
 DIFFERENCES = HERE.parents[1] / "docs/differences.md"
 ARROW = " -> "
+# Makes a second node in a guest, in a network namespace, and waits for the link.
+FAR_NODE = """
+ip netns add far
+ip link add near type veth peer name far netns far
+ip link set near up
+ip -n far link set far up
+ip -n far link set lo up
+ip netns exec far tipc node set identity far
+tipc bearer enable media eth device near
+ip netns exec far tipc bearer enable media eth device far
+for _ in $(seq 50); do tipc link list | grep -q -- '-far:far: up' && break; sleep 0.2; done
+tipc link list | grep -q -- '-far:far: up'
+"""
+NO_FAR_NODE = "tipc bearer disable media eth device near; ip netns del far"
 
 
 def paragraphs(text):

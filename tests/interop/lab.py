@@ -607,10 +607,11 @@ class Daemon(Node):
         environment = dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock"))
         return Driver([TARGET / "examples/drive"], env=environment)
 
-    def results_of(self, steps):
-        """What the steps of situations (tests/differential) lead to on this node."""
+    def results_of(self, steps, far=None):
+        """What the steps of situations (tests/differential) lead to on this node and another one."""
+        sockets = {"XTIPC_SOCKET": self} | ({"XTIPC_FAR_SOCKET": far} if far else {})
         return run(TARGET / "examples/situations", timeout_s=120, input=steps,
-                   env=dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock")))
+                   env=dict(os.environ, **{name: str(node.runtime / "attach.sock") for name, node in sockets.items()}))
 
     def close(self):
         try:

@@ -10,7 +10,7 @@ import situations  # noqa: E402
 
 TIMEOUT_S = 300
 # Steps that may take their time. A short run leaves the situations with them out.
-SLOW = ("start ", "timed ", "await ", "fill ")
+SLOW = ("start ", "timed ", "await ", "fill ", "far ")
 
 
 class LinuxSituationsTest(LinuxTest):
@@ -26,6 +26,9 @@ class LinuxSituationsTest(LinuxTest):
         wanted = {title: steps for title, steps in situations.all_situations().items()
                   if self.segment.full or not any(word in step for step in steps for word in SLOW)}
         guest = self.linux.guest
+        if self.segment.full:
+            guest.exec("sh", "-ce", situations.FAR_NODE)
+            self.addCleanup(guest.exec, "sh", "-c", situations.NO_FAR_NODE)
         done = subprocess.run([lab.GUEST, "exec", guest.name, "-i", "--", "python3", "-c", situations.ON_KERNEL.read_text()],
                               input=situations.text_of(wanted), capture_output=True, text=True, timeout=TIMEOUT_S)
         self.assertEqual(done.returncode, 0, done.stderr)

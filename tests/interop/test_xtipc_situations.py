@@ -17,7 +17,9 @@ class XtipcSituationsTest(SegmentTest):
         self.assertEqual(set(recorded), set(wanted), "situations and recording do not have the same titles")
         documented = situations.documented_differences()
         expected = situations.with_differences(recorded, documented)
-        got = situations.parsed(self.alpha.results_of(situations.text_of(wanted)))
+        far = self.started("far")
+        self.await_link(self.alpha, far)
+        got = situations.parsed(self.alpha.results_of(situations.text_of(wanted), far))
         differences = situations.differing_lines(expected, got)
         self.assertEqual(len(differences), 0, "\n" + situations.report(differences))
         same = [title for title in documented if got[title] == recorded[title]]

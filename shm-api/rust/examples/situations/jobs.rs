@@ -7,11 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xtipc::Node;
 use xtipc::socket::Errno;
 
 use crate::text::{errno_name, poll_bit};
-use crate::world::World;
+use crate::world::{Nodes, World};
 
 /// A step that takes longer blocks.
 const BLOCKED: Duration = Duration::from_millis(60);
@@ -27,9 +26,9 @@ pub(crate) struct Situation {
 }
 
 impl Situation {
-    pub(crate) fn new(node: &Node) -> Self {
+    pub(crate) fn new(nodes: &Nodes) -> Self {
         Self {
-            world: Arc::new(World::new(node)),
+            world: Arc::new(World::new(nodes)),
             jobs: HashMap::new(),
         }
     }

@@ -13,19 +13,24 @@ use anyhow::Result;
 use xtipc::Node;
 
 use jobs::Situation;
+use world::Nodes;
 
 fn main() -> Result<()> {
     let node = Node::attach()?;
+    let far = std::env::var_os("XTIPC_FAR_SOCKET")
+        .map(|path| Node::builder().socket_path(path).attach())
+        .transpose()?;
+    let nodes = Nodes { here: node, far };
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input)?;
-    let mut situation = Situation::new(&node);
+    let mut situation = Situation::new(&nodes);
     for line in input.lines() {
         if line.starts_with("  ") {
             let result = situation.execute(line);
             println!("{line} -> {result}");
         } else {
             situation.close();
-            situation = Situation::new(&node);
+            situation = Situation::new(&nodes);
             println!("{line}");
         }
     }

@@ -18,11 +18,19 @@ const EVENT_LEN: usize = 48;
 struct Sockets {
     /// In the order in which they were made.
     by_name: Vec<(String, Arc<Socket>)>,
-    names: HashMap<u32, String>,
+    /// Port to name and node, also of sockets that are closed.
+    names: HashMap<u32, (String, u32)>,
+}
+
+/// The nodes that have sockets.
+#[derive(Clone)]
+pub(crate) struct Nodes {
+    pub(crate) here: Node,
+    pub(crate) far: Option<Node>,
 }
 
 pub(crate) struct World {
-    node: Node,
+    nodes: Nodes,
     own_node: u32,
     sockets: Mutex<Sockets>,
 }
@@ -32,10 +40,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(node: &Node) -> Self {
+    pub(crate) fn new(nodes: &Nodes) -> Self {
         Self {
-            node: node.clone(),
-            own_node: node.address(),
+            nodes: nodes.clone(),
+            own_node: nodes.here.address(),
             sockets: Mutex::default(),
         }
     }
@@ -62,17 +70,18 @@ impl World {
     }
 
     fn adopt(&self, name: &str, socket: Socket) -> Result<()> {
-        let [port, _] = port_and_node(&socket.local_address()?.to_bytes());
+        let [port, node] = port_and_node(&socket.local_address()?.to_bytes());
         let mut sockets = lock(&self.sockets);
         sockets.by_name.retain(|(known, _)| known != name);
         sockets.by_name.push((name.into(), Arc::new(socket)));
-        sockets.names.insert(port, name.into());
+        sockets.names.insert(port, (name.into(), node));
         Ok(())
     }
 
     fn node_of(&self, word: &str) -> Result<u32> {
         match word {
             "here" => Ok(self.own_node),
+            "far" => Ok(self.far()?.address()),
             word => unsigned(word),
         }
     }
@@ -89,7 +98,10 @@ impl World {
         let node =
             |at: usize, default| words.get(at).map_or(Ok(default), |word| self.node_of(word));
         let (kind, numbers) = match (kind, &words[..]) {
-            ("socket", [socket, ..]) => (3, [self.port_of(socket)?, node(1, self.own_node)?, 0]),
+            ("socket", [socket, ..]) => {
+                let (port, home) = self.port_of(socket)?;
+                (3, [port, node(1, home)?, 0])
+            }
             ("service", [type_, instance, ..]) => {
                 (2, [unsigned(type_)?, unsigned(instance)?, node(2, 0)?])
             }
@@ -117,13 +129,20 @@ impl World {
         Ok(Some(bytes))
     }
 
-    fn port_of(&self, word: &str) -> Result<u32> {
+    fn far(&self) -> Result<&Node> {
+        let far = self.nodes.far.as_ref();
+        far.context("XTIPC_FAR_SOCKET names the attach socket of the other node")
+    }
+
+    /// The port and its node.
+    fn port_of(&self, word: &str) -> Result<(u32, u32)> {
         if let Ok(port) = word.parse() {
-            return Ok(port);
+            return Ok((port, self.own_node));
         }
         let sockets = lock(&self.sockets);
-        let known = sockets.names.iter().find(|(_, name)| *name == word);
-        Ok(*known.with_context(|| format!("no socket {word}"))?.0)
+        let known = sockets.names.iter().find(|(_, (name, _))| name == word);
+        let (port, (_, node)) = known.with_context(|| format!("no socket {word}"))?;
+        Ok((*port, *node))
     }
 
     fn shown_address(&self, address: &[u8; 16]) -> String {
@@ -141,14 +160,22 @@ impl World {
 
     fn shown_socket(&self, port: u32, node: u32) -> String {
         let sockets = lock(&self.sockets);
-        let name = match sockets.names.get(&port) {
-            Some(name) => name,
-            None if port == 0 => "0",
-            None => "unknown",
+        let (name, home) = match sockets.names.get(&port) {
+            Some((name, home)) => (name.as_str(), *home),
+            None if port == 0 => ("0", self.own_node),
+            None => ("unknown", self.own_node),
         };
         match node {
-            node if node == self.own_node => name.into(),
+            node if node == home => name.into(),
             0 => format!("{name}@0"),
+            node if self
+                .nodes
+                .far
+                .as_ref()
+                .is_some_and(|far| far.address() == node) =>
+            {
+                format!("{name}@far")
+            }
             node => format!("{name}@{node:x}"),
         }
     }
@@ -163,11 +190,15 @@ impl World {
         Ok(match *words {
             ["socket", kind, ref rest @ ..] => {
                 let protocol = rest.first().map_or(Ok(0), |word| number(word))? as i32;
-                let socket = Socket::open(&self.node, text::socket_type(kind)?, protocol)?;
+                let socket = Socket::open(&self.nodes.here, text::socket_type(kind)?, protocol)?;
+                self.adopt(names[0], socket).map(ok)?
+            }
+            ["far", "socket", kind] => {
+                let socket = Socket::open(self.far()?, text::socket_type(kind)?, 0)?;
                 self.adopt(names[0], socket).map(ok)?
             }
             ["socketpair", kind] => {
-                let (one, other) = Socket::pair(&self.node, text::socket_type(kind)?, 0)?;
+                let (one, other) = Socket::pair(&self.nodes.here, text::socket_type(kind)?, 0)?;
                 self.adopt(names[0], one)?;
                 self.adopt(names[1], other).map(ok)?
             }
