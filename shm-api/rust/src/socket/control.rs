@@ -57,3 +57,36 @@ impl<'a> ControlWriter<'a> {
         self.put(kind, &bytes[..N * 4]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_cut_and_later_data_left_out() {
+        let (errinfo, retdata) = ([2, 5], b"hello");
+        // Room, bytes used, whether it was cut: as recorded of Linux.
+        for (room, used, is_cut) in [
+            (8, 0, true),
+            (16, 16, true),
+            (24, 24, true),
+            (30, 24, true),
+            (44, 44, true),
+            (48, 48, false),
+            (50, 48, false),
+        ] {
+            let mut bytes = vec![0xee; room];
+            let mut control = ControlWriter::new(&mut bytes);
+            control.put_words(1, errinfo);
+            control.put(2, retdata);
+            assert_eq!((control.used(), control.is_cut), (used, is_cut), "{room}");
+            if room >= 24 {
+                assert_eq!(bytes[..8], 24usize.to_ne_bytes());
+                assert_eq!(
+                    bytes[16..24],
+                    [2u32.to_ne_bytes(), 5u32.to_ne_bytes()].concat()
+                );
+            }
+        }
+    }
+}

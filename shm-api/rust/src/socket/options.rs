@@ -207,3 +207,22 @@ fn put(out: &mut [u8], value: &[u8]) -> usize {
     out[..len].copy_from_slice(&value[..len]);
     len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_limit_reads_as_it_was_written_and_0_is_none() {
+        let limits = [0, 1, 999, 1000, 1500, 86_400_000].map(Duration::from_millis);
+        for limit in limits {
+            let wanted = (!limit.is_zero()).then_some(limit);
+            assert_eq!(time_limit(&timeval(wanted)), Ok(wanted));
+        }
+        assert_eq!(time_limit(&[0; 15]), Err(Errno(libc::EINVAL)));
+        let million = [[0; 8], 1_000_000i64.to_ne_bytes()].concat();
+        assert_eq!(time_limit(&million), Err(Errno(libc::EDOM)));
+        let negative = [(-1i64).to_ne_bytes(), [0; 8]].concat();
+        assert_eq!(time_limit(&negative), Ok(Some(Duration::ZERO)));
+    }
+}
