@@ -33,6 +33,11 @@ impl Probe {
         }
     }
 
+    /// When something is to be done.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
     /// What is to be done now.
     pub fn due(&self, now: Instant) -> ProbeDue {
         match (now >= self.at, self.unanswered) {

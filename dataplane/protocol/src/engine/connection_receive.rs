@@ -128,7 +128,7 @@ impl Engine {
         }
         connection.nagle = Nagle::new(if gathers { unit } else { 0 });
         connection.probe = Probe::new(now);
-        self.watch_established(now);
+        self.await_turn(id);
         if known.is_none() {
             let lost = Disconnect::Errcode(errcode::NO_NODE as u8);
             self.end_connection(id, lost, Importance::Critical, &[][..], host);

@@ -1,28 +1,29 @@
 //! Time and connections: requests sent again, connects that give up, probes
 //! (`docs/protocol/connections.md`, set-up and probing).
 //!
-//! All of it runs on one timer. Requests under way are few and each has its deadline; established
-//! connections are many and are looked through once in a while.
+//! All of it runs on one timer. Requests under way are few and lie in a heap; established connections are
+//! many, but all are probed after the same time, so their turns come in the order in which they were entered.
 
 use super::{CONNECTION_TIMER, Engine};
 use crate::addr::PortId;
-use crate::connection::{PROBE_INTERVAL, ProbeDue, State};
+use crate::connection::ProbeDue;
 use crate::host::{ConnectFailure, Disconnect, Host, Notice};
 use crate::time::Instant;
 use crate::wire::Importance;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::collections::{BinaryHeap, VecDeque};
 
-/// Time between two looks at all connections. A probe is so much late at most.
-const LOOK: Duration = Duration::from_millis(PROBE_INTERVAL.as_millis() as u64 / 60);
+/// Turns of connections that may be over are kept up to this number, and up to as many as those of others.
+const STALE_TURNS: usize = 1024;
 
 /// When connections need attention.
 pub(super) struct ConnectionClock {
     /// Of sockets that connect. An entry counts only if the request still has this deadline.
     deadlines: BinaryHeap<Reverse<(Instant, PortId)>>,
-    /// The next look at established connections; `None` while there are none.
-    look_at: Option<Instant>,
+    /// Turns of established connections, the next one first. An entry counts only if the connection is probed then.
+    turns: VecDeque<(Instant, PortId)>,
+    /// At this number of turns those of connections that are over are dropped.
+    turns_max: usize,
     armed: Option<Instant>,
     random: u64,
 }
@@ -31,7 +32,8 @@ impl ConnectionClock {
     pub(super) fn new(random: u64) -> Self {
         Self {
             deadlines: BinaryHeap::new(),
-            look_at: None,
+            turns: VecDeque::new(),
+            turns_max: STALE_TURNS,
             armed: None,
             random,
         }
@@ -59,16 +61,31 @@ impl Engine {
         self.arm_connection_timer();
     }
 
-    /// A connection was established.
-    pub(super) fn watch_established(&mut self, now: Instant) {
-        self.clock.look_at.get_or_insert(now + LOOK);
+    /// A connection was established, or probed: its next turn comes an hour later.
+    pub(super) fn await_turn(&mut self, id: PortId) {
+        let Some(at) = self.established(id).map(|connection| connection.probe.at()) else {
+            return;
+        };
+        if self.clock.turns.len() >= self.clock.turns_max {
+            let mut turns = std::mem::take(&mut self.clock.turns);
+            turns.retain(|(at, id)| self.is_turn(*at, *id));
+            self.clock.turns_max = 2 * turns.len() + STALE_TURNS;
+            self.clock.turns = turns;
+        }
+        self.clock.turns.push_back((at, id));
         self.arm_connection_timer();
+    }
+
+    fn is_turn(&mut self, at: Instant, id: PortId) -> bool {
+        self.established(id)
+            .is_some_and(|connection| connection.probe.at() == at)
     }
 
     fn arm_connection_timer(&mut self) {
         let clock = &mut self.clock;
         let first = clock.deadlines.peek().map(|Reverse((at, _))| *at);
-        let next = [first, clock.look_at].into_iter().flatten().min();
+        let turn = clock.turns.front().map(|(at, _)| *at);
+        let next = [first, turn].into_iter().flatten().min();
         if next != clock.armed {
             clock.armed = next;
             if let Some(at) = next {
@@ -82,8 +99,10 @@ impl Engine {
         while let Some((at, id)) = self.clock.pop_due(now) {
             self.on_deadline(now, at, id, host);
         }
-        if self.clock.look_at.is_some_and(|at| at <= now) {
-            self.clock.look_at = self.look_at_connections(now, host).then_some(now + LOOK);
+        while let Some((at, id)) = self.clock.turns.pop_front_if(|(at, _)| *at <= now) {
+            if self.is_turn(at, id) {
+                self.take_turn(now, id, host);
+            }
         }
         self.arm_connection_timer();
     }
@@ -104,32 +123,17 @@ impl Engine {
         }
     }
 
-    /// Probes the peers that are due; false if there is no connection any more.
-    fn look_at_connections<H: Host>(&mut self, now: Instant, host: &mut H) -> bool {
-        let mut due = Vec::new();
-        let mut any = false;
-        for (id, port) in &self.ports {
-            if let Some(connection) = port.connection()
-                && connection.state == State::Established
-            {
-                any = true;
-                match connection.probe.due(now) {
-                    ProbeDue::Not => {}
-                    what => due.push((*id, what)),
-                }
+    /// Probes the peer of a connection, or gives it up.
+    fn take_turn<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) {
+        match self.established(id).map(|c| c.probe.due(now)) {
+            None | Some(ProbeDue::Not) => {}
+            Some(ProbeDue::Send) => {
+                self.send_probe(now, id, host);
+                self.await_turn(id);
+            }
+            Some(ProbeDue::Silent) => {
+                self.end_connection(id, Disconnect::Silent, Importance::Low, &[][..], host);
             }
         }
-        // In an order that does not depend on the table, so that a run can be repeated.
-        due.sort_unstable_by_key(|(id, _)| *id);
-        for (id, what) in due {
-            match what {
-                ProbeDue::Not => {}
-                ProbeDue::Send => self.send_probe(now, id, host),
-                ProbeDue::Silent => {
-                    self.end_connection(id, Disconnect::Silent, Importance::Low, &[][..], host);
-                }
-            }
-        }
-        any
     }
 }

@@ -340,6 +340,34 @@ fn peers_are_probed_every_hour_and_given_up_when_one_was_not_answered() {
 }
 
 #[test]
+fn of_thousands_of_connections_that_came_and_went_only_those_that_live_are_probed() {
+    let mut w = wired(67, SocketKind::Seqpacket);
+    let (client, server, listener) = (w.client.port, w.server.port, w.listener);
+    let c = &mut w.c;
+    for _ in 0..3000 {
+        let short = c.open_kind(0, SocketKind::Seqpacket);
+        c.connect(0, short.port, Destination::Socket(listener))
+            .unwrap();
+        settle(c);
+        let accepted = c.accept(1, listener.port).unwrap();
+        settle(c);
+        assert_eq!(c.state(0, short.port), Some(State::Established));
+        c.close(0, short.port);
+        c.close(1, accepted.port);
+        settle(c);
+    }
+    // The first one's hour began before all of theirs.
+    sleep_most_of(c, PROBE_INTERVAL - Duration::from_secs(120));
+    let sent = probes(c);
+    assert_eq!(sent.len(), 4, "each end asks and answers: {sent:?}");
+    let own = |(_, origin, dest, _): &(_, PortId, PortId, ConnKind)| {
+        [(client, server), (server, client)].contains(&(*origin, *dest))
+    };
+    assert!(sent.iter().all(own));
+    w.c.finish();
+}
+
+#[test]
 fn a_probe_that_meets_no_socket_ends_the_connection() {
     let mut w = wired(60, SocketKind::Seqpacket);
     let (client, server) = (w.client, w.server);
