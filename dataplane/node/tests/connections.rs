@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::Host;
+use xtipc::socket::{ReceiveRoom, Socket};
 use xtipc::{Connection, ConnectionKind, Error, Listener, Scope, ServiceAddress, SocketAddress};
 
 const KINDS: [ConnectionKind; 2] = [ConnectionKind::Seqpacket, ConnectionKind::Stream];
@@ -120,6 +121,32 @@ fn a_sender_waits_for_a_reader_that_does_not_read_and_goes_on_when_it_does() {
 }
 
 #[test]
+fn a_sender_goes_on_soon_after_its_messages_were_read_though_the_daemon_sleeps() {
+    let host = Host::start();
+    for kind in KINDS {
+        let (client, mut server) = connected(&host, kind);
+        server.set_nonblocking(true);
+        for _ in 0..5 {
+            client.set_nonblocking(true);
+            while client.send(&[1; 60_000]).is_ok() {}
+            client.set_nonblocking(false);
+            thread::scope(|s| {
+                let sender = s.spawn(|| client.send(&[2; 10]).unwrap());
+                thread::sleep(Duration::from_millis(20));
+                let began = Instant::now();
+                while server.read(&mut [0; 60_000]).is_ok() {}
+                sender.join().unwrap();
+                let took = began.elapsed();
+                assert!(took < Duration::from_millis(200), "{kind:?}: {took:?}");
+            });
+            server.set_nonblocking(false);
+            assert_eq!(server.read(&mut [0; 60_000]).unwrap(), 10);
+            server.set_nonblocking(true);
+        }
+    }
+}
+
+#[test]
 fn a_first_message_may_make_the_connection() {
     let host = Host::start();
     for kind in KINDS {
@@ -205,6 +232,38 @@ fn connects_that_fail_say_why() {
 }
 
 #[test]
+fn a_connection_that_shall_not_wait_says_that_it_would() {
+    let host = Host::start();
+    for kind in KINDS {
+        let (mut client, mut server) = connected(&host, kind);
+        for end in [&client, &server] {
+            end.set_nonblocking(true);
+        }
+        let would = |result: io::Result<usize>| result.unwrap_err().kind();
+        assert_eq!(would(server.read(&mut [0; 10])), io::ErrorKind::WouldBlock);
+        assert!(matches!(server.recv(), Err(Error::WouldBlock)));
+        let mut sent = 0;
+        let full = loop {
+            match client.write(&[1; 60_000]) {
+                Ok(len) => sent += len,
+                Err(error) => break error.kind(),
+            }
+        };
+        assert_eq!((full, sent), (io::ErrorKind::WouldBlock, 180_000));
+        server.set_nonblocking(false);
+        let mut got = 0;
+        while got < sent {
+            got += server.read(&mut [0; 60_000]).unwrap();
+        }
+        let began = Instant::now();
+        while client.write(&[1; 10]).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(5), "never writable");
+        }
+        assert_eq!(server.read(&mut [0; 100]).unwrap(), 10);
+    }
+}
+
+#[test]
 fn connections_dropped_in_the_middle_of_a_chunk_give_its_memory_back() {
     let host = Host::start();
     let (node, peer) = (host.attach(), host.attach());
@@ -249,5 +308,29 @@ fn closing_sockets_loses_no_acknowledgement_of_other_sockets() {
             assert!(message.is_ok(), "{n}: {message:?}");
         }
         done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_receive_that_waits_for_more_than_the_window_lets_its_peer_go_on() {
+    let host = Host::start();
+    let (one, other) = Socket::pair(&host.attach(), libc::SOCK_STREAM, 0).unwrap();
+    let bytes = pattern(3_000_000);
+    thread::scope(|s| {
+        let bytes = &bytes;
+        s.spawn(move || {
+            let mut sent = 0;
+            while sent < bytes.len() {
+                sent += one.send(&bytes[sent..], 0, None).unwrap();
+            }
+        });
+        let mut got = vec![0; bytes.len()];
+        let room = ReceiveRoom {
+            data: &mut got,
+            control: None,
+        };
+        let received = other.receive(room, libc::MSG_WAITALL).unwrap();
+        assert_eq!(received.len, bytes.len());
+        assert!(got == *bytes);
     });
 }

@@ -20,9 +20,12 @@ use xtipc_segment::application::{
 };
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
-use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Ready, Request, SendFlags};
+use xtipc_segment::{
+    Completion, Destination, MESSAGE_LEN_MAX, Meta, PathState, PayloadPlace, Ready, Request,
+    SendFlags,
+};
 
-use crate::core::{Core, Failure, Interest};
+use crate::core::{Core, Custody, Failure, Interest};
 use crate::pending::Purpose;
 use crate::{Error, Message, Result, lock};
 
@@ -512,12 +515,45 @@ impl Attachment {
 
     /// The next message for a socket.
     pub(crate) fn receive(self: &Arc<Self>, socket: u32, patience: Patience) -> Result<Message> {
-        let (meta, buffer) = self.take(socket, patience, |core, socket| {
-            Ok(core.queue(socket)?.messages.pop_front())
-        })?;
-        let message = Message::new(Arc::clone(self), meta, buffer);
-        self.note_all_consumed(message.buffer())?;
-        Ok(message)
+        let (meta, buffer) = self.next(socket, MESSAGE_LEN_MAX, patience, |_, _| true)?;
+        Ok(Message::new(Arc::clone(self), meta, buffer))
+    }
+
+    /// The next message for a socket, wherever it waits; of a shared stream at most `len` bytes. What the caller
+    /// `consumes` is noted as read in one step with taking it: a socket being shared meanwhile finds it on one side.
+    pub(crate) fn next(
+        &self,
+        socket: u32,
+        len: usize,
+        patience: Patience,
+        consumes: impl Fn(&Meta, &DeliveryBuffer) -> bool,
+    ) -> Result<(Meta, DeliveryBuffer)> {
+        let note = |meta: &Meta, buffer: &DeliveryBuffer| {
+            if !consumes(meta, buffer) {
+                return Ok(());
+            }
+            self.note_all_consumed([buffer])
+        };
+        loop {
+            let own = self.take(socket, patience, |core, socket| {
+                let queue = core.queue(socket)?;
+                if queue.custody != Custody::Own {
+                    return Ok((queue.custody == Custody::Shared).then_some(None));
+                }
+                let Some((meta, buffer)) = queue.messages.pop_front() else {
+                    return Ok(None);
+                };
+                note(&meta, &buffer)?;
+                Ok(Some(Some((meta, buffer))))
+            })?;
+            if let Some(message) = own {
+                return Ok(message);
+            }
+            if let Some((meta, buffer)) = self.ask_for_message(socket, len, patience)? {
+                note(&meta, &buffer)?;
+                return Ok((meta, buffer));
+            }
+        }
     }
 
     /// Waits until `take` finds what it takes out of a socket's queue.

@@ -1,6 +1,7 @@
 //! Connections: SEQPACKET and STREAM sockets. Semantics as in `docs/protocol/connections.md`.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use xtipc_segment::{
 use crate::attachment::{Attachment, Patience};
 use crate::core::Core;
 use crate::datagram::check_bindable;
-use crate::{Error, Message, Node, Result, Scope, lock};
+use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
 /// Type of a connection's socket; both talk to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,23 @@ impl Socket {
             .map_err(Error::from_result)?;
         let id = id as u32;
         Ok(Self { attachment, id })
+    }
+
+    /// Takes a socket of a handle into use, if it is of the right type.
+    fn adopt(node: &Node, handle: &SharedHandle, listens: bool) -> Result<(Self, ConnectionKind)> {
+        let attachment = Arc::clone(&node.attachment);
+        let adopted = attachment.adopt(handle.as_fd())?;
+        let id = adopted.id;
+        let socket = Self { attachment, id };
+        match adopted.kind {
+            SocketKind::Seqpacket if adopted.listens == listens => {
+                Ok((socket, ConnectionKind::Seqpacket))
+            }
+            SocketKind::Stream if adopted.listens == listens => {
+                Ok((socket, ConnectionKind::Stream))
+            }
+            _ => Err(Error::from_result(-libc::EPROTOTYPE)),
+        }
     }
 
     fn call(&self, request: Request) -> Result<[u64; 2]> {
@@ -148,6 +166,17 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// A handle of the socket, for other processes to accept too. Each request goes to one of them.
+    pub fn share(&self) -> Result<SharedHandle> {
+        self.socket.attachment.share(self.socket.id, || Ok(0))
+    }
+
+    /// Accepts at the socket of a handle, together with the others who do.
+    pub fn adopt(node: &Node, handle: &SharedHandle) -> Result<Self> {
+        let (socket, kind) = Socket::adopt(node, handle, true)?;
+        Ok(Self { socket, kind })
+    }
+
     /// Size of the receive buffer in bytes, as `SO_RCVBUF`: what requests may wait. A client that finds it full tries
     /// again until its connect times out.
     pub fn set_receive_buffer(&self, bytes: u32) -> Result<()> {
@@ -156,17 +185,39 @@ impl Listener {
     }
 }
 
+/// The chunk of a stream, and how much of it was read.
+type Partial = (DeliveryBuffer, usize);
+
 /// What has been received and not read.
 #[derive(Debug, Default)]
 struct Inbox {
     /// The chunk of a stream that was read in part, and how far.
-    partial: Option<(Meta, DeliveryBuffer, usize)>,
+    partial: Option<Partial>,
+    /// Threads that read bytes now: each may have a chunk in hand.
+    readers: u32,
     /// Why the connection is over, once that was read.
     end: Option<u8>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+    nonblocking: bool,
     /// Nobody reads any more.
     shut_down: bool,
+}
+
+impl Inbox {
+    fn patience_to_read(&self) -> Patience {
+        match self.nonblocking {
+            true => Patience::None,
+            false => Patience::lasting(self.read_timeout),
+        }
+    }
+
+    fn patience_to_write(&self) -> Patience {
+        match self.nonblocking {
+            true => Patience::None,
+            false => Patience::lasting(self.write_timeout),
+        }
+    }
 }
 
 /// A connection. Dropping it closes it: the peer then reads what was sent, and after that finds the connection reset;
@@ -234,10 +285,33 @@ impl Connection {
         Ok(connection)
     }
 
+    /// A handle of the connection, for other processes to use it too, or to use it from now on: what was not read stays
+    /// for them. The daemon then keeps what arrives, and each read asks it. Fails with `EBUSY` while another thread reads
+    /// a stream.
+    pub fn share(&self) -> Result<SharedHandle> {
+        let mut inbox = lock(&self.inbox);
+        let handle = self.socket.attachment.share(self.socket.id, || {
+            if inbox.readers > 0 {
+                return Err(Error::from_result(-libc::EBUSY));
+            }
+            Ok(inbox.partial.as_ref().map_or(0, |(_, read)| *read))
+        })?;
+        if let Some((buffer, _)) = inbox.partial.take() {
+            self.socket.attachment.give_back(buffer);
+        }
+        Ok(handle)
+    }
+
+    /// Uses the connection of a handle, beside or after the process that gave it.
+    pub fn adopt(node: &Node, handle: &SharedHandle) -> Result<Self> {
+        let (socket, kind) = Socket::adopt(node, handle, false)?;
+        Ok(Self::new(socket, kind))
+    }
+
     /// Sends on the connection and gives the number of bytes taken: a message of a SEQPACKET connection whole, of a
     /// stream at most 66,000. Waits for room as [`Connection::set_write_timeout`] says.
     pub fn send(&self, bytes: &[u8]) -> Result<usize> {
-        let patience = Patience::lasting(lock(&self.inbox).write_timeout);
+        let patience = lock(&self.inbox).patience_to_write();
         self.submit(self.cut(bytes), None, patience)
     }
 
@@ -276,18 +350,16 @@ impl Connection {
     /// Receives the next message of a SEQPACKET connection, or the next chunk of a stream. `None`: the peer has ended
     /// the connection in order. Any other end is an error, each time.
     pub fn recv(&self) -> Result<Option<Message>> {
-        let timeout = lock(&self.inbox).read_timeout;
-        self.recv_with(Patience::lasting(timeout))
+        let patience = lock(&self.inbox).patience_to_read();
+        self.recv_with(patience)
     }
 
     fn recv_with(&self, patience: Patience) -> Result<Option<Message>> {
-        let Some((meta, buffer)) = self.next(patience)? else {
+        let Some((meta, buffer)) = self.next(MESSAGE_LEN_MAX, patience, |_, _| true)? else {
             return Ok(None);
         };
         let attachment = Arc::clone(&self.socket.attachment);
-        let message = Message::new(attachment, meta, buffer);
-        self.socket.attachment.note_all_consumed(message.buffer())?;
-        Ok(Some(message))
+        Ok(Some(Message::new(attachment, meta, buffer)))
     }
 
     /// The same if something waits; else [`Error::WouldBlock`].
@@ -300,7 +372,8 @@ impl Connection {
         let id = self.socket.id;
         let is_there = |core: &mut Core| {
             let queue = core.queue(id)?;
-            Ok((queue.has_rest || !queue.messages.is_empty()).then_some(()))
+            let asks = queue.custody != Custody::Own;
+            Ok((asks || queue.has_rest || !queue.messages.is_empty()).then_some(()))
         };
         match self.socket.attachment.spin(until, is_there)? {
             Some(()) => self.try_recv(),
@@ -323,19 +396,21 @@ impl Connection {
         (&self.socket.attachment, self.socket.id)
     }
 
-    /// The next message or chunk that is data.
-    fn next(&self, patience: Patience) -> Result<Option<(Meta, DeliveryBuffer)>> {
+    /// The next message or chunk that is data; of a shared stream at most `len` bytes.
+    fn next(
+        &self,
+        len: usize,
+        patience: Patience,
+        consumes: impl Fn(&Meta, &DeliveryBuffer) -> bool,
+    ) -> Result<Option<(Meta, DeliveryBuffer)>> {
         if let Some(code) = self.ended() {
             return end_of(code);
         }
         let (attachment, id) = (&self.socket.attachment, self.socket.id);
-        let (meta, buffer) = attachment.take(id, patience, |core, id| {
-            Ok(core.queue(id)?.messages.pop_front())
-        })?;
+        let (meta, buffer) = attachment.next(id, len, patience, consumes)?;
         if meta.error == 0 {
             return Ok(Some((meta, buffer)));
         }
-        attachment.note_all_consumed([&buffer])?;
         attachment.give_back(buffer);
         lock(&self.inbox).end = Some(meta.error);
         self.note_rest(true)?;
@@ -358,38 +433,64 @@ impl Connection {
     }
 
     fn read_bytes(&self, out: &mut [u8]) -> Result<usize> {
-        let timeout = lock(&self.inbox).read_timeout;
-        self.read_within(out, Patience::lasting(timeout))
+        let patience = lock(&self.inbox).patience_to_read();
+        self.read_within(out, patience)
     }
 
     fn read_within(&self, out: &mut [u8], patience: Patience) -> Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
-        let taken = lock(&self.inbox).partial.take();
-        let (meta, buffer, start) = match taken {
-            Some(partial) => partial,
-            None => match self.next(patience)? {
-                Some((meta, buffer)) => (meta, buffer, 0),
-                None => return Ok(0),
+        let partial = {
+            let mut inbox = lock(&self.inbox);
+            inbox.readers += 1;
+            inbox.partial.take()
+        };
+        let was_partial = partial.is_some();
+        let read = self.read_on(partial, patience, out);
+        let mut inbox = lock(&self.inbox);
+        inbox.readers -= 1;
+        let (len, rest) = read?;
+        if was_partial || rest.is_some() {
+            self.note_rest(rest.is_some())?;
+            inbox.partial = rest;
+        }
+        Ok(len)
+    }
+
+    /// Reads from a chunk that was read in part, or from the next one. Gives what is left of it too.
+    fn read_on(
+        &self,
+        partial: Option<Partial>,
+        patience: Patience,
+        out: &mut [u8],
+    ) -> Result<(usize, Option<Partial>)> {
+        let (kind, room) = (self.kind, out.len());
+        let takes_all = |meta: &Meta, buffer: &DeliveryBuffer| {
+            kind == ConnectionKind::Seqpacket || meta.error != 0 || buffer.len() <= room
+        };
+        let (buffer, start, consumed) = match partial {
+            Some((buffer, start)) => (buffer, start, false),
+            None => match self.next(room, patience, takes_all)? {
+                Some((meta, buffer)) => {
+                    let consumed = takes_all(&meta, &buffer);
+                    (buffer, 0, consumed)
+                }
+                None => return Ok((0, None)),
             },
         };
         let rest = &buffer[start..];
         let len = rest.len().min(out.len());
         out[..len].copy_from_slice(&rest[..len]);
-        let goes_on = self.kind == ConnectionKind::Stream && len < rest.len();
-        if goes_on {
-            lock(&self.inbox).partial = Some((meta, buffer, start + len));
-            self.note_rest(true)?;
-        } else {
-            let attachment = &self.socket.attachment;
-            attachment.note_all_consumed([&buffer])?;
-            attachment.give_back(buffer);
-            if start > 0 {
-                self.note_rest(false)?;
-            }
+        if self.kind == ConnectionKind::Stream && len < rest.len() {
+            return Ok((len, Some((buffer, start + len))));
         }
-        Ok(len)
+        let attachment = &self.socket.attachment;
+        if !consumed {
+            attachment.note_all_consumed([&buffer])?;
+        }
+        attachment.give_back(buffer);
+        Ok((len, None))
     }
 
     /// Ends the connection in order: the peer reads what was sent, then the end. Nothing more can be sent or received.
@@ -412,7 +513,7 @@ impl Connection {
         if !attachment.is_ours() {
             return Err(Error::Forked);
         }
-        let Some((_, buffer, _)) = lock(&self.inbox).partial.take() else {
+        let Some((buffer, _)) = lock(&self.inbox).partial.take() else {
             return Ok(());
         };
         attachment.note_all_consumed([&buffer])?;
@@ -439,6 +540,11 @@ impl Connection {
     /// How long sending waits at most; `None`, the default: as long as it takes.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         lock(&self.inbox).write_timeout = timeout;
+    }
+
+    /// Whether reading and sending give [`Error::WouldBlock`] instead of waiting.
+    pub fn set_nonblocking(&self, nonblocking: bool) {
+        lock(&self.inbox).nonblocking = nonblocking;
     }
 
     /// Importance of what is sent from now on. Both ends begin with the client's.

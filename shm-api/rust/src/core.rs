@@ -79,6 +79,7 @@ pub(crate) struct Queue {
     awaited: Ready,
     /// Tasks that wait for such news.
     pub(crate) wakers: Vec<std::task::Waker>,
+    pub(crate) custody: Custody,
     /// A close is under way: what is queued stays unread.
     closing: bool,
 }
@@ -99,6 +100,18 @@ impl Queue {
 
 /// Errcode for a node that cannot be reached.
 const NO_NODE: u8 = 3;
+
+/// Where what arrives at a socket waits to be received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Custody {
+    /// Here.
+    #[default]
+    Own,
+    /// It is being handed to the daemon: nothing can be received meanwhile.
+    InTransit,
+    /// In the daemon, which is asked for each message, as other processes do.
+    Shared,
+}
 
 /// Ids come from the daemon in small numbers: no need to defend against chosen ones.
 #[derive(Debug, Default)]
@@ -183,6 +196,21 @@ impl Core {
             seats: Vec::new(),
             releaser,
         }
+    }
+
+    /// A socket that the daemon knew before this attachment.
+    pub(crate) fn add_shared(&mut self, socket: u32) {
+        let custody = Custody::Shared;
+        let queue = Queue {
+            custody,
+            ..Queue::default()
+        };
+        self.queues.insert(socket, queue);
+    }
+
+    /// A close is under way.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.queues.values().any(|queue| queue.closing)
     }
 
     /// The queue of an open socket.

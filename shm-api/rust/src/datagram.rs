@@ -11,8 +11,8 @@ use xtipc_segment::{
 };
 
 use crate::attachment::{Attachment, Look, Patience};
-use crate::core::Interest;
-use crate::{Error, Message, Node, Result, Scope, lock};
+use crate::core::{Custody, Interest};
+use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
 /// First service type that can be bound.
 const FIRST_USER_TYPE: u32 = 64;
@@ -44,14 +44,37 @@ impl Datagram {
         let [id, _] = attachment
             .call(0, Request::OpenSocket { kind })?
             .map_err(Error::from_result)?;
-        Ok(Self {
+        Ok(Self::of(attachment, id as u32))
+    }
+
+    /// A handle of the socket, for other processes to use it too. The daemon then keeps what arrives, and each receive
+    /// asks it.
+    pub fn share(&self) -> Result<SharedHandle> {
+        self.attachment.share(self.id, || Ok(0))
+    }
+
+    /// Uses the socket of a handle, together with the others who do.
+    pub fn adopt(node: &Node, handle: &SharedHandle) -> Result<Self> {
+        let attachment = Arc::clone(&node.attachment);
+        let adopted = attachment.adopt(handle.as_fd())?;
+        let socket = Self::of(attachment, adopted.id);
+        match adopted.kind {
+            SocketKind::Rdm | SocketKind::Dgram => Ok(socket),
+            SocketKind::Seqpacket | SocketKind::Stream => {
+                Err(Error::from_result(-libc::EPROTOTYPE))
+            }
+        }
+    }
+
+    fn of(attachment: Arc<Attachment>, id: u32) -> Self {
+        Self {
             attachment,
-            id: id as u32,
+            id,
             nonblocking: AtomicBool::new(false),
             read_timeout: Mutex::new(None),
             write_timeout: Mutex::new(None),
             pollable: OnceLock::new(),
-        })
+        }
     }
 
     /// Binds to a service address or range: messages sent there may come here. A socket can have several bindings.
@@ -176,20 +199,28 @@ impl Datagram {
             Patience::lasting(*lock(&self.read_timeout))
         };
         let before = messages.len();
-        self.attachment.take(self.id, patience, |core, id| {
-            let waiting = &mut core.queue(id)?.messages;
-            let count = waiting.len().min(max);
-            messages.extend(
-                waiting
-                    .drain(..count)
-                    .map(|(meta, buffer)| Message::new(Arc::clone(&self.attachment), meta, buffer)),
-            );
-            Ok((count > 0 || max == 0).then_some(()))
-        })?;
-        let taken = &messages[before..];
-        self.attachment
-            .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
-        Ok(taken.len())
+        let shared =
+            self.attachment.take(self.id, patience, |core, id| {
+                let queue = core.queue(id)?;
+                match queue.custody {
+                    Custody::Own => {}
+                    Custody::InTransit => return Ok(None),
+                    Custody::Shared => return Ok(Some(true)),
+                }
+                let count = queue.messages.len().min(max);
+                messages.extend(queue.messages.drain(..count).map(|(meta, buffer)| {
+                    Message::new(Arc::clone(&self.attachment), meta, buffer)
+                }));
+                let taken = &messages[before..];
+                self.attachment
+                    .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
+                Ok((count > 0 || max == 0).then_some(false))
+            })?;
+        if shared && max > 0 {
+            // The daemon is asked for one at a time.
+            messages.push(self.receive(patience)?);
+        }
+        Ok(messages.len() - before)
     }
 
     /// Receives the next message, spinning for it until then; [`Error::TimedOut`] if none came. Never sleeps: for programs

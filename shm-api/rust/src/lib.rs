@@ -131,6 +131,7 @@ mod node;
 mod path;
 mod pending;
 mod poller;
+mod sharing;
 pub mod socket;
 mod subscriber;
 #[cfg(feature = "tokio")]
@@ -146,6 +147,7 @@ pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
 pub use path::Path;
 pub use poller::{Handle, PollEvent, Pollable, Poller, Readiness};
+pub use sharing::SharedHandle;
 pub use subscriber::{Events, Subscriber};
 pub use tracking::{Event, EventKind, Subject, Subscription};
 pub use xtipc_segment::{

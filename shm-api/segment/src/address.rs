@@ -130,7 +130,8 @@ impl Importance {
 }
 
 impl SocketKind {
-    pub(crate) fn decode(value: u32) -> Result<Self, Violation> {
+    /// The type that this number stands for.
+    pub fn decode(value: u32) -> Result<Self, Violation> {
         match value {
             1 => Ok(Self::Stream),
             2 => Ok(Self::Dgram),

@@ -6,7 +6,14 @@
 //!              ◀─────  Welcome{node} + 4 fds   or   Refused{reason}, then closes
 //!   Watch{socket}          ─────▶
 //!              ◀─────  Watching{socket, result} + read end of a pipe
+//!   Share{socket, read}    ─────▶      the socket's queue moves into the daemon
+//!              ◀─────  Shared{socket, result} + a handle for other processes
+//!   Adopt + the handle     ─────▶
+//!              ◀─────  Adopted{result, socket, kind, listens}
 //! ```
+//!
+//! A handle is one end of a pair of Unix sockets whose other end the daemon holds. Who has it may use the socket; the
+//! socket lives as long as a process uses it or a handle of it is open anywhere.
 //!
 //! The connection stays open as long as the attachment: its end tells the application that the daemon died. (The
 //! daemon looks at the pidfd, as a forked child keeps the connection open.) A message is the magic, its kind, and
@@ -40,6 +47,10 @@ const WELCOME: u32 = 2;
 const REFUSED: u32 = 3;
 const WATCH: u32 = 4;
 const WATCHING: u32 = 5;
+const SHARE: u32 = 6;
+const SHARED: u32 = 7;
+const ADOPT: u32 = 8;
+const ADOPTED: u32 = 9;
 
 /// Stands for no worker in particular.
 const ANY_WORKER: u32 = u32::MAX;
@@ -74,6 +85,35 @@ pub enum Message {
         socket: u32,
         /// 0 or a negative errno.
         result: i32,
+    },
+    /// The application wants a handle of a socket, to share it with other processes. From now on it asks for each
+    /// message by [`crate::Request::Receive`].
+    Share {
+        /// Id of the socket.
+        socket: u32,
+        /// Bytes that were read of the oldest message it has not consumed.
+        read: u32,
+    },
+    /// Answer to [`Message::Share`]; comes with the handle if the result is 0. What was delivered before and not
+    /// consumed is the daemon's again, and to be returned.
+    Shared {
+        /// Id of the socket.
+        socket: u32,
+        /// 0 or a negative errno.
+        result: i32,
+    },
+    /// The application wants to use the socket of a handle that comes with the message.
+    Adopt,
+    /// Answer to [`Message::Adopt`].
+    Adopted {
+        /// 0 or a negative errno.
+        result: i32,
+        /// Id of the socket.
+        socket: u32,
+        /// Its type, as [`crate::SocketKind`] counts.
+        kind: u32,
+        /// 1 if it takes connection requests.
+        listens: u32,
     },
 }
 
@@ -137,6 +177,29 @@ impl Message {
                 word(*socket);
                 word(result.cast_unsigned());
             }
+            Self::Share { socket, read } => {
+                word(SHARE);
+                word(*socket);
+                word(*read);
+            }
+            Self::Shared { socket, result } => {
+                word(SHARED);
+                word(*socket);
+                word(result.cast_unsigned());
+            }
+            Self::Adopt => word(ADOPT),
+            Self::Adopted {
+                result,
+                socket,
+                kind,
+                listens,
+            } => {
+                word(ADOPTED);
+                word(result.cast_unsigned());
+                word(*socket);
+                word(*kind);
+                word(*listens);
+            }
         }
         out
     }
@@ -175,6 +238,21 @@ impl Message {
             WATCHING => Self::Watching {
                 socket: word(&mut rest, kind)?,
                 result: word(&mut rest, kind)?.cast_signed(),
+            },
+            SHARE => Self::Share {
+                socket: word(&mut rest, kind)?,
+                read: word(&mut rest, kind)?,
+            },
+            SHARED => Self::Shared {
+                socket: word(&mut rest, kind)?,
+                result: word(&mut rest, kind)?.cast_signed(),
+            },
+            ADOPT => Self::Adopt,
+            ADOPTED => Self::Adopted {
+                result: word(&mut rest, kind)?.cast_signed(),
+                socket: word(&mut rest, kind)?,
+                kind: word(&mut rest, kind)?,
+                listens: word(&mut rest, kind)?,
             },
             kind => return Err(MessageError::Kind(kind)),
         })
@@ -392,6 +470,21 @@ mod tests {
             Message::Watching {
                 socket: 3,
                 result: -9,
+            },
+            Message::Share {
+                socket: 3,
+                read: 70,
+            },
+            Message::Shared {
+                socket: 3,
+                result: -9,
+            },
+            Message::Adopt,
+            Message::Adopted {
+                result: 0,
+                socket: 3,
+                kind: 2,
+                listens: 1,
             },
         ];
         for message in messages {

@@ -168,6 +168,14 @@ pub enum Request {
         /// How.
         flags: SendFlags,
     },
+    /// Take the next message of a shared socket, or wait for one: it is delivered before this is answered. The value
+    /// answered is its length.
+    Receive {
+        /// How.
+        flags: SendFlags,
+        /// Most bytes of a stream to take.
+        len: u32,
+    },
     /// End the connection in order.
     Shutdown,
     /// The value answered is [`address_value`] of the peer.
@@ -286,6 +294,7 @@ const GET_LINK_NAME: u8 = 23;
 const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
 const AWAIT: u8 = 42;
+const RECEIVE: u8 = 32;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -371,6 +380,10 @@ impl Submission {
             Request::Accept { flags } => Raw {
                 flags: flags.bits(),
                 ..Raw::op(ACCEPT)
+            },
+            Request::Receive { flags, len } => Raw {
+                flags: flags.bits(),
+                ..Raw::with(RECEIVE, [len, 0, 0, 0])
             },
             Request::Shutdown => Raw::op(SHUTDOWN),
             Request::JoinGroup {
@@ -464,6 +477,10 @@ impl Submission {
             ACCEPT => Request::Accept {
                 flags: SendFlags::from_bits_truncate(flags),
             },
+            RECEIVE => Request::Receive {
+                flags: SendFlags::from_bits_truncate(flags),
+                len: a,
+            },
             SHUTDOWN => Request::Shutdown,
             GET_PEER => Request::GetPeer,
             JOIN_GROUP => Request::JoinGroup {
@@ -542,7 +559,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..27, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..28, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -622,6 +639,10 @@ mod tests {
                     },
                     25 => Request::Await {
                         ready: Ready::from_bits_truncate(a),
+                    },
+                    26 => Request::Receive {
+                        flags: SendFlags::empty(),
+                        len: a,
                     },
                     _ => Request::Unknown { opcode: 200 },
                 }

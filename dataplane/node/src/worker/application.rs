@@ -55,6 +55,13 @@ pub(super) enum Role {
     Subscriber,
 }
 
+/// Whether the next message of a socket waits until this one was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Yes,
+    No,
+}
+
 /// A socket of the application; to the application its id is its port number.
 #[derive(Default)]
 pub(super) struct Socket {
@@ -80,6 +87,8 @@ pub(super) struct Application {
     /// Ways to nodes that it looks at.
     pub(super) paths: Paths,
     parked: VecDeque<Parked>,
+    /// Shared connections of which it has read what it was given.
+    pub(super) awaited_reads: Vec<PortId>,
     /// Set when the application broke the contract while a message was delivered.
     pub(super) violation: Option<Violation>,
 }
@@ -88,6 +97,8 @@ pub(super) struct Application {
 const RETURNABLE: u64 = 1;
 /// Above this bit of the cookie: the member of the socket's group that sent the message.
 const MEMBER_SHIFT: u32 = 32;
+/// Of a shared connection, whose next message waits until this one was read.
+const AWAITED: u64 = 2;
 
 impl Application {
     pub(super) fn new(connection: OwnedFd, process: PeerProcess, side: DaemonSide) -> Self {
@@ -102,6 +113,7 @@ impl Application {
             is_awaited: false,
             paths: Paths::default(),
             parked: VecDeque::new(),
+            awaited_reads: Vec::new(),
             violation: None,
         }
     }
@@ -138,9 +150,35 @@ impl Application {
 
     /// Tells the engine what the application has read, and takes back the memory of it. How many buffers came back.
     pub(super) fn take_note_of_reads(&mut self, engine: &mut Engine) -> Result<usize, Violation> {
+        let awaited_reads = &mut self.awaited_reads;
         self.side.drain_releases(RELEASE_BUDGET, |consumed| {
+            if consumed.cookie & AWAITED != 0 {
+                awaited_reads.push(PortId(consumed.socket));
+            }
             note_consumed(engine, &consumed);
         })
+    }
+
+    /// Delivers what a holder of a shared socket asked for, unless there is no room. It came at `at_ns`.
+    pub(super) fn hand_over(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        bytes: &[u8],
+        at_ns: u64,
+        awaited: Awaited,
+    ) -> Result<(), DeliverError> {
+        if self.has_parked() {
+            return Err(DeliverError::NoRoom);
+        }
+        let mut meta = meta_of(port, about, bytes.len(), at_ns);
+        if awaited == Awaited::Yes {
+            meta.cookie |= AWAITED;
+        }
+        self.side
+            .deliver(&meta, bytes.len(), |out| out.copy_from_slice(bytes))?;
+        self.delivered += 1;
+        Ok(())
     }
 
     /// Something waits until it has read: messages, here for room in the segment or in the engine for a subscriber, or
@@ -172,20 +210,27 @@ impl Application {
         Ok(())
     }
 
-    /// Takes what was delivered to a socket (`None`: to all) and never read, oldest first. `consumed` hears what this
-    /// found read by the sockets of the application.
+    /// Takes what was delivered to a socket (`None`: to all) and never read, oldest first, with the time at which it came.
+    /// `consumed` hears what this found read by the sockets of the application.
     pub(super) fn take_unread(
         &mut self,
         socket: Option<PortId>,
-        mut consumed: impl FnMut(PortId, u32),
-        mut unread: impl FnMut(PortId, &Incoming, &[u8]),
+        mut consumed: impl FnMut(&Consumed),
+        mut unread: impl FnMut(PortId, &Incoming, &[u8], u64),
     ) {
         let mut hand_out = |meta: &Meta, bytes: &[u8]| {
-            unread(PortId(meta.socket), &incoming_of(meta), bytes);
+            let at_ns = meta.timestamp_ns;
+            unread(PortId(meta.socket), &incoming_of(meta), bytes, at_ns);
         };
+        let awaited_reads = &mut self.awaited_reads;
         let taken = self.side.take_unread(
             socket.map(|port| port.0),
-            |read| consumed(PortId(read.socket), read.cost),
+            |read| {
+                if read.cookie & AWAITED != 0 {
+                    awaited_reads.push(PortId(read.socket));
+                }
+                consumed(&read);
+            },
             &mut hand_out,
         );
         if let Err(violation) = taken {
@@ -198,6 +243,23 @@ impl Application {
             }
             !concerned
         });
+    }
+}
+
+/// The end of a connection that no message told of.
+pub(super) fn incoming_of_end(errcode: u8) -> Incoming {
+    Incoming {
+        source: SocketAddr {
+            port: PortId(0),
+            node: NodeAddr::NONE,
+        },
+        dest_name: None,
+        importance: Importance::Low,
+        errcode,
+        cost: 0,
+        returnable: false,
+        refused: false,
+        group: None,
     }
 }
 

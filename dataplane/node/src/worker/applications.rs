@@ -11,6 +11,7 @@ use xtipc_segment::daemon::DaemonSide;
 use xtipc_segment::layout::{Sizes, VERSION};
 
 use super::application::Application;
+use super::sharing::SharedSockets;
 
 /// Connections that have not said what they want, at most; the oldest has to go.
 const STRANGERS_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub(super) enum Heard {
     Nothing,
     /// It is attached now.
     Attached,
+    /// An attached process asks for something.
+    Asked(Message, Vec<OwnedFd>),
     /// It is to be let go.
     Gone(String),
 }
@@ -45,9 +48,11 @@ pub(super) enum Heard {
 #[derive(Default)]
 pub(super) struct Applications {
     clients: Vec<Option<Client>>,
+    /// Of a shared socket, the first of those who hold it.
     owners: HashMap<PortId, Slot>,
     /// When the round began that is being worked on: the time stamp of what it delivers.
     pub(super) round_ns: u64,
+    pub(super) shared: SharedSockets,
 }
 
 impl Applications {
@@ -157,10 +162,12 @@ impl Applications {
             }
         }
         for reader in readers {
-            if let Some(slot) = self.owner(*reader)
-                && let Some(application) = self.get_mut(slot)
-            {
-                application.is_awaited = true;
+            let mut number = 0;
+            while let Some(slot) = self.holder(*reader, number) {
+                if let Some(application) = self.get_mut(slot) {
+                    application.is_awaited = true;
+                }
+                number += 1;
             }
         }
     }
@@ -168,6 +175,15 @@ impl Applications {
     /// The application a socket belongs to.
     pub(super) fn owner(&self, port: PortId) -> Option<Slot> {
         self.owners.get(&port).copied()
+    }
+
+    /// Those who use a socket, one after the other.
+    pub(super) fn holder(&self, port: PortId, number: usize) -> Option<Slot> {
+        match self.shared.holders(port) {
+            Some(holders) => holders.get(number).copied(),
+            None if number == 0 => self.owner(port),
+            None => None,
+        }
     }
 
     /// Hands a message to the application of a socket.
@@ -178,7 +194,8 @@ impl Applications {
         payload: &P,
     ) {
         let now_ns = self.round_ns;
-        if let Some(slot) = self.owner(port)
+        if !self.deliver_shared(port, about, payload)
+            && let Some(slot) = self.owner(port)
             && let Some(application) = self.get_mut(slot)
         {
             application.deliver(port, about, payload, now_ns);
@@ -195,7 +212,7 @@ impl Applications {
             Client::Attached(application) => &application.connection,
         };
         let message = match receive_message(std::os::fd::AsFd::as_fd(connection)) {
-            Ok(Some((message, _))) => message,
+            Ok(Some(message)) => message,
             Ok(None) => return Heard::Gone("closed its connection".into()),
             Err(xtipc_segment::attach::ReceiveError::Io(error))
                 if error.kind() == io::ErrorKind::WouldBlock =>
@@ -205,16 +222,19 @@ impl Applications {
             Err(error) => return Heard::Gone(error.to_string()),
         };
         match (message, client) {
-            (Message::Hello { version, worker }, Client::Stranger(_)) => {
+            ((Message::Hello { version, worker }, _), Client::Stranger(_)) => {
                 self.attach(slot, version, worker, node, identity)
             }
-            (Message::Watch { socket }, Client::Attached(application)) => {
+            ((Message::Watch { socket }, _), Client::Attached(application)) => {
                 match watch(application, socket) {
                     Ok(()) => Heard::Nothing,
                     Err(error) => Heard::Gone(error.to_string()),
                 }
             }
-            (message, _) => Heard::Gone(format!("said {message:?} out of turn")),
+            ((message, fds), Client::Attached(_)) => Heard::Asked(message, fds),
+            ((message, _), Client::Stranger(_)) => {
+                Heard::Gone(format!("said {message:?} out of turn"))
+            }
         }
     }
 

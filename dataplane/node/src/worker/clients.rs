@@ -43,6 +43,9 @@ impl Worker<'_> {
             application.deliver_parked()?;
         }
         engine.acknowledge_consumed(now, &mut self.host);
+        if returned > 0 && self.host.applications.shared.is_stalled() {
+            self.host.applications.hand_out_stalled();
+        }
         let mut count = returned;
         for _ in 0..SUBMIT_BUDGET {
             let Some(application) = self.host.applications.get_mut(slot) else {
@@ -54,6 +57,7 @@ impl Worker<'_> {
             requests::execute(&mut self.engine, &mut self.host, now, slot, submission)?;
             count += 1;
         }
+        self.host.applications.note_awaited_reads(slot);
         Ok(count)
     }
 

@@ -16,6 +16,7 @@ mod host;
 mod paths;
 mod readiness;
 mod requests;
+mod sharing;
 mod socket_answers;
 mod spare;
 
@@ -121,6 +122,7 @@ enum Source {
     Connection(Slot),
     Process(Slot),
     DoorBell(Slot),
+    Handle(usize),
 }
 
 impl Source {
@@ -131,6 +133,7 @@ impl Source {
             Self::Connection(slot) => (2, slot as u64),
             Self::Process(slot) => (3, slot as u64),
             Self::DoorBell(slot) => (4, slot as u64),
+            Self::Handle(index) => (5, index as u64),
         };
         Token(kind << 32 | slot)
     }
@@ -142,7 +145,8 @@ impl Source {
             1 => Self::Bearer,
             2 => Self::Connection(slot),
             3 => Self::Process(slot),
-            _ => Self::DoorBell(slot),
+            4 => Self::DoorBell(slot),
+            _ => Self::Handle(slot),
         }
     }
 }
@@ -323,19 +327,6 @@ impl<'a> Worker<'a> {
     fn act_on_notices(&mut self, now: Instant) {
         while let Some(notice) = self.host.notices.pop() {
             match notice {
-                Notice::Writable(port) => {
-                    let Some(slot) = self.host.applications.owner(port) else {
-                        continue;
-                    };
-                    let retried =
-                        requests::retry_held(&mut self.engine, &mut self.host, now, slot, port)
-                            .and_then(|()| {
-                                readiness::on_change(&self.engine, &mut self.host, slot, port)
-                            });
-                    if let Err(violation) = retried {
-                        self.let_go(slot, now, &violation.to_string());
-                    }
-                }
                 Notice::AddressFinal(addr) => {
                     tracing::info!(address = %addr, identity = %self.engine.config().id, "node address is final");
                 }
@@ -356,23 +347,30 @@ impl<'a> Worker<'a> {
                 Notice::DuplicateAddress(addr) => {
                     tracing::debug!(address = %addr, "duplicate node address")
                 }
-                Notice::Acceptable(port)
+                Notice::Writable(port)
+                | Notice::Acceptable(port)
                 | Notice::Connected(port)
                 | Notice::ConnectFailed(port, _)
-                | Notice::Disconnected(port, _) => {
-                    let Some(slot) = self.host.applications.owner(port) else {
-                        continue;
-                    };
-                    if let Err(violation) = self.act_on_connection(now, slot, port, notice) {
-                        self.let_go(slot, now, &violation.to_string());
-                    }
-                }
+                | Notice::Disconnected(port, _) => self.tell_holders(now, port, notice),
             }
         }
     }
 
-    /// Something happened to a connection, or to who wants one, of an application.
-    fn act_on_connection(
+    /// Something happened to a socket, or to its connection.
+    fn tell_holders(&mut self, now: Instant, port: PortId, notice: Notice) {
+        if notice == Notice::Disconnected(port, Disconnect::Silent) {
+            connections::deliver_silence(&self.engine, &mut self.host, port);
+        }
+        let mut number = 0;
+        while let Some(slot) = self.host.applications.holder(port, number) {
+            match self.tell_holder(now, slot, port, notice) {
+                Ok(()) => number += 1,
+                Err(violation) => self.let_go(slot, now, &violation.to_string()),
+            }
+        }
+    }
+
+    fn tell_holder(
         &mut self,
         now: Instant,
         slot: applications::Slot,
@@ -386,11 +384,8 @@ impl<'a> Worker<'a> {
             Notice::ConnectFailed(_, why) => {
                 connections::on_connect_outcome(host, slot, port, Err(why))
             }
-            Notice::Disconnected(_, why) => {
-                if why == Disconnect::Silent {
-                    connections::deliver_silence(engine, host, port);
-                }
-                // Who waits for room waits in vain.
+            // At the end of a connection, who waits for room waits in vain.
+            Notice::Writable(_) | Notice::Disconnected(..) => {
                 requests::retry_held(engine, host, now, slot, port)
             }
             _ => Ok(()),
@@ -436,11 +431,12 @@ impl<'a> Worker<'a> {
     }
 
     fn sleep_announced(&mut self) -> Result<(), Failure> {
+        let stalled = self.host.applications.shared.is_stalled();
         for slot in 0..self.host.applications.slots() {
             let Some(application) = self.host.applications.get_mut(slot) else {
                 continue;
             };
-            let wants_room = application.wants_room(self.engine.blocked_subscribers());
+            let wants_room = stalled || application.wants_room(self.engine.blocked_subscribers());
             match application.side.before_sleep(wants_room) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -494,11 +490,13 @@ impl<'a> Worker<'a> {
                 }
             }
             Source::Process(slot) => self.let_go(slot, now, "ended"),
+            Source::Handle(index) => self.on_handle(now, index)?,
             Source::Connection(slot) => {
                 let (node, identity) = (self.engine.own_addr().0, self.engine.config().id.0);
                 match self.host.applications.listen_to(slot, node, identity) {
                     Heard::Nothing => {}
                     Heard::Attached => self.on_attached(slot)?,
+                    Heard::Asked(message, fds) => self.on_asked(now, slot, message, fds)?,
                     Heard::Gone(reason) => self.let_go(slot, now, &reason),
                 }
             }

@@ -12,15 +12,15 @@ use xtipc_segment::Destination;
 use xtipc_segment::{Request, SendFlags, Submission, address_value, option};
 use xtipc_segment::{Scope, ServiceRange};
 
-use super::application::{Held, Role, Socket, Submitted};
+use super::application::{Held, Role, Socket, Submitted, note_consumed};
 use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
 use super::host::NodeHost;
-use super::{paths, readiness};
+use super::{paths, readiness, sharing};
 
 /// Sockets of one attachment at most.
-const SOCKETS_MAX: usize = 65_536;
+pub(super) const SOCKETS_MAX: usize = 65_536;
 
 /// An answer: values, or an errno.
 pub(super) type Answer = Result<[u64; 2], i32>;
@@ -126,6 +126,7 @@ fn perform(
                 Request::Accept { .. } => {
                     connections::accept(engine, host, now, slot, port, submission)
                 }
+                Request::Receive { .. } => sharing::receive(host, now, slot, port, submission),
                 request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
             }
         }
@@ -236,7 +237,12 @@ fn on_socket(
         Request::Listen { limit } => connections::listen(engine, port, limit),
         Request::Shutdown => {
             return_unread(engine, host, now, slot, Some(port), Ending::Shutdown);
+            sharing::end(engine, host, now, port, Ending::Shutdown);
             connections::shutdown(engine, host, now, slot, port)
+        }
+        // Who reads a message of a group tells its sender, which a shared queue does not know.
+        Request::JoinGroup { .. } if host.applications.shared.holders(port).is_some() => {
+            Err(libc::EOPNOTSUPP)
         }
         Request::JoinGroup {
             address,
@@ -263,6 +269,7 @@ fn on_socket(
         | Request::Send { .. }
         | Request::Accept { .. }
         | Request::LeaveGroup
+        | Request::Receive { .. }
         | Request::Cancel { .. }
         | Request::Await { .. }
         | Request::OpenPath { .. }
@@ -465,7 +472,10 @@ fn cancel(host: &mut NodeHost, slot: Slot, tag: u64) -> Answer {
         .held
         .iter()
         .position(|held| held.submission.tag == tag);
-    application.held.remove(held.ok_or(libc::ENOENT)?);
+    let held = application.held.remove(held.ok_or(libc::ENOENT)?);
+    if let Some(held) = held.filter(|h| matches!(h.submission.request, Request::Receive { .. })) {
+        sharing::forget_receiver(&mut host.applications, slot, held.port, Some(tag));
+    }
     complete(host, slot, tag, Err(libc::ECANCELED)).map_err(|_| libc::EPROTO)?;
     Ok([0; 2])
 }
@@ -484,9 +494,11 @@ fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, por
         .map(|h| h.submission.tag)
         .collect();
     application.held.retain(|h| h.port != port);
-    return_unread(engine, host, now, slot, Some(port), Ending::Close);
-    host.applications.disown(port);
-    engine.close(now, port, host);
+    if !sharing::release(engine, host, now, slot, port) {
+        return_unread(engine, host, now, slot, Some(port), Ending::Close);
+        host.applications.disown(port);
+        engine.close(now, port, host);
+    }
     for tag in held {
         // A violation shows at the next request.
         let _ = complete(host, slot, tag, Err(libc::EBADF));
@@ -498,7 +510,8 @@ pub(super) fn detach(engine: &mut Engine, host: &mut NodeHost, now: Instant, slo
     let Some(application) = host.applications.get_mut(slot) else {
         return;
     };
-    let ports: Vec<PortId> = application.sockets.keys().copied().collect();
+    let mut ports: Vec<PortId> = application.sockets.keys().copied().collect();
+    ports.retain(|port| !sharing::release(engine, host, now, slot, *port));
     return_unread(engine, host, now, slot, None, Ending::Close);
     for port in &ports {
         host.applications.disown(*port);
@@ -523,8 +536,8 @@ pub(super) fn return_unread(
     let mut unread = Vec::new();
     application.take_unread(
         socket,
-        |port, cost| engine.on_consumed(port, cost),
-        |port, about, bytes| {
+        |consumed| note_consumed(engine, consumed),
+        |port, about, bytes, _| {
             if about.returnable {
                 unread.push((port, *about, bytes.to_vec()));
             }

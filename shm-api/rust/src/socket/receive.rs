@@ -88,13 +88,8 @@ impl Socket {
             freed: Vec::new(),
         };
         let waited = self.attachment.wait(patience, |core| receiving.look(core));
-        let Receiving {
-            received, freed, ..
-        } = receiving;
-        for buffer in freed {
-            self.attachment.note_all_consumed([&buffer])?;
-            self.attachment.give_back(buffer);
-        }
+        receiving.consume_freed()?;
+        let received = receiving.received;
         match waited {
             Ok(result) => result.map(|()| received),
             // The time is over, or the node is gone: what was read before counts.
@@ -170,8 +165,20 @@ impl Receiving<'_> {
             if !self.waits {
                 self.socket.attachment.note_fruitless(core);
             }
+            // The peer may need the room for what is waited for.
+            self.consume_freed()?;
             return Ok(Look::WaitFor(Interest::Socket(id)));
         }
+    }
+
+    /// Tells the daemon what was read to its end.
+    fn consume_freed(&mut self) -> crate::Result<()> {
+        let attachment = &self.socket.attachment;
+        for buffer in self.freed.drain(..) {
+            attachment.note_all_consumed([&buffer])?;
+            attachment.give_back(buffer);
+        }
+        Ok(())
     }
 
     /// Reads the first message, as far as there is room.

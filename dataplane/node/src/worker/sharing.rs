@@ -1,0 +1,582 @@
+//! Sockets that several processes use (`docs/architecture.md`, the application boundary).
+//!
+//! The queue of a shared socket is here, not in a segment: each receive is a request, and receivers are served in the
+//! order in which they asked. What a holder was given and has not consumed when it lets go of the socket, or dies, is the
+//! next message again, so the others miss nothing. For that to keep the order of a connection, its next message is not
+//! handed out before the one before was consumed. The end of a connection stays in the queue: every holder sees it.
+//!
+//! Members of groups cannot be shared. A handle is one end of a pair of Unix sockets. The other end is here, and tells when the last copy of the handle is
+//! closed, in whichever process. The socket is closed when nobody holds it and no handle is open.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hashbrown::HashMap;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use xtipc_protocol::addr::PortId;
+use xtipc_protocol::connection::Role as ConnectionRole;
+use xtipc_protocol::engine::{Ending, Engine};
+use xtipc_protocol::host::{Incoming, Payload};
+use xtipc_protocol::port::SocketKind;
+use xtipc_protocol::time::Instant;
+use xtipc_protocol::wire::errcode;
+use xtipc_segment::attach::{Message, send_message};
+use xtipc_segment::daemon::DeliverError;
+use xtipc_segment::{Request, SendFlags, Submission};
+
+use super::application::{Application, Awaited, Role, Socket, incoming_of_end, note_consumed};
+use super::applications::{Applications, Slot};
+use super::connections::hold;
+use super::host::NodeHost;
+use super::requests::{Outcome, SOCKETS_MAX};
+use super::{Failure, Source, Worker};
+use crate::wait::Interest;
+
+/// Handles of all sockets at most.
+const HANDLES_MAX: usize = 4096;
+
+/// A message that nobody has taken.
+struct Waiting {
+    about: Incoming,
+    bytes: Vec<u8>,
+    /// When it came.
+    at_ns: u64,
+    /// So many bytes of it were taken, of a stream.
+    start: usize,
+}
+
+/// A holder that waits for a message; the request is held by its application.
+struct Receiver {
+    slot: Slot,
+    tag: u64,
+    len: usize,
+}
+
+/// A socket that several processes use.
+struct Shared {
+    kind: SocketKind,
+    holders: Vec<Slot>,
+    /// Handles that are open somewhere.
+    handles: usize,
+    queue: VecDeque<Waiting>,
+    receivers: VecDeque<Receiver>,
+    /// Who has a message of the connection and has not consumed it.
+    reading: Option<Slot>,
+}
+
+/// The daemon's end of a handle.
+struct Handle {
+    port: PortId,
+    end: OwnedFd,
+    /// The other end, wherever it comes from.
+    theirs: FileId,
+}
+
+/// Device and inode of an open socket. Nobody else's descriptor has the same as long as the socket is open.
+type FileId = (u64, u64);
+
+/// All shared sockets.
+#[derive(Default)]
+pub(super) struct SharedSockets {
+    sockets: HashMap<PortId, Shared>,
+    handles: Vec<Option<Handle>>,
+    /// Sockets with a message for a holder whose memory is full.
+    stalled: Vec<PortId>,
+}
+
+/// What handing a message to a receiver came to.
+enum Handed {
+    Over,
+    NoRoom,
+}
+
+impl SharedSockets {
+    /// Those who use a socket; `None` if it is not shared.
+    pub(super) fn holders(&self, port: PortId) -> Option<&[Slot]> {
+        self.sockets.get(&port).map(|shared| &shared.holders[..])
+    }
+
+    /// A message waits for room in the memory of some holder.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.stalled.is_empty()
+    }
+}
+
+impl Applications {
+    /// Keeps a message for whoever asks for it. False: the socket is not shared.
+    pub(super) fn deliver_shared<P: Payload + ?Sized>(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        payload: &P,
+    ) -> bool {
+        let at_ns = self.round_ns;
+        let Some(shared) = self.shared.sockets.get_mut(&port) else {
+            return false;
+        };
+        let mut bytes = vec![0; payload.len()];
+        payload.copy_to(0, &mut bytes);
+        shared.queue.push_back(Waiting {
+            about: *about,
+            bytes,
+            at_ns,
+            start: 0,
+        });
+        self.hand_out(port);
+        true
+    }
+
+    /// Gives receivers what waits, as far as there is any, and room.
+    fn hand_out(&mut self, port: PortId) {
+        let Some(mut shared) = self.shared.sockets.remove(&port) else {
+            return;
+        };
+        let mut passed_over = 0;
+        while !shared.queue.is_empty()
+            && shared.reading.is_none()
+            && let Some(receiver) = shared.receivers.remove(passed_over)
+        {
+            let Some(application) = self.get_mut(receiver.slot) else {
+                continue;
+            };
+            match shared.hand_to(port, &receiver, application) {
+                Handed::Over => {}
+                Handed::NoRoom => {
+                    shared.receivers.insert(passed_over, receiver);
+                    passed_over += 1;
+                }
+            }
+        }
+        let waits_for_reader = shared.reading.is_some() && !shared.receivers.is_empty();
+        if (passed_over > 0 || waits_for_reader) && !self.shared.stalled.contains(&port) {
+            self.shared.stalled.push(port);
+        }
+        self.shared.sockets.insert(port, shared);
+    }
+
+    /// Tries again what found no room.
+    pub(super) fn hand_out_stalled(&mut self) {
+        for port in std::mem::take(&mut self.shared.stalled) {
+            self.hand_out(port);
+        }
+    }
+
+    /// What an application has read of shared connections lets others go on.
+    pub(super) fn note_awaited_reads(&mut self, slot: Slot) {
+        while let Some(application) = self.get_mut(slot)
+            && let Some(port) = application.awaited_reads.pop()
+        {
+            if let Some(shared) = self.shared.sockets.get_mut(&port) {
+                shared.reading.take_if(|reader| *reader == slot);
+            }
+            self.hand_out(port);
+        }
+    }
+
+    /// Moves the queue of a socket here and makes a handle for other processes: its index, and the end for them.
+    fn share(
+        &mut self,
+        engine: &mut Engine,
+        slot: Slot,
+        port: PortId,
+        read: usize,
+    ) -> Result<(usize, OwnedFd), i32> {
+        let application = self.get_mut(slot).ok_or(libc::EBADF)?;
+        let socket = application.sockets.get(&port).ok_or(libc::EBADF)?;
+        if socket.role == Role::Subscriber {
+            return Err(libc::EOPNOTSUPP);
+        }
+        let open = self.shared.handles.iter().flatten().count();
+        if open >= HANDLES_MAX {
+            return Err(libc::EMFILE);
+        }
+        let about = engine.port(port).ok_or(libc::EBADF)?;
+        if about.group.is_some() {
+            return Err(libc::EOPNOTSUPP);
+        }
+        let kind = about.kind;
+        let (end, theirs, id) = handle().map_err(errno_of)?;
+        if !self.shared.sockets.contains_key(&port) {
+            let mut queue = self.take_back(engine, slot, port);
+            if let Some(first) = queue.front_mut() {
+                first.start = read.min(first.bytes.len());
+            }
+            let shared = Shared {
+                kind,
+                holders: vec![slot],
+                handles: 0,
+                queue,
+                receivers: VecDeque::new(),
+                reading: None,
+            };
+            self.shared.sockets.insert(port, shared);
+        }
+        if let Some(shared) = self.shared.sockets.get_mut(&port) {
+            shared.handles += 1;
+        }
+        let handles = &mut self.shared.handles;
+        let index = handles.iter().position(Option::is_none);
+        let index = index.unwrap_or_else(|| {
+            handles.push(None);
+            handles.len() - 1
+        });
+        handles[index] = Some(Handle {
+            port,
+            end,
+            theirs: id,
+        });
+        Ok((index, theirs))
+    }
+
+    /// Takes what a holder was given of a socket and has not consumed.
+    fn take_back(&mut self, engine: &mut Engine, slot: Slot, port: PortId) -> VecDeque<Waiting> {
+        let mut queue = VecDeque::new();
+        if let Some(application) = self.get_mut(slot) {
+            application.take_unread(
+                Some(port),
+                |consumed| note_consumed(engine, consumed),
+                |_, about, bytes, at_ns| {
+                    queue.push_back(Waiting {
+                        about: *about,
+                        bytes: bytes.to_vec(),
+                        at_ns,
+                        start: 0,
+                    });
+                },
+            );
+        }
+        queue
+    }
+
+    /// Lets a process use the socket of a handle.
+    fn adopt(&mut self, slot: Slot, handle: BorrowedFd<'_>) -> Result<(PortId, SocketKind), i32> {
+        let sockets = self.get(slot).map_or(0, |a| a.sockets.len());
+        if sockets >= SOCKETS_MAX {
+            return Err(libc::EMFILE);
+        }
+        let id = id_of(handle).map_err(errno_of)?;
+        let mut handles = self.shared.handles.iter().flatten();
+        let port = handles.find(|handle| handle.theirs == id);
+        let port = port.ok_or(libc::EINVAL)?.port;
+        let shared = self.shared.sockets.get_mut(&port).ok_or(libc::EBADF)?;
+        if shared.holders.contains(&slot) {
+            return Err(libc::EEXIST);
+        }
+        let (kind, first) = (shared.kind, shared.holders.first().copied());
+        shared.holders.push(slot);
+        let default_destination = first.and_then(|first| {
+            let socket = self.get(first)?.sockets.get(&port)?;
+            socket.default_destination
+        });
+        let socket = Socket {
+            default_destination,
+            ..Socket::default()
+        };
+        if let Some(application) = self.get_mut(slot) {
+            application.sockets.insert(port, socket);
+        }
+        if first.is_none() {
+            self.own(port, slot);
+        }
+        Ok((port, kind))
+    }
+}
+
+impl Shared {
+    /// Gives the first message, or what a receiver takes of it.
+    fn hand_to(
+        &mut self,
+        port: PortId,
+        receiver: &Receiver,
+        application: &mut Application,
+    ) -> Handed {
+        let Some(first) = self.queue.front_mut() else {
+            return Handed::NoRoom;
+        };
+        let ends = first.about.errcode != errcode::OK as u8 && self.kind.is_connected();
+        let rest = &first.bytes[first.start..];
+        let len = match self.kind {
+            SocketKind::Stream if !ends => rest.len().min(receiver.len),
+            _ => rest.len(),
+        };
+        let whole = len == rest.len();
+        let about = Incoming {
+            cost: if whole { first.about.cost } else { 0 },
+            returnable: first.about.returnable && whole && first.start == 0,
+            ..first.about
+        };
+        let awaited = match self.kind.is_connected() && !ends {
+            true => Awaited::Yes,
+            false => Awaited::No,
+        };
+        match application.hand_over(port, &about, &rest[..len], first.at_ns, awaited) {
+            Ok(()) if awaited == Awaited::Yes => self.reading = Some(receiver.slot),
+            Ok(()) => {}
+            Err(DeliverError::NoRoom) => return Handed::NoRoom,
+            Err(DeliverError::Violation(violation)) => {
+                application.violation = Some(violation);
+                return Handed::Over;
+            }
+        }
+        if ends {
+            first.about.cost = 0;
+        } else if whole {
+            self.queue.pop_front();
+        } else {
+            first.start += len;
+        }
+        application
+            .held
+            .retain(|held| held.submission.tag != receiver.tag);
+        let values = [len as u64, 0];
+        if let Err(violation) = application.side.complete(receiver.tag, 0, values) {
+            application.violation = Some(violation);
+        }
+        Handed::Over
+    }
+}
+
+/// Takes the next message of a shared socket for a holder, or waits for one.
+pub(super) fn receive(
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Outcome {
+    let Request::Receive { flags, len } = submission.request else {
+        return Outcome::Done(Err(libc::EOPNOTSUPP));
+    };
+    let Some(shared) = host.applications.shared.sockets.get_mut(&port) else {
+        return Outcome::Done(Err(libc::EINVAL));
+    };
+    let tag = submission.tag;
+    shared.receivers.push_back(Receiver {
+        slot,
+        tag,
+        len: (len as usize).max(1),
+    });
+    hold(host, now, slot, port, submission);
+    host.applications.hand_out(port);
+    let waits = |a: &Application| a.held.iter().any(|held| held.submission.tag == tag);
+    let still = host.applications.get(slot).is_some_and(waits);
+    if still && flags.contains(SendFlags::DONTWAIT) {
+        if let Some(application) = host.applications.get_mut(slot) {
+            application.held.retain(|held| held.submission.tag != tag);
+        }
+        forget_receiver(&mut host.applications, slot, port, Some(tag));
+        return Outcome::Done(Err(libc::EAGAIN));
+    }
+    Outcome::Held
+}
+
+/// A receive of a shared socket was given up; `None`: all of a holder.
+pub(super) fn forget_receiver(
+    applications: &mut Applications,
+    slot: Slot,
+    port: PortId,
+    tag: Option<u64>,
+) {
+    if let Some(shared) = applications.shared.sockets.get_mut(&port) {
+        let is_it = |r: &Receiver| r.slot == slot && tag.is_none_or(|tag| r.tag == tag);
+        shared.receivers.retain(|receiver| !is_it(receiver));
+    }
+}
+
+/// A process lets go of a socket. True: others still use it, and nothing more is to be done.
+pub(super) fn release(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+) -> bool {
+    let applications = &mut host.applications;
+    if !applications.shared.sockets.contains_key(&port) {
+        return false;
+    }
+    forget_receiver(applications, slot, port, None);
+    let mut queue = applications.take_back(engine, slot, port);
+    if let Some(shared) = applications.shared.sockets.get_mut(&port) {
+        shared.holders.retain(|holder| *holder != slot);
+        shared.reading.take_if(|reader| *reader == slot);
+        // The end of the connection is in the queue already.
+        if shared.kind.is_connected() {
+            queue.retain(|waiting| waiting.about.errcode == errcode::OK as u8);
+        }
+        queue.append(&mut shared.queue);
+        shared.queue = queue;
+        if let Some(first) = shared.holders.first().copied() {
+            applications.own(port, first);
+        } else {
+            applications.disown(port);
+        }
+    }
+    if is_abandoned(applications, port) {
+        end(engine, host, now, port, Ending::Close);
+        host.applications.shared.sockets.remove(&port);
+        return false;
+    }
+    applications.hand_out(port);
+    true
+}
+
+fn is_abandoned(applications: &Applications, port: PortId) -> bool {
+    let shared = applications.shared.sockets.get(&port);
+    shared.is_some_and(|shared| shared.holders.is_empty() && shared.handles == 0)
+}
+
+/// Sends back what nobody will read of a shared socket. After a shutdown every holder hears of it.
+pub(super) fn end(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    port: PortId,
+    ending: Ending,
+) {
+    let Some(shared) = host.applications.shared.sockets.get_mut(&port) else {
+        return;
+    };
+    let connected = shared.kind.is_connected();
+    for waiting in std::mem::take(&mut shared.queue) {
+        if waiting.about.returnable && waiting.start == 0 {
+            let message = (&waiting.about, &waiting.bytes[..]);
+            engine.return_unread(now, port, ending, message, host);
+        }
+    }
+    if connected && ending == Ending::Shutdown {
+        let about = incoming_of_end(errcode::CONN_SHUTDOWN as u8);
+        host.applications.deliver_shared(port, &about, &[][..]);
+    }
+}
+
+/// A handle as a pair: our end, theirs, and what tells theirs from others.
+fn handle() -> io::Result<(OwnedFd, OwnedFd, FileId)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (end, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let id = id_of(theirs.as_fd())?;
+    Ok((end, theirs, id))
+}
+
+fn id_of(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    let about = rustix::fs::fstat(fd)?;
+    Ok((about.st_dev, about.st_ino))
+}
+
+fn errno_of(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Worker<'_> {
+    /// An attached process says something about handles.
+    pub(super) fn on_asked(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        message: Message,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let (answer, handle) = match (message, fds.pop()) {
+            (Message::Share { socket, read }, None) => self.share(slot, socket, read)?,
+            (Message::Adopt, Some(handle)) => (self.adopt(slot, &handle), None),
+            (message, _) => {
+                self.let_go(slot, now, &format!("said {message:?} out of turn"));
+                return Ok(());
+            }
+        };
+        let Some(application) = self.host.applications.get(slot) else {
+            return Ok(());
+        };
+        let fds: Vec<_> = handle.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = send_message(application.connection.as_fd(), &answer, &fds) {
+            self.let_go(slot, now, &error.to_string());
+        }
+        Ok(())
+    }
+
+    fn share(
+        &mut self,
+        slot: Slot,
+        socket: u32,
+        read: u32,
+    ) -> Result<(Message, Option<OwnedFd>), Failure> {
+        let port = PortId(socket);
+        let applications = &mut self.host.applications;
+        let (result, handle) = match applications.share(&mut self.engine, slot, port, read as usize)
+        {
+            Ok((index, theirs)) => {
+                if let Some(handle) = &applications.shared.handles[index] {
+                    let token = Source::Handle(index).token(0);
+                    self.waiter.add(handle.end.as_fd(), Interest::Read, token)?;
+                }
+                (0, Some(theirs))
+            }
+            Err(errno) => (-errno, None),
+        };
+        Ok((Message::Shared { socket, result }, handle))
+    }
+
+    fn adopt(&mut self, slot: Slot, handle: &OwnedFd) -> Message {
+        let adopted = self.host.applications.adopt(slot, handle.as_fd());
+        let (port, kind) = match adopted {
+            Ok(adopted) => adopted,
+            Err(errno) => {
+                return Message::Adopted {
+                    result: -errno,
+                    socket: 0,
+                    kind: 0,
+                    listens: 0,
+                };
+            }
+        };
+        let role = self.engine.port(port).map(|port| &port.role);
+        Message::Adopted {
+            result: 0,
+            socket: port.0,
+            kind: segment_kind(kind) as u32,
+            listens: matches!(role, Some(ConnectionRole::Listener(_))).into(),
+        }
+    }
+
+    /// The last copy of a handle was closed. Nobody writes to one: whoever does so gave it up.
+    pub(super) fn on_handle(&mut self, now: Instant, index: usize) -> Result<(), Failure> {
+        let handles = &mut self.host.applications.shared.handles;
+        let Some(handle) = handles
+            .get_mut(index)
+            .and_then(|slot| slot.take_if(|h| is_given_up(h)))
+        else {
+            return Ok(());
+        };
+        self.waiter.remove(Source::Handle(index).token(0))?;
+        let port = handle.port;
+        if let Some(shared) = self.host.applications.shared.sockets.get_mut(&port) {
+            shared.handles -= 1;
+        }
+        if is_abandoned(&self.host.applications, port) {
+            let (engine, host) = (&mut self.engine, &mut self.host);
+            end(engine, host, now, port, Ending::Close);
+            host.applications.shared.sockets.remove(&port);
+            engine.close(now, port, host);
+        }
+        Ok(())
+    }
+}
+
+fn is_given_up(handle: &Handle) -> bool {
+    let mut byte = [0; 1];
+    !matches!(
+        rustix::net::recv(&handle.end, &mut byte, RecvFlags::DONTWAIT),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)
+    )
+}
+
+fn segment_kind(kind: SocketKind) -> xtipc_segment::SocketKind {
+    match kind {
+        SocketKind::Rdm => xtipc_segment::SocketKind::Rdm,
+        SocketKind::Dgram => xtipc_segment::SocketKind::Dgram,
+        SocketKind::Seqpacket => xtipc_segment::SocketKind::Seqpacket,
+        SocketKind::Stream => xtipc_segment::SocketKind::Stream,
+    }
+}

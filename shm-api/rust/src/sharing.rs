@@ -1,0 +1,190 @@
+//! Sockets that several processes use: the queue is the daemon's, and each message is asked for.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use xtipc_segment::application::DeliveryBuffer;
+use xtipc_segment::attach::{Message, receive_message, send_message};
+use xtipc_segment::{Meta, Request, SendFlags, SocketKind};
+
+use crate::attachment::{Attachment, Look, Patience};
+use crate::core::{Custody, Interest};
+use crate::node::receive_error;
+use crate::{Error, Result};
+
+/// The right to use a socket, to be given to another process: a file descriptor that can be inherited or sent over a Unix
+/// socket. Whoever has it takes it with the `adopt` of [`crate::Connection`], [`crate::Listener`] or
+/// [`crate::Datagram`].
+///
+/// The socket is closed when no process uses it any more and no handle of it is open. Of those who use it, each message
+/// goes to one, and a stream's bytes to whoever reads first; the end of a connection goes to all. A message that a
+/// process was given and had not received when it ended goes to another one. A member of a group cannot be shared, and a
+/// shared socket cannot be polled.
+#[derive(Debug)]
+pub struct SharedHandle(OwnedFd);
+
+impl AsFd for SharedHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for SharedHandle {
+    /// A descriptor that came from another process. Whether it is a handle shows when it is adopted.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<SharedHandle> for OwnedFd {
+    fn from(handle: SharedHandle) -> Self {
+        handle.0
+    }
+}
+
+/// A socket that was adopted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adopted {
+    pub(crate) id: u32,
+    pub(crate) kind: SocketKind,
+    pub(crate) listens: bool,
+}
+
+impl Attachment {
+    /// Hands the queue of a socket to the daemon, and gives a handle. `read` tells how much was read of the oldest message
+    /// that is not consumed, or that sharing has to be given up.
+    pub(crate) fn share(
+        &self,
+        socket: u32,
+        read: impl FnOnce() -> Result<usize>,
+    ) -> Result<SharedHandle> {
+        let (_turn, attach_socket) = self.converse();
+        {
+            let mut core = self.core()?;
+            let queue = core.queue(socket)?;
+            if queue.watch.is_some() {
+                return Err(Error::from_result(-libc::EBUSY));
+            }
+            if queue.custody == Custody::Own {
+                queue.custody = Custody::InTransit;
+            }
+        }
+        let handle =
+            read().and_then(|read| self.ask_for_handle(attach_socket, socket, read as u32));
+        let custody = match handle {
+            Ok(_) => Custody::Shared,
+            Err(_) => Custody::Own,
+        };
+        self.settle_custody(socket, custody)?;
+        handle
+    }
+
+    fn ask_for_handle(
+        &self,
+        attach_socket: &OwnedFd,
+        socket: u32,
+        read: u32,
+    ) -> Result<SharedHandle> {
+        let share = Message::Share { socket, read };
+        let answer = ask(attach_socket, &share, None, |answer, fds| match answer {
+            Message::Shared { socket: s, result } if s == socket => Some((result, fds.pop())),
+            _ => None,
+        })?;
+        match answer {
+            (0, handle) => Ok(SharedHandle(handle.ok_or(Error::NodeGone)?)),
+            (errno, _) => Err(Error::from_result(errno)),
+        }
+    }
+
+    /// What was delivered before the daemon took the queue is the daemon's again.
+    fn settle_custody(&self, socket: u32, custody: Custody) -> Result<()> {
+        let mut core = self.core()?;
+        core.dispatch();
+        let queue = core.queue(socket)?;
+        if queue.custody == Custody::InTransit {
+            queue.custody = custody;
+            if custody == Custody::Shared {
+                for (_, buffer) in std::mem::take(&mut queue.messages) {
+                    self.give_back(buffer);
+                }
+            }
+            core.tell(|interest| interest == Interest::Socket(socket));
+        }
+        Ok(())
+    }
+
+    /// Takes the socket of a handle into use.
+    pub(crate) fn adopt(&self, handle: BorrowedFd<'_>) -> Result<Adopted> {
+        if !self.is_ours() {
+            return Err(Error::Forked);
+        }
+        // It may be the very socket that this process is letting go of.
+        self.wait(Patience::Endless, |core| {
+            Ok(match core.is_closing() {
+                false => Look::Found(()),
+                true => Look::WaitFor(Interest::AnyCompletion),
+            })
+        })?;
+        let (_turn, attach_socket) = self.converse();
+        let answer = |answer, _: &mut Vec<OwnedFd>| match answer {
+            Message::Adopted {
+                result,
+                socket,
+                kind,
+                listens,
+            } => Some((result, socket, kind, listens)),
+            _ => None,
+        };
+        let (result, id, kind, listens) =
+            ask(attach_socket, &Message::Adopt, Some(handle), answer)?;
+        if result < 0 {
+            return Err(Error::from_result(result));
+        }
+        self.core()?.add_shared(id);
+        let kind = SocketKind::decode(kind)?;
+        let listens = listens != 0;
+        Ok(Adopted { id, kind, listens })
+    }
+
+    /// Asks the daemon for the next message of a shared socket. `None`: it was one that receivers throw away.
+    pub(crate) fn ask_for_message(
+        &self,
+        socket: u32,
+        len: usize,
+        patience: Patience,
+    ) -> Result<Option<(Meta, DeliveryBuffer)>> {
+        let flags = match patience {
+            Patience::None => SendFlags::DONTWAIT,
+            Patience::Until(_) | Patience::Endless => SendFlags::empty(),
+        };
+        let receive = Request::Receive {
+            flags,
+            len: len as u32,
+        };
+        // With DONTWAIT the daemon answers at once.
+        let patience = match patience {
+            Patience::None => Patience::Endless,
+            patience => patience,
+        };
+        self.call_within(socket, receive, patience)?
+            .map_err(Error::from_result)?;
+        Ok(self.core()?.queue(socket)?.messages.pop_front())
+    }
+}
+
+/// Says something on the attach socket and waits for the answer.
+fn ask<T>(
+    attach_socket: &OwnedFd,
+    message: &Message,
+    fd: Option<BorrowedFd<'_>>,
+    mut is_answer: impl FnMut(Message, &mut Vec<OwnedFd>) -> Option<T>,
+) -> Result<T> {
+    send_message(attach_socket.as_fd(), message, fd.as_slice()).map_err(|_| Error::NodeGone)?;
+    loop {
+        let received = receive_message(attach_socket.as_fd()).map_err(receive_error)?;
+        let (message, mut fds) = received.ok_or(Error::NodeGone)?;
+        // Anything else is an answer that somebody before us did not wait for.
+        if let Some(answer) = is_answer(message, &mut fds) {
+            return Ok(answer);
+        }
+    }
+}
