@@ -36,6 +36,13 @@ Speaks the same line protocol on standard input and output as the example `drive
     drain END BYTES TIMEOUT_MS PAUSE_US SIZE   ok SIZE CRC          reads so much, with pauses after SIZE bytes
     name END                                ok PORT NODE PEER_PORT PEER_NODE
     shutdown END, hangup END                ok
+    share END PATH                          ok                      on xtipc: passes it to the process that adopts at PATH
+    adopt PATH                              ok END PORT NODE
+    gather END COUNT                        ok COUNT                on xtipc: accepts so many and keeps them
+    crowd KIND DEST COUNT                   ok COUNT US             on xtipc: connects so many and keeps them
+    wave SIZE                               ok COUNT US             on xtipc: a message on each of these
+    tide SIZE                               ok GOOD US              on xtipc: a message from each
+    flock                                   ok COUNT US             on xtipc: waits until each was reset
     echo END COUNT                          ok COUNT                accepts so many, sends back, until all have ended
     clients KIND DEST COUNT ROUNDS          ok GOOD                 connects, then writes and reads on each in turn
     join TYPE INSTANCE FLAGS                ok MEMBER PORT NODE     (FLAGS: any of loopback+events, or none)

@@ -14,6 +14,8 @@ SIZES = (1, 2, 999, 1000, 1001, 1436, 1437, 1476, 2000, 20000, 65999, 66000)
 END = (0, 0)
 TIMEOUT_MS = 500
 TOLERANCE_S = 1.5
+# For the calls around it, on a machine that emulates a guest beside.
+SLACK_S = 0.4
 ERR_NO_PORT, ERR_CONN_SHUTDOWN = 2, 5
 RETURNED_MAX = 1024
 
@@ -281,7 +283,7 @@ class LinuxConnectionsTest(LinuxTest):
             for end in ends:
                 with self.refused(errno.ECONNRESET):
                     end.read()
-            self.assertLess(time.monotonic() - began, TOLERANCE_S + 1)
+            self.assertLess(time.monotonic() - began, TOLERANCE_S + 0.1 + SLACK_S)
         finally:
             self.switch.ip("link", "set", "linux", "up")
         self.await_link(self.alpha, self.linux, timeout_s=10)

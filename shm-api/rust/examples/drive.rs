@@ -5,6 +5,8 @@
 
 #[path = "drive/connections.rs"]
 mod connections;
+#[path = "drive/crowd.rs"]
+mod crowd;
 #[path = "drive/groups.rs"]
 mod groups;
 
@@ -21,6 +23,7 @@ use xtipc::{
 };
 
 use connections::{Ends, NAMING, OPENING};
+use crowd::Crowd;
 use groups::Members;
 
 const END_OF_STREAM: u32 = 1 << 31;
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         subscribers: Vec::new(),
         ends: Ends::default(),
         members: Members::default(),
+        crowd: Crowd::default(),
     };
     let mut output = std::io::stdout().lock();
     writeln!(output, "ready {}", std::process::id())?;
@@ -165,6 +169,7 @@ struct Driver {
     subscribers: Vec<Subscriber>,
     ends: Ends,
     members: Members,
+    crowd: Crowd,
 }
 
 impl Driver {
@@ -178,11 +183,13 @@ impl Driver {
                 return Ok(Some((self.subscribers.len() - 1).to_string()));
             }
             "subscribe" | "cancel" | "event" => return self.track(verb, words),
+            _ if crowd::VERBS.contains(&verb) => return self.crowd.obey(&self.node, verb, words),
+            "adopt" => return self.ends.adopt(&self.node, words),
             _ if OPENING.contains(&verb) => return self.ends.open(&self.node, verb, words),
             _ if groups::VERBS.contains(&verb) => {
                 return self.members.obey(&self.node, verb, words);
             }
-            _ if NAMING.contains(&verb) => return self.ends.obey(verb, words),
+            _ if NAMING.contains(&verb) => return self.ends.obey(&mut self.crowd, verb, words),
             "die" => {
                 rustix::process::kill_process(
                     rustix::process::getpid(),

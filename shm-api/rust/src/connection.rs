@@ -12,7 +12,7 @@ use xtipc_segment::{
 };
 
 use crate::attachment::{Attachment, Patience};
-use crate::core::Core;
+use crate::core::{Core, Custody};
 use crate::datagram::check_bindable;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 

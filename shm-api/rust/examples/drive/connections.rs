@@ -1,16 +1,24 @@
 //! Connections, as `tests/interop/drive.py` describes the requests.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use xtipc::{
     Connection, ConnectionKind, Error, Importance, Listener, Node, Scope, ServiceRange,
-    SocketAddress,
+    SharedHandle, SocketAddress,
 };
 
+use super::crowd::Crowd;
 use super::{Words, crc32, crc32_more, pattern};
 
 enum End {
@@ -25,9 +33,9 @@ pub(super) struct Ends(Vec<Option<End>>);
 /// Requests of this module that open something.
 pub(super) const OPENING: [&str; 4] = ["listen", "connect", "imply", "clients"];
 /// Those that name an end.
-pub(super) const NAMING: [&str; 11] = [
+pub(super) const NAMING: [&str; 13] = [
     "accept", "option", "write", "read", "fill", "pump", "drain", "name", "shutdown", "hangup",
-    "echo",
+    "echo", "share", "gather",
 ];
 
 impl Ends {
@@ -68,8 +76,31 @@ impl Ends {
         self.add(end).map(Some)
     }
 
+    /// Takes a connection that another process passes on at a path.
+    pub(super) fn adopt(&mut self, node: &Node, words: &mut Words<'_>) -> Result<Option<String>> {
+        let meeting = UnixListener::bind(words.text("path")?)?;
+        let (giver, _) = meeting.accept()?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let bytes = &mut [IoSliceMut::new(&mut byte)];
+        rustix::net::recvmsg(&giver, bytes, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let handle = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let handle = handle.context("no handle came")?.into();
+        self.add(End::Connection(Connection::adopt(node, &handle)?))
+            .map(Some)
+    }
+
     /// Does what is asked of an end.
-    pub(super) fn obey(&mut self, verb: &str, words: &mut Words<'_>) -> Result<Option<String>> {
+    pub(super) fn obey(
+        &mut self,
+        crowd: &mut Crowd,
+        verb: &str,
+        words: &mut Words<'_>,
+    ) -> Result<Option<String>> {
         let number: usize = words.number("end")?;
         let slot = self.0.get_mut(number).context("no such end")?;
         if verb == "hangup" {
@@ -86,6 +117,7 @@ impl Ends {
                 let end = self.add(End::Connection(connection))?;
                 Ok(Some(format!("{end} {} {}", peer.port, peer.node)))
             }
+            End::Listener(listener) if verb == "gather" => crowd.gather(listener, words).map(Some),
             End::Listener(listener) if verb == "echo" => echo(listener, words).map(Some),
             End::Listener(listener) if verb == "option" => {
                 let bytes = words.buffer()?;
@@ -156,10 +188,23 @@ fn on_connection(
             let SocketAddress { port, node } = own;
             answer = format!("{port} {node} {} {}", peer.port, peer.node);
         }
+        "share" => pass_on(&connection.share()?, words.text("path")?)?,
         "shutdown" => connection.shutdown()?,
         _ => bail!("a connection does not {verb}"),
     }
     Ok(Some(answer))
+}
+
+/// Passes a handle to the process that waits for it at a path.
+fn pass_on(handle: &SharedHandle, path: &str) -> Result<()> {
+    let taker = UnixStream::connect(path)?;
+    let fds = [handle.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    let bytes = [IoSlice::new(&[0])];
+    rustix::net::sendmsg(&taker, &bytes, &mut ancillary, SendFlags::empty())?;
+    Ok(())
 }
 
 fn in_time_of_io<T>(result: io::Result<T>) -> Result<Option<T>> {
