@@ -442,6 +442,43 @@ fn a_multicast_that_changes_its_method_stays_in_order_and_arrives_once() {
     }
 }
 
+/// The threshold of Linux: 1 + peers / 10.
+#[test]
+fn multicasts_go_as_copies_to_few_nodes_and_by_broadcast_to_more_than_a_tenth_and_one() {
+    for nodes in [2, 5, 10, 11, 20, 21] {
+        let peers = nodes - 1;
+        let most = 1 + peers / 10;
+        let mut c = Cluster::settled(12, nodes);
+        let from = c.open(0).port;
+        for members in 1..=peers.min(most + 2) {
+            let to = c.open(members).port;
+            c.bind(members, to, (SERVICE, 0, 99));
+            // A second member on a node makes no further copy.
+            let beside = c.open(members).port;
+            c.bind(members, beside, (SERVICE, 3, 3));
+            c.run_for(Duration::from_millis(100));
+            c.segment.record = true;
+            c.send(0, from, range(SERVICE, 3, 3), &b"x"[..]).unwrap();
+            let seen = std::mem::take(&mut c.segment.seen).into_iter();
+            let sent = seen.filter(|s| {
+                let msg = Msg::check(&s.bytes).unwrap();
+                s.from == 0 && msg.user().is_data() && !msg.payload().is_empty()
+            });
+            let (broadcast, copies): (Vec<_>, Vec<_>) = sent.partition(|s| s.to.is_none());
+            let expected = if members <= most {
+                (0, members)
+            } else {
+                (1, 0)
+            };
+            let found = (broadcast.len(), copies.len());
+            assert_eq!(found, expected, "{members} of {peers} peers");
+            c.run_for(Duration::from_millis(100));
+            assert_eq!(c.texts(members, beside), ["x"]);
+        }
+        c.finish();
+    }
+}
+
 #[test]
 fn the_first_multicast_to_one_node_is_a_pair_with_the_empty_half_by_broadcast() {
     let mut c = Cluster::settled(11, 2);

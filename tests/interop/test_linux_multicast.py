@@ -1,0 +1,92 @@
+"""Multicasts among a Linux node and two xtipc nodes over a wire that loses: all of them, once and in order, at every member."""
+import contextlib
+import zlib
+
+import drive
+import lab
+from cluster import LinuxTest
+
+SERVICE = 31600
+LOSS_PERCENT = 4
+LEAST = 10_000
+"""Multicasts of each sender with --full."""
+SIZES = (100, 1500, 12, 4000)
+WINDOW, CREDIT = 32, 8
+SWITCHES, BETWEEN = 8, 3
+
+
+class LinuxMulticastTest(LinuxTest):
+    def setUp(self):
+        super().setUp()
+        self.beta = self.started("beta")
+        self.nodes = (self.alpha, self.beta, self.linux)
+        for one, other in ((self.alpha, self.beta), (self.beta, self.linux), (self.alpha, self.linux)):
+            self.await_link(one, other, timeout_s=10)
+
+    def members(self):
+        """A member on each node, in a program of its own, and everybody knows of all."""
+        members = [self.drive(node).open() for node in self.nodes]
+        for member in members:
+            member.bind(SERVICE, 10, 19)
+            member.call("buffer")
+        self.await_equal_tables(*self.nodes, timeout_s=10)
+        return members
+
+    @contextlib.contextmanager
+    def lossy(self):
+        with lab.Relay(self.switch, "linux", loss=LOSS_PERCENT) as relay:
+            for node in (self.alpha, self.beta):
+                self.await_link(node, self.linux, timeout_s=10)
+            yield relay
+
+    def test_forced_broadcasts_arrive_once_and_in_order_over_a_wire_that_loses_4_percent(self):
+        members = self.members()
+        senders = [self.drive(node).open() for node in (self.alpha, self.linux)]
+        for sender in senders:
+            sender.call("droppable", 0)
+            sender.call("multicast", "broadcast")
+        sent = [0, 0]
+        with self.lossy() as relay, self.without_resets(*self.nodes):
+            while min(sent) < (LEAST if self.segment.full else 1):
+                self.round(members, senders, sent, 60 if self.segment.full else 4)
+            for way in relay.counters():
+                self.assertGreater(way["lost"], way["frames"] * LOSS_PERCENT / 200, "the wire lost too little")
+        print(f"  multicasts sent from xtipc and from Linux: {sent}")
+
+    def round(self, members, senders, sent, seconds):
+        for member in members:
+            member.start_collect(2, 30, seconds + 60, CREDIT)
+        for stream, sender in enumerate(senders):
+            sender.start_pour(f"range,{SERVICE},10,19", stream, seconds, WINDOW, len(members), SIZES)
+        counts = [tuple(map(int, sender.driver.answer(seconds + 90))) for sender in senders]
+        expected = {stream: (count, 0, 0, 0) for stream, (count, _) in enumerate(counts)}
+        for node, member in zip(self.nodes, members):
+            result = member.collected(seconds + 90)
+            with self.subTest(node.identity):
+                self.assertEqual((result.corrupt, result.streams), (0, expected))
+        for stream, (count, returned) in enumerate(counts):
+            self.assertEqual(returned, 0, "rejected messages")
+            self.assertGreater(count, seconds, "hardly any traffic")
+            sent[stream] += count
+
+    def test_order_is_kept_while_the_method_follows_the_number_of_destinations(self):
+        """Copies to one node, a broadcast to two. A Linux sender marks a switch by itself, and not one that it is told."""
+        for source, others in ((self.alpha, (self.linux, self.beta)), (self.linux, (self.alpha, self.beta))):
+            with self.subTest(source.identity):
+                sender, (always, half) = self.drive(source).open(), [self.drive(node).open() for node in others]
+                always.bind(SERVICE, 30, 49)
+                half.bind(SERVICE, 40, 49)
+                self.await_equal_tables(*self.nodes, timeout_s=10)
+                turns = 10 * SWITCHES if self.segment.full else SWITCHES
+                crcs = [[zlib.crc32(drive.pattern(turn * BETWEEN + number, 200)) for number in range(BETWEEN)]
+                        for turn in range(turns)]
+                with self.lossy():
+                    for turn in range(turns):
+                        for number in range(BETWEEN):
+                            sender.send(f"range,{SERVICE},{35 + turn % 2 * 10},{36 + turn % 2 * 10}", turn * BETWEEN + number, 200)
+                    for member, expected in ((always, sum(crcs, [])), (half, sum(crcs[1::2], []))):
+                        messages = [member.recv(10) for _ in expected]
+                        self.assertEqual([message and message.crc for message in messages], expected)
+                        self.assertIsNone(member.recv(0.2))
+                for member in (always, half):
+                    member.call("close")
