@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::Host;
+use xtipc::socket::{ReceiveRoom, Socket};
 use xtipc::{
     Connection, ConnectionKind, Datagram, Error, Kind, Listener, Node, PollEvent, Poller,
     Readiness, Scope, ServiceAddress, ServiceRange, Subscriber, Subscription,
@@ -170,4 +171,46 @@ fn a_poller_and_a_receiver_that_spin_find_what_comes() {
     let nothing = socket.recv_spin(began + SHORT);
     assert!(matches!(nothing, Err(Error::TimedOut)));
     assert!(began.elapsed() >= SHORT);
+}
+
+#[test]
+fn sockets_of_the_c_interface_are_waited_for_too() {
+    let host = Host::start();
+    let (node, other) = (host.attach(), host.attach());
+    let poller = Poller::new(&node);
+    let listener = Socket::open(&node, libc::SOCK_SEQPACKET, 0).unwrap();
+    listener.set_nonblocking(true);
+    listener.listen(0).unwrap();
+    poller.add(&listener, 1, Readiness::READABLE).unwrap();
+    assert!(ready(&poller, SHORT).is_empty());
+    let client = Socket::open(&other, libc::SOCK_SEQPACKET, 0).unwrap();
+    client.set_nonblocking(true);
+    let address = listener.local_address().unwrap().to_bytes();
+    assert_eq!(client.connect(&address).unwrap_err().0, libc::EINPROGRESS);
+    assert_eq!(ready(&poller, LONG), only(1, Readiness::READABLE));
+    let (server, _) = listener.accept().unwrap();
+    server.set_nonblocking(true);
+    assert_eq!(listener.accept().unwrap_err().0, libc::EAGAIN);
+    assert!(ready(&poller, SHORT).is_empty());
+    let both = Readiness::READABLE | Readiness::WRITABLE;
+    poller.add(&server, 2, both).unwrap();
+    assert_eq!(ready(&poller, LONG), only(2, Readiness::WRITABLE));
+    while server.send(&[1; 1000], 0, None).is_ok() {}
+    assert_eq!(server.poll(), Ok(0));
+    assert!(ready(&poller, SHORT).is_empty());
+    let mut data = [0; 1000];
+    for _ in 0..40 {
+        let control = None;
+        let room = ReceiveRoom {
+            data: &mut data,
+            control,
+        };
+        client.receive(room, 0).unwrap();
+    }
+    assert_eq!(ready(&poller, LONG), only(2, Readiness::WRITABLE));
+    drop(client);
+    poller.add(&server, 2, Readiness::READABLE).unwrap();
+    assert_eq!(ready(&poller, LONG), only(2, Readiness::READABLE));
+    let over = libc::POLLIN | libc::POLLRDNORM | libc::POLLHUP;
+    assert_eq!(server.poll(), Ok(over));
 }

@@ -74,6 +74,13 @@ impl Pollable for Listener {
     }
 }
 
+impl Pollable for crate::socket::Socket {
+    fn handle(&self) -> Handle<'_> {
+        let (attachment, socket, listens) = self.handle();
+        Handle::new((attachment, socket), listens)
+    }
+}
+
 impl<'a> Handle<'a> {
     fn new((attachment, socket): (&'a Arc<Attachment>, u32), listens: bool) -> Self {
         Self {

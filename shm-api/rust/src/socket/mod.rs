@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xtipc_segment::{Destination, Request, SendFlags, SocketAddress, SocketKind};
+use xtipc_segment::{Destination, Ready, Request, SendFlags, SocketAddress, SocketKind};
 
 use crate::attachment::{Attachment, Patience};
 use crate::core::Interest;
@@ -90,6 +90,7 @@ pub struct Socket {
     kind: SocketKind,
     /// Of a connection type, and neither listened nor connected: only this socket's own calls change that.
     fresh: AtomicBool,
+    listens: AtomicBool,
     nonblocking: AtomicBool,
     settings: Mutex<Settings>,
 }
@@ -121,6 +122,7 @@ impl Socket {
             id,
             kind,
             fresh: AtomicBool::new(fresh && is_connected_kind(kind)),
+            listens: AtomicBool::new(false),
             nonblocking: AtomicBool::new(false),
             settings: Mutex::default(),
         }
@@ -181,6 +183,7 @@ impl Socket {
     pub fn listen(&self, _backlog: i32) -> Result<()> {
         self.call(Request::Listen { limit: 0 })?;
         self.fresh.store(false, Ordering::Relaxed);
+        self.listens.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -192,6 +195,10 @@ impl Socket {
         };
         let patience = Patience::lasting(timeout);
         let answer = self.attachment.call_within(self.id, request, patience)?;
+        if answer == Err(-libc::EAGAIN) {
+            let mut core = self.attachment.core()?;
+            core.note_not_ready(self.id, Ready::ACCEPT);
+        }
         let [id, peer] = answer.map_err(errno)?;
         let attachment = Arc::clone(&self.attachment);
         let socket = Self::new(attachment, id as u32, self.kind, false);

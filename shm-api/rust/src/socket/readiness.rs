@@ -1,12 +1,26 @@
 //! What `poll` tells of a socket (`docs/protocol/calls.md`, events of poll).
 
-use xtipc_segment::{Phase, Request, SocketState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use xtipc_segment::{Phase, Ready, Request, SocketState};
 
 use super::{Result, Socket, is_connected_kind};
+use crate::attachment::Attachment;
 
 const IN: i16 = libc::POLLIN | libc::POLLRDNORM;
 
 impl Socket {
+    /// What a [`crate::Poller`] needs to wait for it. The poller knows reading, accepting and sending; [`Socket::poll`]
+    /// then tells the events, and is to be asked before each wait.
+    pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32, bool) {
+        (
+            &self.attachment,
+            self.id,
+            self.listens.load(Ordering::Relaxed),
+        )
+    }
+
     /// The events of `poll` that are there now, whatever was asked for.
     pub fn poll(&self) -> Result<i16> {
         let [state, _] = self.call(Request::GetState)?;
@@ -14,6 +28,15 @@ impl Socket {
         let (readable, shut_down) = {
             let mut core = self.attachment.core()?;
             core.dispatch();
+            // Who waits with a poller next shall be told of the change.
+            for (flag, ready) in [
+                (SocketState::WRITABLE, Ready::SEND),
+                (SocketState::ACCEPTABLE, Ready::ACCEPT),
+            ] {
+                if !state.contains(flag) {
+                    core.note_not_ready(self.id, ready);
+                }
+            }
             let queue = core.queue(self.id)?;
             (!queue.messages.is_empty(), queue.shut_down)
         };
