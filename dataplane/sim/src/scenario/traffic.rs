@@ -22,7 +22,8 @@ const UNBOUND: (u32, u32) = (u32::MAX, 0);
 impl Run {
     /// Whether the receiver's node must have heard of all bindings there were when a message was sent: in the
     /// contact that the nodes have now, since one that waited for the broadcast window also reaches nodes
-    /// that came later. A broadcast may overtake what a node is told as it comes.
+    /// that came later. A broadcast may overtake what a node is told as it comes, and a message to a service
+    /// address may come by a third node, which sent it on.
     fn is_told_before(&self, message: &Received, to: u32) -> bool {
         let from = message.about.source.node.0;
         let sent = message
@@ -30,14 +31,10 @@ impl Run {
             .get(16..STAMP)
             .and_then(|at| at.try_into().ok());
         let sent = Instant(sent.map_or(0, u64::from_be_bytes));
-        let is_multicast = message
-            .about
-            .dest_name
-            .is_some_and(|name| name.lower != name.upper);
-        let settling = if is_multicast {
-            SETTLING
-        } else {
-            Duration::ZERO
+        let settling = match message.about.dest_name {
+            None => Duration::ZERO,
+            Some(name) if name.lower != name.upper => SETTLING,
+            Some(_) => return false,
         };
         let since = self.contact.get(&(from, to));
         from == to || since.is_some_and(|since| *since + settling < sent)
