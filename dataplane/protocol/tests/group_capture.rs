@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::group::{Arrival, Arriving, Group, MemberNo, Membership, Note, blocks_of};
 use xtipc_protocol::name::{Item, Scope};
+use xtipc_protocol::seqno::SeqNo;
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::{Bundle, DataType, GroupKind, Header, Msg, User, field, size};
 
@@ -129,7 +130,7 @@ impl Member {
             events: true,
         };
         Self {
-            group: Group::new(membership, addr),
+            group: Group::new(membership, addr, SeqNo(0)),
             addr,
             notes: Vec::new(),
             said: VecDeque::new(),

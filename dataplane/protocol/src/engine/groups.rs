@@ -12,6 +12,7 @@ use crate::group::{Group, MemberNo, Membership, Note, blocks_of};
 use crate::host::{FromMember, Host, Incoming, MemberNews};
 use crate::name::{RESERVED_TYPES, Scope, ServiceRange};
 use crate::port::{MESSAGE_OVERHEAD, SocketKind};
+use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
 use crate::topology::{Event, EventKind, Filter, Subscriber, Subscription};
@@ -157,7 +158,8 @@ impl Engine {
         }
         self.hear_of_members(now, id, membership)?;
         if let Some(port) = self.ports.get_mut(&id) {
-            port.group = Some(Box::new(Group::new(membership, own)));
+            let group = Group::new(membership, own, port.bc_snd_nxt);
+            port.group = Some(Box::new(group));
         }
         self.groups.enter(membership.group, id);
         self.find_members(now, id, host);
@@ -185,10 +187,13 @@ impl Engine {
     /// The same within an input. False if the socket is in no group.
     pub(super) fn leave<H: Host>(&mut self, now: Instant, id: PortId, host: &mut H) -> bool {
         self.in_group(id, host, |group, notes| group.leave(notes));
-        let group = self.ports.get_mut(&id).and_then(|port| port.group.take());
-        let Some(group) = group else {
+        let Some(port) = self.ports.get_mut(&id) else {
             return false;
         };
+        let Some(group) = port.group.take() else {
+            return false;
+        };
+        port.bc_snd_nxt = SeqNo(group.bc_snd_nxt());
         let Membership {
             group: type_,
             instance,

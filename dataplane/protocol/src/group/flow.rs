@@ -69,7 +69,8 @@ impl Group {
             | MemberState::Pending
             | MemberState::Reclaiming
             | MemberState::Remitted
-            | MemberState::Leaving => {}
+            | MemberState::Leaving
+            | MemberState::Gone => {}
         }
     }
 
@@ -178,7 +179,8 @@ impl Group {
             | MemberState::Published
             | MemberState::Reclaiming
             | MemberState::Remitted
-            | MemberState::Leaving => {}
+            | MemberState::Leaving
+            | MemberState::Gone => {}
         }
     }
 

@@ -16,7 +16,7 @@ pub const WINDOW_MAX: u16 = 2 * super::ADV_ACTIVE;
 ///      │     JOIN                 binding     ▲ │                ▲                               │ REMIT
 ///      └─────────────▶ JOINING ───────────────┘ └─no slot─▶ PENDING                           REMITTED
 ///                                             └──────────────────────── all in flight read ──────┘
-///   any, on LEAVE or withdrawal ─▶ LEAVING ── all before the synch point read ─▶ (none)
+///   any, on LEAVE or withdrawal ─▶ LEAVING ── all before the synch point read ─▶ (none), or GONE if bound
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
@@ -36,13 +36,15 @@ pub enum MemberState {
     Remitted,
     /// It leaves; what it sent before is awaited.
     Leaving,
+    /// It has left, and its binding is still there: that of its next membership, or soon to go.
+    Gone,
 }
 
 impl MemberState {
     /// True if its messages are taken.
     pub fn is_sender(self) -> bool {
         match self {
-            Self::Joining | Self::Published => false,
+            Self::Joining | Self::Published | Self::Gone => false,
             Self::Joined
             | Self::Pending
             | Self::Active
@@ -94,8 +96,9 @@ pub struct Member {
     pub(super) anycast_at: u32,
     /// Blocks it has among the deferred messages.
     pub(super) deferred_blocks: u16,
-    /// Its binding came back before it had left: its instance.
-    pub(super) republished: Option<u32>,
+    /// The instance it is bound to now. Bindings and messages travel on different ways: this may be that
+    /// of an earlier or a later membership.
+    pub(super) bound: Option<u32>,
     /// Its JOIN came back before it had left: synch point and window.
     pub(super) rejoined: Option<(u16, u16)>,
 }
@@ -117,7 +120,7 @@ impl Member {
             joins_by: Instant(0),
             anycast_at: 0,
             deferred_blocks: 0,
-            republished: None,
+            bound: None,
             rejoined: None,
         }
     }
@@ -125,7 +128,7 @@ impl Member {
     /// True if broadcasts go to it. One whose JOIN is overdue is no member.
     pub fn is_receiver(&self, now: Instant) -> bool {
         match self.state {
-            MemberState::Joining | MemberState::Leaving => false,
+            MemberState::Joining | MemberState::Leaving | MemberState::Gone => false,
             MemberState::Published => now < self.joins_by,
             MemberState::Joined
             | MemberState::Pending

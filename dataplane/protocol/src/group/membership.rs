@@ -25,25 +25,27 @@ impl Group {
             return;
         }
         let Some(slot) = self.members.find(addr) else {
-            let Some(slot) = self.admit(addr, MemberState::Published, notes) else {
-                return;
-            };
-            let member = &mut self.members[slot];
-            member.instance = instance;
-            member.joins_by = now + JOIN_PATIENCE;
-            self.send_join(slot, 0, notes);
-            return self.recount(now, notes);
+            if let Some(slot) = self.admit(addr, MemberState::Published, notes) {
+                self.expect_join(now, slot, instance, notes);
+            }
+            return;
         };
         let member = &mut self.members[slot];
+        member.bound = Some(instance);
         match member.state {
             MemberState::Joining => {
-                member.instance = instance;
                 self.on_both_known(slot, notes);
                 self.send_join(slot, ADV_IDLE, notes);
                 self.recount(now, notes);
             }
-            MemberState::Leaving => member.republished = Some(instance),
-            MemberState::Published
+            MemberState::Gone => self.expect_join(now, slot, instance, notes),
+            // The binding that went was of an earlier membership, or its LEAVE is still to come.
+            MemberState::Leaving if member.leaves_at.is_none() => {
+                member.state = MemberState::Joined;
+                self.recount(now, notes);
+            }
+            MemberState::Leaving
+            | MemberState::Published
             | MemberState::Joined
             | MemberState::Pending
             | MemberState::Active
@@ -58,10 +60,10 @@ impl Group {
             return;
         };
         let member = &mut self.members[slot];
+        member.bound = None;
         match member.state {
-            // The withdrawal is that of an earlier membership.
-            MemberState::Joining => {}
-            MemberState::Published => self.delete(now, slot, notes),
+            MemberState::Joining | MemberState::Leaving => {}
+            MemberState::Published | MemberState::Gone => self.delete(now, slot, notes),
             MemberState::Joined
             | MemberState::Pending
             | MemberState::Active
@@ -71,7 +73,6 @@ impl Group {
                 self.stop_receiving(slot, notes);
                 self.recount(now, notes);
             }
-            MemberState::Leaving => member.republished = None,
         }
     }
 
@@ -139,15 +140,28 @@ impl Group {
                 self.grow(slot, window, notes);
                 self.recount(now, notes);
             }
-            MemberState::Leaving => member.rejoined = Some((syncpt.0, window)),
-            MemberState::Joined
+            MemberState::Gone => {
+                member.bc_rcv_nxt = syncpt;
+                self.on_both_known(slot, notes);
+                self.send_join(slot, ADV_IDLE, notes);
+                self.grow(slot, window, notes);
+                self.recount(now, notes);
+            }
+            MemberState::Leaving if member.leaves_at.is_some() => {
+                member.rejoined = Some((syncpt.0, window));
+            }
+            MemberState::Leaving
+            | MemberState::Joined
             | MemberState::Pending
             | MemberState::Active
             | MemberState::Reclaiming
             | MemberState::Remitted => {
-                // It left this member out of its broadcasts for a while. It never goes back.
+                // It left this member out of its broadcasts for a while: to the user it begins anew. The
+                // number never goes back.
                 if member.bc_rcv_nxt.before(syncpt) {
                     member.bc_rcv_nxt = syncpt;
+                    let (addr, instance) = (member.addr, member.instance);
+                    notes.extend([Note::Left(addr, instance), Note::Joined(addr, instance)]);
                 }
                 self.grow(slot, window, notes);
             }
@@ -156,6 +170,7 @@ impl Group {
 
     fn on_leave(&mut self, now: Instant, slot: u32, syncpt: SeqNo, notes: &mut Vec<Note>) {
         match self.members[slot].state {
+            MemberState::Gone => notes.push(Note::Violation),
             MemberState::Joining | MemberState::Published => self.delete(now, slot, notes),
             MemberState::Joined
             | MemberState::Pending
@@ -175,7 +190,7 @@ impl Group {
     pub fn on_node_lost(&mut self, now: Instant, node: NodeAddr, notes: &mut Vec<Note>) {
         while let Some(slot) = self.first_on(node) {
             let member = &mut self.members[slot];
-            (member.republished, member.rejoined) = (None, None);
+            (member.bound, member.rejoined) = (None, None);
             self.delete(now, slot, notes);
         }
     }
@@ -203,7 +218,9 @@ impl Group {
     pub(super) fn expel(&mut self, now: Instant, slot: u32, notes: &mut Vec<Note>) {
         let bc_syncpt = self.bc_snd_nxt.0;
         let leave = GroupKind::Leave { bc_syncpt };
-        let addr = self.members[slot].addr;
+        let member = &mut self.members[slot];
+        let addr = member.addr;
+        (member.bound, member.rejoined) = (None, None);
         notes.extend([Note::Violation, Note::Send(addr, leave)]);
         self.delete(now, slot, notes);
     }
@@ -232,9 +249,20 @@ impl Group {
         Some(self.members.insert(addr, state))
     }
 
+    /// A socket is bound, and this one tells it that it is a member.
+    fn expect_join(&mut self, now: Instant, slot: u32, instance: u32, notes: &mut Vec<Note>) {
+        let member = &mut self.members[slot];
+        member.state = MemberState::Published;
+        member.bound = Some(instance);
+        member.joins_by = now + JOIN_PATIENCE;
+        self.send_join(slot, 0, notes);
+        self.recount(now, notes);
+    }
+
     /// Binding and JOIN of a member are there.
     fn on_both_known(&mut self, slot: u32, notes: &mut Vec<Note>) {
         let member = &mut self.members[slot];
+        member.instance = member.bound.unwrap_or(member.instance);
         member.state = MemberState::Joined;
         member.announced = true;
         notes.push(Note::Joined(member.addr, member.instance));
@@ -274,13 +302,15 @@ impl Group {
         self.recount(now, notes);
     }
 
-    /// A socket that left and came back before its end had come: it begins anew.
+    /// A socket that left and is still bound, or came back before its end had come.
     fn readmit(&mut self, now: Instant, member: &Member, notes: &mut Vec<Note>) {
+        if member.bound.is_some()
+            && let Some(slot) = self.admit(member.addr, MemberState::Gone, notes)
+        {
+            self.members[slot].bound = member.bound;
+        }
         if let Some((syncpt, window)) = member.rejoined {
             self.on_join(now, member.addr, SeqNo(syncpt), window, notes);
-        }
-        if let Some(instance) = member.republished {
-            self.on_published(now, member.addr, instance, notes);
         }
     }
 }

@@ -107,8 +107,9 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group whose members are to be told by [`Self::on_published`].
-    pub fn new(membership: Membership, own: SocketAddr) -> Self {
+    /// A group whose members are to be told by [`Self::on_published`]. The socket's broadcasts begin with
+    /// this number.
+    pub fn new(membership: Membership, own: SocketAddr, bc_snd_nxt: SeqNo) -> Self {
         Self {
             membership,
             own,
@@ -118,7 +119,7 @@ impl Group {
             pending: VecDeque::new(),
             active_count: 0,
             deferred: BTreeMap::new(),
-            bc_snd_nxt: SeqNo(0),
+            bc_snd_nxt,
             acks_due: 0,
             behind_unicast: true,
             waiting: None,

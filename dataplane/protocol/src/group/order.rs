@@ -112,13 +112,12 @@ impl Group {
         }
         member.deferred_blocks = blocks;
         let queue = self.deferred.entry(slot).or_default();
-        let number = message.about.bc_seqno;
-        let behind = |held: &Held| held.about.bc_seqno.after(number);
-        let place = match message.about.is_numbered() {
-            true => queue.iter().position(behind).unwrap_or(queue.len()),
-            false => queue.len(),
-        };
-        queue.insert(place, message);
+        // A message to one member was sent before the broadcast whose number it carries.
+        let next = member.bc_rcv_nxt;
+        let turn = |about: &Arriving| (about.bc_seqno.distance_from(next), about.is_numbered());
+        let own = turn(&message.about);
+        let place = queue.iter().position(|held| turn(&held.about) > own);
+        queue.insert(place.unwrap_or(queue.len()), message);
     }
 
     /// The next message whose turn has come and that is to be delivered. Once there is none, a member

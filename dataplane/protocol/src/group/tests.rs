@@ -45,6 +45,7 @@ impl Room {
                     events: true,
                 },
                 addr(n),
+                SeqNo(0),
             ),
             unread: VecDeque::new(),
         };

@@ -8,6 +8,7 @@ use crate::addr::{NodeAddr, PortId};
 use crate::connection::{CONNECT_TIMEOUT_MS, Connection, Role, State};
 use crate::group::Group;
 use crate::name::{Scope, ServiceRange};
+use crate::seqno::SeqNo;
 use crate::time::Instant;
 use crate::wire::Importance;
 
@@ -98,6 +99,9 @@ pub struct Port {
     pub role: Role,
     /// The group it is a member of.
     pub group: Option<Box<Group>>,
+    /// Number of its next broadcast in a group. It goes on from one membership to the next, so that a
+    /// late broadcast of an earlier one is not taken for one of the next.
+    pub bc_snd_nxt: SeqNo,
     /// How long its connect waits; decides as well how soon a refused request is sent again.
     pub connect_timeout_ms: u16,
     /// A stream that sends every piece at once.
@@ -134,6 +138,7 @@ impl Port {
             mcast_order: McastOrder::default(),
             role: Role::Open,
             group: None,
+            bc_snd_nxt: SeqNo(0),
             connect_timeout_ms: CONNECT_TIMEOUT_MS,
             nodelay: false,
             inner: false,
