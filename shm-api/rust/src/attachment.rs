@@ -218,18 +218,19 @@ impl Attachment {
     ) -> MutexGuard<'a, Core> {
         let before = core.progress;
         let budget = left.map_or(core.spin, |left| left.min(core.spin));
-        let start = Instant::now();
+        // Not timed before the first look in vain: on the worker's processor most waits need only one.
+        let mut begun = None;
         let mut round = 0;
-        let mut place = Place::Elsewhere;
-        while start.elapsed() < budget {
-            place = core.receiver.place_of_daemon();
+        let stands_by = core.stand_by.is_due();
+        loop {
+            let place = core.receiver.place_of_daemon();
             match place {
                 Place::Elsewhere => {}
-                Place::Here => {
+                Place::Here if stands_by => {
                     let wants_room = interest.is_room() || core.is_room_awaited();
                     core.receiver.stand_by(wants_room);
                 }
-                Place::Behind => break,
+                Place::Here | Place::Behind => break,
             }
             drop(core);
             if place == Place::Elsewhere && round < ROUNDS_BEFORE_YIELD {
@@ -243,13 +244,20 @@ impl Attachment {
             if core.progress != before || self.ring_has_room(&mut core, interest) {
                 core.receiver.awake();
                 core.learn(true);
+                core.stand_by.learn(true);
                 return core;
             }
+            if begun.get_or_insert_with(Instant::now).elapsed() >= budget {
+                if place == Place::Here {
+                    core.stand_by.learn(false);
+                }
+                break;
+            }
         }
-        let left = left.map(|left| left.saturating_sub(start.elapsed()));
+        let begun = begun.unwrap_or_else(Instant::now);
+        let left = left.map(|left| left.saturating_sub(begun.elapsed()));
         core = self.drive_asleep(core, interest, left);
-        // Elsewhere a longer spin might have seen it. Here, in vain is in vain: the kernel may not give way to the worker.
-        core.learn(place != Place::Here && start.elapsed() < SPIN_MAX);
+        core.learn(begun.elapsed() < SPIN_MAX);
         core
     }
 

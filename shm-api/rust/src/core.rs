@@ -18,6 +18,7 @@ use xtipc_segment::{
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::pending::{Pending, Purpose};
+use crate::stand_by::StandBy;
 use crate::watch::Watch;
 use crate::{Error, Result};
 
@@ -163,6 +164,7 @@ pub(crate) struct Core {
     pub(crate) progress: u64,
     /// How long the driver spins before it sleeps; adapts to what spinning brings.
     pub(crate) spin: Duration,
+    pub(crate) stand_by: StandBy,
     /// Fruitless non-blocking receives, see [`crate::attachment`].
     pub(crate) fruitless: u32,
     queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
@@ -190,6 +192,7 @@ impl Core {
             asleep: false,
             progress: 0,
             spin: SPIN_MAX,
+            stand_by: StandBy::default(),
             fruitless: 0,
             queues: HashMap::default(),
             parked: Vec::new(),

@@ -133,6 +133,7 @@ mod pending;
 mod poller;
 mod sharing;
 pub mod socket;
+mod stand_by;
 mod subscriber;
 #[cfg(feature = "tokio")]
 pub mod tokio;
