@@ -8,9 +8,9 @@ KIB_EACH_MAX = 8
 
 
 class ScaleTest(SegmentTest):
-    def test_ten_thousand_connections_are_open_at_once_and_end_together(self):
-        """2,000 in the short version; to another node, and within the node."""
-        count = 10_000 if self.segment.full else 2_000
+    def test_thousands_of_connections_are_open_at_once_and_end_together(self):
+        """To another node, and within the node; fewer than a program can have unread messages (4,096)."""
+        count = 4_000 if self.segment.full else 2_000
         beta = self.started("beta")
         self.await_link(self.alpha, beta)
         for name, target in (("to another node", beta), ("within the node", self.alpha)):
