@@ -139,7 +139,7 @@ pub enum Request {
         /// The other one.
         other: u32,
     },
-    /// The value answered is a [`SocketState`].
+    /// The value answered is a [`SocketState`](crate::SocketState).
     GetState,
     /// The values answered are the identity of a node, its first byte the lowest of the first value; -EADDRNOTAVAIL if
     /// it is not known.
