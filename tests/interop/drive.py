@@ -72,7 +72,7 @@ The sockets of connections, the ENDs, have numbers of their own, and so have mem
 (all with it) or any,INSTANCE (one of them) or socket,NODE,PORT. The stream of a talking member is its instance.
 heed ends when COUNT messages
 have come, or nothing for IDLE_MS. What the socket interface refuses
-answers `failed ERRNO`. KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
+answers `failed ERRNO REASON`. KIND is published, withdrawn or timeout, AT_NS the time at which the event was read, CLOCK_REALTIME in ns.
 The program greets with `ready PID`, and ends at the end of its input.
 """
 import ctypes
@@ -607,7 +607,7 @@ def main():
             print("ok", *(answer or ()), flush=True)
         except OSError as error:
             # A time-out of Python's own has no number.
-            print(*("failed", error.errno) if error.errno else ("timeout",), flush=True)
+            print(*("failed", error.errno, error.strerror) if error.errno else ("timeout",), flush=True)
         except Exception as error:
             print(f"error {error!r}", flush=True)
 

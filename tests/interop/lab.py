@@ -77,8 +77,8 @@ def remove_leftovers():
 class Failed(LabError):
     """The socket interface of a node refused a call of a driver."""
 
-    def __init__(self, number):
-        super().__init__(errno.errorcode.get(number, str(number)))
+    def __init__(self, number, reason):
+        super().__init__(f"{errno.errorcode.get(number, number)}: {reason}")
         self.errno = number
 
 
@@ -254,7 +254,7 @@ class Driver:
         if words[0] == "error":
             raise LabError(" ".join(words[1:]))
         if words[0] == "failed":
-            raise Failed(int(words[1]))
+            raise Failed(int(words[1]), " ".join(words[2:]))
         if words[0] == "timeout":
             return None
         return words if words[0] == "ready" else words[1:]

@@ -4,8 +4,8 @@
 //! Packets go from one engine to the other through fixed buffers; every fortieth is lost, so that
 //! deferral, negative acknowledgements and retransmission are part of it, as are the timers.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::time::Duration;
 use xtipc_protocol::addr::{
     BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
@@ -18,39 +18,9 @@ use xtipc_protocol::name::{Scope, ServiceRange};
 use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::time::Instant;
 
-struct Counting;
-
-thread_local! {
-    // Each test counts its own.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
 fn allocations() -> u64 {
-    ALLOCATIONS.get()
+    counting::bytes_and_allocations().1
 }
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const ROOM: usize = 2048;
 const FRAMES: usize = 2048;

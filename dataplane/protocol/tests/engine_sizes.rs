@@ -4,8 +4,8 @@
 //! The peers are packets only, what nodes say when they meet and then stay idle. Memory is counted by the
 //! allocator; the frame table, whose size is that of the pool, is not part of it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::time::Duration;
 use xtipc_protocol::addr::{BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig};
@@ -20,36 +20,6 @@ use xtipc_protocol::wire::{
     User, field,
 };
 
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()).wrapping_add(size));
-        // SAFETY: as above.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 const ROOM: usize = 2048;
 const FRAMES: usize = 4096;
 const NET_ID: u32 = 4711;
@@ -60,6 +30,10 @@ const BINDINGS: u32 = 100_000;
 /// An idle link with its peer may take this.
 const PEER_BYTES_MAX: usize = 1536;
 const SERVICE: u32 = 5000;
+
+fn bytes() -> usize {
+    counting::bytes_and_allocations().0
+}
 
 /// A frame pool, and a wire that leads nowhere.
 struct DeadEnd {
@@ -261,21 +235,21 @@ fn item((type_, lower, upper): (u32, u32, u32), port: u32, key: u32) -> Item {
 #[test]
 fn more_than_a_thousand_idle_peers_and_a_hundred_thousand_bindings_fit() {
     let mut node = Node::new();
-    let before = LIVE.get();
+    let before = bytes();
     let mut peers: Vec<Peer> = Vec::with_capacity(PEERS as usize);
-    let list = LIVE.get() - before;
+    let list = bytes() - before;
     for number in 1..=PEERS {
         peers.push(node.meet(number));
     }
     assert_eq!(node.engine.peers().filter(|p| p.up).count(), PEERS as usize);
     // Own state and topology service, and per peer its state and that of the link.
     assert_eq!(node.engine.publications().count(), 2 + 2 * PEERS as usize);
-    let per_peer = (LIVE.get() - before - list) / PEERS as usize;
+    let per_peer = (bytes() - before - list) / PEERS as usize;
     println!("{per_peer} bytes per idle peer with its link and what the table says of it");
     assert!(per_peer <= PEER_BYTES_MAX);
 
     // Instances with four publishers each.
-    let before = LIVE.get();
+    let before = bytes();
     for (n, peer) in peers.iter_mut().enumerate() {
         let share: Vec<Item> = (0..BINDINGS / PEERS)
             .map(|k| {
@@ -291,7 +265,7 @@ fn more_than_a_thousand_idle_peers_and_a_hundred_thousand_bindings_fit() {
         node.engine.publications().count(),
         (2 + 2 * PEERS + BINDINGS) as usize
     );
-    let per_binding = (LIVE.get() - before) / BINDINGS as usize;
+    let per_binding = (bytes() - before) / BINDINGS as usize;
     println!("{per_binding} bytes per binding");
     assert!(per_binding <= 200);
 

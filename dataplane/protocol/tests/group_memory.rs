@@ -1,8 +1,9 @@
 //! What 1,000 groups on one node cost, and a group of 400 members: memory, counted by the allocator; and that messages
 //! between members allocate nothing once traffic is steady. The time a join takes is printed, not asserted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod counting;
+
+use counting::bytes_and_allocations;
 use xtipc_protocol::addr::{BearerId, Destination, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{Engine, NodeConfig, SendError};
 use xtipc_protocol::frame::{Frame, FrameRef};
@@ -11,38 +12,6 @@ use xtipc_protocol::host::{Host, Incoming, MediaDest, MemberNews, Notice, Payloa
 use xtipc_protocol::name::Scope;
 use xtipc_protocol::port::SocketKind;
 use xtipc_protocol::time::Instant;
-
-struct Counting;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        BYTES.fetch_add(size, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const NOW: Instant = Instant(0);
 const MEMBERS: u32 = 400;
@@ -175,7 +144,7 @@ impl Node {
 }
 
 fn bytes() -> usize {
-    BYTES.load(Ordering::Relaxed)
+    bytes_and_allocations().0
 }
 
 #[test]
@@ -202,9 +171,9 @@ fn a_thousand_groups_are_cheap_and_messages_of_members_allocate_nothing() {
     assert!(each < 200, "{each} bytes per member known");
 
     node.exchange(&members[..20], 2000);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    let allocations = bytes_and_allocations().1;
     node.exchange(&members[..20], 2000);
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocations);
+    assert_eq!(bytes_and_allocations().1, allocations);
 
     let start = std::time::Instant::now();
     for member in members {

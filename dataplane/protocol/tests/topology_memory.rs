@@ -1,43 +1,12 @@
 //! What 10,000 subscriptions cost: memory, counted by the allocator, and the time a change takes, which is printed,
 //! not asserted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod counting;
+
+use counting::bytes_and_allocations;
 use xtipc_protocol::name::{BindingTable, Publication, Scope, ServiceRange};
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::topology::{Filter, Subscriber, Subscription, TopologyService};
-
-struct Counting;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        BYTES.fetch_add(size, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const NODE: u32 = 0x0100_1001;
 const SUBSCRIPTIONS: u32 = 10_000;
@@ -111,9 +80,9 @@ fn ten_thousand_subscriptions_are_cheap_and_changes_allocate_nothing() {
     ] {
         let mut table = BindingTable::new(NODE, 1);
         let mut service = TopologyService::default();
-        let before = BYTES.load(Ordering::Relaxed);
+        let before = bytes_and_allocations().0;
         subscribe_all(&mut service, &table, subscriber_of);
-        let bytes = (BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as usize;
+        let bytes = (bytes_and_allocations().0 - before) / SUBSCRIPTIONS as usize;
         println!("{subscribers}: {bytes} bytes per subscription");
         assert!(
             bytes < limit,
@@ -121,13 +90,13 @@ fn ten_thousand_subscriptions_are_cheap_and_changes_allocate_nothing() {
         );
 
         change_all(&mut service, &mut table);
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+        let allocations = bytes_and_allocations().1;
         let start = std::time::Instant::now();
         let events = change_all(&mut service, &mut table);
         let each = start.elapsed().as_nanos() / u128::from(2 * SUBSCRIPTIONS);
         assert_eq!(events, 4 * SUBSCRIPTIONS as usize);
         // The binding table makes and frees a range each time; its slots are used again.
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocations);
+        assert_eq!(bytes_and_allocations().1, allocations);
         println!("{subscribers}: {each} ns per change of the table, with its two events");
     }
 }

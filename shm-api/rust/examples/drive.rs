@@ -53,9 +53,10 @@ fn main() -> Result<()> {
             Ok(Some(answer)) => format!("ok {answer}"),
             Ok(None) => "timeout".into(),
             Err(error) => match errno_of(&error) {
-                Some(errno) => format!("failed {errno}"),
-                None => format!("error {error:#}").replace('\n', " "),
-            },
+                Some(errno) => format!("failed {errno} {error:#}"),
+                None => format!("error {error:#}"),
+            }
+            .replace('\n', " "),
         };
         writeln!(output, "{}", answer.trim_end())?;
         output.flush()?;
