@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use host::Host;
 use xtipc::{
-    Connection, ConnectionKind, ConnectionWindow, Datagram, Error, Kind, Listener, Path, PathState,
-    Scope, ServiceAddress,
+    ConnectionKind, ConnectionWindow, Datagram, Error, Kind, Path, PathState, Scope, ServiceAddress,
 };
 
 const SERVICE: ServiceAddress = ServiceAddress {
@@ -33,18 +32,7 @@ fn until(path: &Path, is: impl Fn(&PathState) -> bool) -> PathState {
 #[test]
 fn the_window_of_a_connection_is_seen_as_it_fills_and_empties() {
     let host = Host::start();
-    let listener = Listener::bind(
-        &host.attach(),
-        ConnectionKind::Seqpacket,
-        SERVICE,
-        Scope::Cluster,
-    )
-    .unwrap();
-    let node = host.attach();
-    let client =
-        thread::spawn(move || Connection::connect(&node, ConnectionKind::Seqpacket, SERVICE));
-    let (server, _) = listener.accept().unwrap();
-    let client = client.join().unwrap().unwrap();
+    let (client, server, _) = host.connect(&host.attach(), ConnectionKind::Seqpacket, SERVICE);
     let path = client.path().unwrap();
     let window = |under_way, limit| Some(ConnectionWindow { under_way, limit });
     let idle = path.state().unwrap();

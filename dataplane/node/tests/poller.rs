@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use host::Host;
 use xtipc::socket::{ReceiveRoom, Socket};
 use xtipc::{
-    Connection, ConnectionKind, Datagram, Error, Kind, Listener, Node, PollEvent, Poller,
-    Readiness, Scope, ServiceAddress, ServiceRange, Subscriber, Subscription,
+    Connection, ConnectionKind, Datagram, Error, Kind, Listener, PollEvent, Poller, Readiness,
+    Scope, ServiceAddress, ServiceRange, Subscriber, Subscription,
 };
 
 const SERVICE: ServiceAddress = ServiceAddress {
@@ -35,15 +35,6 @@ fn only(token: usize, readiness: Readiness) -> BTreeMap<usize, Readiness> {
     BTreeMap::from([(token, readiness)])
 }
 
-/// The end of a connection that `node` has, and the other, which is another program's.
-fn connected(host: &Host, node: &Node, kind: ConnectionKind) -> (Connection, Connection) {
-    let listener = Listener::bind(&host.attach(), kind, SERVICE, Scope::Cluster).unwrap();
-    let node = node.clone();
-    let client = thread::spawn(move || Connection::connect(&node, kind, SERVICE).unwrap());
-    let (server, _) = listener.accept().unwrap();
-    (client.join().unwrap(), server)
-}
-
 #[test]
 fn sockets_of_all_kinds_are_reported_as_long_as_they_are_ready() {
     let host = Host::start();
@@ -59,7 +50,7 @@ fn sockets_of_all_kinds_are_reported_as_long_as_they_are_ready() {
         .subscribe(&Subscription::bindings(range))
         .unwrap();
     let listener = Listener::open(&node, ConnectionKind::Stream).unwrap();
-    let (mut near, far) = connected(&host, &node, ConnectionKind::Stream);
+    let (mut near, far, _) = host.connect(&node, ConnectionKind::Stream, SERVICE);
     let poller = Poller::new(&node);
     poller.add(&datagram, 1, Readiness::READABLE).unwrap();
     poller.add(&subscriber, 2, Readiness::READABLE).unwrap();
@@ -117,7 +108,7 @@ fn sockets_of_all_kinds_are_reported_as_long_as_they_are_ready() {
 fn a_connection_is_writable_again_when_its_peer_has_read() {
     let host = Host::start();
     let node = host.attach();
-    let (near, far) = connected(&host, &node, ConnectionKind::Seqpacket);
+    let (near, far, _) = host.connect(&node, ConnectionKind::Seqpacket, SERVICE);
     let poller = Poller::new(&node);
     poller.add(&near, 7, Readiness::WRITABLE).unwrap();
     assert_eq!(ready(&poller, LONG), only(7, Readiness::WRITABLE));

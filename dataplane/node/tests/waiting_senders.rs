@@ -46,18 +46,7 @@ fn until(host: &Host, port: u32, is: impl Fn(&SocketInfo) -> bool) -> SocketInfo
 #[test]
 fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the_time() {
     let host = Host::start();
-    let listener = Listener::bind(
-        &host.attach(),
-        ConnectionKind::Seqpacket,
-        SERVICE,
-        Scope::Cluster,
-    )
-    .unwrap();
-    let node = host.attach();
-    let client =
-        thread::spawn(move || Connection::connect(&node, ConnectionKind::Seqpacket, SERVICE));
-    let (server, peer) = listener.accept().unwrap();
-    let client = client.join().unwrap().unwrap();
+    let (client, server, peer) = host.connect(&host.attach(), ConnectionKind::Seqpacket, SERVICE);
     let idle = socket(&host, peer.port).details.unwrap();
     assert_eq!(idle.state, SocketState::Connected);
     assert_eq!(idle.waiting, None, "nobody waits yet");
@@ -109,17 +98,7 @@ fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the
 #[test]
 fn a_sender_that_does_not_wait_is_shown_until_its_message_is_taken() {
     let host = Host::start();
-    let listener = Listener::bind(
-        &host.attach(),
-        ConnectionKind::Stream,
-        SERVICE,
-        Scope::Cluster,
-    )
-    .unwrap();
-    let node = host.attach();
-    let client = thread::spawn(move || Connection::connect(&node, ConnectionKind::Stream, SERVICE));
-    let (server, peer) = listener.accept().unwrap();
-    let client = client.join().unwrap().unwrap();
+    let (client, server, peer) = host.connect(&host.attach(), ConnectionKind::Stream, SERVICE);
     client.set_write_timeout(Some(Duration::from_millis(50)));
     let refused = loop {
         if let Err(error) = client.send(&[1; 60_000]) {

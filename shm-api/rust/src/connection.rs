@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{
     Destination, Importance, MESSAGE_LEN_MAX, Meta, PEER_SILENT, PayloadPlace, Ready, Request,
-    SendFlags, ServiceRange, SocketAddress, SocketKind, option,
+    SendFlags, ServiceRange, SocketAddress, SocketKind, address_of_value, option,
 };
 
 use crate::attachment::{Attachment, Patience};
@@ -76,20 +76,13 @@ impl Socket {
 
     fn local_addr(&self) -> Result<SocketAddress> {
         let [value, _] = self.call(Request::GetName)?;
-        Ok(address(value))
+        Ok(address_of_value(value))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         self.attachment.close(self.id);
-    }
-}
-
-fn address(value: u64) -> SocketAddress {
-    SocketAddress {
-        port: (value >> 32) as u32,
-        node: value as u32,
     }
 }
 
@@ -153,7 +146,7 @@ impl Listener {
             attachment: Arc::clone(attachment),
             id: id as u32,
         };
-        Ok((Connection::new(socket, self.kind), address(peer)))
+        Ok((Connection::new(socket, self.kind), address_of_value(peer)))
     }
 
     /// The attachment, and the number of the socket.
@@ -524,7 +517,7 @@ impl Connection {
     /// The socket at the other end.
     pub fn peer_addr(&self) -> Result<SocketAddress> {
         let [value, _] = self.socket.call(Request::GetPeer)?;
-        Ok(address(value))
+        Ok(address_of_value(value))
     }
 
     /// Address of this socket.

@@ -1,17 +1,18 @@
 //! Datagram sockets: RDM and DGRAM. Semantics as in `docs/protocol/sockets.md`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use xtipc_segment::{
     Destination, Importance, MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags, ServiceRange,
-    SocketAddress, SocketKind, option,
+    SocketAddress, SocketKind, address_of_value, option,
 };
 
 use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Custody, Interest};
+use crate::watch::Descriptor;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
 /// First service type that can be bound.
@@ -34,7 +35,7 @@ pub struct Datagram {
     nonblocking: AtomicBool,
     read_timeout: Mutex<Option<Duration>>,
     write_timeout: Mutex<Option<Duration>>,
-    pollable: OnceLock<Arc<OwnedFd>>,
+    descriptor: Descriptor,
 }
 
 impl Datagram {
@@ -73,7 +74,7 @@ impl Datagram {
             nonblocking: AtomicBool::new(false),
             read_timeout: Mutex::new(None),
             write_timeout: Mutex::new(None),
-            pollable: OnceLock::new(),
+            descriptor: Descriptor::default(),
         }
     }
 
@@ -292,23 +293,13 @@ impl Datagram {
     /// Address of this socket. The node is 0 as long as the node has no address.
     pub fn local_addr(&self) -> Result<SocketAddress> {
         let [value, _] = self.call(Request::GetName)?.map_err(Error::from_result)?;
-        Ok(SocketAddress {
-            port: (value >> 32) as u32,
-            node: value as u32,
-        })
+        Ok(address_of_value(value))
     }
 
     /// A descriptor that is readable when messages wait or the node is gone, for poll, epoll and event loops. It may be
     /// readable without a message once in a while: use it with [`Datagram::try_recv`]. Only to be polled.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>> {
-        let pollable = match self.pollable.get() {
-            Some(pollable) => pollable,
-            None => {
-                let pollable = self.attachment.watch(self.id)?;
-                self.pollable.get_or_init(|| pollable)
-            }
-        };
-        Ok(pollable.as_fd())
+        self.descriptor.of(&self.attachment, self.id)
     }
 
     /// The attachment, and the number of the socket.

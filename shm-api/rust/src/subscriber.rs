@@ -1,14 +1,15 @@
 //! Subscribers of the topology service.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use xtipc_segment::Request;
 
 use crate::attachment::{Attachment, Patience};
 use crate::tracking::{Event, Subscription};
+use crate::watch::Descriptor;
 use crate::{Error, Message, Node, Result, lock};
 
 /// Hears of services, nodes and links: of what is there when it subscribes, then of every change, in order.
@@ -23,7 +24,7 @@ pub struct Subscriber {
     read_timeout: Mutex<Option<Duration>>,
     /// The service has said its last word.
     closed: AtomicBool,
-    pollable: OnceLock<Arc<OwnedFd>>,
+    descriptor: Descriptor,
 }
 
 impl Subscriber {
@@ -39,7 +40,7 @@ impl Subscriber {
             nonblocking: AtomicBool::new(false),
             read_timeout: Mutex::new(None),
             closed: AtomicBool::new(false),
-            pollable: OnceLock::new(),
+            descriptor: Descriptor::default(),
         })
     }
 
@@ -110,14 +111,7 @@ impl Subscriber {
     /// A descriptor that is readable when events wait or the node is gone, for poll, epoll and event loops. It may be
     /// readable without an event once in a while: use it with [`Subscriber::try_recv`]. Only to be polled.
     pub fn as_fd(&self) -> Result<BorrowedFd<'_>> {
-        let pollable = match self.pollable.get() {
-            Some(pollable) => pollable,
-            None => {
-                let pollable = self.attachment.watch(self.id)?;
-                self.pollable.get_or_init(|| pollable)
-            }
-        };
-        Ok(pollable.as_fd())
+        self.descriptor.of(&self.attachment, self.id)
     }
 
     /// The attachment, and the number of the socket.

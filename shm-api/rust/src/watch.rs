@@ -5,8 +5,8 @@
 //! queue after the pipe was emptied. Invariant, under the attachment's lock: each queued message is announced by a
 //! byte in the pipe (or one about to be written), or by the event fd.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use xtipc_segment::application::drain_wake;
@@ -16,6 +16,23 @@ use crate::attachment::Attachment;
 use crate::core::{Core, Failure};
 use crate::node::receive_error;
 use crate::{Error, Result};
+
+/// The descriptor of a socket, made when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Descriptor(OnceLock<Arc<OwnedFd>>);
+
+impl Descriptor {
+    pub(crate) fn of(&self, attachment: &Attachment, socket: u32) -> Result<BorrowedFd<'_>> {
+        let fd = match self.0.get() {
+            Some(fd) => fd,
+            None => {
+                let fd = attachment.watch(socket)?;
+                self.0.get_or_init(|| fd)
+            }
+        };
+        Ok(fd.as_fd())
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Watch {

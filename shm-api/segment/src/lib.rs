@@ -66,8 +66,8 @@ pub use crate::{
     delivery::{DeliveryFlags, Meta, PEER_SILENT},
     path::{ConnectionWindow, PATHS_MAX, PathState},
     request::{
-        Completion, GroupFlags, PayloadPlace, Ready, Request, SendFlags, Submission, address_value,
-        option,
+        Completion, GroupFlags, PayloadPlace, Ready, Request, SendFlags, Submission,
+        address_of_value, address_value, option,
     },
     state::{Phase, SocketState},
 };

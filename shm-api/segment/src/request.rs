@@ -15,7 +15,7 @@
 
 use bitflags::bitflags;
 
-use crate::address::{Destination, Scope, ServiceAddress, ServiceRange, SocketKind};
+use crate::address::{Destination, Scope, ServiceAddress, ServiceRange, SocketAddress, SocketKind};
 use crate::layout::{COMPLETION_WORDS, SUBMISSION_WORDS};
 use crate::violation::Violation;
 
@@ -266,6 +266,14 @@ pub struct Completion {
 /// Port number and node address of a socket as one value of a completion.
 pub fn address_value(port: u32, node: u32) -> u64 {
     u64::from(port) << 32 | u64::from(node)
+}
+
+/// The socket address in such a value.
+pub fn address_of_value(value: u64) -> SocketAddress {
+    SocketAddress {
+        port: (value >> 32) as u32,
+        node: value as u32,
+    }
 }
 
 const OPEN_SOCKET: u8 = 1;
@@ -534,7 +542,6 @@ impl Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::SocketAddress;
     use proptest::prelude::*;
 
     fn destination() -> impl Strategy<Value = Option<Destination>> {

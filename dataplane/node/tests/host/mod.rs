@@ -4,9 +4,10 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::thread;
 use std::time::Duration;
 
-use xtipc::Node;
+use xtipc::{Connection, ConnectionKind, Listener, Node, Scope, ServiceAddress, SocketAddress};
 use xtipc_management::Client;
 
 /// A daemon of its own for one test.
@@ -45,6 +46,22 @@ impl Host {
             .socket_path(self.attach_socket())
             .attach()
             .unwrap()
+    }
+
+    /// A connection of `node` to a server of another program: its ends, and the address of the first.
+    pub(crate) fn connect(
+        &self,
+        node: &Node,
+        kind: ConnectionKind,
+        service: ServiceAddress,
+    ) -> (Connection, Connection, SocketAddress) {
+        let listener = Listener::bind(&self.attach(), kind, service, Scope::Cluster).unwrap();
+        let (client, (server, address)) = thread::scope(|s| {
+            let client = s.spawn(|| Connection::connect(node, kind, service).unwrap());
+            let server = listener.accept().unwrap();
+            (client.join().unwrap(), server)
+        });
+        (client, server, address)
     }
 
     /// Where programs attach.

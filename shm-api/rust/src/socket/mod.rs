@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xtipc_segment::{Destination, Ready, Request, SendFlags, SocketAddress, SocketKind};
+use xtipc_segment::{Destination, Ready, Request, SendFlags, SocketKind, address_of_value};
 
 use crate::attachment::{Attachment, Patience};
 use crate::core::Interest;
@@ -202,7 +202,7 @@ impl Socket {
         let [id, peer] = answer.map_err(errno)?;
         let attachment = Arc::clone(&self.attachment);
         let socket = Self::new(attachment, id as u32, self.kind, false);
-        Ok((socket, RawAddress::of_socket(address_of(peer))))
+        Ok((socket, RawAddress::of_socket(address_of_value(peer))))
     }
 
     /// `shutdown`; the only way is both ways.
@@ -237,13 +237,13 @@ impl Socket {
     /// `getsockname`.
     pub fn local_address(&self) -> Result<RawAddress> {
         let [value, _] = self.call(Request::GetName)?;
-        Ok(RawAddress::of_socket(address_of(value)))
+        Ok(RawAddress::of_socket(address_of_value(value)))
     }
 
     /// `getpeername`.
     pub fn peer_address(&self) -> Result<RawAddress> {
         let [value, _] = self.call(Request::GetPeer)?;
-        Ok(RawAddress::of_socket(address_of(value)))
+        Ok(RawAddress::of_socket(address_of_value(value)))
     }
 
     fn is_fresh(&self) -> bool {
@@ -301,13 +301,6 @@ fn kind_of(kind: i32, protocol: i32) -> Result<SocketKind> {
 
 fn is_connected_kind(kind: SocketKind) -> bool {
     matches!(kind, SocketKind::Stream | SocketKind::Seqpacket)
-}
-
-fn address_of(value: u64) -> SocketAddress {
-    SocketAddress {
-        port: (value >> 32) as u32,
-        node: value as u32,
-    }
 }
 
 fn errno(result: i32) -> Errno {
