@@ -79,13 +79,14 @@ need_for() {
         need "has python3" python3 "the guest runner and the programs in the guest"
         need "has tipc" iproute2 "the tipc tool, used in the guest"
         ;;
+    fuzz) need "has c++" "g++ libc6-dev" "compiles libFuzzer" ;;
     test)
         need "has python3" python3 "system tests"
         need "cargo_has fmt" rustfmt-web "format check"
         need "cargo_has clippy" rust-web-clippy "lints"
         need "has git" git "lists the files that the house rules are for"
         ;;
-    *) fail "no set-up named $1 (build, network, guest, test)" ;;
+    *) fail "no set-up named $1 (build, network, guest, fuzz, test)" ;;
     esac
 }
 

@@ -59,7 +59,8 @@ fuzz_target!(|input: &[u8]| {
             3 => {
                 // Detached by the first violation, as the daemon does.
                 if round(&mut daemon).is_err() {
-                    return drop(daemon.take_unread(None, |_| (), |_, _| ()));
+                    let _ = daemon.take_unread(None, |_| (), |_, _| ());
+                    return;
                 }
                 continue;
             }
