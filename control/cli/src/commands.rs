@@ -2,16 +2,23 @@
 
 use crate::grammar::{GrammarError, Meaning, Typed, Word, resolve};
 use crate::options::Options;
+use xtipc_management::Property;
 
 /// What can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
+    BearerEnable,
+    BearerDisable,
+    BearerSet(Property),
+    BearerGet(Property),
     BearerList,
     LinkList,
     LinkGet(Property),
+    LinkSet(Property),
     LinkStatisticsShow,
     MediaList,
     MediaGet(Property),
+    MediaSet(Property),
     NametableShow,
     NodeList,
     NodeGetIdentity,
@@ -20,15 +27,6 @@ pub(crate) enum Command {
     NodeGetClusterId,
     SocketList,
     Status,
-}
-
-/// A property of a link or a media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Property {
-    Priority,
-    Tolerance,
-    Window,
-    Mtu,
 }
 
 /// Finds the command that the words of the line mean.
@@ -51,10 +49,6 @@ Options:
 Commands:
 ";
 
-const BEARERS_INSTEAD: &str =
-    "bearers are set up with \"bearer\" in /etc/xtipc/xtipcd.toml or with xtipcd --bearer\n";
-const LINKS_INSTEAD: &str = "links take priority, tolerance and window from their bearer: \
-    \"bearer\" in /etc/xtipc/xtipcd.toml, such as \"eth:eth0,tolerance=800\"\n";
 const IDENTITY_INSTEAD: &str =
     "the identity is set with \"identity\" in /etc/xtipc/xtipcd.toml or with xtipcd --identity\n";
 const CLUSTER_ID_INSTEAD: &str = "the cluster id is set with \"cluster_id\" in /etc/xtipc/xtipcd.toml or with xtipcd --cluster-id\n";
@@ -121,18 +115,116 @@ const fn media_get(name: &'static str, about: &'static str, property: Property) 
     )
 }
 
+const fn set(
+    name: &'static str,
+    about: &'static str,
+    command: Command,
+    keys: &'static [&'static str],
+    usage: &'static str,
+) -> Word<Command> {
+    Word {
+        name,
+        about,
+        meaning: Meaning::Setting {
+            command,
+            keys,
+            usage,
+        },
+    }
+}
+
+const fn bearer_set(name: &'static str, about: &'static str, property: Property) -> Word<Command> {
+    set(
+        name,
+        about,
+        Command::BearerSet(property),
+        BEARER_KEYS,
+        " VALUE media MEDIA device DEVICE",
+    )
+}
+
+const fn bearer_get(name: &'static str, about: &'static str, property: Property) -> Word<Command> {
+    with_keys(
+        name,
+        about,
+        Command::BearerGet(property),
+        BEARER_KEYS,
+        " media MEDIA device DEVICE",
+    )
+}
+
+const fn link_set(name: &'static str, about: &'static str, property: Property) -> Word<Command> {
+    let command = Command::LinkSet(property);
+    set(name, about, command, &["link"], " VALUE link LINK")
+}
+
+const fn media_set(name: &'static str, about: &'static str, property: Property) -> Word<Command> {
+    let command = Command::MediaSet(property);
+    set(name, about, command, &["media"], " VALUE media MEDIA")
+}
+
+/// What names a bearer.
+const BEARER_KEYS: &[&str] = &["media", "device"];
+/// What a new bearer is given besides. `domain` has no effect, as on Linux; those from `tolerance` on are added.
+const ENABLE_KEYS: &[&str] = &[
+    "domain",
+    "priority",
+    "media",
+    "device",
+    "tolerance",
+    "window",
+    "vlan",
+    "queues",
+];
+
 static ROOT: &[Word<Command>] = &[
     group(
         "bearer",
-        "Show bearers",
+        "Show or modify bearers",
         &[
-            absent("add", BEARERS_INSTEAD),
-            absent("enable", BEARERS_INSTEAD),
-            absent("disable", BEARERS_INSTEAD),
-            absent("set", BEARERS_INSTEAD),
-            absent(
+            absent("add", ""),
+            with_keys(
+                "enable",
+                "Enable a bearer",
+                Command::BearerEnable,
+                ENABLE_KEYS,
+                " [ domain DOMAIN ] [ priority PRIORITY ] media MEDIA device DEVICE \
+                 [ tolerance TOLERANCE ] [ window WINDOW ] [ vlan VLAN ] [ queues LIST ]",
+            ),
+            with_keys(
+                "disable",
+                "Disable a bearer",
+                Command::BearerDisable,
+                BEARER_KEYS,
+                " media MEDIA device DEVICE",
+            ),
+            group(
+                "set",
+                "Set various bearer properties",
+                &[
+                    bearer_set("priority", "Set bearer link priority", Property::Priority),
+                    bearer_set(
+                        "tolerance",
+                        "Set bearer link tolerance",
+                        Property::Tolerance,
+                    ),
+                    bearer_set("window", "Set bearer link window", Property::Window),
+                    bearer_set("mtu", "Set bearer link mtu", Property::Mtu),
+                ],
+            ),
+            group(
                 "get",
-                "xtipc -d bearer list shows the properties of all bearers\n",
+                "Get various bearer properties",
+                &[
+                    bearer_get("priority", "Get bearer link priority", Property::Priority),
+                    bearer_get(
+                        "tolerance",
+                        "Get bearer link tolerance",
+                        Property::Tolerance,
+                    ),
+                    bearer_get("window", "Get bearer link window", Property::Window),
+                    bearer_get("mtu", "Get bearer link mtu", Property::Mtu),
+                ],
             ),
             command(
                 "list",
@@ -143,7 +235,7 @@ static ROOT: &[Word<Command>] = &[
     ),
     group(
         "link",
-        "Show links",
+        "Show or modify links",
         &[
             command("list", "List links", Command::LinkList),
             group(
@@ -156,7 +248,16 @@ static ROOT: &[Word<Command>] = &[
                     absent("broadcast", ""),
                 ],
             ),
-            absent("set", LINKS_INSTEAD),
+            group(
+                "set",
+                "Set various link properties",
+                &[
+                    link_set("tolerance", "Set link tolerance", Property::Tolerance),
+                    link_set("priority", "Set link priority", Property::Priority),
+                    link_set("window", "Set link window", Property::Window),
+                    absent("broadcast", ""),
+                ],
+            ),
             group(
                 "statistics",
                 "Show statistics",
@@ -176,7 +277,7 @@ static ROOT: &[Word<Command>] = &[
     ),
     group(
         "media",
-        "Show media",
+        "Show or modify media",
         &[
             command("list", "List media types", Command::MediaList),
             group(
@@ -189,7 +290,16 @@ static ROOT: &[Word<Command>] = &[
                     media_get("mtu", "Get media mtu", Property::Mtu),
                 ],
             ),
-            absent("set", LINKS_INSTEAD),
+            group(
+                "set",
+                "Set various media properties",
+                &[
+                    media_set("tolerance", "Set media tolerance", Property::Tolerance),
+                    media_set("priority", "Set media priority", Property::Priority),
+                    media_set("window", "Set media window", Property::Window),
+                    media_set("mtu", "Set media mtu", Property::Mtu),
+                ],
+            ),
         ],
     ),
     group(
@@ -339,6 +449,7 @@ mod tests {
             "Usage: xtipc link COMMAND [ARGS] ...\n\nCOMMANDS\n \
              list                  - List links\n \
              get                   - Get various link properties\n \
+             set                   - Set various link properties\n \
              statistics            - Show statistics\n"
         );
         assert_eq!(
@@ -348,23 +459,41 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_words_say_so_and_are_not_listed() {
+    fn a_setting_has_its_number_right_behind_its_word() {
+        let typed = parse("b se t 400 d eth0 m eth").expect("a setting");
+        assert_eq!(typed.command, Command::BearerSet(Property::Tolerance));
         assert_eq!(
-            error("bearer en media eth device eth0"),
-            "error, \"bearer enable\" is not supported by this version of xtipc\n\
-             bearers are set up with \"bearer\" in /etc/xtipc/xtipcd.toml or with xtipcd --bearer\n"
+            (typed.number, typed.value("device")),
+            (Some(400), Some("eth0"))
         );
+        assert_eq!(
+            means("li set p 3 link x"),
+            Command::LinkSet(Property::Priority)
+        );
+        assert_eq!(means("m s w 60 m udp"), Command::MediaSet(Property::Window));
+        assert_eq!(error("link set tolerance"), "error, missing value\n");
+        assert_eq!(
+            error("link set tolerance 1.5 link x"),
+            "error, invalid value \"1.5\": a number is accepted\n"
+        );
+        assert_eq!(
+            error("link set tolerance 80 frob x"),
+            "error, invalid option \"frob\"\n"
+        );
+    }
+
+    #[test]
+    fn unsupported_words_say_so_and_are_not_listed() {
         assert_eq!(
             error("peer remove"),
             "error, \"peer\" is not supported by this version of xtipc\n"
         );
-        assert!(!error("bearer").contains("enable"));
+        assert!(!error("bearer").contains("Add "));
         assert!(!error("").contains("peer") && !error("node").contains("set"));
         assert_eq!(
             error("node set"),
             "error, \"node set\" is not supported by this version of xtipc\n"
         );
         assert!(error("node set cl 9").ends_with("or with xtipcd --cluster-id\n"));
-        assert!(error("link set tol 900 link x").contains("eth:eth0,tolerance=800"));
     }
 }

@@ -26,6 +26,12 @@ pub(crate) enum Meaning<C: 'static> {
         keys: &'static [&'static str],
         usage: &'static str,
     },
+    /// As `Command`, with a number right behind the word.
+    Setting {
+        command: C,
+        keys: &'static [&'static str],
+        usage: &'static str,
+    },
     /// As `Command`, but not a word of the tipc tool.
     Added { command: C },
     /// A word of the tipc tool that is not supported; says what to do instead, if there is something.
@@ -36,6 +42,8 @@ pub(crate) enum Meaning<C: 'static> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Typed<C> {
     pub(crate) command: C,
+    /// The number behind the word of a setting.
+    pub(crate) number: Option<u32>,
     values: Vec<(&'static str, String)>,
 }
 
@@ -62,6 +70,8 @@ pub(crate) enum GrammarError {
     InvalidOption(String),
     #[error("error, missing value\n")]
     MissingValue,
+    #[error("error, invalid value \"{0}\": a number is accepted\n")]
+    NoNumber(String),
     #[error("error, \"{command}\" is not supported by this version of xtipc\n{instead}")]
     Absent {
         command: String,
@@ -94,6 +104,7 @@ pub(crate) fn resolve<C: Copy>(
             path.push(' ');
         }
         path.push_str(word.name);
+        let is_setting = matches!(word.meaning, Meaning::Setting { .. });
         let (command, keys, usage): (C, &'static [&'static str], _) = match &word.meaning {
             Meaning::Group(words) => {
                 level = words;
@@ -109,17 +120,35 @@ pub(crate) fn resolve<C: Copy>(
                 command,
                 keys,
                 usage,
+            }
+            | Meaning::Setting {
+                command,
+                keys,
+                usage,
             } => (*command, keys, *usage),
             Meaning::Added { command } => (*command, &[], ""),
         };
         if help {
             return Err(GrammarError::Help(format!("Usage: xtipc {path}{usage}\n")));
         }
+        let number = if is_setting {
+            Some(number(rest.next())?)
+        } else {
+            None
+        };
         return Ok(Typed {
             command,
+            number,
             values: pairs(keys, rest)?,
         });
     }
+}
+
+fn number(typed: Option<&String>) -> Result<u32, GrammarError> {
+    let typed = typed.ok_or(GrammarError::MissingValue)?;
+    typed
+        .parse()
+        .map_err(|_| GrammarError::NoNumber(typed.clone()))
 }
 
 /// The key/value pairs. A command without keys ignores what follows it, as the tipc tool does.
@@ -188,7 +217,7 @@ fn list<C>(heading: &str, level: &[Word<C>]) -> String {
 fn is_supported<C>(word: &Word<C>) -> bool {
     match &word.meaning {
         Meaning::Group(words) => words.iter().any(is_supported),
-        Meaning::Command { .. } | Meaning::Added { .. } => true,
+        Meaning::Command { .. } | Meaning::Setting { .. } | Meaning::Added { .. } => true,
         Meaning::Absent { .. } => false,
     }
 }

@@ -6,6 +6,7 @@
 //! Reference: `docs/protocol/management.md`.
 #![forbid(unsafe_code)]
 
+mod bearer;
 mod commands;
 mod grammar;
 mod json;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 use xtipc_management::{Client, ClientError};
 
+use bearer::BearerWordsError;
 use grammar::GrammarError;
 use options::{OptionError, Options};
 
@@ -39,6 +41,8 @@ enum Error {
     MissingLink,
     #[error("error, missing media\n")]
     MissingMedia,
+    #[error("{0}")]
+    Bearer(#[from] BearerWordsError),
     #[error("error, not supported for media\n")]
     NoMediaMtu,
     #[error("cannot write JSON: {0}\n")]

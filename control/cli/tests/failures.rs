@@ -44,6 +44,23 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
             "media get mtu media eth",
             "error, not supported for media\n",
         ),
+        ("bearer enable", "error, missing bearer media\n"),
+        ("bearer disable media eth", "error, missing bearer device\n"),
+        (
+            "bearer get window media foo device eth0",
+            "error, invalid media type foo: eth is accepted\n",
+        ),
+        (
+            "bearer get window media eth device eth7",
+            "Error: Bearer not found.\nxtipcd answers: Invalid argument\n",
+        ),
+        (
+            "bearer get mtu media eth device eth0",
+            "error, not supported for media\n",
+        ),
+        ("bearer set window 80", "error, missing bearer media\n"),
+        ("link set window 80", "error, missing link\n"),
+        ("media set window 80", "error, missing media\n"),
         (
             "media get mtu media foo",
             "Error: Media not found.\nxtipcd answers: Invalid argument\n",

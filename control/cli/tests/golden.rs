@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::{FakeDaemon, Outcome};
+use xtipc_management::Response;
 
 fn good(stdout: &str) -> Outcome {
     Outcome {
@@ -48,6 +49,11 @@ fn text_and_json_are_those_of_the_tipc_tool() {
             "[{\"tolerance\":1500}]\n",
         ),
         ("link get window link broadcast-link", "50\n"),
+        (
+            "link get window link 0a0000000001:eth0-node-2:eth0",
+            "8191\n",
+        ),
+        ("bearer get tolerance media eth device eth0", "1500\n"),
         ("nametable show", include_str!("data/nametable.txt")),
         ("nametable show -j", include_str!("data/nametable.json")),
         ("bearer list", include_str!("data/bearer-list.txt")),
@@ -159,5 +165,45 @@ fn an_empty_node_prints_only_what_the_tool_prints() {
     ];
     for (line, stdout) in table {
         assert_eq!(daemon.xtipc(line), good(stdout), "xtipc {line}");
+    }
+}
+
+#[test]
+fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
+    let asked = FakeDaemon::answering(|request| {
+        Response::error(22, serde_json::to_string(&request).expect("JSON"))
+    });
+    let table = [
+        (
+            "bearer enable media eth device eth1 domain 0",
+            r#"{"request":"bearer-enable","bearer":"eth:eth1"}"#,
+        ),
+        (
+            "bearer enable prio 4 m eth dev eth1 vlan 7 tol 800 queues 0,1 w 60",
+            r#"{"request":"bearer-enable","bearer":"eth:eth1,priority=4,tolerance=800,window=60,vlan=7,queues=0,1"}"#,
+        ),
+        (
+            "bearer disable media eth device eth1",
+            r#"{"request":"bearer-disable","name":"eth:eth1"}"#,
+        ),
+        (
+            "bearer set tolerance 900 media eth device eth1",
+            r#"{"request":"bearer-set","name":"eth:eth1","property":"tolerance","value":900}"#,
+        ),
+        (
+            "link set priority 12 link a:eth0-b:eth0",
+            r#"{"request":"link-set","name":"a:eth0-b:eth0","property":"priority","value":12}"#,
+        ),
+        (
+            "media set window 60 media udp",
+            r#"{"request":"media-set","name":"udp","property":"window","value":60}"#,
+        ),
+    ];
+    let done = FakeDaemon::start();
+    for (line, request) in table {
+        let expected = format!("Error: {request}.\nxtipcd answers: Invalid argument\n");
+        assert_eq!(asked.xtipc(line).stderr, expected, "xtipc {line}");
+        let outcome = done.xtipc(line);
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (Some(0), ""));
     }
 }

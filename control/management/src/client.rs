@@ -140,6 +140,14 @@ impl Client {
     typed_request!(/// How the daemon runs.
         status(), Request::Status, Status => Box<Status>);
 
+    /// Has the daemon change something.
+    pub fn change(&mut self, request: &Request) -> Result<(), ClientError> {
+        match self.call(request)? {
+            Reply::Done => Ok(()),
+            _ => Err(self.unexpected("the reply to another request")),
+        }
+    }
+
     fn failed(&self, error: TransportError) -> ClientError {
         match error {
             TransportError::Truncated => ClientError::WentAway(self.path.clone()),

@@ -24,7 +24,7 @@ pub use identity::{IdentityError, NodeIdentity};
 pub use link::{
     LinkFilter, LinkInfo, LinkKind, LinkState, LinkStatistics, LinkSummary, SizeProfile,
 };
-pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Reply, Request, Response};
+pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Property, Reply, Request, Response};
 pub use path::{InstanceNameError, attach_socket, control_socket, runtime_directory};
 pub use socket::{
     Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, Publication, Scope,

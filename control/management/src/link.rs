@@ -72,6 +72,9 @@ pub enum LinkKind {
         priority: u32,
         /// Silence after which the peer counts as lost.
         tolerance_ms: u32,
+        /// The largest window it may come to.
+        #[serde(default)]
+        window_max: u32,
     },
     /// `broadcast-link`, whose receive counters stand in the per-peer links.
     BroadcastSend,

@@ -42,6 +42,69 @@ pub enum Request {
     },
     /// How the daemon runs. Answer: [`Reply::Status`].
     Status,
+    /// Enable a bearer. Answer: [`Reply::Done`].
+    BearerEnable {
+        /// As `bearer` has it in the configuration of the daemon, such as `eth:eth0,priority=5`.
+        bearer: String,
+    },
+    /// Disable a bearer. Answer: [`Reply::Done`].
+    BearerDisable {
+        /// Its name, such as `eth:eth0`.
+        name: String,
+    },
+    /// Change what the links of a bearer start with; a tolerance counts for those it has, too. Answer: [`Reply::Done`].
+    BearerSet {
+        /// Its name.
+        name: String,
+        /// What to change.
+        property: Property,
+        /// To what.
+        value: u32,
+    },
+    /// Change a link. Answer: [`Reply::Done`].
+    LinkSet {
+        /// Its name as `LinkList` gives it.
+        name: String,
+        /// What to change.
+        property: Property,
+        /// To what.
+        value: u32,
+    },
+    /// Change what bearers of a media start with that are enabled later. Answer: [`Reply::Done`].
+    MediaSet {
+        /// Its name.
+        name: String,
+        /// What to change.
+        property: Property,
+        /// To what.
+        value: u32,
+    },
+}
+
+/// What can be asked for and changed of a link, a bearer or a media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Property {
+    /// Of two links to a peer the one with more of it is used, those with the same share the load.
+    Priority,
+    /// Silence in milliseconds after which the peer counts as lost.
+    Tolerance,
+    /// Packets in flight at most.
+    Window,
+    /// Largest packet.
+    Mtu,
+}
+
+impl Property {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Priority => "priority",
+            Self::Tolerance => "tolerance",
+            Self::Window => "window",
+            Self::Mtu => "mtu",
+        }
+    }
 }
 
 /// What the daemon answers: `{"ok":{…}}` or `{"error":{…}}`.
@@ -98,6 +161,8 @@ pub enum Reply {
     Sockets(Vec<SocketInfo>),
     /// To [`Request::Status`].
     Status(Box<Status>),
+    /// To what changes something.
+    Done,
 }
 
 /// A peer node.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{NodeIdentity, OwnNode};
@@ -154,6 +156,16 @@ pub enum Media {
     Ib,
     /// UDP over IPv4 or IPv6.
     Udp,
+}
+
+impl fmt::Display for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Eth => "eth",
+            Self::Ib => "ib",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// The path packets of a bearer take.

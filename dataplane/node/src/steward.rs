@@ -63,6 +63,11 @@ pub enum Event {
         /// What was wrong and what is accepted.
         reason: String,
     },
+    /// The shortest tolerance of its links is another one now.
+    Tolerance {
+        /// In milliseconds.
+        shortest_ms: u32,
+    },
     /// It has done all that [`Command::Stop`] asks for.
     Stopped {
         /// Which worker.
@@ -226,6 +231,7 @@ impl Steward {
                 }
             }
             let now_ns = now_ns();
+            tick_ns = tick_ns.min(now_ns + self.interval_ns());
             if now_ns >= tick_ns {
                 self.on_tick(now_ns)?;
                 tick_ns = now_ns + self.interval_ns();
@@ -277,6 +283,7 @@ impl Steward {
                         .get_or_insert(StewardError::Worker { worker, reason });
                     self.stop();
                 }
+                Event::Tolerance { shortest_ms } => self.watchdog.set_tolerance(shortest_ms),
                 Event::Stopped { worker } => self.join(worker),
             }
         }

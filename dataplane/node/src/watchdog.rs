@@ -321,8 +321,16 @@ impl Watchdog {
     /// For workers whose shortest link tolerance is `tolerance_ms_min`.
     pub fn new(tolerance_ms_min: u32) -> Self {
         Self {
-            late_ns: u64::from(tolerance_ms_min) * 1_000_000 / 8,
+            late_ns: late_ns(tolerance_ms_min),
             watched: Vec::new(),
+        }
+    }
+
+    /// The shortest link tolerance is another one now.
+    pub fn set_tolerance(&mut self, tolerance_ms_min: u32) {
+        self.late_ns = late_ns(tolerance_ms_min);
+        for watched in &mut self.watched {
+            watched.watch.late_ns = self.late_ns;
         }
     }
 
@@ -368,6 +376,11 @@ impl Watchdog {
             .iter()
             .map(|w| (w.worker, w.longest_gap_ns, w.rescues))
     }
+}
+
+/// How late a worker may be: an eighth of the shortest tolerance.
+fn late_ns(tolerance_ms_min: u32) -> u64 {
+    u64::from(tolerance_ms_min) * 1_000_000 / 8
 }
 
 impl Watched {

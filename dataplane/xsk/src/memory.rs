@@ -5,8 +5,8 @@
 //! pool, the receive areas and the rings.
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::io::{self, Errno};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
@@ -37,8 +37,21 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of `fd` from `offset`, read-write, shared, with its pages present.
     pub(crate) fn of_file(fd: impl AsFd, offset: u64, len: usize) -> io::Result<Self> {
+        Self::shared(fd, offset, len, MapFlags::POPULATE)
+    }
+
+    /// Maps the first `len` bytes of `fd` in the same way, but has only the pages of the first `present` bytes made now.
+    fn of_file_sparse(fd: impl AsFd, len: usize, present: usize) -> io::Result<Self> {
+        let mapping = Self::shared(fd, 0, len, MapFlags::NORESERVE)?;
+        let start = mapping.at(0, present).as_ptr().cast();
+        // SAFETY: the pages are of this mapping, whose bytes nobody has seen yet; making them present changes none.
+        unsafe { rustix::mm::madvise(start, present, Advice::LinuxPopulateWrite) }?;
+        Ok(mapping)
+    }
+
+    fn shared(fd: impl AsFd, offset: u64, len: usize, how: MapFlags) -> io::Result<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        let flags = MapFlags::SHARED | how;
         // SAFETY: the kernel chooses the address, so no memory in use is replaced.
         let base = unsafe { rustix::mm::mmap(ptr::null_mut(), len, protection, flags, fd, offset) };
         Ok(Self::owning(base?, len))
@@ -85,23 +98,29 @@ impl Drop for Mapping {
     }
 }
 
-/// Makes the memfd `xtipc-pool` of at least `len` bytes and maps it, on 2 MiB pages if the host
-/// has enough of them free.
-pub(crate) fn map_pool(len: usize) -> io::Result<(Mapping, PageKind)> {
+/// Makes the memfd `xtipc-pool` of at least `len` bytes and maps it, on 2 MiB pages if the host has enough of them free
+/// for the first `present` bytes. The rest takes no memory until the kernel is given it.
+pub(crate) fn map_pool(len: usize, present: usize) -> io::Result<(Mapping, PageKind)> {
     let len = len.next_multiple_of(HUGE_PAGE);
+    let present = present.next_multiple_of(HUGE_PAGE);
     // Any failure (no hugetlbfs, too few pages, a cgroup limit) has the same remedy, and
     // `PageKind` tells the operator the outcome.
-    if let Ok(mapping) = map_memfd(len, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB) {
+    if let Ok(mapping) = map_memfd(len, present, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB) {
         return Ok((mapping, PageKind::Huge2MiB));
     }
-    Ok((map_memfd(len, MemfdFlags::empty())?, PageKind::Normal))
+    let mapping = map_memfd(len, present, MemfdFlags::empty())?;
+    Ok((mapping, PageKind::Normal))
 }
 
-fn map_memfd(len: usize, pages: MemfdFlags) -> io::Result<Mapping> {
+fn map_memfd(len: usize, present: usize, pages: MemfdFlags) -> io::Result<Mapping> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages;
     let fd: OwnedFd = rustix::fs::memfd_create("xtipc-pool", flags)?;
     rustix::fs::ftruncate(&fd, len as u64)?;
     // Whoever opens it by /proc cannot truncate it under us (that would be SIGBUS).
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Mapping::of_file(&fd, 0, len)
+    match Mapping::of_file_sparse(&fd, len, present) {
+        // Linux before 5.14 cannot make pages present later.
+        Err(Errno::INVAL) => Mapping::of_file(&fd, 0, len),
+        mapped => mapped,
+    }
 }

@@ -285,7 +285,7 @@ impl Opening<'_> {
         if self.config.join.is_none() {
             self.step(
                 "register the frame pool",
-                register_umem(&fd, self.pool.memory()),
+                register_umem(&fd, self.pool.memory(), self.pool.len_in_use()),
             )?;
         }
         let RingSizes { rx, tx, completion } = self.config.rings;
@@ -431,10 +431,10 @@ impl Opening<'_> {
     }
 }
 
-fn register_umem(fd: &OwnedFd, memory: &Mapping) -> rustix::io::Result<()> {
+fn register_umem(fd: &OwnedFd, memory: &Mapping, len: usize) -> rustix::io::Result<()> {
     let registration = XdpUmemReg {
-        addr: memory.at(0, memory.len()).as_ptr().addr() as u64,
-        len: memory.len() as u64,
+        addr: memory.at(0, len).as_ptr().addr() as u64,
+        len: len as u64,
         chunk_size: crate::pool::CHUNK_SIZE as u32,
         headroom: 0,
         flags: xdp::XdpUmemRegFlags::empty(),
@@ -508,7 +508,7 @@ pub(crate) struct ReleaseProbe {
 impl ReleaseProbe {
     pub(crate) fn new(fd: OwnedFd) -> rustix::io::Result<Self> {
         let umem = Mapping::anonymous(crate::pool::CHUNK_SIZE)?;
-        register_umem(&fd, &umem)?;
+        register_umem(&fd, &umem, umem.len())?;
         sockopt::set_xdp_umem_fill_ring_size(&fd, 2)?;
         sockopt::set_xdp_umem_completion_ring_size(&fd, 2)?;
         sockopt::set_xdp_rx_ring_size(&fd, 2)?;

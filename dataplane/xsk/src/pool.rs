@@ -41,6 +41,8 @@ pub struct PoolConfig {
     pub control_reserve: u32,
     /// Receive areas: one for each socket that is open at the same time.
     pub receive_areas: u32,
+    /// Receive areas beyond these, for interfaces to come. They take no memory until [`FramePool::want_areas`].
+    pub spare_areas: u32,
     /// Chunks of each receive area, a power of two from 64 to 65,536. Room for the NIC's own RX ring,
     /// the socket's RX ring and a batch in hand: 2,048 was seen to run empty above 0.5 Mpps.
     pub receive_chunks: u32,
@@ -53,6 +55,7 @@ impl Default for PoolConfig {
             chunks_per_frame: 1,
             control_reserve: 256,
             receive_areas: 1,
+            spare_areas: 0,
             receive_chunks: 4096,
         }
     }
@@ -140,6 +143,8 @@ pub struct FramePool {
     /// Start addresses of the receive areas that no socket has.
     receive_areas_free: Vec<u64>,
     receive_areas: u32,
+    /// Those behind them that no socket has had.
+    spare_areas: u32,
 }
 
 impl FramePool {
@@ -165,16 +170,16 @@ impl FramePool {
             return Err(PoolError::ReceiveChunks(receive_chunks));
         }
         let frame_chunks = u64::from(frame_count) * u64::from(chunks_per_frame);
-        let chunks = frame_chunks + u64::from(config.receive_areas) * u64::from(receive_chunks);
+        let chunks_with = |areas: u32| frame_chunks + u64::from(areas) * u64::from(receive_chunks);
+        let chunks = chunks_with(config.receive_areas + config.spare_areas);
         if chunks > 1 << 31 {
             return Err(PoolError::TooLarge(chunks));
         }
+        let present = chunks_with(config.receive_areas) as usize * CHUNK_SIZE;
         let bytes = chunks as usize * CHUNK_SIZE;
         let (memory, page_kind) =
-            map_pool(bytes).map_err(|source| PoolError::Map { bytes, source })?;
-        let area_address = |area: u32| {
-            (frame_chunks + u64::from(area) * u64::from(receive_chunks)) * CHUNK_SIZE as u64
-        };
+            map_pool(bytes, present).map_err(|source| PoolError::Map { bytes, source })?;
+        let area_address = |area: u32| chunks_with(area) * CHUNK_SIZE as u64;
         Ok(Self {
             memory: Arc::new(memory),
             page_kind,
@@ -187,6 +192,7 @@ impl FramePool {
             receive_chunks,
             receive_areas_free: (0..config.receive_areas).rev().map(area_address).collect(),
             receive_areas: config.receive_areas,
+            spare_areas: config.spare_areas,
         })
     }
 
@@ -259,9 +265,24 @@ impl FramePool {
         self.page_kind
     }
 
-    /// Bytes mapped, receive areas included.
-    pub fn mapped_len(&self) -> usize {
-        self.memory.len()
+    /// Bytes in use, receive areas included.
+    pub fn len_in_use(&self) -> usize {
+        let frames = self.table.len() * self.frame_len();
+        frames + self.receive_areas as usize * self.area_len()
+    }
+
+    /// Before sockets on `queues` queues are opened: as many areas shall be free, out of the spare ones if need be.
+    /// Whatever is missing then the sockets will miss.
+    pub fn want_areas(&mut self, queues: u32) {
+        while (self.receive_areas_free.len() as u32) < queues && self.spare_areas > 0 {
+            self.receive_areas_free.push(self.len_in_use() as u64);
+            self.receive_areas += 1;
+            self.spare_areas -= 1;
+        }
+    }
+
+    fn area_len(&self) -> usize {
+        self.receive_chunks as usize * CHUNK_SIZE
     }
 
     /// How many frames are in which state.

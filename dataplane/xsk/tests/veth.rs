@@ -22,6 +22,7 @@ fn pool(receive_areas: u32, chunks_per_frame: u32) -> FramePool {
         chunks_per_frame,
         control_reserve: 16,
         receive_areas,
+        spare_areas: 1,
         receive_chunks: 1024,
     };
     FramePool::new(&sizes).unwrap()

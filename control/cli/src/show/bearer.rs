@@ -1,12 +1,11 @@
 //! Bearers and media. Reference: `docs/protocol/management.md`.
 
 use xtipc_management::{
-    BearerInfo, BearerMode, ClientError, Counters, Failure, MediaInfo, QueueInfo,
+    BearerInfo, BearerMode, ClientError, Counters, Failure, Media, MediaInfo, Property, QueueInfo,
 };
 
 use super::node::state;
 use crate::Error;
-use crate::commands::Property;
 
 /// `EINVAL`, for a media nobody knows.
 const INVALID_ARGUMENT: i32 = 22;
@@ -81,6 +80,30 @@ pub(crate) fn counters_text(heading: &str, counters: &Counters) -> String {
     } else {
         format!("{heading}:{shown}\n")
     }
+}
+
+/// The name and value of a property of the bearer with this name.
+pub(crate) fn property(
+    all: &[BearerInfo],
+    name: &str,
+    property: Property,
+) -> Result<(&'static str, u32), Error> {
+    let unknown = || {
+        ClientError::Refused(Failure {
+            errno: INVALID_ARGUMENT,
+            text: "Bearer not found".to_owned(),
+        })
+    };
+    let bearer = all.iter().find(|bearer| bearer.name == name);
+    let bearer = bearer.ok_or_else(unknown)?;
+    let value = match property {
+        Property::Priority => bearer.priority,
+        Property::Tolerance => bearer.tolerance_ms,
+        Property::Window => bearer.window,
+        Property::Mtu if bearer.media == Media::Udp => bearer.mtu,
+        Property::Mtu => return Err(Error::NoMediaMtu),
+    };
+    Ok((property.name(), value))
 }
 
 pub(crate) fn media_text(media: &[MediaInfo]) -> String {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use xtipc_management::{
-    ClientError, Failure, LinkInfo, LinkKind, LinkState, LinkStatistics, LinkSummary, SizeProfile,
+    ClientError, Failure, LinkInfo, LinkKind, LinkState, LinkStatistics, LinkSummary, Property,
+    SizeProfile,
 };
 
 use super::{node::state, printable};
-use crate::commands::Property;
 use crate::json::Fields;
 
 /// `EOPNOTSUPP`, for a property that broadcast links do not have.
@@ -39,6 +39,8 @@ pub(crate) fn property(
     property: Property,
 ) -> Result<(&'static str, u32), ClientError> {
     match (property, &link.kind) {
+        // The largest, as it was set; the present one is in the statistics.
+        (Property::Window, LinkKind::Unicast { window_max, .. }) => Ok(("window", *window_max)),
         (Property::Window, _) => Ok(("window", link.window)),
         (Property::Priority, LinkKind::Unicast { priority, .. }) => Ok(("priority", *priority)),
         (Property::Tolerance, LinkKind::Unicast { tolerance_ms, .. }) => {
@@ -66,6 +68,7 @@ fn link_text(link: &LinkInfo) -> String {
             mtu,
             priority,
             tolerance_ms,
+            ..
         } => {
             format!(
                 "  {}  MTU:{mtu}  Priority:{priority}  Tolerance:{tolerance_ms} ms",
@@ -224,6 +227,7 @@ fn link_json(info: &LinkInfo) -> LinkJson<'_> {
             mtu,
             priority,
             tolerance_ms,
+            ..
         } => LinkJson::Unicast(UnicastJson {
             link: &info.name,
             state: [state_word(state)],

@@ -9,9 +9,10 @@ mod socket;
 mod status;
 
 use serde::Serialize;
-use xtipc_management::{Client, ClientError, LinkFilter};
+use xtipc_management::{Client, ClientError, LinkFilter, Request};
 
 use crate::Error;
+use crate::bearer as words;
 use crate::commands::Command;
 use crate::grammar::Typed;
 use crate::json::render;
@@ -51,21 +52,55 @@ pub(crate) fn answer(
         Command::LinkGet(property) => {
             let name = typed.value("link").ok_or(Error::MissingLink)?;
             let (key, value) = link::property(&connect()?.link(name.to_owned())?, property)?;
-            out.print(
-                &value,
-                |value| node::single(key, *value),
-                |value| format!("{value}\n"),
-            )
+            out.print_number(key, value)
+        }
+        Command::BearerEnable => {
+            let bearer = words::specification(typed)?;
+            out.change(connect, &Request::BearerEnable { bearer })
+        }
+        Command::BearerDisable => {
+            let name = words::name(typed)?;
+            out.change(connect, &Request::BearerDisable { name })
+        }
+        Command::BearerSet(property) => {
+            let (name, value) = (words::name(typed)?, typed.number.unwrap_or_default());
+            let request = Request::BearerSet {
+                name,
+                property,
+                value,
+            };
+            out.change(connect, &request)
+        }
+        Command::BearerGet(property) => {
+            let name = words::name(typed)?;
+            let (key, value) = bearer::property(&connect()?.bearers()?, &name, property)?;
+            out.print_number(key, value)
+        }
+        Command::LinkSet(property) => {
+            let name = typed.value("link").ok_or(Error::MissingLink)?.to_owned();
+            let value = typed.number.unwrap_or_default();
+            let request = Request::LinkSet {
+                name,
+                property,
+                value,
+            };
+            out.change(connect, &request)
+        }
+        Command::MediaSet(property) => {
+            let name = typed.value("media").ok_or(Error::MissingMedia)?.to_owned();
+            let value = typed.number.unwrap_or_default();
+            let request = Request::MediaSet {
+                name,
+                property,
+                value,
+            };
+            out.change(connect, &request)
         }
         Command::MediaList => out.print(&*connect()?.media()?, |all| all, bearer::media_text),
         Command::MediaGet(property) => {
             let name = typed.value("media").ok_or(Error::MissingMedia)?;
             let (key, value) = bearer::media_property(&connect()?.media()?, name, property)?;
-            out.print(
-                &value,
-                |value| node::single(key, *value),
-                |value| format!("{value}\n"),
-            )
+            out.print_number(key, value)
         }
         Command::BearerList => {
             let text = |all: &_| bearer::list_text(all, details);
@@ -93,6 +128,24 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Has the daemon change something, which prints nothing.
+    fn change(
+        &self,
+        connect: impl FnOnce() -> Result<Client, ClientError>,
+        request: &Request,
+    ) -> Result<String, Error> {
+        connect()?.change(request)?;
+        Ok(String::new())
+    }
+
+    fn print_number(&self, key: &'static str, value: u32) -> Result<String, Error> {
+        self.print(
+            &value,
+            |value| node::single(key, *value),
+            |value| format!("{value}\n"),
+        )
+    }
+
     fn print<'f, F: ?Sized, J: Serialize>(
         &self,
         facts: &'f F,

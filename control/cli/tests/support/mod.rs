@@ -153,6 +153,11 @@ fn answer(request: Request) -> Response {
         Request::NameTable => Reply::NameTable(name_table()),
         Request::SocketList { details } => Reply::Sockets(sockets(details)),
         Request::Status => Reply::Status(Box::new(status())),
+        Request::BearerEnable { .. }
+        | Request::BearerDisable { .. }
+        | Request::BearerSet { .. }
+        | Request::LinkSet { .. }
+        | Request::MediaSet { .. } => Reply::Done,
     })
 }
 
@@ -181,6 +186,7 @@ fn links() -> Vec<LinkInfo> {
             name: NODE_2_LINK.to_owned(),
             window: 50,
             kind: LinkKind::Unicast {
+                window_max: 8191,
                 state: LinkState::Active,
                 mtu: 1500,
                 priority: 10,

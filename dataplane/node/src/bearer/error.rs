@@ -84,6 +84,20 @@ pub(crate) enum BearerError {
     },
 }
 
+impl BearerError {
+    /// The error number that the kernel's TIPC gives in the same case.
+    pub(crate) fn errno(&self) -> i32 {
+        match self {
+            Self::UnknownInterface { .. } => libc::ENODEV,
+            Self::KernelBearer { .. } | Self::OtherDaemon { .. } | Self::Occupied { .. } => {
+                libc::EBUSY
+            }
+            Self::Interface(_) | Self::MtuTooSmall { .. } | Self::Queues { .. } => libc::EINVAL,
+            Self::Xdp(_) | Self::ModeRefused { .. } | Self::Packet { .. } => libc::EIO,
+        }
+    }
+}
+
 /// Why AF_XDP could not be had in one mode.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum XdpError {

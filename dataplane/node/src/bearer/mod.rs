@@ -33,7 +33,7 @@ use error::MTU_MIN;
 use ethernet::{BROADCAST, Header, Received, vlan_id};
 use ladder::Rung;
 use traffic::{Traffic, TxDrop, named};
-use xdp::XdpPort;
+use xdp::{ClosingSockets, XdpPort};
 
 pub(crate) use error::{BearerError, StillHeld};
 pub(crate) use health::BearerEvent;
@@ -278,6 +278,38 @@ impl Bearer {
             Path::Packet(_) => Ok(()),
             Path::Xdp(port) => port.close(pool),
         }
+    }
+
+    /// The same without waiting; what was not flushed is not sent.
+    pub(crate) fn begin_close(self, pool: &mut FramePool) -> ClosingBearer {
+        ClosingBearer {
+            name: self.name,
+            sockets: match self.path {
+                Path::Packet(_) => ClosingSockets::default(),
+                Path::Xdp(port) => port.begin_close(pool),
+            },
+            _claim: self._claim,
+        }
+    }
+}
+
+/// A bearer that was closed while the node runs on, and that the kernel has not released as a whole.
+pub(crate) struct ClosingBearer {
+    /// Its name.
+    pub(crate) name: String,
+    sockets: ClosingSockets,
+    _claim: Claim,
+}
+
+impl ClosingBearer {
+    /// Takes back what the kernel has released; true if that is all.
+    pub(crate) fn poll(&mut self, pool: &mut FramePool) -> bool {
+        self.sockets.poll(pool)
+    }
+
+    /// Waits for the rest, up to seconds.
+    pub(crate) fn finish(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+        self.sockets.finish(pool)
     }
 }
 

@@ -18,6 +18,8 @@ const RECEIVE_CHUNKS: u32 = 4096;
 /// Receive chunks of all queues of a node together, as far as each keeps [`RECEIVE_CHUNKS_MIN`].
 const RECEIVE_CHUNKS_TOTAL: u32 = 16_384;
 const RECEIVE_CHUNKS_MIN: u32 = 512;
+/// Queues of interfaces that become bearers while the node runs.
+const SPARE_AREAS: u32 = 16;
 
 /// The longest packet that AF_XDP sends and receives in one chunk.
 pub(super) fn single_chunk_room(vlan: u16) -> usize {
@@ -50,6 +52,7 @@ pub(crate) fn pool_config(specs: &[BearerSpec], xdp: XdpMode, frames: u32) -> Po
         chunks_per_frame: chunks_per_frame(mtu.unwrap_or(0), multi_chunk),
         control_reserve: CONTROL_RESERVE.min(frames / 4),
         receive_areas: areas,
+        spare_areas: if xdp == XdpMode::Off { 0 } else { SPARE_AREAS },
         receive_chunks: receive_chunks(areas),
     }
 }

@@ -86,6 +86,7 @@ impl XdpPort {
     }
 
     fn open_sockets(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
+        pool.want_areas(self.queues);
         for queue in 0..self.queues {
             let config = SocketConfig {
                 multi_buffer: self.multi_buffer,
@@ -222,14 +223,14 @@ impl XdpPort {
         let held = held
             .into_iter()
             .filter_map(|socket| socket.wait(pool, deadline).err());
-        let held: Vec<_> = held.collect();
-        if held.is_empty() {
-            return Ok(());
-        }
-        Err(StillHeld {
-            sockets: held.len(),
-            frames: held.iter().map(ClosingSocket::frames_held).sum(),
-        })
+        still_held(held.collect())
+    }
+
+    /// Closes the sockets, with what has not been sent, and detaches the classifier. They are still to be waited for.
+    pub(super) fn begin_close(self, pool: &mut FramePool) -> ClosingSockets {
+        let sockets = self.sockets.into_iter();
+        let closing = sockets.map(|socket| socket.begin_close(pool));
+        ClosingSockets(closing.chain(self.closing).collect())
     }
 
     /// What the classifier counted, summed over the queues.
@@ -248,6 +249,40 @@ impl XdpPort {
     pub(super) fn queue_infos(&self) -> Vec<QueueInfo> {
         self.sockets.iter().map(queue_info).collect()
     }
+}
+
+/// Sockets that are closed and that the kernel has not released.
+#[derive(Default)]
+pub(super) struct ClosingSockets(Vec<ClosingSocket>);
+
+impl ClosingSockets {
+    /// Takes back what the kernel has released; true if that is all. Does not wait.
+    pub(super) fn poll(&mut self, pool: &mut FramePool) -> bool {
+        let now = Instant::now();
+        let closing = std::mem::take(&mut self.0).into_iter();
+        self.0 = closing
+            .filter_map(|socket| socket.wait(pool, now).err())
+            .collect();
+        self.0.is_empty()
+    }
+
+    /// Waits for the rest.
+    pub(super) fn finish(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        let closing = self.0.into_iter();
+        let held = closing.filter_map(|socket| socket.wait(pool, deadline).err());
+        still_held(held.collect())
+    }
+}
+
+fn still_held(sockets: Vec<ClosingSocket>) -> Result<(), StillHeld> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    Err(StillHeld {
+        sockets: sockets.len(),
+        frames: sockets.iter().map(ClosingSocket::frames_held).sum(),
+    })
 }
 
 fn queue_info(socket: &XskSocket) -> QueueInfo {

@@ -1,7 +1,7 @@
 //! The text form of a bearer: `eth:IFACE[,key=value]...`.
 
 use super::ConfigError;
-use super::value::{Given, number, number_list};
+use super::value::{Given, Value, number, number_list};
 
 const SYNTAX: &str = "eth:IFACE[,priority=0..31][,tolerance=50..30000][,window=50..8191]\
                       [,vlan=1..4094][,queues=LIST]";
@@ -29,6 +29,16 @@ impl BearerSpec {
     /// The bearer's name as the tools print it. Link names use only the interface.
     pub fn name(&self) -> String {
         format!("eth:{}", self.interface)
+    }
+
+    /// The same for a bearer that an operator enables while the daemon runs.
+    pub fn from_operator(text: &str) -> Result<Self, ConfigError> {
+        let value = Value::from(text.to_owned());
+        Self::parse(&Given {
+            origin: "command".into(),
+            key: "bearer",
+            value: &value,
+        })
     }
 
     pub(super) fn parse(given: &Given<'_>) -> Result<Self, ConfigError> {

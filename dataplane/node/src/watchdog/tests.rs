@@ -241,6 +241,23 @@ fn a_worker_that_stands_still_in_its_spin_is_set_back_and_held_until_quiet() {
     wait_until("released", || class_of(thread) == libc::SCHED_IDLE);
 }
 
+#[test]
+fn another_tolerance_sets_another_limit() {
+    let (pulse, orders, thread) = worker(Core::Shared);
+    let mut watchdog = Watchdog::new(400);
+    watchdog.watch(0, Arc::clone(&pulse));
+    watchdog.set_tolerance(1600); // late after 200 ms
+    assert_eq!(watchdog.interval_ns(), 200 * MS);
+    orders.send(spin).unwrap();
+    wait_until("spinning", || class_of(thread) == libc::SCHED_IDLE);
+    let stopped_ns = pulse.observe().last_round_ns;
+    watchdog.tick(stopped_ns + 190 * MS);
+    assert_eq!(class_of(thread), libc::SCHED_IDLE);
+    watchdog.set_tolerance(50);
+    watchdog.tick(stopped_ns + 190 * MS);
+    assert_eq!(class_of(thread), libc::SCHED_OTHER);
+}
+
 /// The real thing: a spinning worker and a program that computes, on one processor.
 #[test]
 fn beside_a_busy_program_no_gap_is_much_longer_than_the_limit() {

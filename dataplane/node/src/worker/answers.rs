@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use xtipc_management::{
     AttachmentInfo, BearerInfo, Counters, FramePool, LinkInfo, LinkKind, LinkState, LinkStatistics,
-    LinkSummary, MediaInfo, NodeIdentity, NodeInfo, OwnNode, PeerInfo, Publication, Reply, Request,
-    Response, Scope, SizeProfile, Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
+    LinkSummary, NodeIdentity, NodeInfo, OwnNode, PeerInfo, Publication, Reply, Request, Response,
+    Scope, SizeProfile, Status, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
 };
-use xtipc_protocol::addr::NodeAddr;
+use xtipc_protocol::addr::{BearerId, NodeAddr};
 use xtipc_protocol::engine::{LinkView, PeerView};
 use xtipc_protocol::link::fsm;
+use xtipc_protocol::time::Instant;
 use xtipc_protocol::{name, stats};
 use xtipc_xsk::PageKind;
 
@@ -22,8 +23,13 @@ use crate::watchdog::Phase;
 const BROADCAST_LINK: &str = "broadcast-link";
 
 impl Worker<'_> {
-    pub(super) fn answer(&self, request: &Request) -> Response {
+    pub(super) fn answer(&mut self, now: Instant, request: &Request) -> Response {
         let reply = match request {
+            Request::BearerEnable { .. }
+            | Request::BearerDisable { .. }
+            | Request::BearerSet { .. }
+            | Request::LinkSet { .. }
+            | Request::MediaSet { .. } => return self.change(now, request),
             Request::NodeList => Reply::Nodes(self.engine.peers().map(|p| node_info(&p)).collect()),
             Request::NodeGet => Reply::Node(self.own_node()),
             Request::LinkList => Reply::Links(self.link_summaries()),
@@ -39,7 +45,7 @@ impl Worker<'_> {
                 }
             }
             Request::BearerList => Reply::Bearers(self.bearers()),
-            Request::MediaList => Reply::Media(media()),
+            Request::MediaList => Reply::Media(self.media.0.to_vec()),
             Request::NameTable => Reply::NameTable(self.publications()),
             Request::SocketList { details } => Reply::Sockets(self.sockets(*details)),
             Request::Status => Reply::Status(Box::new(self.status())),
@@ -58,14 +64,13 @@ impl Worker<'_> {
     }
 
     fn bearers(&self) -> Vec<BearerInfo> {
-        let specs = self.own.config.bearers.iter();
-        let all = specs.zip(&self.bearers).map(|(spec, bearer)| {
-            let params = super::care::link_params(&self.own.config, spec);
-            let mut info = bearer.info();
+        let all = self.bearers.iter().enumerate().filter_map(|(id, slot)| {
+            let params = self.engine.bearer_params(BearerId(id as u8))?;
+            let mut info = slot.as_ref()?.bearer.info();
             info.priority = params.priority.into();
             info.tolerance_ms = params.tolerance_ms;
             info.window = params.max_window.into();
-            info
+            Some(info)
         });
         all.collect()
     }
@@ -135,7 +140,7 @@ impl Worker<'_> {
                 frame_size: self.host.pool.frame_len() as u32,
                 total: counts.total,
                 free: counts.free,
-                receive: (self.host.pool.mapped_len() / xtipc_xsk::CHUNK_SIZE) as u32
+                receive: (self.host.pool.len_in_use() / xtipc_xsk::CHUNK_SIZE) as u32
                     - counts.total * (self.host.pool.frame_len() / xtipc_xsk::CHUNK_SIZE) as u32,
                 queued: counts.queued,
                 in_tx: counts.in_tx,
@@ -236,6 +241,7 @@ fn link_info(link: LinkView) -> LinkInfo {
             mtu: link.mtu as u32,
             priority: link.priority.into(),
             tolerance_ms: link.tolerance_ms,
+            window_max: link.window_max.into(),
         },
         statistics: statistics(&link.stats),
     }
@@ -289,22 +295,6 @@ fn drops(drops: &stats::Drops) -> Counters {
         .iter()
         .map(|(reason, count)| (reason.label().replace('_', "-"), count))
         .collect()
-}
-
-/// Defaults of the media, as the `tipc` tool lists them.
-fn media() -> Vec<MediaInfo> {
-    let medium = |name: &str, window, mtu| MediaInfo {
-        name: name.into(),
-        priority: 10,
-        tolerance_ms: 1500,
-        window,
-        mtu,
-    };
-    vec![
-        medium("eth", 8191, None),
-        medium("ib", 50, None),
-        medium("udp", 50, Some(14_000)),
-    ]
 }
 
 fn program_of(pid: u32) -> String {

@@ -1,22 +1,21 @@
-//! The worker's care for its bearers: settings, descriptors, what happens to the interfaces.
+//! The worker's care for its bearers: descriptors, what happens to the interfaces.
 
 use std::time::Duration;
 
 use xtipc_protocol::addr::{BearerId, MediaAddr};
-use xtipc_protocol::engine::BearerSetup;
-use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::{FramePool, Leaks};
 
+use super::bearers::Enabled;
 use super::{Failure, Source, Worker};
 use crate::bearer::{Bearer, BearerEvent};
-use crate::config::{BearerSpec, Config};
+use crate::steward::Event;
 use crate::wait::Interest;
 
 impl Worker<'_> {
     pub(super) fn watch_bearers(&mut self) -> Result<(), Failure> {
-        for bearer in &self.bearers {
-            for fd in bearer.fds() {
+        for enabled in self.bearers.iter().flatten() {
+            for fd in enabled.bearer.fds() {
                 self.waiter
                     .add(fd, Interest::Read, Source::Bearer.token(self.bearer_fds))?;
                 self.bearer_fds += 1;
@@ -32,12 +31,30 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Peers may change tolerances, too.
+    pub(super) fn tell_tolerance(&mut self) {
+        let shortest_ms = self.engine.shortest_tolerance_ms();
+        let shortest_ms = shortest_ms.unwrap_or(self.own.config.tolerance_ms);
+        if shortest_ms != self.shortest_tolerance_ms {
+            // A full queue is tried again.
+            let told = self.own.events.send(Event::Tolerance { shortest_ms });
+            if told.is_ok() {
+                self.shortest_tolerance_ms = shortest_ms;
+            }
+        }
+    }
+
     /// Follows what happens to the interfaces.
     pub(super) fn care_for_bearers(&mut self, now: Instant) -> Result<(), Failure> {
+        self.tell_tolerance();
+        let pool = &mut self.host.pool;
+        self.closing.retain_mut(|closing| !closing.poll(pool));
         for index in 0..self.bearers.len() {
-            let bearer = &mut self.bearers[index];
+            let Some(Enabled { spec, bearer }) = &mut self.bearers[index] else {
+                continue;
+            };
             let event = bearer.check(&mut self.host.pool, Duration::from_nanos(now.0));
-            let name = self.own.config.bearers[index].name();
+            let (id, name) = (BearerId(index as u8), spec.name());
             match event {
                 BearerEvent::Fine => {}
                 BearerEvent::Down => {
@@ -45,23 +62,24 @@ impl Worker<'_> {
                 }
                 BearerEvent::Up => {
                     tracing::info!(bearer = name, "interface is up");
-                    self.engine
-                        .search(now, BearerId(index as u8), &mut self.host);
+                    self.engine.search(now, id, &mut self.host);
                 }
                 BearerEvent::MacChanged | BearerEvent::MtuChanged => {
                     let (addr, mtu) = (MediaAddr::ethernet(bearer.media_addr()), bearer.mtu());
                     tracing::info!(bearer = name, ?event, ?addr, mtu, "interface changed");
-                    self.engine
-                        .reset_bearer(now, BearerId(index as u8), addr, mtu, &mut self.host);
+                    self.engine.reset_bearer(now, id, addr, mtu, &mut self.host);
                 }
                 BearerEvent::Stuck => {
                     tracing::warn!(bearer = name, "sockets do no work, opening them anew");
                     self.unwatch_bearers()?;
-                    self.bearers[index].reopen(&mut self.host.pool)?;
+                    if let Some(Enabled { bearer, .. }) = &mut self.bearers[index] {
+                        bearer.reopen(&mut self.host.pool)?;
+                    }
                     self.watch_bearers()?;
                 }
                 BearerEvent::Gone => {
-                    return Err(format!("the interface of bearer {name} is gone").into());
+                    tracing::error!(bearer = name, "the interface is gone: bearer disabled");
+                    self.remove_bearer(now, id)?;
                 }
             }
         }
@@ -86,30 +104,6 @@ pub(super) fn own_leaks(counted: Result<(), Leaks>, released: bool) -> Result<()
     match counted {
         Err(Leaks { queued: 0, .. }) if !released => Ok(()),
         counted => counted,
-    }
-}
-
-pub(super) fn link_params(config: &Config, spec: &BearerSpec) -> LinkParams {
-    let default = LinkParams::default();
-    LinkParams {
-        priority: spec.priority.unwrap_or(default.priority),
-        tolerance_ms: spec.tolerance_ms.unwrap_or(config.tolerance_ms),
-        min_window: default.min_window,
-        max_window: spec.window_max.unwrap_or(default.max_window),
-    }
-}
-
-pub(super) fn bearer_setup(config: &Config, spec: &BearerSpec, bearer: &Bearer) -> BearerSetup {
-    let mut interface = [0; 16];
-    // An interface name has at most 15 bytes.
-    let name = spec.interface.as_bytes();
-    let len = name.len().min(15);
-    interface[..len].copy_from_slice(&name[..len]);
-    BearerSetup {
-        interface,
-        media_addr: MediaAddr::ethernet(bearer.media_addr()),
-        mtu: bearer.mtu(),
-        params: link_params(config, spec),
     }
 }
 

@@ -96,7 +96,7 @@ impl Worker<'_> {
                         // What applications have read since the worker slept.
                         self.serve_applications(now);
                     }
-                    let answer = self.answer(&query.request);
+                    let answer = self.answer(now, &query.request);
                     // The tool may have lost patience.
                     let _ = query.reply.try_send(answer);
                 }

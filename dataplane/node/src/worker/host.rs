@@ -9,7 +9,8 @@ use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
 use xtipc_xsk::{FrameIndex, FramePool};
 
 use super::applications::Applications;
-use crate::bearer::{Bearer, HEADROOM};
+use super::bearers::Slots;
+use crate::bearer::HEADROOM;
 
 struct Outgoing {
     bearer: BearerId,
@@ -52,12 +53,12 @@ impl NodeHost {
     }
 
     /// Sends what the outbox holds and lets the kernel know.
-    pub(super) fn flush(&mut self, bearers: &mut [Bearer]) {
+    pub(super) fn flush(&mut self, bearers: &mut Slots) {
         for out in self.outbox.drain(..) {
-            let Some(bearer) = bearers.get_mut(out.bearer.index()) else {
-                continue;
-            };
-            bearer.transmit(&mut self.pool, out.frame, out.to, out.len, out.reserve);
+            if let Some(enabled) = &mut bearers[out.bearer.index()] {
+                let bearer = &mut enabled.bearer;
+                bearer.transmit(&mut self.pool, out.frame, out.to, out.len, out.reserve);
+            }
             let staged = &mut self.staged[out.frame.0 as usize];
             staged.count -= 1;
             if staged.count == 0 && staged.freed {
@@ -65,8 +66,8 @@ impl NodeHost {
                 self.pool.release(out.frame);
             }
         }
-        for bearer in bearers {
-            bearer.flush(&mut self.pool);
+        for enabled in bearers.iter_mut().flatten() {
+            enabled.bearer.flush(&mut self.pool);
         }
     }
 }

@@ -7,8 +7,10 @@
 mod answers;
 mod application;
 mod applications;
+mod bearers;
 mod care;
 mod catch_up;
+mod changes;
 mod clients;
 mod connections;
 mod groups;
@@ -31,7 +33,7 @@ use xtipc_protocol::host::{Disconnect, Host, Notice};
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer};
+use crate::bearer::{self, Bearer, ClosingBearer};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from_mac};
 use crate::mail::{Receiver, Sender};
@@ -41,7 +43,8 @@ use crate::steward::{Command, Event};
 use crate::wait::{Interest, Token, Waiter};
 use crate::watchdog::Pulse;
 use applications::{Applications, Heard, Slot};
-use care::{bearer_setup, close_all, own_leaks};
+use bearers::{Enabled, MediaValues, Slots, bearer_setup};
+use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
 
@@ -155,7 +158,11 @@ struct Worker<'a> {
     own: &'a WorkerConfig,
     engine: Engine,
     host: NodeHost,
-    bearers: Vec<Bearer>,
+    bearers: Slots,
+    /// Disabled, and not yet released by the kernel.
+    closing: Vec<ClosingBearer>,
+    /// What bearers start with that say nothing else.
+    media: MediaValues,
     waiter: Waiter,
     /// Number of descriptors of the bearers that the waiter knows.
     bearer_fds: u64,
@@ -163,6 +170,8 @@ struct Worker<'a> {
     ready: Vec<Token>,
     care_due_ns: u64,
     listen_due_ns: u64,
+    /// What the steward's watchdog goes by.
+    shortest_tolerance_ms: u32,
     catch_up: CatchUp,
     started_ns: u64,
     rounds: u64,
@@ -193,8 +202,14 @@ impl<'a> Worker<'a> {
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
         let now = Instant(started_ns);
-        for (spec, bearer) in specs.iter().zip(&bearers) {
-            engine.add_bearer(now, bearer_setup(config, spec, bearer), &mut host)?;
+        let media = MediaValues::of(config);
+        let mut slots = Slots::default();
+        for (spec, bearer) in specs.iter().zip(bearers) {
+            let id = engine.add_bearer(now, bearer_setup(&media, spec, &bearer), &mut host)?;
+            slots[id.index()] = Some(Enabled {
+                spec: spec.clone(),
+                bearer,
+            });
         }
         if specs.is_empty() {
             engine.stand_alone(now, &mut host);
@@ -208,13 +223,16 @@ impl<'a> Worker<'a> {
             own,
             engine,
             host,
-            bearers,
+            bearers: slots,
+            closing: Vec::new(),
+            media,
             waiter: Waiter::new()?,
             bearer_fds: 0,
             idle: IdlePolicy::new(config.policy, core),
             ready: Vec::with_capacity(64),
             care_due_ns: started_ns + CARE_INTERVAL_NS,
             listen_due_ns: started_ns,
+            shortest_tolerance_ms: config.tolerance_ms_min(),
             catch_up: CatchUp::default(),
             started_ns,
             rounds: 0,
@@ -227,9 +245,8 @@ impl<'a> Worker<'a> {
             .waiter
             .add(&own.commands, Interest::Read, Source::Commands.token(0))?;
         worker.watch_bearers()?;
-        for bearer in &worker.bearers {
-            let info = bearer.info();
-            tracing::info!(bearer = info.name, mode = ?info.mode, why = info.mode_reason, mtu = info.mtu, "bearer open");
+        for enabled in worker.bearers.iter().flatten() {
+            enabled.log_open();
         }
         Ok(worker)
     }
@@ -310,7 +327,10 @@ impl<'a> Worker<'a> {
     /// Takes packets from the bearers. How many, and whether that was all.
     fn receive(&mut self, now: Instant) -> (usize, bool) {
         let (mut received, mut drained) = (0, true);
-        for (index, bearer) in self.bearers.iter_mut().enumerate() {
+        for (index, enabled) in self.bearers.iter_mut().enumerate() {
+            let Some(Enabled { bearer, .. }) = enabled else {
+                continue;
+            };
             let id = BearerId(index as u8);
             bearer.set_clock(Duration::from_nanos(now.0));
             let taken = bearer.receive(RECEIVE_BUDGET, |source, packet| {
@@ -446,7 +466,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        if self.bearers.iter().any(Bearer::rx_ready) {
+        if (self.bearers.iter().flatten()).any(|enabled| enabled.bearer.rx_ready()) {
             return Ok(());
         }
         let timer = self
@@ -513,7 +533,12 @@ impl<'a> Worker<'a> {
         self.engine.stop(now, &mut self.host);
         self.host.flush(&mut self.bearers);
         self.unwatch_bearers()?;
-        let released = close_all(std::mem::take(&mut self.bearers), &mut self.host.pool);
+        let bearers = std::mem::take(&mut self.bearers).into_iter().flatten();
+        let bearers = bearers.map(|enabled| enabled.bearer).collect();
+        let mut released = close_all(bearers, &mut self.host.pool);
+        for closing in self.closing {
+            released &= closing.finish(&mut self.host.pool).is_ok();
+        }
         own_leaks(self.host.pool.leaks(), released)
             .map_err(|leaks| format!("frames leaked: {leaks}"))?;
         if released {

@@ -203,17 +203,7 @@ impl Engine {
         mtu: usize,
         host: &mut H,
     ) {
-        for index in 0..self.peers.len() {
-            let on_it = self
-                .peer(index)
-                .and_then(|p| p.link.as_ref())
-                .is_some_and(|l| l.bearer == id);
-            if on_it {
-                self.fail_link(now, index, DownReason::Stopped, host);
-                self.drop_link(now, index, host);
-                self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
-            }
-        }
+        self.remove_links(now, id, host);
         if let Some(bearer) = &mut self.bearers[id.index()] {
             bearer.setup.media_addr = media_addr;
             bearer.setup.mtu = mtu.clamp(size::MIN_MTU, host.frame_room());
@@ -229,7 +219,7 @@ impl Engine {
     }
 
     /// Removes the link of a node, which stays known.
-    fn drop_link<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+    pub(super) fn drop_link<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
             && let Some(mut link) = peer.link.take()
         {

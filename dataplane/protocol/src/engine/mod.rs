@@ -4,8 +4,8 @@
 //! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
 //! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
-//! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators, `waiting`
-//! tells them what senders wait for.
+//! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators, `tuning` changes
+//! what they want changed, `waiting` tells them what senders wait for.
 
 mod accept;
 mod connect;
@@ -29,6 +29,7 @@ mod sockets;
 mod telling;
 mod topology;
 mod topology_server;
+mod tuning;
 mod view;
 mod waiting;
 

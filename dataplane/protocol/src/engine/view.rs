@@ -30,6 +30,8 @@ pub struct LinkView {
     pub tolerance_ms: u32,
     /// Packets that may be in flight.
     pub window: u16,
+    /// Packets that may ever be in flight.
+    pub window_max: u16,
     /// Packets sent and not acknowledged, and packets waiting.
     pub queue_len: usize,
     /// Counters.
@@ -158,6 +160,7 @@ impl Engine {
             priority: link.priority,
             tolerance_ms: link.tolerance_ms,
             window: link.window(),
+            window_max: link.window_max(),
             queue_len: link.queue_len(),
             stats: link.stats,
         }

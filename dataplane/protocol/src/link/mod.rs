@@ -55,6 +55,28 @@ pub struct LinkParams {
     pub max_window: u16,
 }
 
+/// What an operator changes of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// 0 to 31. The peer adopts it, which takes the link down and up again.
+    Priority(u8),
+    /// 50 to 30,000 ms. The peer adopts it.
+    Tolerance(u32),
+    /// Packets in flight at most, 50 to 8191. The peer does not hear of it.
+    Window(u16),
+}
+
+impl LinkParams {
+    /// Changes one of them.
+    pub fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::Priority(priority) => self.priority = priority,
+            Setting::Tolerance(tolerance_ms) => self.tolerance_ms = tolerance_ms,
+            Setting::Window(max_window) => self.max_window = max_window,
+        }
+    }
+}
+
 impl Default for LinkParams {
     fn default() -> Self {
         Self {
@@ -90,6 +112,16 @@ struct Waiter {
     importance: Importance,
 }
 
+/// STATEs that carry a new setting: one may be lost.
+const ANNOUNCEMENTS: u8 = 4;
+
+/// How many STATEs the peer is still to be told a setting in.
+#[derive(Clone, Copy, Debug, Default)]
+struct Untold {
+    priority: u8,
+    tolerance: u8,
+}
+
 /// One end of a link.
 #[derive(Debug)]
 pub struct Link {
@@ -120,6 +152,8 @@ pub struct Link {
     /// The message being put together.
     pub assembly: Assembly,
     params: LinkParams,
+    /// STATEs that still carry a priority an operator has set, and a tolerance.
+    untold: Untold,
     own_mtu: usize,
     own_interface: [u8; INTERFACE_NAME],
     session: SeqNo,
@@ -211,6 +245,7 @@ impl Link {
             stats: LinkStats::default(),
             assembly: Assembly::default(),
             params,
+            untold: Untold::default(),
             own_mtu: setup.mtu,
             own_interface: setup.interface,
             session: SeqNo(setup.session),
@@ -243,6 +278,33 @@ impl Link {
         };
         link.next_tick = link.mute_until.max(setup.now + link.tick_interval());
         link
+    }
+
+    /// Changes a setting, and tells the peer what concerns it.
+    pub fn set<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, setting: Setting, bcast: &BroadcastView) {
+        self.params.set(setting);
+        match setting {
+            Setting::Priority(priority) => {
+                self.priority = priority;
+                self.untold.priority = ANNOUNCEMENTS;
+            }
+            Setting::Tolerance(tolerance_ms) => {
+                self.tolerance_ms = tolerance_ms;
+                self.next_tick = self.next_tick.min(ctx.now + self.tick_interval());
+                self.untold.tolerance = ANNOUNCEMENTS;
+            }
+            Setting::Window(max_window) => {
+                self.window = self.params.min_window;
+                self.slow_start_threshold = max_window;
+                return;
+            }
+        }
+        self.send_ack(ctx, bcast);
+    }
+
+    /// Packets that may be in flight at most.
+    pub fn window_max(&self) -> u16 {
+        self.params.max_window
     }
 
     /// True while messages can be sent.

@@ -164,9 +164,11 @@ impl Link {
     fn adopt(&mut self, tolerance_ms: u16, priority: u8) {
         if (50..=30_000).contains(&tolerance_ms) {
             self.tolerance_ms = tolerance_ms.into();
+            self.untold.tolerance = 0;
         }
-        if (1..=31).contains(&priority) {
+        if (1..=31).contains(&priority) && priority != self.priority {
             self.priority = priority;
+            self.untold.priority = 0;
         }
     }
 
@@ -317,7 +319,15 @@ impl Link {
         let seqno = self.state_snd_nxt;
         self.state_snd_nxt = seqno.next();
         self.rcv_unacked = 0;
-        let message = self.message(ctx.core.own.0, bcast, seqno, Body::State(state));
+        let mut message = self.message(ctx.core.own.0, bcast, seqno, Body::State(state));
+        if let Some(left) = self.untold.priority.checked_sub(1) {
+            self.untold.priority = left;
+            message.priority = self.priority;
+        }
+        if let Some(left) = self.untold.tolerance.checked_sub(1) {
+            self.untold.tolerance = left;
+            message.tolerance_ms = self.tolerance_ms as u16;
+        }
         self.send_once(ctx, |out| message.emit(out));
     }
 

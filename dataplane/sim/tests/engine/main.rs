@@ -17,3 +17,4 @@ mod round_trip;
 mod stall;
 mod stopped;
 mod topology;
+mod tuning;

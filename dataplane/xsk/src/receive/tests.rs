@@ -22,6 +22,7 @@ fn socket(multi_buffer: bool) -> (FramePool, Receive, Kernel) {
         frame_count: 2,
         control_reserve: 0,
         receive_areas: 2,
+        spare_areas: 0,
         receive_chunks: CHUNKS,
         ..PoolConfig::default()
     };

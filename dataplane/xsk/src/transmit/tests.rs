@@ -16,6 +16,7 @@ fn pool(frame_count: u32, chunks_per_frame: u32, control_reserve: u32) -> FrameP
         chunks_per_frame,
         control_reserve,
         receive_areas: 0,
+        spare_areas: 0,
         receive_chunks: 64,
     };
     FramePool::new(&sizes).unwrap()

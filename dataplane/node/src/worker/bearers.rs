@@ -1,0 +1,105 @@
+//! The bearers of a running node: in which slot each is, what it was given, and how they come and go.
+
+use xtipc_management::{Media, MediaInfo};
+use xtipc_protocol::addr::{BearerId, MAX_BEARERS, MediaAddr};
+use xtipc_protocol::engine::BearerSetup;
+use xtipc_protocol::link::LinkParams;
+use xtipc_protocol::time::Instant;
+
+use super::{Failure, Worker};
+use crate::bearer::Bearer;
+use crate::config::{BearerSpec, Config};
+
+/// A bearer in use.
+pub(super) struct Enabled {
+    pub(super) spec: BearerSpec,
+    pub(super) bearer: Bearer,
+}
+
+impl Enabled {
+    pub(super) fn log_open(&self) {
+        let info = self.bearer.info();
+        tracing::info!(bearer = info.name, mode = ?info.mode, why = info.mode_reason, mtu = info.mtu, "bearer open");
+    }
+}
+
+/// By bearer id.
+pub(super) type Slots = [Option<Enabled>; MAX_BEARERS];
+
+/// What bearers of each media start with that say nothing else: `tipc media set` changes it.
+pub(super) struct MediaValues(pub(super) [MediaInfo; 3]);
+
+impl MediaValues {
+    /// Those of the configuration, which names one tolerance for all.
+    pub(super) fn of(config: &Config) -> Self {
+        let medium = |media: Media, window, mtu| MediaInfo {
+            name: media.to_string(),
+            priority: 10,
+            tolerance_ms: config.tolerance_ms,
+            window,
+            mtu,
+        };
+        Self([
+            medium(Media::Eth, 8191, None),
+            medium(Media::Ib, 50, None),
+            medium(Media::Udp, 50, Some(14_000)),
+        ])
+    }
+
+    fn params(&self, media: Media) -> LinkParams {
+        let mut params = LinkParams::default();
+        if let Some(values) = self.0.iter().find(|of| of.name == media.to_string()) {
+            params.priority = values.priority as u8;
+            params.tolerance_ms = values.tolerance_ms;
+            params.max_window = values.window as u16;
+        }
+        params
+    }
+}
+
+pub(super) fn link_params(media: &MediaValues, spec: &BearerSpec) -> LinkParams {
+    let default = media.params(Media::Eth);
+    LinkParams {
+        priority: spec.priority.unwrap_or(default.priority),
+        tolerance_ms: spec.tolerance_ms.unwrap_or(default.tolerance_ms),
+        min_window: default.min_window,
+        max_window: spec.window_max.unwrap_or(default.max_window),
+    }
+}
+
+pub(super) fn bearer_setup(media: &MediaValues, spec: &BearerSpec, bearer: &Bearer) -> BearerSetup {
+    let mut interface = [0; 16];
+    // An interface name has at most 15 bytes.
+    let name = spec.interface.as_bytes();
+    let len = name.len().min(15);
+    interface[..len].copy_from_slice(&name[..len]);
+    BearerSetup {
+        interface,
+        media_addr: MediaAddr::ethernet(bearer.media_addr()),
+        mtu: bearer.mtu(),
+        params: link_params(media, spec),
+    }
+}
+
+impl Worker<'_> {
+    /// The slot of the bearer with this name.
+    pub(super) fn bearer_named(&self, name: &str) -> Option<BearerId> {
+        let is_it = |slot: &Option<Enabled>| slot.as_ref().is_some_and(|e| e.spec.name() == name);
+        let index = self.bearers.iter().position(is_it)?;
+        Some(BearerId(index as u8))
+    }
+
+    /// Takes a bearer out of use: its links go, and their peers are told as long as the interface takes packets.
+    pub(super) fn remove_bearer(&mut self, now: Instant, id: BearerId) -> Result<(), Failure> {
+        self.engine.remove_bearer(now, id, &mut self.host);
+        self.host.flush(&mut self.bearers);
+        self.unwatch_bearers()?;
+        if let Some(enabled) = self.bearers[id.index()].take() {
+            let mut closing = enabled.bearer.begin_close(&mut self.host.pool);
+            if !closing.poll(&mut self.host.pool) {
+                self.closing.push(closing);
+            }
+        }
+        self.watch_bearers()
+    }
+}

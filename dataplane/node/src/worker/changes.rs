@@ -1,0 +1,222 @@
+//! What operators change while the node runs (`docs/protocol/management.md`, changes). Everything is checked here; a
+//! refusal names what is accepted.
+
+use std::ops::RangeInclusive;
+
+use xtipc_management::{Property, Reply, Request, Response};
+use xtipc_protocol::addr::{BearerId, MAX_BEARERS, NodeAddr};
+use xtipc_protocol::link::Setting;
+use xtipc_protocol::time::Instant;
+
+use super::Worker;
+use super::bearers::{Enabled, bearer_setup, link_params};
+use crate::bearer::Bearer;
+use crate::config::BearerSpec;
+
+const PRIORITIES: RangeInclusive<u32> = 0..=31;
+const TOLERANCES_MS: RangeInclusive<u32> = 50..=30_000;
+const WINDOWS: RangeInclusive<u32> = 50..=8191;
+/// Of media that have one of their own: the least that a bearer takes, and what an IP packet holds.
+const MTUS: RangeInclusive<u32> = 100..=65_507;
+
+/// Why a change was refused.
+struct Refusal {
+    errno: i32,
+    text: String,
+}
+
+fn refuse<T>(errno: i32, text: impl Into<String>) -> Result<T, Refusal> {
+    let text = text.into();
+    Err(Refusal { errno, text })
+}
+
+impl Worker<'_> {
+    pub(super) fn change(&mut self, now: Instant, request: &Request) -> Response {
+        let changed = match request {
+            Request::BearerEnable { bearer } => self.enable(now, bearer),
+            Request::BearerDisable { name } => self.disable(now, name),
+            Request::BearerSet {
+                name,
+                property,
+                value,
+            } => self.set_bearer(now, name, *property, *value),
+            Request::LinkSet {
+                name,
+                property,
+                value,
+            } => self.set_link(now, name, *property, *value),
+            Request::MediaSet {
+                name,
+                property,
+                value,
+            } => self.set_media(name, *property, *value),
+            _ => refuse(libc::EINVAL, "this changes nothing"),
+        };
+        match changed {
+            Ok(()) => {
+                self.tell_tolerance();
+                tracing::info!(?request, "changed by an operator");
+                Response::Ok(Reply::Done)
+            }
+            Err(Refusal { errno, text }) => Response::error(errno, text),
+        }
+    }
+
+    fn enable(&mut self, now: Instant, text: &str) -> Result<(), Refusal> {
+        let mut spec = BearerSpec::from_operator(text)
+            .or_else(|error| refuse(libc::EINVAL, error.to_string()))?;
+        let name = spec.name();
+        if self.bearer_named(&name).is_some() {
+            return refuse(libc::EINVAL, "Already enabled");
+        }
+        if self.closing.iter().any(|closing| closing.name == name) {
+            return refuse(
+                libc::EBUSY,
+                "The kernel has not released the bearer that was disabled: try again in a second",
+            );
+        }
+        if self.bearers.iter().all(Option::is_some) {
+            return refuse(
+                libc::EINVAL,
+                format!("Max {MAX_BEARERS} bearers permitted: disable one first"),
+            );
+        }
+        let wanted = link_params(&self.media, &spec).priority;
+        let Some(priority) = self.engine.free_priority(wanted) else {
+            return refuse(
+                libc::EINVAL,
+                format!("Cannot adjust to lower: two bearers have priority {wanted}, give another"),
+            );
+        };
+        spec.priority = Some(priority);
+        let opened = Bearer::open(&spec, self.own.config.xdp, &mut self.host.pool);
+        let bearer = opened
+            .or_else(|error| refuse(error.errno(), format!("Failed to enable media: {error}")))?;
+        let setup = bearer_setup(&self.media, &spec, &bearer);
+        let id = match self.engine.add_bearer(now, setup, &mut self.host) {
+            Ok(id) => id,
+            Err(error) => {
+                self.closing.push(bearer.begin_close(&mut self.host.pool));
+                return refuse(libc::EINVAL, format!("Failed to enable media: {error}"));
+            }
+        };
+        let enabled = Enabled { spec, bearer };
+        enabled.log_open();
+        self.bearers[id.index()] = Some(enabled);
+        self.watch_anew()
+    }
+
+    fn disable(&mut self, now: Instant, name: &str) -> Result<(), Refusal> {
+        let id = self.existing_bearer(name)?;
+        self.remove_bearer(now, id)
+            .or_else(|error| refuse(libc::EIO, error.to_string()))
+    }
+
+    /// The waiter knows the sockets of one bearer more.
+    fn watch_anew(&mut self) -> Result<(), Refusal> {
+        let watched = self.unwatch_bearers().and_then(|()| self.watch_bearers());
+        watched.or_else(|error| refuse(libc::EIO, error.to_string()))
+    }
+
+    fn set_bearer(
+        &mut self,
+        now: Instant,
+        name: &str,
+        property: Property,
+        value: u32,
+    ) -> Result<(), Refusal> {
+        let id = self.existing_bearer(name)?;
+        let setting = setting(property, value)?;
+        self.engine.set_bearer(now, id, setting, &mut self.host);
+        Ok(())
+    }
+
+    fn existing_bearer(&self, name: &str) -> Result<BearerId, Refusal> {
+        let Some(id) = self.bearer_named(name) else {
+            let enabled = self.bearers.iter().flatten().map(|e| e.spec.name());
+            let enabled: Vec<_> = enabled.collect();
+            return refuse(
+                libc::EINVAL,
+                match enabled.as_slice() {
+                    [] => "Bearer not found: none is enabled".to_owned(),
+                    some => format!("Bearer not found: enabled are {}", some.join(", ")),
+                },
+            );
+        };
+        Ok(id)
+    }
+
+    fn set_link(
+        &mut self,
+        now: Instant,
+        name: &str,
+        property: Property,
+        value: u32,
+    ) -> Result<(), Refusal> {
+        let setting = setting(property, value)?;
+        let Some((node, bearer)) = self.unicast_link_named(name) else {
+            return refuse(
+                libc::EINVAL,
+                format!("Link not found: there is no unicast link \"{name}\""),
+            );
+        };
+        self.engine
+            .set_link(now, node, bearer, setting, &mut self.host);
+        Ok(())
+    }
+
+    fn unicast_link_named(&self, name: &str) -> Option<(NodeAddr, BearerId)> {
+        self.engine.peers().find_map(|peer| {
+            let link = peer.link.filter(|link| link.name == name)?;
+            Some((peer.addr, link.bearer))
+        })
+    }
+
+    fn set_media(&mut self, name: &str, property: Property, value: u32) -> Result<(), Refusal> {
+        let Some(media) = self.media.0.iter_mut().find(|media| media.name == name) else {
+            return refuse(libc::EINVAL, "Media not found");
+        };
+        match property {
+            Property::Priority => media.priority = in_range(property, value, PRIORITIES)?,
+            Property::Tolerance => media.tolerance_ms = in_range(property, value, TOLERANCES_MS)?,
+            Property::Window => media.window = in_range(property, value, WINDOWS)?,
+            Property::Mtu if media.mtu.is_none() => {
+                return refuse(libc::EINVAL, "MTU property is unsupported");
+            }
+            Property::Mtu => media.mtu = Some(in_range(property, value, MTUS)?),
+        }
+        Ok(())
+    }
+}
+
+fn setting(property: Property, value: u32) -> Result<Setting, Refusal> {
+    Ok(match property {
+        Property::Priority => Setting::Priority(in_range(property, value, PRIORITIES)? as u8),
+        Property::Tolerance => Setting::Tolerance(in_range(property, value, TOLERANCES_MS)?),
+        Property::Window => Setting::Window(in_range(property, value, WINDOWS)? as u16),
+        Property::Mtu => {
+            return refuse(
+                libc::EINVAL,
+                "MTU property is unsupported: it is the interface's (ip link set DEV mtu N)",
+            );
+        }
+    })
+}
+
+fn in_range(property: Property, value: u32, range: RangeInclusive<u32>) -> Result<u32, Refusal> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let name = property.name();
+    let (least, most) = range.into_inner();
+    let unit = match property {
+        Property::Priority => "",
+        Property::Tolerance => " ms",
+        Property::Window => " packets",
+        Property::Mtu => " bytes",
+    };
+    refuse(
+        libc::EINVAL,
+        format!("Illegal {name} {value}: {least} to {most}{unit} accepted"),
+    )
+}

@@ -1,0 +1,123 @@
+//! What operators change while the node runs: bearers come and go, links get other settings
+//! (`docs/protocol/link.md`, parameters).
+
+use super::Engine;
+use crate::addr::{BearerId, NodeAddr};
+use crate::host::{DownReason, Host};
+use crate::link::{LinkParams, Setting};
+use crate::node::FORGET_AFTER;
+use crate::time::Instant;
+
+/// Bearers with links of the same priority, as on Linux: no peer can have more links that share the load.
+const SAME_PRIORITY_MAX: usize = 2;
+
+impl Engine {
+    /// What new links of a bearer start with.
+    pub fn bearer_params(&self, id: BearerId) -> Option<LinkParams> {
+        Some(self.bearers[id.index()].as_ref()?.setup.params)
+    }
+
+    /// The shortest tolerance of all bearers and links, in milliseconds.
+    pub fn shortest_tolerance_ms(&self) -> Option<u32> {
+        let bearers = self.bearers.iter().flatten();
+        let links = self
+            .peers
+            .iter()
+            .flatten()
+            .filter_map(|peer| peer.link.as_ref());
+        bearers
+            .map(|bearer| bearer.setup.params.tolerance_ms)
+            .chain(links.map(|link| link.tolerance_ms))
+            .min()
+    }
+
+    /// The priority that a new bearer gets when `wanted` is asked for: at most two bearers have the same one. `None` if
+    /// there is none below.
+    pub fn free_priority(&self, wanted: u8) -> Option<u8> {
+        let is_full = |priority: u8| {
+            let bearers = self.bearers.iter().flatten();
+            let same = bearers.filter(|bearer| bearer.setup.params.priority == priority);
+            same.count() >= SAME_PRIORITY_MAX
+        };
+        (0..=wanted).rev().find(|priority| !is_full(*priority))
+    }
+
+    /// Changes what the links of a bearer start with. A tolerance counts for those it has, too.
+    pub fn set_bearer<H: Host>(
+        &mut self,
+        now: Instant,
+        id: BearerId,
+        setting: Setting,
+        host: &mut H,
+    ) {
+        let Some(bearer) = &mut self.bearers[id.index()] else {
+            return;
+        };
+        bearer.setup.params.set(setting);
+        if matches!(setting, Setting::Tolerance(_)) {
+            for index in 0..self.peers.len() {
+                self.set_peer_link(now, index, id, setting, host);
+            }
+        }
+        self.settle(now, host);
+    }
+
+    /// Changes a link, and tells its peer what that has to know. False if there is no such link.
+    pub fn set_link<H: Host>(
+        &mut self,
+        now: Instant,
+        node: NodeAddr,
+        id: BearerId,
+        setting: Setting,
+        host: &mut H,
+    ) -> bool {
+        let index = self.peer_index.get(&node).copied();
+        let is_set = index.is_some_and(|index| self.set_peer_link(now, index, id, setting, host));
+        self.settle(now, host);
+        is_set
+    }
+
+    fn set_peer_link<H: Host>(
+        &mut self,
+        now: Instant,
+        index: super::PeerIndex,
+        id: BearerId,
+        setting: Setting,
+        host: &mut H,
+    ) -> bool {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return false;
+        };
+        let Some(link) = peer.link.as_mut().filter(|link| link.bearer == id) else {
+            return false;
+        };
+        let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        link.set(&mut ctx, setting, &view);
+        let due = link.next_timeout();
+        self.wheel.arm(Self::peer_timer(index), due);
+        true
+    }
+
+    /// Takes the links of a bearer down, tells their peers, and forgets both.
+    pub fn remove_bearer<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
+        self.remove_links(now, id, host);
+        self.bearers[id.index()] = None;
+        self.wheel.cancel(id.0.into());
+        self.settle(now, host);
+    }
+
+    /// The links of a bearer go; their peers stay known.
+    pub(super) fn remove_links<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
+        for index in 0..self.peers.len() {
+            let on_it = self
+                .peer(index)
+                .and_then(|p| p.link.as_ref())
+                .is_some_and(|l| l.bearer == id);
+            if on_it {
+                self.fail_link(now, index, DownReason::Stopped, host);
+                self.drop_link(now, index, host);
+                self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
+            }
+        }
+    }
+}

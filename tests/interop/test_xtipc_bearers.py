@@ -1,0 +1,99 @@
+"""Bearers that come and go while a node runs, and settings that are changed."""
+import time
+
+import lab
+from cluster import SegmentTest
+
+
+class XtipcBearersTest(SegmentTest):
+    def setUp(self):
+        self.beta = self.started("beta")
+        self.await_link(self.alpha, self.beta)
+
+    def refusal(self, *words):
+        """What the tool says when it refuses."""
+        with self.assertRaises(lab.LabError) as refused:
+            self.beta.tool(*words)
+        return str(refused.exception)
+
+    def link(self, node, other):
+        """The name of the link, as this end has it."""
+        return f"{node.identity}:eth0-{other.identity}:eth0"
+
+    def of_link(self, node, other, what):
+        return int(node.tool("link", "get", what, "link", self.link(node, other)))
+
+    def test_a_bearer_goes_and_comes_back_while_the_node_runs(self):
+        before = time.monotonic()
+        self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
+        lab.until(lambda: not self.alpha.is_linked_to("beta"), 1, "the end of the link at the other node")
+        self.assertLess(time.monotonic() - before, 1, "the tolerance was waited for")
+        self.assertEqual(self.beta.tool("bearer", "list"), "")
+        self.assertEqual(self.beta.tool("link", "list"), "broadcast-link: up\n")
+        words = "bearer", "enable", "priority", "7", "media", "eth", "device", "eth0", "tolerance", "800"
+        lab.until(lambda: self.accepted(*words), 5, "the kernel's release of the interface")
+        self.await_link(self.alpha, self.beta)
+        self.assertEqual(self.beta.tool("bearer", "get", "priority", "media", "eth", "device", "eth0"), "7\n")
+        self.assertEqual(self.of_link(self.beta, self.alpha, "tolerance"), 800)
+        sender, receiver = self.drive(self.beta).open(), self.drive(self.alpha).open()
+        sender.send(receiver.address, 3, 66000)
+        self.assertEqual(receiver.recv().size, 66000)
+        self.beta.stop()
+
+    def accepted(self, *words):
+        try:
+            self.beta.tool(*words)
+        except lab.LabError as error:
+            if "Device or resource busy" in str(error):
+                return False
+            raise
+        return True
+
+    def test_a_refusal_says_what_is_accepted(self):
+        eth0 = "media", "eth", "device", "eth0"
+        link = self.link(self.beta, self.alpha)
+        for words, reason in (
+            (("bearer", "enable", *eth0), "Already enabled"),
+            (("bearer", "enable", "media", "eth", "device", "eth7"), "there is no interface `eth7`; Ethernet interfaces here: eth0"),
+            (("bearer", "enable", "priority", "99", "media", "eth", "device", "eth7"), "priority=0 to 31"),
+            (("bearer", "disable", "media", "eth", "device", "eth7"), "Bearer not found: enabled are eth:eth0"),
+            (("bearer", "set", "tolerance", "49", *eth0), "Illegal tolerance 49: 50 to 30000 ms accepted"),
+            (("bearer", "set", "mtu", "1400", *eth0), "MTU property is unsupported"),
+            (("link", "set", "window", "8192", "link", link), "Illegal window 8192: 50 to 8191 packets accepted"),
+            (("link", "set", "priority", "32", "link", link), "Illegal priority 32: 0 to 31 accepted"),
+            (("link", "set", "window", "80", "link", "nowhere"), 'there is no unicast link "nowhere"'),
+            (("media", "set", "mtu", "9000", "media", "eth"), "MTU property is unsupported"),
+            (("media", "set", "window", "1", "media", "eth"), "Illegal window 1: 50 to 8191 packets accepted"),
+            (("media", "set", "window", "90", "media", "foo"), "Media not found"),
+        ):
+            with self.subTest(words):
+                self.assertIn(reason, self.refusal(*words))
+
+    def test_settings_take_effect_and_the_peer_hears_of_them(self):
+        ends = (self.beta, self.alpha), (self.alpha, self.beta)
+        link = self.link(self.beta, self.alpha)
+        for tolerance in (50, 30000, 700):
+            self.beta.tool("link", "set", "tolerance", str(tolerance), "link", link)
+            for node, other in ends:
+                lab.until(lambda: self.of_link(node, other, "tolerance") == tolerance, 1, f"tolerance {tolerance} at {node.identity}")
+        self.beta.tool("link", "set", "window", "77", "link", link)
+        self.assertEqual([self.of_link(node, other, "window") for node, other in ends], [77, 8191])
+        self.beta.tool("link", "set", "priority", "12", "link", link)
+        for node, other in ends:
+            lab.until(lambda: self.of_link(node, other, "priority") == 12, 1, f"priority at {node.identity}")
+        self.await_link(self.alpha, self.beta)
+        self.beta.tool("bearer", "set", "tolerance", "900", "media", "eth", "device", "eth0")
+        for node, other in ends:
+            lab.until(lambda: self.of_link(node, other, "tolerance") == 900, 1, f"the bearer's tolerance at {node.identity}")
+        self.beta.tool("media", "set", "window", "99", "media", "eth")
+        self.assertEqual(self.beta.tool("media", "get", "window", "media", "eth"), "99\n")
+
+    def test_a_node_outlives_its_interface(self):
+        self.switch.unplug("beta")
+        lab.until(lambda: self.beta.tool("bearer", "list") == "", 3, "the end of the bearer")
+        one, other = self.drive(self.beta).open(), self.drive(self.beta).open()
+        one.send(other.address, 1, 100)
+        self.assertEqual(other.recv().size, 100)
+        self.switch.plug(self.beta.namespace, "beta")
+        self.beta.tool("bearer", "enable", "media", "eth", "device", "eth0")
+        self.await_link(self.alpha, self.beta)
