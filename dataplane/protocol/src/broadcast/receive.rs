@@ -28,6 +28,8 @@ const ASK_SPACING: Duration = Duration::from_millis(1);
 pub struct BroadcastPeer {
     /// The start point of the peer's broadcasts is known.
     pub up: bool,
+    /// The peer's bindings are here: nothing that it broadcasts can be ahead of them, and so it may be taken.
+    pub told: bool,
     /// The peer has proved that it knows the start point of ours.
     pub open: bool,
     /// Last of our broadcasts that the peer has received in order.
@@ -54,6 +56,7 @@ impl Default for BroadcastPeer {
     fn default() -> Self {
         Self {
             up: false,
+            told: false,
             open: false,
             acked: SeqNo(0),
             acked_ahead: 0,
@@ -86,7 +89,7 @@ pub enum BroadcastSequenced {
 }
 
 impl BroadcastPeer {
-    /// The peer told its start point: its next broadcast follows `last_bcast`.
+    /// The peer told its start point: its next broadcast follows `last_bcast`. Its bindings come behind it.
     pub fn start(&mut self, last_bcast: SeqNo) {
         if !self.up {
             self.rcv_nxt = last_bcast.next();
@@ -104,10 +107,11 @@ impl BroadcastPeer {
         *self = Self::default();
     }
 
-    /// What the link to this peer says of the broadcast link.
+    /// What the link to this peer says of the broadcast link. Of broadcasts that wait for the peer's bindings it says
+    /// nothing: TIPC has no words for one that is there and not taken.
     pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
-        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |_| true);
-        let untold = if self.peer_snd_nxt.after(self.rcv_nxt) {
+        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |_| self.told);
+        let untold = if self.told && self.peer_snd_nxt.after(self.rcv_nxt) {
             self.peer_snd_nxt.distance_from(self.rcv_nxt)
         } else {
             0
@@ -166,7 +170,7 @@ impl BroadcastPeer {
         }
         // Receivers take turns: each tells the sender at its own phase of sixteen packets.
         let phase = ctx.core.own.0 & 0xf;
-        if seqno != self.rcv_nxt {
+        if seqno != self.rcv_nxt || !self.told {
             self.stats.rx_deferred += 1;
             self.out_of_order += 1;
             if self.deferred.is_empty() {
@@ -177,7 +181,7 @@ impl BroadcastPeer {
                 self.stats.rx_duplicates += 1;
             }
             return BroadcastSequenced::Held {
-                nack: self.out_of_order & 0xf == phase,
+                nack: self.told && self.out_of_order & 0xf == phase,
             };
         }
         self.rcv_nxt = seqno.next();
@@ -194,7 +198,7 @@ impl BroadcastPeer {
     /// True if the sender has to be told of what is missing; to be asked when something of the peer came.
     /// What is told sooner, the sender ignores: it has only just sent the packet.
     pub fn is_repair_due<H: Host>(&mut self, ctx: &Ctx<'_, H>) -> bool {
-        if self.deferred.is_empty() {
+        if self.deferred.is_empty() || !self.told {
             return false;
         }
         let turn = ctx.core.own.0 & 0xf;
@@ -213,7 +217,7 @@ impl BroadcastPeer {
     /// The peer told the number of its last broadcast. True if some are missing here and it should be told so.
     pub fn on_last_bcast(&mut self, now: Instant, last_bcast: SeqNo) -> bool {
         let next = last_bcast.next();
-        if !self.up || !self.open || next.after(self.rcv_nxt + BROADCAST_WINDOW) {
+        if !self.up || !self.told || !self.open || next.after(self.rcv_nxt + BROADCAST_WINDOW) {
             return false;
         }
         if next.after(self.peer_snd_nxt) {

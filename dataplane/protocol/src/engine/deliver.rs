@@ -10,7 +10,9 @@ use crate::reassembly::Fragment;
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{Bundle, DataType, Header, Importance, Msg, User, errcode, field, size};
+use crate::wire::{
+    Bundle, Capabilities, DataType, Header, Importance, Msg, User, errcode, field, size,
+};
 
 /// Which link of a peer received a packet in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ impl Engine {
         match (msg.user(), via) {
             (User::BcastProtocol, Via::Link) => {
                 peer.bcast.start(SeqNo(msg.get16(field::LAST_BCAST)));
+                // Peers of before this capability do not say which of their bindings are the last.
+                peer.bcast.told |= !peer.capabilities.has(Capabilities::NAMED_BCAST);
             }
             (User::MsgBundler, _) => {
                 stats.rx_bundles += 1;

@@ -282,7 +282,12 @@ impl Engine {
                 }
             }
         });
+        let is_due = !peer.bcast.told && peer.updates.is_open();
+        peer.bcast.told |= is_due;
         match result {
+            Ok(()) if is_due && peer.bcast.progress().missing => {
+                self.take_held_broadcasts(now, index, host);
+            }
             Ok(()) => {}
             Err(UpdateError::ForeignOrigin { .. }) => self.core.drops.count(Drop::BadBinding),
             Err(UpdateError::Overflow(_)) => self.fail_link(now, index, DownReason::Overflow, host),

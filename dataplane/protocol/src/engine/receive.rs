@@ -277,15 +277,32 @@ impl Engine {
             }
             BroadcastSequenced::Held { nack } => tell |= nack,
         }
-        if tell
-            && let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
+        if tell {
+            self.tell_of_broadcasts(now, index, host);
+        }
+        self.repair_if_due(now, index, host);
+        Ok(())
+    }
+
+    /// The peer's bindings are here: takes the broadcasts that waited for them.
+    pub(super) fn take_held_broadcasts<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        host: &mut H,
+    ) {
+        self.deliver_deferred_broadcasts(now, index, host);
+        self.tell_of_broadcasts(now, index, host);
+    }
+
+    /// Tells the peer which of its broadcasts are here.
+    fn tell_of_broadcasts<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+        if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
             && let Some(link) = peer.link.as_mut()
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_ack(&mut ctx, &view);
         }
-        self.repair_if_due(now, index, host);
-        Ok(())
     }
 
     fn deliver_deferred_broadcasts<H: Host>(

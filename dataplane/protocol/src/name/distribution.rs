@@ -324,6 +324,11 @@ impl UpdateQueue {
         }
     }
 
+    /// The bulk is complete.
+    pub const fn is_open(&self) -> bool {
+        self.rcv_nxt.is_some()
+    }
+
     /// Updates that wait for the end of the bulk or for a missing one.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

@@ -6,7 +6,6 @@ use crate::cluster::range;
 use crate::host::Received;
 use crate::questions::MARK;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use xtipc_protocol::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::Notice;
@@ -14,16 +13,13 @@ use xtipc_protocol::name::Scope;
 use xtipc_protocol::port::McastMethod;
 use xtipc_protocol::time::Instant;
 
-/// A node that comes has heard of all bindings after this time, whatever is lost.
-const SETTLING: Duration = Duration::from_secs(10);
 /// Bounds of no binding.
 const UNBOUND: (u32, u32) = (u32::MAX, 0);
 
 impl Run {
     /// Whether the receiver's node must have heard of all bindings there were when a message was sent: in the
     /// contact that the nodes have now, since one that waited for the broadcast window also reaches nodes
-    /// that came later. A broadcast may overtake what a node is told as it comes, and a message to a service
-    /// address may come by a third node, which sent it on.
+    /// that came later. A message to a service address may come by a third node, which sent it on.
     fn is_told_before(&self, message: &Received, to: u32) -> bool {
         let from = message.about.source.node.0;
         let sent = message
@@ -31,13 +27,12 @@ impl Run {
             .get(16..STAMP)
             .and_then(|at| at.try_into().ok());
         let sent = Instant(sent.map_or(0, u64::from_be_bytes));
-        let settling = match message.about.dest_name {
-            None => Duration::ZERO,
-            Some(name) if name.lower != name.upper => SETTLING,
-            Some(_) => return false,
-        };
+        let may_come_by_a_third = message
+            .about
+            .dest_name
+            .is_some_and(|name| name.lower == name.upper);
         let since = self.contact.get(&(from, to));
-        from == to || since.is_some_and(|since| *since + settling < sent)
+        !may_come_by_a_third && (from == to || since.is_some_and(|since| *since < sent))
     }
 
     /// The bounds of a binding that a socket has in the whole cluster.

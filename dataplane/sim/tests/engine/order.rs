@@ -4,7 +4,7 @@ use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
 use xtipc_protocol::engine::SendError;
 use xtipc_protocol::host::{Host, Notice};
-use xtipc_protocol::port::McastMethod;
+use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::stats::Drop;
 use xtipc_protocol::wire::{Bundle, Importance, Msg, User, field};
 use xtipc_sim::checks::tables_agree;
@@ -368,7 +368,7 @@ fn a_binding_made_while_the_bulk_is_under_way_is_known_before_the_message_behind
     c.start(2);
     c.until("first link of node 2", |c| c.is_up(0, 2));
     let server = SocketAddr {
-        port: c.with(2, |n| n.engine.open(xtipc_protocol::port::SocketKind::Rdm)),
+        port: c.with(2, |n| n.engine.open(SocketKind::Rdm)),
         node: c.node(2).engine.trial_addr(),
     };
     for number in 0..20 {
@@ -381,6 +381,59 @@ fn a_binding_made_while_the_bulk_is_under_way_is_known_before_the_message_behind
     c.run_for(Duration::from_secs(3));
     assert!(tables_agree(&c));
     c.finish();
+}
+
+/// Node 0 multicasts by broadcast while node 2 comes, and loses the first `times` packets of the bulk for it.
+fn broadcast_to_a_newcomer(times: u32) {
+    let mut c = Cluster::settled(8, 2);
+    let sender = c.open(0).port;
+    c.with(0, |n| {
+        let port = n.engine.port_mut(sender).expect("just opened");
+        port.mcast_wanted = Some(McastMethod::Broadcast);
+    });
+    let old = c.open(1).port;
+    c.bind(1, old, (SERVICE, 0, 0));
+    (0..300).for_each(|n| c.bind(0, sender, (REPLY, n, n)));
+    c.run_for(Duration::from_secs(2));
+    let mut left = times;
+    lose(&mut c, move |flight| {
+        let msg = Msg::check(&flight.bytes).expect("nodes send well-formed packets");
+        let is_bulk = msg.user() == User::NameDistributor && msg.flag(field::BULK);
+        let is_lost = (flight.from, flight.to) == (0, 2) && is_bulk && left > 0;
+        left -= u32::from(is_lost);
+        is_lost
+    });
+    c.start(2);
+    let new = c.with(2, |n| n.engine.open(SocketKind::Rdm));
+    c.bind(2, new, (SERVICE, 0, 0));
+    c.until("the link is up", |c| c.is_up(0, 2) && c.is_up(2, 0));
+    let count = 200;
+    let mut sent = 0;
+    while sent < count {
+        let text = sent.to_string();
+        match c.send(0, sender, range(SERVICE, 0, 0), text.as_bytes()) {
+            Ok(()) => sent += 1,
+            // The newcomer takes none, and the window is for all.
+            Err(error) => assert_eq!((error, times > 0), (SendError::Congested, true)),
+        }
+        c.run_for(Duration::from_micros(500));
+        if has_message(&c, 2, new) {
+            let known = c.node(2).engine.publications();
+            assert_eq!(known.filter(|p| p.range.type_ == REPLY).count(), 300);
+        }
+    }
+    c.run_for(Duration::from_secs(1));
+    let (all, last) = (c.texts(1, old), c.texts(2, new));
+    assert_eq!(all.len(), count);
+    assert!(last.len() > count - 20 && all.ends_with(&last), "{last:?}");
+    c.finish();
+}
+
+#[test]
+fn a_broadcast_does_not_overtake_the_bulk_that_a_newcomer_waits_for() {
+    broadcast_to_a_newcomer(0);
+    broadcast_to_a_newcomer(1);
+    broadcast_to_a_newcomer(8);
 }
 
 #[test]
