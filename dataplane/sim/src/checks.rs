@@ -4,6 +4,7 @@
 //! never do and see it object.
 
 use crate::cluster::Cluster;
+use crate::members::GroupFault;
 use crate::talks::TalkFault;
 use crate::tracking::Found;
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +110,16 @@ pub enum Violation {
         end: usize,
         /// What.
         fault: TalkFault,
+    },
+    /// A member of a group was given what it must not be, or not what it must.
+    #[error("member {member:?} of {of:?}: {fault}")]
+    Group {
+        /// Who found it.
+        member: SocketKey,
+        /// Whom it concerns.
+        of: SocketKey,
+        /// What.
+        fault: GroupFault,
     },
     /// A subscriber heard that a binding goes which it did not know.
     #[error(

@@ -4,7 +4,7 @@
 //! [`host`] is what an engine runs on here and counts every frame; [`segment`] is the Ethernet with
 //! its faults; [`cluster`] holds the nodes and the clock, [`connections`] their connection sockets,
 //! [`groups`] their members of groups. [`scenario`] makes a cluster live through what a seed says, and [`checks`] are what must hold
-//! then, [`talks`] on connections and [`tracking`] for subscribers. A further part of the protocol joins with a module of what it does in
+//! then, [`talks`] on connections, [`members`] in groups and [`tracking`] for subscribers. A further part of the protocol joins with a module of what it does in
 //! [`scenario`], and one of what must hold beside these. The same seed gives the same run, packet
 //! by packet. The tests of the engine's behaviour, one file per part of the protocol, are in
 //! `tests/engine/`.
@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod connections;
 pub mod groups;
 pub mod host;
+pub mod members;
 pub mod questions;
 pub mod rng;
 pub mod scenario;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xtipc_sim::scenario::{Outcome, Plan, run};
 
 /// Simulates whole clusters with faults, each from one seed. A failure prints its seed, and `--seed`
-/// with it (and the same `--nodes` and `--events`) shows the same failure again. Builds that abort on a panic end at the first one.
+/// with it (and the same `--nodes`, `--events` and so on) shows the same failure again. Builds that abort on a panic end at the first one.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -30,6 +30,9 @@ struct Options {
     /// Events that concern connections, in per mille.
     #[arg(long, default_value_t = Plan::default().connecting)]
     connecting: u32,
+    /// Those that concern a group, in per mille.
+    #[arg(long, default_value_t = Plan::default().grouping)]
+    grouping: u32,
     /// Runs side by side.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -66,6 +69,7 @@ struct Totals {
     packets: u64,
     delivered: u64,
     carried: u64,
+    told: u64,
     heard: u64,
     virtual_time: Duration,
     disagreed: Duration,
@@ -94,6 +98,7 @@ fn work(next: &AtomicU64, end: u64, plan: &Plan, trace: bool, totals: &Mutex<Tot
                 totals.packets += outcome.packets;
                 totals.delivered += outcome.delivered;
                 totals.carried += outcome.carried;
+                totals.told += outcome.told;
                 totals.heard += outcome.heard;
                 totals.virtual_time += outcome.lasted;
                 totals.disagreed = totals.disagreed.max(outcome.disagreed);
@@ -105,10 +110,12 @@ fn work(next: &AtomicU64, end: u64, plan: &Plan, trace: bool, totals: &Mutex<Tot
                 totals.failed += 1;
                 println!("seed {seed}: {reason}");
                 println!(
-                    "  again: xtipc-sim --seed {seed} --nodes {}..{} --events {} --log",
+                    "  again: xtipc-sim --seed {seed} --nodes {}..{} --events {} --connecting {} --grouping {} --log",
                     plan.nodes.start,
                     plan.nodes.end - 1,
-                    plan.events
+                    plan.events,
+                    plan.connecting,
+                    plan.grouping
                 );
             }
         }
@@ -127,6 +134,7 @@ fn main() -> ExitCode {
         nodes: options.nodes,
         events: options.events,
         connecting: options.connecting,
+        grouping: options.grouping,
         log: options.log,
         sabotage: None,
     };
@@ -141,12 +149,13 @@ fn main() -> ExitCode {
     });
     let totals = totals.into_inner().expect("no run holds it when it panics");
     println!(
-        "{} runs, {} failed, {} packets, {} messages, {} bytes by connections, {} events heard, {:.0?} virtual time, {:.1?} wall time, longest disagreement {:?}",
+        "{} runs, {} failed, {} packets, {} messages, {} bytes by connections, {} messages in groups, {} events heard, {:.0?} virtual time, {:.1?} wall time, longest disagreement {:?}",
         totals.runs,
         totals.failed,
         totals.packets,
         totals.delivered,
         totals.carried,
+        totals.told,
         totals.heard,
         totals.virtual_time,
         begun.elapsed(),

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
-use xtipc_protocol::host::{Host, Reserve};
+use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::group::MemberNo;
+use xtipc_protocol::host::{FromMember, Host, Incoming, MemberNews, Reserve};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::topology::{Event, EventKind, Filter, Subscription};
+use xtipc_protocol::wire::Importance;
 use xtipc_sim::checks::{
     Agreement, Deliveries, Losses, Promise, SocketKey, Violation, check_frames, check_mesh,
     check_tables, silence_bound,
 };
 use xtipc_sim::cluster::{Cluster, service_range};
+use xtipc_sim::host::Received;
+use xtipc_sim::members::{Ear, GroupFault, Voice};
 use xtipc_sim::scenario::{Plan, Sabotage, run};
 use xtipc_sim::talks::{Talk, TalkFault};
 use xtipc_sim::tracking::Heard;
@@ -149,6 +154,95 @@ fn a_dead_node_that_is_believed_in_for_too_long_is_found() {
     assert!(losses.observe(at(301), 1, [7]).is_err());
     losses.returned(7);
     assert_eq!(losses.observe(at(900), 1, [7]), Ok(()));
+}
+
+/// Something a member is given by a member at [`SENDER`].
+fn news(news: MemberNews, bytes: Vec<u8>) -> Received {
+    Received {
+        about: Incoming {
+            source: SocketAddr {
+                node: NodeAddr(SENDER.0),
+                port: PortId(SENDER.1),
+            },
+            dest_name: None,
+            importance: Importance::Low,
+            errcode: 0,
+            cost: 0,
+            returnable: false,
+            refused: false,
+            group: Some(FromMember {
+                group: 6000,
+                instance: 1,
+                news,
+            }),
+        },
+        bytes,
+        serial: 0,
+    }
+}
+
+/// Four messages of a member: broadcast, to one, broadcast, broadcast.
+fn words(voice: &mut Voice) -> Vec<Received> {
+    let say = |is_broadcast| {
+        let bytes = voice.message(is_broadcast, 100);
+        voice.sent(is_broadcast);
+        news(MemberNews::Message(MemberNo(1)), bytes)
+    };
+    [true, false, true, true].map(say).into()
+}
+
+fn hears(given: &[&Received]) -> Result<Ear, GroupFault> {
+    let mut ear = Ear::default();
+    for message in given {
+        match ear.take(RECEIVER, message) {
+            Ok(()) => {}
+            Err(Violation::Group { member, of, fault }) => {
+                assert_eq!((member, of), (RECEIVER, SENDER));
+                return Err(fault);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    Ok(ear)
+}
+
+#[test]
+fn what_a_member_hears_too_early_late_twice_never_or_mangled_is_found() {
+    let mut voice = Voice::default();
+    let said = words(&mut voice);
+    let [one, two, three, four] = &said[..] else {
+        panic!("four messages");
+    };
+    let joined = &news(MemberNews::Joined, Vec::new());
+    let left = &news(MemberNews::Left, Vec::new());
+    let ear = hears(&[joined, one, two, three, four]).expect("all in order");
+    assert!(ear.knows(SENDER) && ear.check_last(RECEIVER, SENDER, &voice).is_ok());
+    // Whom a message to one was for is not said, and who comes late has not missed anything.
+    assert!(hears(&[joined, one, three, four]).is_ok() && hears(&[joined, four]).is_ok());
+    let again = hears(&[joined, one, left, joined, four, left]).expect("two memberships");
+    assert!(!again.knows(SENDER));
+    let fault = |given: &[&Received]| hears(given).expect_err("a fault");
+    assert_eq!(fault(&[one]), GroupFault::Stranger);
+    assert_eq!(fault(&[joined, one, left, two]), GroupFault::Stranger);
+    assert_eq!(fault(&[joined, joined]), GroupFault::JoinedTwice);
+    assert_eq!(fault(&[left]), GroupFault::NeverJoined);
+    let (number, last) = (1, 1);
+    let twice = GroupFault::OutOfOrder { number, last };
+    assert_eq!(fault(&[joined, two, two]), twice);
+    let swapped = GroupFault::OutOfOrder { number, last: 2 };
+    assert_eq!(fault(&[joined, three, two]), swapped);
+    let missed = GroupFault::Missed { number: 2, last: 0 };
+    assert_eq!(fault(&[joined, one, two, four]), missed);
+    for bytes in [vec![0, 0], [one.bytes.as_slice(), &[9]].concat()] {
+        let mangled = news(MemberNews::Message(MemberNo(1)), bytes);
+        assert_eq!(fault(&[joined, &mangled]), GroupFault::Mangled);
+    }
+    let ear = hears(&[joined, one, two, three]).expect("in order");
+    let end = ear.check_last(RECEIVER, SENDER, &voice);
+    let (sent, last) = (3, Some(1));
+    let fault = GroupFault::LastMissed { sent, last };
+    let (member, of) = (RECEIVER, SENDER);
+    assert_eq!(end, Err(Violation::Group { member, of, fault }));
 }
 
 /// A connection whose client has sent ten bytes.
@@ -297,6 +391,7 @@ fn sabotaged(sabotage: Sabotage) -> Vec<Violation> {
     let plan = Plan {
         nodes: 2..5,
         events: 300,
+        grouping: 300,
         sabotage: Some(sabotage),
         ..Plan::default()
     };
@@ -308,7 +403,7 @@ fn sabotaged(sabotage: Sabotage) -> Vec<Violation> {
 fn a_run_that_breaks_a_property_fails_by_it() {
     use Violation as V;
     type Expected = fn(&Violation) -> bool;
-    let cases: [(Sabotage, Expected); 12] = [
+    let cases: [(Sabotage, Expected); 14] = [
         (Sabotage::Lose, |v| {
             matches!(v, V::OutOfOrder { .. } | V::Lost { .. })
         }),
@@ -326,6 +421,11 @@ fn a_run_that_breaks_a_property_fails_by_it() {
         (Sabotage::Block, |v| {
             let stuck = |fault: &TalkFault| matches!(fault, TalkFault::Stuck { .. });
             matches!(v, V::Connection { fault, .. } if stuck(fault))
+        }),
+        (Sabotage::Mishear, |v| matches!(v, V::Group { .. })),
+        (Sabotage::Ignore, |v| {
+            let stuck = GroupFault::StillWaiting;
+            matches!(v, V::Group { fault, .. } if *fault == stuck)
         }),
         (Sabotage::Deafen, |v| {
             matches!(

@@ -529,14 +529,18 @@ impl Engine {
         }
     }
 
-    /// Messages that waited for sockets which turn out to be no members may go.
+    /// Messages that waited for sockets which turn out to be no members may go, and members whose LEAVE is overdue
+    /// are gone.
     pub(super) fn on_group_timer<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.groups.look_at = None;
         for id in self.group_sockets() {
             let at = self.group(id).and_then(Group::looks_again_at);
             match at {
                 Some(at) if at <= now => {
-                    self.in_group(id, host, |group, notes| group.recount(now, notes));
+                    self.in_group(id, host, |group, notes| {
+                        group.expire(now, notes);
+                        group.recount(now, notes);
+                    });
                 }
                 Some(at) => self.look_at_groups(at),
                 None => {}

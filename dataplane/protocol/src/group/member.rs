@@ -90,8 +90,9 @@ pub struct Member {
     pub(super) skipped: bool,
     /// Tells it from those that had its slot before; 0 for none.
     pub(super) generation: u16,
-    /// If its JOIN has not come by then, its binding is that of a socket which is no member.
-    pub(super) joins_by: Instant,
+    /// If its JOIN has not come by then, its binding is that of a socket which is no member; if its LEAVE
+    /// has not, it is gone without one.
+    pub(super) due: Instant,
     /// When it got an anycast last.
     pub(super) anycast_at: u32,
     /// Blocks it has among the deferred messages.
@@ -117,7 +118,7 @@ impl Member {
             announced: false,
             skipped: false,
             generation,
-            joins_by: Instant(0),
+            due: Instant(0),
             anycast_at: 0,
             deferred_blocks: 0,
             bound: None,
@@ -125,11 +126,16 @@ impl Member {
         }
     }
 
+    /// True if its binding has gone and its LEAVE has not come.
+    pub(super) fn awaits_leave(&self) -> bool {
+        self.state == MemberState::Leaving && self.leaves_at.is_none()
+    }
+
     /// True if broadcasts go to it. One whose JOIN is overdue is no member.
     pub fn is_receiver(&self, now: Instant) -> bool {
         match self.state {
             MemberState::Joining | MemberState::Leaving | MemberState::Gone => false,
-            MemberState::Published => now < self.joins_by,
+            MemberState::Published => now < self.due,
             MemberState::Joined
             | MemberState::Pending
             | MemberState::Active

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// How long a bound socket has to say that it is a member. Anybody can bind the group's type; without
 /// this one who does would keep all members from broadcasting. (Linux waits for ever.)
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a member whose binding has gone is awaited. Its LEAVE comes with the binding's end, but to those only whom
+/// it knew: a socket that has just come back may take a JOIN for itself which was meant for what it was before. (Linux
+/// waits for ever.)
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Group {
     /// A socket is bound to the group's type.
@@ -40,7 +44,7 @@ impl Group {
             }
             MemberState::Gone => self.expect_join(now, slot, instance, notes),
             // The binding that went was of an earlier membership, or its LEAVE is still to come.
-            MemberState::Leaving if member.leaves_at.is_none() => {
+            MemberState::Leaving if member.awaits_leave() => {
                 member.state = MemberState::Joined;
                 self.recount(now, notes);
             }
@@ -70,6 +74,9 @@ impl Group {
             | MemberState::Reclaiming
             | MemberState::Remitted => {
                 // Its LEAVE tells where its messages end.
+                member.due = now + LEAVE_PATIENCE;
+                let due = member.due;
+                self.leave_due = Some(self.leave_due.map_or(due, |other| other.min(due)));
                 self.stop_receiving(slot, notes);
                 self.recount(now, notes);
             }
@@ -202,6 +209,26 @@ impl Group {
         notes.extend(self.members().map(|member| Note::Send(member.addr, leave)));
     }
 
+    /// Gives up members whose LEAVE is overdue.
+    pub fn expire(&mut self, now: Instant, notes: &mut Vec<Note>) {
+        if self.leave_due.is_none_or(|due| now < due) {
+            return;
+        }
+        while let Some(slot) = self.first_overdue(now) {
+            self.delete(now, slot, notes);
+        }
+        let awaited = self.members().filter(|member| member.awaits_leave());
+        self.leave_due = awaited.map(|member| member.due).min();
+    }
+
+    fn first_overdue(&self, now: Instant) -> Option<u32> {
+        let is_overdue = |slot: &u32| {
+            let member = &self.members[*slot];
+            member.awaits_leave() && member.due <= now
+        };
+        self.members.slots().find(is_overdue)
+    }
+
     /// A member has left if all before the synch point of its LEAVE has come.
     pub(super) fn finish_if_over(&mut self, now: Instant, slot: u32, notes: &mut Vec<Note>) {
         let member = &self.members[slot];
@@ -254,7 +281,7 @@ impl Group {
         let member = &mut self.members[slot];
         member.state = MemberState::Published;
         member.bound = Some(instance);
-        member.joins_by = now + JOIN_PATIENCE;
+        member.due = now + JOIN_PATIENCE;
         self.send_join(slot, 0, notes);
         self.recount(now, notes);
     }

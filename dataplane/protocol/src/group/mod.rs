@@ -21,7 +21,7 @@ mod tests;
 
 pub use flow::{ADV_ACTIVE, ADV_IDLE};
 pub use member::{Member, MemberNo, MemberState, WINDOW_MAX};
-pub use membership::JOIN_PATIENCE;
+pub use membership::{JOIN_PATIENCE, LEAVE_PATIENCE};
 pub use order::{Arrival, Arriving, DEFERRED_MAX, Held};
 pub use sending::{Blocked, BlockedOn, Refusal};
 pub use table::{MEMBERS_MAX, MEMBERS_OF_NODE_MAX};
@@ -29,6 +29,7 @@ pub use table::{MEMBERS_MAX, MEMBERS_OF_NODE_MAX};
 use crate::addr::{NodeAddr, SocketAddr};
 use crate::name::Scope;
 use crate::seqno::SeqNo;
+use crate::time::Instant;
 use crate::wire::{GroupKind, Importance, size};
 use order::Deferred;
 use sending::Waiting;
@@ -99,6 +100,8 @@ pub struct Group {
     /// acknowledged before broadcasts take the other way.
     behind_unicast: bool,
     waiting: Option<Waiting>,
+    /// When the LEAVE of a member will be overdue, should it not come.
+    leave_due: Option<Instant>,
     /// Counts anycasts, to take those who got one least recently.
     anycasts: u32,
     /// Importance of the last message sent. Packets of different importance fill independently: the
@@ -123,6 +126,7 @@ impl Group {
             acks_due: 0,
             behind_unicast: true,
             waiting: None,
+            leave_due: None,
             anycasts: 0,
             sent_importance: None,
         }

@@ -207,9 +207,11 @@ impl Group {
         })
     }
 
-    /// When a refused message is to be looked at again though nothing has happened.
+    /// When a refused message, or a member that leaves, is to be looked at again though nothing has happened.
     pub fn looks_again_at(&self) -> Option<Instant> {
-        self.waiting.as_ref().filter(|w| !w.told)?.until
+        let waiting = self.waiting.as_ref().filter(|w| !w.told);
+        let until = waiting.and_then(|waiting| waiting.until);
+        until.into_iter().chain(self.leave_due).min()
     }
 
     /// Looks at a refused message again, since members came, went, or are overdue.
@@ -233,7 +235,7 @@ impl Group {
         let short = |m: &&Member| m.is_short(now, blocks);
         let is_unjoined =
             |m: &&Member| m.state == MemberState::Published && m.is_short(now, blocks);
-        let until = self.members().filter(is_unjoined).map(|m| m.joins_by).min();
+        let until = self.members().filter(is_unjoined).map(|m| m.due).min();
         self.waiting = Some(Waiting {
             to,
             blocks,

@@ -14,8 +14,11 @@ use xtipc_protocol::wire::Importance;
 
 impl Run {
     pub(super) fn act(&mut self) -> Result<(), Violation> {
-        if self.cluster.rng.chance(self.connecting) {
+        let what = self.cluster.rng.below(1000) as u32;
+        if what < self.connecting {
             self.act_on_connections()?;
+        } else if what - self.connecting < self.grouping {
+            self.act_on_members()?;
         } else {
             self.act_on_others()?;
         }
@@ -180,6 +183,7 @@ impl Run {
         self.sockets.retain(|s| s.station != station);
         self.subscribers.remove(&station);
         self.connections.gone(station, node);
+        self.members.gone(station);
     }
 
     fn change_faults(&mut self) {

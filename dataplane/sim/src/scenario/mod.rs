@@ -12,6 +12,7 @@
 
 mod connections;
 mod events;
+mod groups;
 mod sabotage;
 mod tracking;
 mod traffic;
@@ -27,6 +28,7 @@ use crate::questions::Questions;
 use crate::segment::{Faults, seconds};
 use crate::tracking::Heard;
 use connections::Connections;
+use groups::Members;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -61,6 +63,8 @@ pub struct Plan {
     pub events: usize,
     /// Events that concern connections, in per mille.
     pub connecting: u32,
+    /// Those that concern a group, in per mille.
+    pub grouping: u32,
     /// Print each packet and event.
     pub log: bool,
     /// What the run itself breaks.
@@ -73,6 +77,7 @@ impl Default for Plan {
             nodes: 2..21,
             events: 400,
             connecting: 200,
+            grouping: 150,
             log: false,
             sabotage: None,
         }
@@ -94,6 +99,8 @@ pub struct Outcome {
     pub carried: u64,
     /// Ends of connections that were told of the end.
     pub ended: u64,
+    /// Messages and events that members of the group heard.
+    pub told: u64,
     /// Events that subscribers heard.
     pub heard: u64,
     /// Virtual time that passed.
@@ -143,6 +150,9 @@ struct Run {
     connections: Connections,
     /// Events that concern them, in per mille.
     connecting: u32,
+    members: Members,
+    /// Events that concern them, in per mille.
+    grouping: u32,
     /// By station: its subscriber, and what it has heard.
     subscribers: BTreeMap<usize, (PortId, Heard)>,
     heard: u64,
@@ -182,6 +192,8 @@ impl Run {
             questions: Questions::default(),
             connections: Connections::default(),
             connecting: plan.connecting,
+            members: Members::default(),
+            grouping: plan.grouping,
             subscribers: BTreeMap::new(),
             heard: 0,
             contact: BTreeMap::new(),
@@ -308,6 +320,7 @@ impl Run {
         self.await_mesh()?;
         if !self.corrupting {
             self.finish_connections()?;
+            self.finish_groups()?;
         }
         if self.corrupting {
             // What flipped bits made of the tables ends with the nodes.
@@ -322,6 +335,7 @@ impl Run {
         if !self.corrupting {
             self.deliveries.finish()?;
             self.check_ends()?;
+            self.check_groups()?;
             self.check_events()?;
             self.check_progress()?;
         }
@@ -345,6 +359,7 @@ impl Run {
             delivered: self.deliveries.count,
             carried: self.connections.bytes,
             ended: self.connections.ended,
+            told: self.members.heard,
             heard: self.heard,
             lasted: Duration::from_nanos(self.cluster.now.0 - self.began.0),
             disagreed: self.agreement.longest,

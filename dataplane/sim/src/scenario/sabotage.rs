@@ -24,6 +24,10 @@ pub enum Sabotage {
     Garble,
     /// Nobody reads from connections at the end.
     Block,
+    /// Members of the group miss events, and get messages changed.
+    Mishear,
+    /// No member of the group reads at the end.
+    Ignore,
     /// Subscribers miss events.
     Deafen,
     /// Two nodes do not hear each other at the end.
@@ -59,6 +63,8 @@ impl Run {
                     | Sabotage::Believe
                     | Sabotage::Garble
                     | Sabotage::Block
+                    | Sabotage::Mishear
+                    | Sabotage::Ignore
                     | Sabotage::Deafen
                     | Sabotage::Cut
                     | Sabotage::Hide

@@ -28,6 +28,8 @@ impl Run {
     pub(super) fn other_ports(&self, station: usize) -> BTreeSet<PortId> {
         let mut ports = self.connections.ports(station);
         ports.extend(self.subscribers.get(&station).map(|(id, _)| *id));
+        let members = self.members.sockets().filter(|s| s.station == station);
+        ports.extend(members.map(|socket| socket.addr.port));
         ports
     }
 

@@ -3,11 +3,13 @@
 use super::{GROUP, members, settle};
 use std::time::Duration;
 use xtipc_protocol::addr::Destination;
-use xtipc_protocol::group::Membership;
+use xtipc_protocol::group::{LEAVE_PATIENCE, Membership};
 use xtipc_protocol::host::MemberNews;
 use xtipc_protocol::port::McastMethod;
+use xtipc_protocol::wire::{Msg, User, field};
 use xtipc_sim::cluster::Cluster;
 use xtipc_sim::groups::membership;
+use xtipc_sim::segment::Fate;
 
 #[test]
 fn an_event_tells_the_member_by_both_addresses() {
@@ -83,4 +85,28 @@ fn what_a_lost_node_s_member_sent_comes_before_its_leaving() {
     c.run_for(Duration::from_secs(2));
     assert_eq!(c.news(0, m[0].port), ["1:last words", "-1"]);
     assert_eq!(c.group(0, m[0].port).nodes().count(), 0);
+}
+
+#[test]
+fn a_member_whose_binding_goes_without_its_leave_is_gone_after_five_seconds() {
+    let (mut c, m) = members(64, 2);
+    c.strict = false;
+    c.segment.filter = Some(Box::new(|flight| {
+        let is_leave = |msg: Msg<'_>| msg.user() == User::GroupProtocol && msg.kind() == 1;
+        if !Msg::check(&flight.bytes).is_ok_and(is_leave) {
+            return Fate::Pass;
+        }
+        let mut bytes = flight.bytes.clone();
+        // An unknown type in its place.
+        field::TYPE.set(&mut bytes, 7);
+        Fate::Replace(bytes)
+    }));
+    c.broadcast(1, m[1].port, "last words".as_bytes()).unwrap();
+    c.close(1, m[1].port);
+    c.run_for(LEAVE_PATIENCE - Duration::from_millis(50));
+    assert_eq!(c.news(0, m[0].port), ["1:last words"]);
+    c.run_for(Duration::from_millis(100));
+    assert_eq!(c.news(0, m[0].port), ["-1"]);
+    assert_eq!(c.group(0, m[0].port).members().len(), 0);
+    c.finish();
 }
