@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use xtipc_management::Request;
 use xtipc_protocol::time::Instant;
+use xtipc_segment::layout::Sizes;
 
 use super::application::Application;
 use super::applications::{Client, Slot};
@@ -14,7 +15,7 @@ use crate::wait::Interest;
 /// Requests taken from an application in one round.
 const SUBMIT_BUDGET: usize = 64;
 
-impl Worker<'_> {
+impl Worker {
     pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
         let mut served = 0;
         for slot in 0..self.host.applications.slots() {
@@ -133,6 +134,20 @@ impl Worker<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Lets a process go that has ended or closed its attach socket. What it had submitted counts: it may have done so right
+    /// after a post.
+    pub(super) fn outlive(&mut self, slot: Slot, now: Instant, reason: &str) {
+        // As much as its ring holds, in case it goes on.
+        for _ in 0..Sizes::default().submissions as usize / SUBMIT_BUDGET {
+            match self.serve(slot, now) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(violation) => return self.let_go(slot, now, &violation.to_string()),
+            }
+        }
+        self.let_go(slot, now, reason);
     }
 
     /// Lets a client go; its sockets are closed by the protocol's rules at once.
