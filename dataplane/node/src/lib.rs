@@ -6,6 +6,7 @@ pub(crate) mod bearer;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod embedded;
 pub mod instance;
 pub mod mail;
 pub mod placement;

@@ -38,11 +38,13 @@ impl<T> Clone for Sender<T> {
     }
 }
 
+/// What wakes a receiver. Rings when it is dropped, too.
 #[derive(Clone, Debug)]
-struct Bell(Arc<OwnedFd>);
+pub struct Bell(Arc<OwnedFd>);
 
 impl Bell {
-    fn ring(&self) {
+    /// Wakes the receiver, or keeps it from falling asleep.
+    pub fn ring(&self) {
         // Fails only when the counter is at its end, and then the bell rings already.
         let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
@@ -89,6 +91,11 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    /// Wakes this receiver without a message.
+    pub fn bell(&self) -> Bell {
+        Bell(Arc::clone(&self.bell))
+    }
+
     /// Silences the bell and returns what waits. Nothing is missed: a message that comes later rings again.
     pub fn drain(&self) -> impl Iterator<Item = T> {
         let _ = rustix::io::read(&*self.bell, &mut [0; 8]);

@@ -1,4 +1,4 @@
-//! The program `xtipcd`: settings, log, checks of the system, then the steward.
+//! The program `xtipcd`: settings and log, then the steward.
 //!
 //! Exit status: 0 after an orderly stop, 1 when it could not start or go on, 2 for wrong settings, 128 + n when
 //! a second signal n ended a stop that was under way. A panic aborts.
@@ -10,7 +10,6 @@ use clap::Parser;
 use xtipcd::config::{CommandLine, Config, LOG_VARIABLE};
 use xtipcd::signals::Signals;
 use xtipcd::steward::{self, StewardError};
-use xtipcd::{placement, privileges};
 
 const WRONG_SETTINGS: u8 = 2;
 
@@ -45,12 +44,6 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    privileges::check_kernel()?;
-    privileges::check_capabilities(&config)?;
-    placement::check_cpus(&config.cpus)?;
-    if let Some(bytes) = privileges::raise_memlock() {
-        tracing::debug!(bytes, "lockable memory is limited");
-    }
     // Before the first thread, so that all of them inherit the mask.
     let signals = Signals::block()?;
     Ok(steward::run(config, signals)?)

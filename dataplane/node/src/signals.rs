@@ -4,9 +4,25 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// SIGTERM, SIGINT and SIGHUP of the process.
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// SIGTERM, SIGINT and SIGHUP of the process, or what stands for them where the process is not ours.
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
+
+/// Ends a steward that hears no signals.
+#[derive(Debug)]
+pub struct Ender(OwnedFd);
+
+impl Ender {
+    /// Does what SIGTERM would.
+    pub fn end(&self) {
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        record[..4].copy_from_slice(&libc::SIGTERM.to_ne_bytes());
+        // Fails only when the steward has ended.
+        let _ = rustix::io::write(&self.0, &record);
+    }
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +59,13 @@ impl Signals {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// None of the process: only what an [`Ender`] says.
+    pub fn from_ender() -> io::Result<(Self, Ender)> {
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (reader, writer) = pipe_with(flags)?;
+        Ok((Self(reader), Ender(writer)))
+    }
+
     /// The next signal, if one came.
     pub fn next(&self) -> Option<Signal> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
@@ -65,6 +88,15 @@ impl AsFd for Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ender_stands_for_a_signal() {
+        let (signals, ender) = Signals::from_ender().unwrap();
+        assert_eq!(signals.next(), None);
+        ender.end();
+        assert_eq!(signals.next(), Some(Signal::Stop(libc::SIGTERM)));
+        assert_eq!(signals.next(), None);
+    }
 
     #[test]
     fn signals_are_read_and_do_not_kill() {

@@ -20,11 +20,13 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::instance::{Instance, InstanceError};
 use crate::mail::{self, Receiver, Sender};
+use crate::placement;
 use crate::policy::{Core, Policy};
+use crate::privileges;
 use crate::signals::{Signal, Signals};
 use crate::wait::{Interest, Token, WaitError, Waiter};
 use crate::watchdog::{Pulse, Watchdog};
-use crate::worker::{self, WorkerConfig};
+use crate::worker::{self, Turn, WorkerConfig};
 
 /// What the steward tells a worker.
 #[derive(Debug)]
@@ -78,6 +80,12 @@ pub enum Event {
 /// Why the daemon ended other than by an orderly stop.
 #[derive(Debug, thiserror::Error)]
 pub enum StewardError {
+    /// The kernel is too old, or the process may not.
+    #[error(transparent)]
+    Refusal(#[from] privileges::Refusal),
+    /// A processor that workers are to be pinned to is not to be had.
+    #[error(transparent)]
+    Pin(#[from] placement::PinError),
     /// The run directory or a socket is not to be had.
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -141,8 +149,10 @@ enum Stage {
     Stopping { until_ns: u64 },
 }
 
-struct Steward {
+pub(crate) struct Steward {
     config: Arc<Config>,
+    /// The process is an application: its service manager is none of ours, and nobody else attaches.
+    turn: Option<Arc<Turn>>,
     instance: Instance,
     signals: Signals,
     waiter: Waiter,
@@ -161,6 +171,21 @@ struct Steward {
 /// Runs the daemon until it is told to stop. The calling thread becomes the steward; `signals` were blocked
 /// before any thread was started.
 pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
+    start(config, signals, None)?.serve()
+}
+
+/// Starts the workers. With a turn the node is embedded: worker 0 is its helper, and no other process attaches.
+pub(crate) fn start(
+    config: Config,
+    signals: Signals,
+    turn: Option<Arc<Turn>>,
+) -> Result<Steward, StewardError> {
+    privileges::check_kernel()?;
+    privileges::check_capabilities(&config)?;
+    placement::check_cpus(&config.cpus)?;
+    if let Some(bytes) = privileges::raise_memlock() {
+        tracing::debug!(bytes, "lockable memory is limited");
+    }
     let instance = Instance::hold(&config.run_dir)?;
     let system = |operation| move |source| StewardError::System { operation, source };
     let config = Arc::new(config);
@@ -171,6 +196,8 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
 
     let core = match config.policy {
         Policy::Busy => Core::Own,
+        // The scheduling class of its threads is the application's own business.
+        Policy::Adaptive | Policy::Sleep if turn.is_some() => Core::Own,
         Policy::Adaptive | Policy::Sleep => Core::Shared,
     };
     let pulses: Arc<[Arc<Pulse>]> = (0..config.workers)
@@ -189,6 +216,7 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
             pulses: Arc::clone(&pulses),
             commands: inbox,
             events: sender.clone(),
+            turn: turn.clone(),
         });
         workers.push(Running {
             commands,
@@ -198,9 +226,13 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
         });
     }
     let control = Control::new(workers[0].commands.clone());
-    let alive = sd_notify::watchdog_enabled().map(|every| every.as_nanos() / 2);
-    Steward {
+    let alive = match turn {
+        Some(_) => None,
+        None => sd_notify::watchdog_enabled().map(|every| every.as_nanos() / 2),
+    };
+    Ok(Steward {
         config,
+        turn,
         instance,
         signals,
         waiter,
@@ -213,12 +245,17 @@ pub fn run(config: Config, signals: Signals) -> Result<(), StewardError> {
         alive_due_ns: 0,
         stage: Stage::Starting,
         failure: None,
-    }
-    .serve()
+    })
 }
 
 impl Steward {
-    fn serve(mut self) -> Result<(), StewardError> {
+    /// Where a worker is told.
+    pub(crate) fn commands(&self, worker: usize) -> Sender<Command> {
+        self.workers[worker].commands.clone()
+    }
+
+    /// Until it is told to stop and all workers have ended.
+    pub(crate) fn serve(mut self) -> Result<(), StewardError> {
         let mut ready = Vec::with_capacity(8);
         let mut tick_ns = now_ns();
         loop {
@@ -308,6 +345,9 @@ impl Steward {
             ),
         ];
         for (token, path, socket_type, access) in sockets {
+            if self.turn.is_some() && token == ATTACH {
+                continue;
+            }
             let listener = self.instance.listen(path, socket_type, access)?;
             self.waiter.add(&listener, Interest::Read, token)?;
             self.doors.push(Door {
@@ -317,8 +357,14 @@ impl Steward {
             });
         }
         self.stage = Stage::Serving;
-        tracing::info!(attach = %config.attach_socket.display(), "ready");
-        notify(&[NotifyState::Ready]);
+        match &self.turn {
+            Some(turn) => {
+                tracing::info!(control = %config.control_socket.display(), "ready");
+                turn.note_ready();
+            }
+            None => tracing::info!(attach = %config.attach_socket.display(), "ready"),
+        }
+        self.notify(NotifyState::Ready);
         Ok(())
     }
 
@@ -360,7 +406,7 @@ impl Steward {
             && self.watchdog.all_alive(now_ns)
         {
             self.alive_due_ns = now_ns + interval_ns;
-            notify(&[NotifyState::Watchdog]);
+            self.notify(NotifyState::Watchdog);
         }
         for door in self.doors.iter_mut().filter(|d| !d.open) {
             self.waiter
@@ -381,7 +427,7 @@ impl Steward {
         if matches!(self.stage, Stage::Stopping { .. }) {
             return;
         }
-        notify(&[NotifyState::Stopping]);
+        self.notify(NotifyState::Stopping);
         self.stage = Stage::Stopping {
             until_ns: now_ns() + STOP_PATIENCE_NS,
         };
@@ -395,6 +441,14 @@ impl Steward {
                 Ok(()) | Err(mail::SendError::Ended(_)) => true,
                 Err(mail::SendError::Full(_)) => false,
             };
+        }
+    }
+
+    fn notify(&self, state: NotifyState<'_>) {
+        if self.turn.is_none()
+            && let Err(error) = sd_notify::notify(&[state])
+        {
+            tracing::warn!(%error, "cannot notify the service manager");
         }
     }
 
@@ -412,11 +466,5 @@ impl Steward {
             tracing::info!(worker, longest_gap_us, rescues, "worker stopped");
         }
         self.failure.map_or(Ok(()), Err)
-    }
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot notify the service manager");
     }
 }

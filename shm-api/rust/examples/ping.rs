@@ -35,6 +35,10 @@ struct Arguments {
     /// Attach socket; else XTIPC_SOCKET, else /run/xtipc/attach.sock.
     #[arg(long)]
     socket: Option<PathBuf>,
+    /// Be a node of one's own with these settings, separated by ';': 'bearer = ["eth:eth1"]; policy = "busy"'.
+    #[cfg(feature = "embedded")]
+    #[arg(long, conflicts_with = "socket")]
+    embed: Option<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -65,15 +69,23 @@ fn main() -> anyhow::Result<()> {
         arguments.size
     );
     ensure!(arguments.count > 0, "--count 0: at least one round trip");
-    let node = match &arguments.socket {
-        Some(path) => Node::builder().socket_path(path).attach()?,
-        None => Node::attach()?,
-    };
+    let node = attach(&arguments)?;
     if arguments.serve {
         serve(&node, arguments.service.0)
     } else {
         measure(&node, &arguments)
     }
+}
+
+fn attach(arguments: &Arguments) -> anyhow::Result<Node> {
+    #[cfg(feature = "embedded")]
+    if let Some(settings) = &arguments.embed {
+        return Ok(xtipc::EmbeddedNode::start(&settings.replace(';', "\n"))?.attach()?);
+    }
+    Ok(match &arguments.socket {
+        Some(path) => Node::builder().socket_path(path).attach()?,
+        None => Node::attach()?,
+    })
 }
 
 fn serve(node: &Node, service: ServiceAddress) -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ use xtipc_segment::{
 
 use crate::core::{Core, Custody, Failure, Interest};
 use crate::pending::Purpose;
+use crate::rounds::{Driving, LookingOn, Rounds};
 use crate::{Error, Message, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
@@ -89,10 +90,17 @@ pub(crate) struct Attachment {
     conversation: Mutex<()>,
     paths: PathReader,
     pub(crate) welcome: Welcome,
+    /// If the node is embedded in this process.
+    rounds: Option<Rounds>,
 }
 
 impl Attachment {
-    pub(crate) fn new(side: ApplicationSide, socket: OwnedFd, welcome: Welcome) -> Result<Self> {
+    pub(crate) fn new(
+        side: ApplicationSide,
+        socket: OwnedFd,
+        welcome: Welcome,
+        rounds: Option<Rounds>,
+    ) -> Result<Self> {
         let releaser = Arc::new(Mutex::new(side.releaser));
         let socket = Arc::new(socket);
         Ok(Self {
@@ -109,6 +117,7 @@ impl Attachment {
             conversation: Mutex::new(()),
             paths: side.paths,
             welcome,
+            rounds,
         })
     }
 
@@ -152,6 +161,7 @@ impl Attachment {
         mut look: impl FnMut(&mut Core) -> Result<Look<T>>,
     ) -> Result<T> {
         let mut core = self.core()?;
+        let mut looked_around = self.rounds.is_none();
         let result = loop {
             core.dispatch();
             let interest = match look(&mut core) {
@@ -164,6 +174,11 @@ impl Attachment {
             }
             let left = match patience.left() {
                 Ok(left) => left,
+                Err(Error::WouldBlock) if !looked_around => {
+                    looked_around = true;
+                    core = self.look_around(core);
+                    continue;
+                }
                 Err(error) => break Err(error),
             };
             core = if core.driving {
@@ -217,6 +232,15 @@ impl Attachment {
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
         let before = core.progress;
+        let mut looking_on = None;
+        if let Some(rounds) = &self.rounds {
+            drop(core);
+            match rounds.take() {
+                Some(driving) => return self.make_rounds(driving, before, interest, left),
+                None => looking_on = Some(rounds.look_on()),
+            }
+            core = lock(&self.core);
+        }
         let budget = left.map_or(core.spin, |left| left.min(core.spin));
         // Not timed before the first look in vain: on the worker's processor most waits need only one.
         let mut begun = None;
@@ -258,7 +282,57 @@ impl Attachment {
         let left = left.map(|left| left.saturating_sub(begun.elapsed()));
         core = self.drive_asleep(core, interest, left);
         core.learn(begun.elapsed() < SPIN_MAX);
+        drop(looking_on);
         core
+    }
+
+    /// The same where this thread is who makes the node's rounds.
+    fn make_rounds<'a>(
+        &'a self,
+        mut driving: Driving<'a>,
+        before: u64,
+        interest: Interest,
+        left: Option<Duration>,
+    ) -> MutexGuard<'a, Core> {
+        let until = left.and_then(|left| Instant::now().checked_add(left));
+        let until_ns = left.and_then(end_on_node_clock);
+        let mut worked = true;
+        loop {
+            let mut core = lock(&self.core);
+            core.dispatch();
+            let over = until.is_some_and(|until| Instant::now() >= until) || driving.is_over();
+            if core.progress != before || self.ring_has_room(&mut core, interest) || over {
+                return core;
+            }
+            drop(core);
+            if !worked {
+                driving.rest(until_ns);
+            }
+            worked = driving.look();
+        }
+    }
+
+    /// A round of an embedded node for a call that does not wait.
+    fn look_around<'a>(&'a self, core: MutexGuard<'a, Core>) -> MutexGuard<'a, Core> {
+        drop(core);
+        if let Some(mut driving) = self.rounds.as_ref().and_then(Rounds::take) {
+            driving.look();
+        }
+        lock(&self.core)
+    }
+
+    /// What was submitted goes out, where no daemon is there to see to that.
+    fn send_off(&self) {
+        if let Some(rounds) = &self.rounds {
+            rounds.make_one();
+        }
+    }
+
+    /// Descriptors of this attachment are looked at from now on.
+    pub(crate) fn note_watched(&self) {
+        if let Some(rounds) = &self.rounds {
+            rounds.note_watched();
+        }
     }
 
     /// The same, asleep unless something has come already.
@@ -429,6 +503,7 @@ impl Attachment {
         until: Instant,
         mut look: impl FnMut(&mut Core) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
+        let mut driving = self.rounds.as_ref().and_then(Rounds::take);
         let mut core = self.core()?;
         // Who drives has the say over the sleep word; while another thread does, this one only looks.
         let drives = !core.driving;
@@ -444,6 +519,12 @@ impl Attachment {
             }
             if Instant::now() >= until {
                 break Ok(None);
+            }
+            if let Some(driving) = &mut driving {
+                drop(core);
+                driving.look();
+                core = lock(&self.core);
+                continue;
             }
             let place = core.receiver.place_of_daemon();
             if drives && place == Place::Here {
@@ -492,6 +573,7 @@ impl Attachment {
     ) -> Result<()> {
         let (request, purpose) = posting(socket, destination);
         self.submit(socket, payload, request, purpose, patience)?;
+        self.send_off();
         Ok(())
     }
 
@@ -506,8 +588,8 @@ impl Attachment {
         let Some((first, more)) = payloads.split_first() else {
             return Ok(0);
         };
-        self.post(socket, first.as_ref(), destination, patience)?;
         let (request, purpose) = posting(socket, destination);
+        self.submit(socket, first.as_ref(), request, purpose, patience)?;
         let mut core = self.core()?;
         let mut posted = 1;
         for payload in more {
@@ -518,6 +600,8 @@ impl Attachment {
             posted += 1;
         }
         core.submitter.ring_doorbell();
+        drop(core);
+        self.send_off();
         Ok(posted)
     }
 
@@ -618,12 +702,30 @@ impl Attachment {
             Purpose::Close(socket),
             Patience::Endless,
         );
+        self.send_off();
     }
 
-    /// Takes the turn to talk on the attach socket.
-    pub(crate) fn converse(&self) -> (MutexGuard<'_, ()>, &OwnedFd) {
-        (lock(&self.conversation), &self.socket)
+    /// Takes the turn to talk on the attach socket; the node answers at once.
+    pub(crate) fn converse(&self) -> (Conversation<'_>, &OwnedFd) {
+        let conversation = Conversation {
+            _turn: lock(&self.conversation),
+            _looking_on: self.rounds.as_ref().map(Rounds::look_on),
+        };
+        (conversation, &self.socket)
     }
+}
+
+/// The turn to talk on the attach socket.
+pub(crate) struct Conversation<'a> {
+    _turn: MutexGuard<'a, ()>,
+    _looking_on: Option<LookingOn<'a>>,
+}
+
+/// The end of a wait on the node's clock, in nanoseconds.
+fn end_on_node_clock(left: Duration) -> Option<u64> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let end = Duration::try_from(now).ok()?.checked_add(left)?;
+    u64::try_from(end.as_nanos()).ok()
 }
 
 /// The request of a posted send, and what to do with its answer.

@@ -124,6 +124,8 @@ mod attachment;
 mod connection;
 mod core;
 mod datagram;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod error;
 mod group;
 mod message;
@@ -131,6 +133,7 @@ mod node;
 mod path;
 mod pending;
 mod poller;
+mod rounds;
 mod sharing;
 pub mod socket;
 mod stand_by;
@@ -142,6 +145,8 @@ mod watch;
 
 pub use connection::{Connection, ConnectionKind, Listener};
 pub use datagram::{Datagram, MulticastMethod};
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedNode;
 pub use error::{Error, Result};
 pub use group::{Group, GroupEvent, Joining, Member};
 pub use message::{Message, Rejection};

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use xtipc_segment::daemon::SegmentFds;
 use xtipc_segment::layout::VERSION;
 
 use crate::attachment::Attachment;
+use crate::rounds::Rounds;
 use crate::{Error, Result};
 
 const RUN_DIRECTORY: &str = "/run/xtipc";
@@ -86,12 +87,18 @@ impl NodeBuilder {
     }
 
     /// Attaches.
-    pub fn attach(self) -> Result<Node> {
-        let path = self.socket_path.unwrap_or_else(|| {
+    pub fn attach(mut self) -> Result<Node> {
+        let path = self.socket_path.take().unwrap_or_else(|| {
             env::var_os(SOCKET_VARIABLE)
                 .map_or_else(|| Path::new(RUN_DIRECTORY).join(SOCKET_NAME), PathBuf::from)
         });
         let socket = attach::connect(&path).map_err(|cause| Error::NoDaemon { path, cause })?;
+        self.attach_over(socket, None)
+    }
+
+    /// Attaches over a socket whose other end the node has.
+    pub(crate) fn attach_over(&self, socket: OwnedFd, rounds: Option<Rounds>) -> Result<Node> {
+        let looking_on = rounds.as_ref().map(Rounds::look_on);
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(io::Error::from)?;
         let hello = Message::Hello {
@@ -125,8 +132,9 @@ impl NodeBuilder {
         if self.prefault {
             side.prefault()?;
         }
+        drop(looking_on);
         Ok(Node {
-            attachment: Arc::new(Attachment::new(side, socket, welcome)?),
+            attachment: Arc::new(Attachment::new(side, socket, welcome, rounds)?),
         })
     }
 }

@@ -106,6 +106,7 @@ impl Attachment {
         };
         let watch = Watch::new(pipe.ok_or(Error::NodeGone)?)?;
         let pollable = Arc::clone(&watch.pollable);
+        self.note_watched();
         let mut core = self.core()?;
         core.dispatch();
         let queue = core.queue(socket)?;

@@ -209,6 +209,18 @@ impl Config {
         .resolve()
     }
 
+    /// The settings that a text in the form of the file makes, without a file or flags.
+    pub fn from_text(text: &str) -> Result<Self, ConfigError> {
+        let path = Path::new("settings");
+        resolve::Layers {
+            flags: Settings::default(),
+            log_variable: None,
+            path,
+            file: parse_file(path, text)?,
+        }
+        .resolve()
+    }
+
     /// The shortest link tolerance in use, which sets how late a worker may be.
     pub fn tolerance_ms_min(&self) -> u32 {
         self.bearers

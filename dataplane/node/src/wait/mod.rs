@@ -10,7 +10,6 @@ mod tests;
 mod uring;
 
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 
 use epoll::Epoll;
@@ -85,16 +84,15 @@ enum Kind {
     Epoll(Epoll),
 }
 
-/// One wait for everything. Made by the thread that waits and not movable to another: the kernel
-/// accepts the io_uring from that thread alone.
+/// One wait for everything.
 pub struct Waiter {
     kind: Kind,
     description: String,
-    tied_to_thread: PhantomData<*const ()>,
 }
 
 impl Waiter {
-    /// io_uring if the system grants it, else epoll.
+    /// io_uring if the system grants it, else epoll. For the thread that makes it: the kernel refuses an io_uring to
+    /// others.
     pub fn new() -> Result<Self, WaitError> {
         match Uring::new() {
             Ok(uring) => Ok(Self::from_kind(
@@ -122,11 +120,7 @@ impl Waiter {
     }
 
     fn from_kind(kind: Kind, description: String) -> Self {
-        Self {
-            kind,
-            description,
-            tied_to_thread: PhantomData,
-        }
+        Self { kind, description }
     }
 
     /// The back end in use.

@@ -22,7 +22,7 @@ use crate::watchdog::Phase;
 
 const BROADCAST_LINK: &str = "broadcast-link";
 
-impl Worker<'_> {
+impl Worker {
     pub(super) fn answer(&mut self, now: Instant, request: &Request) -> Response {
         let reply = match request {
             Request::BearerEnable { .. }

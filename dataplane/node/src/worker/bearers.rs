@@ -81,7 +81,7 @@ pub(super) fn bearer_setup(media: &MediaValues, spec: &BearerSpec, bearer: &Bear
     }
 }
 
-impl Worker<'_> {
+impl Worker {
     /// The slot of the bearer with this name.
     pub(super) fn bearer_named(&self, name: &str) -> Option<BearerId> {
         let is_it = |slot: &Option<Enabled>| slot.as_ref().is_some_and(|e| e.spec.name() == name);

@@ -12,7 +12,7 @@ use crate::bearer::{Bearer, BearerEvent};
 use crate::steward::Event;
 use crate::wait::Interest;
 
-impl Worker<'_> {
+impl Worker {
     pub(super) fn watch_bearers(&mut self) -> Result<(), Failure> {
         for enabled in self.bearers.iter().flatten() {
             for fd in enabled.bearer.fds() {

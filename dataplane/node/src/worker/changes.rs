@@ -30,7 +30,7 @@ fn refuse<T>(errno: i32, text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { errno, text })
 }
 
-impl Worker<'_> {
+impl Worker {
     pub(super) fn change(&mut self, now: Instant, request: &Request) -> Response {
         let changed = match request {
             Request::BearerEnable { bearer } => self.enable(now, bearer),

@@ -21,6 +21,7 @@ mod requests;
 mod sharing;
 mod socket_answers;
 mod spare;
+mod turn;
 
 use std::io;
 use std::sync::Arc;
@@ -40,13 +41,15 @@ use crate::mail::{Receiver, Sender};
 use crate::placement::pin_current;
 use crate::policy::{Core, IdlePolicy, Policy, Step};
 use crate::steward::{Command, Event};
-use crate::wait::{Interest, Token, Waiter};
+use crate::wait::{Backend, Interest, Token, Waiter};
 use crate::watchdog::Pulse;
 use applications::{Applications, Heard, Slot};
 use bearers::{Enabled, MediaValues, Slots, bearer_setup};
 use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
+
+pub use turn::{Driving, Turn};
 
 /// Packets taken from a bearer in one round.
 const RECEIVE_BUDGET: usize = 64;
@@ -67,10 +70,12 @@ pub struct WorkerConfig {
     pub commands: Receiver<Command>,
     /// What it tells the steward.
     pub events: Sender<Event>,
+    /// Worker 0 of an embedded node: it works when no thread of the application does.
+    pub turn: Option<Arc<Turn>>,
 }
 
 impl WorkerConfig {
-    fn pulse(&self) -> &Pulse {
+    fn pulse(&self) -> &Arc<Pulse> {
         &self.pulses[self.index]
     }
 
@@ -90,31 +95,36 @@ pub fn spawn(config: WorkerConfig) -> io::Result<JoinHandle<()>> {
         .name(format!("worker-{}", config.index))
         .spawn(move || {
             let worker = config.index;
-            let last = match run(&config) {
+            let (pulse, events) = (Arc::clone(config.pulse()), config.events.clone());
+            let last = match run(config) {
                 Ok(()) => Event::Stopped { worker },
                 Err(error) => Event::Failed {
                     worker,
                     reason: error.to_string(),
                 },
             };
-            config.pulse().end();
+            pulse.end();
             // The steward is gone only when the process ends anyway.
-            let _ = config.events.send(last);
+            let _ = events.send(last);
         })
 }
 
 type Failure = Box<dyn std::error::Error>;
 
-fn run(own: &WorkerConfig) -> Result<(), Failure> {
+fn run(own: WorkerConfig) -> Result<(), Failure> {
     if let Some(&cpu) = own.config.cpus.get(own.index) {
         pin_current(cpu)?;
     }
     if own.index > 0 {
-        return spare::run(own);
+        return spare::run(&own);
     }
+    let turn = own.turn.clone();
     let worker = Worker::new(own)?;
-    own.pulse().begin(now_ns());
-    worker.run()
+    worker.own.pulse().begin(now_ns());
+    match turn {
+        Some(turn) => turn.help(worker),
+        None => worker.run(),
+    }
 }
 
 /// What a wait reports, packed into a token.
@@ -154,8 +164,8 @@ impl Source {
     }
 }
 
-struct Worker<'a> {
-    own: &'a WorkerConfig,
+struct Worker {
+    own: WorkerConfig,
     engine: Engine,
     host: NodeHost,
     bearers: Slots,
@@ -182,9 +192,10 @@ struct Worker<'a> {
     stopping: bool,
 }
 
-impl<'a> Worker<'a> {
-    fn new(own: &'a WorkerConfig) -> Result<Self, Failure> {
-        let config = &own.config;
+impl Worker {
+    fn new(own: WorkerConfig) -> Result<Self, Failure> {
+        let config = Arc::clone(&own.config);
+        let config = &*config;
         let specs: &[BearerSpec] = if own.index == 0 { &config.bearers } else { &[] };
         let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
         let mut pool = FramePool::new(&pool_config)?;
@@ -219,6 +230,10 @@ impl<'a> Worker<'a> {
         } else {
             Core::Shared
         };
+        let waiter = match own.turn {
+            Some(_) => Waiter::with_backend(Backend::Epoll)?,
+            None => Waiter::new()?,
+        };
         let mut worker = Self {
             own,
             engine,
@@ -226,7 +241,7 @@ impl<'a> Worker<'a> {
             bearers: slots,
             closing: Vec::new(),
             media,
-            waiter: Waiter::new()?,
+            waiter,
             bearer_fds: 0,
             idle: IdlePolicy::new(config.policy, core),
             ready: Vec::with_capacity(64),
@@ -241,9 +256,11 @@ impl<'a> Worker<'a> {
             bearer_called: false,
             stopping: false,
         };
-        worker
-            .waiter
-            .add(&own.commands, Interest::Read, Source::Commands.token(0))?;
+        worker.waiter.add(
+            &worker.own.commands,
+            Interest::Read,
+            Source::Commands.token(0),
+        )?;
         worker.watch_bearers()?;
         for enabled in worker.bearers.iter().flatten() {
             enabled.log_open();
@@ -260,28 +277,48 @@ impl<'a> Worker<'a> {
 
     fn work(&mut self) -> Result<(), Failure> {
         while !self.stopping {
-            let now_ns = now_ns();
-            self.note_round(now_ns);
-            if now_ns >= self.listen_due_ns {
-                self.listen(Instant(now_ns))?;
-            }
-            if self.round(now_ns)? {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// One round, and what the policy has a worker do after one that found nothing.
+    fn step(&mut self) -> Result<(), Failure> {
+        match self.look()? {
+            true => Ok(()),
+            false => self.rest(None),
+        }
+    }
+
+    /// A round, with what goes before it. True if there was work that came from outside.
+    fn look(&mut self) -> Result<bool, Failure> {
+        let now_ns = now_ns();
+        self.note_round(now_ns);
+        if now_ns >= self.listen_due_ns {
+            self.listen(Instant(now_ns))?;
+        }
+        let worked = self.round(now_ns)?;
+        if worked {
+            self.own.pulse().stop_spin();
+            self.idle.worked(now_ns);
+        }
+        Ok(worked)
+    }
+
+    /// Nothing was found: spins, yields or sleeps, until `limit_ns` at most.
+    fn rest(&mut self, limit_ns: Option<u64>) -> Result<(), Failure> {
+        let now_ns = self.host.applications.round_ns;
+        match self.idle.idle(now_ns) {
+            Step::Spin => self.own.pulse().spin(now_ns),
+            // It is given the processor by the round that has something for it, and before has no use for it.
+            Step::Yield if self.host.applications.any_stands_by() => {
                 self.own.pulse().stop_spin();
-                self.idle.worked(now_ns);
-                continue;
             }
-            match self.idle.idle(now_ns) {
-                Step::Spin => self.own.pulse().spin(now_ns),
-                // It is given the processor by the round that has something for it, and before has no use for it.
-                Step::Yield if self.host.applications.any_stands_by() => {
-                    self.own.pulse().stop_spin();
-                }
-                Step::Yield => {
-                    self.own.pulse().spin(now_ns);
-                    std::thread::yield_now();
-                }
-                Step::Sleep => self.sleep()?,
+            Step::Yield => {
+                self.own.pulse().spin(now_ns);
+                std::thread::yield_now();
             }
+            Step::Sleep => self.sleep(limit_ns)?,
         }
         Ok(())
     }
@@ -439,18 +476,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Waits for anything, unless something has come meanwhile.
-    fn sleep(&mut self) -> Result<(), Failure> {
+    /// Waits for anything, until `limit_ns` at most, unless something has come meanwhile.
+    fn sleep(&mut self, limit_ns: Option<u64>) -> Result<(), Failure> {
         self.host
             .applications
             .note_awaited(self.engine.awaited_readers());
-        let slept = self.sleep_announced();
+        let slept = self.sleep_announced(limit_ns);
         // Also those whose bells were not rung: while the worker is awake they need not ring.
         self.host.applications.note_awake();
         slept
     }
 
-    fn sleep_announced(&mut self) -> Result<(), Failure> {
+    fn sleep_announced(&mut self, limit_ns: Option<u64>) -> Result<(), Failure> {
         let stalled = self.host.applications.shared.is_stalled();
         for slot in 0..self.host.applications.slots() {
             let Some(application) = self.host.applications.get_mut(slot) else {
@@ -469,10 +506,10 @@ impl<'a> Worker<'a> {
         if (self.bearers.iter().flatten()).any(|enabled| enabled.bearer.rx_ready()) {
             return Ok(());
         }
-        let timer = self
-            .engine
-            .next_timeout()
-            .map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns));
+        let timer = [self.engine.next_timeout().map(|due| due.0), limit_ns]
+            .into_iter()
+            .flatten()
+            .fold(self.care_due_ns, u64::min);
         self.sleeps += 1;
         self.own.pulse().start_sleep(Some(timer));
         self.waiter.wait(Some(timer), &mut self.ready)?;
@@ -509,7 +546,7 @@ impl<'a> Worker<'a> {
                     application.side.after_sleep();
                 }
             }
-            Source::Process(slot) => self.let_go(slot, now, "ended"),
+            Source::Process(slot) => self.outlive(slot, now, "ended"),
             Source::Handle(index) => self.on_handle(now, index)?,
             Source::Connection(slot) => {
                 let (node, identity) = (self.engine.own_addr().0, self.engine.config().id.0);
@@ -517,7 +554,7 @@ impl<'a> Worker<'a> {
                     Heard::Nothing => {}
                     Heard::Attached => self.on_attached(slot)?,
                     Heard::Asked(message, fds) => self.on_asked(now, slot, message, fds)?,
-                    Heard::Gone(reason) => self.let_go(slot, now, &reason),
+                    Heard::Gone(reason) => self.outlive(slot, now, &reason),
                 }
             }
         }

@@ -469,7 +469,7 @@ fn errno_of(error: io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-impl Worker<'_> {
+impl Worker {
     /// An attached process says something about handles.
     pub(super) fn on_asked(
         &mut self,

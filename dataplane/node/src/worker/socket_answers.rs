@@ -17,7 +17,7 @@ use super::answers::scope;
 use super::applications::Slot;
 use crate::clock::now_ns;
 
-impl Worker<'_> {
+impl Worker {
     /// All sockets; with details also what only those show, and subscribers.
     pub(super) fn sockets(&self, details: bool) -> Vec<SocketInfo> {
         let all = self.engine.sockets();

@@ -1,0 +1,226 @@
+//! A node inside the process of its application (`xtipc::EmbeddedNode`).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtipc::{
+    Datagram, EmbeddedNode, Error, Kind, Node, Poller, Readiness, Scope, ServiceAddress,
+    ServiceRange, Subscriber, Subscription,
+};
+use xtipc_management::Client;
+
+const SERVICE: ServiceAddress = ServiceAddress {
+    type_: 5000,
+    instance: 1,
+};
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node without bearers and the directory of its control socket.
+struct Own {
+    node: EmbeddedNode,
+    directory: tempfile::TempDir,
+}
+
+impl Own {
+    fn start(policy: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let node = EmbeddedNode::start(&settings(&directory, policy)).unwrap();
+        Self { node, directory }
+    }
+
+    fn attach(&self) -> Node {
+        self.node.attach().unwrap()
+    }
+
+    fn tool(&self) -> Client {
+        Client::connect(&self.directory.path().join("control.sock")).unwrap()
+    }
+}
+
+fn settings(directory: &tempfile::TempDir, policy: &str) -> String {
+    let run_dir = directory.path().display();
+    format!("identity = \"own\"\nrun_dir = \"{run_dir}\"\npolicy = \"{policy}\"\n")
+}
+
+fn server(node: &Node) -> Datagram {
+    let socket = Datagram::open(node, Kind::Rdm).unwrap();
+    socket.bind(SERVICE, Scope::Cluster).unwrap();
+    socket
+}
+
+#[test]
+fn one_thread_sends_and_receives_with_every_policy() {
+    for policy in ["adaptive", "sleep", "busy"] {
+        let own = Own::start(policy);
+        let node = own.attach();
+        let (server, client) = (server(&node), Datagram::open(&node, Kind::Rdm).unwrap());
+        for number in 0..1000_u32 {
+            client.post_to(&number.to_ne_bytes(), SERVICE).unwrap();
+            let request = server.recv().unwrap();
+            assert_eq!(*request, number.to_ne_bytes());
+            server.send_to(b"done", request.source()).unwrap();
+            assert_eq!(*client.recv().unwrap(), *b"done");
+        }
+        assert!(matches!(client.try_recv(), Err(Error::WouldBlock)));
+        assert!(matches!(
+            client.recv_timeout(Duration::from_millis(20)),
+            Err(Error::TimedOut)
+        ));
+    }
+}
+
+#[test]
+fn a_call_that_does_not_wait_takes_in_what_has_come() {
+    let own = Own::start("adaptive");
+    let node = own.attach();
+    let (server, client) = (server(&node), Datagram::open(&node, Kind::Rdm).unwrap());
+    for number in 0..1000_u32 {
+        client.post_to(&number.to_ne_bytes(), SERVICE).unwrap();
+        assert_eq!(*server.try_recv().unwrap(), number.to_ne_bytes());
+    }
+    client.post_to(b"x", SERVICE).unwrap();
+    let until = Instant::now() + PATIENCE;
+    assert_eq!(*server.recv_spin(until).unwrap(), *b"x");
+}
+
+#[test]
+fn threads_that_do_not_make_the_rounds_get_what_is_theirs() {
+    const MESSAGES: u32 = 2000;
+    let own = Own::start("adaptive");
+    let received = AtomicU32::new(0);
+    thread::scope(|scope| {
+        // Each with an attachment of its own; the last two share one.
+        let shared = own.attach();
+        for (instance, node) in (0..).zip([own.attach(), own.attach(), shared.clone(), shared]) {
+            let received = &received;
+            let here = ServiceAddress {
+                type_: 5001,
+                instance,
+            };
+            let socket = Datagram::open(&node, Kind::Rdm).unwrap();
+            socket.bind(here, Scope::Cluster).unwrap();
+            scope.spawn(move || {
+                for _ in 0..MESSAGES {
+                    let message = socket.recv_timeout(PATIENCE).unwrap();
+                    received.fetch_add(1, Ordering::Relaxed);
+                    socket.post_to(&message, message.source()).unwrap();
+                }
+            });
+        }
+        let node = own.attach();
+        let client = Datagram::open(&node, Kind::Rdm).unwrap();
+        for _ in 0..MESSAGES {
+            for instance in 0..4 {
+                client
+                    .post_to(
+                        b"hello",
+                        ServiceAddress {
+                            type_: 5001,
+                            instance,
+                        },
+                    )
+                    .unwrap();
+            }
+            for _ in 0..4 {
+                client.recv_timeout(PATIENCE).unwrap();
+            }
+        }
+    });
+    assert_eq!(received.into_inner(), 4 * MESSAGES);
+}
+
+#[test]
+fn tools_are_answered_while_the_application_does_something_else() {
+    let own = Own::start("adaptive");
+    let node = own.attach();
+    let _server = server(&node);
+    let begun = Instant::now();
+    let table = own.tool().name_table().unwrap();
+    assert!(table.iter().any(|p| p.service_type == SERVICE.type_));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_descriptor_and_a_poller_see_what_comes() {
+    let own = Own::start("sleep");
+    let node = own.attach();
+    let (server, client) = (server(&node), Datagram::open(&node, Kind::Rdm).unwrap());
+    let poller = Poller::new(&node);
+    poller.add(&server, 7, Readiness::READABLE).unwrap();
+    let mut events = Vec::new();
+    client.post_to(b"one", SERVICE).unwrap();
+    poller.wait(&mut events, Some(PATIENCE)).unwrap();
+    assert_eq!(events[0].token, 7);
+    server.recv().unwrap();
+
+    let mut descriptor = [PollFd::from_borrowed_fd(
+        server.as_fd().unwrap(),
+        PollFlags::IN,
+    )];
+    let limit = Timespec::try_from(PATIENCE).unwrap();
+    for _ in 0..100 {
+        client.post_to(b"two", SERVICE).unwrap();
+        assert_eq!(poll(&mut descriptor, Some(&limit)), Ok(1));
+        server.try_recv().unwrap();
+    }
+}
+
+#[test]
+fn events_of_the_topology_service_come_to_a_thread_that_sleeps() {
+    let own = Own::start("sleep");
+    let (node, other) = (own.attach(), own.attach());
+    let subscriber = Subscriber::open(&node).unwrap();
+    let range = ServiceRange {
+        type_: SERVICE.type_,
+        lower: 0,
+        upper: 9,
+    };
+    subscriber
+        .subscribe(&Subscription::bindings(range))
+        .unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| subscriber.recv().unwrap());
+        thread::sleep(Duration::from_millis(50));
+        let _server = server(&other);
+        assert_eq!(waiting.join().unwrap().range.type_, SERVICE.type_);
+    });
+}
+
+#[test]
+fn it_ends_with_the_last_that_holds_it_and_leaves_nothing() {
+    let own = Own::start("adaptive");
+    let run_dir = own.directory.path().to_owned();
+    let node = own.attach();
+    let socket = Datagram::open(&node, Kind::Rdm).unwrap();
+    let Own {
+        node: embedded,
+        directory,
+    } = own;
+    drop((embedded, node));
+    assert!(
+        run_dir.join("control.sock").exists(),
+        "a socket still holds it"
+    );
+    drop(socket);
+    assert!(!run_dir.join("control.sock").exists());
+    drop(directory);
+}
+
+#[test]
+fn what_is_wrong_with_the_settings_is_said() {
+    let said = |settings: &str| EmbeddedNode::start(settings).unwrap_err().to_string();
+    let text = said("polcy = \"busy\"");
+    assert!(text.contains("polcy") && text.contains("policy"), "{text}");
+    let text = said("identity = \"own\"\npolicy = \"lazy\"");
+    assert!(text.contains("lazy") && text.contains("adaptive"), "{text}");
+
+    let own = Own::start("adaptive");
+    let text = said(&settings(&own.directory, "adaptive"));
+    assert!(text.contains("is in use by xtipcd with pid"), "{text}");
+}
