@@ -26,9 +26,9 @@ class Segment:
         self.alpha = self.enter(self.daemon("alpha"))
         self.alpha.start()
 
-    def daemon(self, identity, *flags):
+    def daemon(self, identity, *flags, **options):
         """A node that is plugged in but not started; its port on the switch has its identity's name."""
-        return lab.Daemon(self.switch, identity, *flags)
+        return lab.Daemon(self.switch, identity, *flags, **options)
 
     def close(self):
         self.stack.close()
@@ -67,9 +67,9 @@ class SegmentTest(unittest.TestCase):
         self.addCleanup(thing.close)
         return thing
 
-    def started(self, identity, *flags):
+    def started(self, identity, *flags, **options):
         """A further xtipc node, running until the end of the test."""
-        daemon = self.enter(self.segment.daemon(identity, *flags))
+        daemon = self.enter(self.segment.daemon(identity, *flags, **options))
         daemon.start()
         return daemon
 

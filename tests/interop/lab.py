@@ -543,14 +543,19 @@ class ReadinessSocket:
 
 
 class Daemon(Node):
-    """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`."""
+    """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`.
+
+    `ips` are the addresses of its interface, with their prefix lengths.
+    """
 
     interface = "eth0"
 
-    def __init__(self, switch, identity, *flags):
-        self.switch, self.identity = switch, identity
+    def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=()):
+        self.switch, self.identity, self.bearers = switch, identity, bearers
         self.namespace = Namespace(identity)
         switch.plug(self.namespace, identity, self.interface)
+        for ip in ips:
+            self.namespace.ip("addr", "add", ip, "dev", self.interface, *(["nodad"] if ":" in ip else []))
         self.instance = f"{PREFIX}-{identity}"
         self.flags = flags
         self.process = None
@@ -563,8 +568,8 @@ class Daemon(Node):
 
     def command(self):
         return ["ip", "netns", "exec", self.namespace.name, TARGET / "xtipcd", "--instance", self.instance,
-                "--config", "/dev/null",
-                "--identity", self.identity, "--bearer", f"eth:{self.interface}", *self.flags]
+                "--config", "/dev/null", "--identity", self.identity,
+                *(word for bearer in self.bearers for word in ("--bearer", bearer)), *self.flags]
 
     def start(self):
         """Starts the daemon and waits until it is ready; returns the monotonic time of the start."""
@@ -733,6 +738,9 @@ class LinuxNode(Node):
 
     def disable(self):
         self.exec("tipc", "bearer", "disable", "media", "eth", "device", self.interface)
+
+    def enable_udp(self, name, *words):
+        self.exec("tipc", "bearer", "enable", "media", "udp", "name", name, *words)
 
     def tool(self, *words):
         return self.exec("tipc", *words)

@@ -3,6 +3,7 @@
 //! Every struct here has a default for each field, since later versions add to them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use std::fmt;
 
@@ -121,6 +122,9 @@ pub struct BearerInfo {
     pub up: bool,
     /// Own media address: MAC address, or IP address and port.
     pub media_address: String,
+    /// Where a UDP bearer sends from and to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpAddresses>,
     /// The largest packet.
     pub mtu: u32,
     /// What its links start with.
@@ -143,6 +147,15 @@ pub struct BearerInfo {
     pub classifier: Counters,
     /// Its AF_XDP queues; empty in the other modes.
     pub queues: Vec<QueueInfo>,
+}
+
+/// The addresses of a UDP bearer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpAddresses {
+    /// The own one.
+    pub local: SocketAddr,
+    /// The multicast group, or the peers that are sent copies.
+    pub remotes: Vec<SocketAddr>,
 }
 
 /// The media.

@@ -8,7 +8,7 @@ mod counting;
 
 use std::time::Duration;
 use xtipc_protocol::addr::{
-    BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+    BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
 };
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SendError};
 use xtipc_protocol::frame::{Frame, FrameRef};
@@ -124,6 +124,8 @@ impl Pair {
             };
             let setup = BearerSetup {
                 interface: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
+                media: Media::Ethernet,
+                broadcast: true,
                 media_addr: mac(n),
                 mtu: 1500,
                 params: LinkParams::default(),

@@ -7,7 +7,7 @@
 mod counting;
 
 use std::time::Duration;
-use xtipc_protocol::addr::{BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId};
+use xtipc_protocol::addr::{BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig};
 use xtipc_protocol::frame::{Frame, FrameRef};
 use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
@@ -114,6 +114,8 @@ impl Node {
         };
         let setup = BearerSetup {
             interface: INTERFACE,
+            media: Media::Ethernet,
+            broadcast: true,
             media_addr: MediaAddr::ethernet(mac(0)),
             mtu: 1500,
             params: LinkParams::default(),

@@ -6,7 +6,7 @@ use crate::segment::{Flight, Segment, mac_of, media_addr};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use xtipc_protocol::addr::{
-    BearerId, Destination, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+    BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
 };
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, PeerView, SESSION_UNIT, SendError};
 use xtipc_protocol::host::{Notice, Payload};
@@ -36,6 +36,8 @@ pub struct Recipe {
     pub frames: usize,
     /// MTU of the bearer.
     pub mtu: usize,
+    /// Whether one packet reaches all stations.
+    pub broadcast: bool,
     /// What links start with.
     pub params: LinkParams,
     /// Longest time a transmission holds its frame.
@@ -51,6 +53,7 @@ impl Default for Recipe {
         Self {
             frames: 4096,
             mtu: MTU,
+            broadcast: true,
             params: LinkParams::default(),
             tx_hold_us: 0,
             net_id: NET_ID,
@@ -138,6 +141,8 @@ impl Cluster {
         interface[..4].copy_from_slice(b"eth0");
         let setup = BearerSetup {
             interface,
+            media: Media::Ethernet,
+            broadcast: recipe.broadcast,
             media_addr: MediaAddr::ethernet(mac_of(station)),
             mtu: recipe.mtu,
             params: recipe.params,

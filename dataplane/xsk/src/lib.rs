@@ -1,4 +1,4 @@
-//! AF_XDP sockets and the frame pool of xtipc, and the AF_PACKET socket for where AF_XDP is refused ([`packet`]).
+//! AF_XDP sockets and the frame pool of xtipc, and the sockets for where there is no AF_XDP: AF_PACKET ([`packet`]) and UDP ([`udp`]).
 //! Linux only, 5.10 or newer.
 //!
 //! # Memory
@@ -96,6 +96,7 @@
 //! Pool and sockets belong to one worker and have no locks; they may be moved to its thread (`Send`). The
 //! atomics shared with the kernel and their partners are listed in `ring.rs`.
 
+pub mod addresses;
 mod closing;
 pub mod interface;
 mod memory;
@@ -106,6 +107,7 @@ mod receive;
 mod ring;
 mod socket;
 mod transmit;
+pub mod udp;
 
 pub use closing::ClosingSocket;
 pub use memory::PageKind;

@@ -1,11 +1,15 @@
 //! Why a bearer could not be opened or closed, said so that an operator can act on it.
 
+use std::io;
+
 use xtipc_ebpf::{AttachError, LoadError, Occupant, UpdateError};
 use xtipc_xsk::OpenError;
 use xtipc_xsk::interface::InterfaceError;
 use xtipc_xsk::packet::PacketError;
+use xtipc_xsk::udp::UdpError;
 
 use super::ladder::Rung;
+use crate::config::Refused;
 
 /// The smallest MTU of a TIPC bearer: the longest header and a tunnelled one.
 pub(super) const MTU_MIN: u32 = 100;
@@ -74,6 +78,21 @@ pub(crate) enum BearerError {
         rung: Rung,
         source: Box<XdpError>,
     },
+    /// What a UDP bearer was given does not go together.
+    #[error("{}; accepted: {}", .0.problem, .0.accepted)]
+    Udp(Refused),
+    /// No interface has the own address of a UDP bearer.
+    #[error("no interface has the address {wanted}; addresses here: {}", list(.existing))]
+    NoAddress {
+        wanted: String,
+        existing: Vec<String>,
+    },
+    /// The addresses could not be asked for.
+    #[error("cannot ask for the addresses of this node: {0}")]
+    Addresses(io::Error),
+    /// A UDP socket could not be had, or not with what it needs.
+    #[error(transparent)]
+    UdpSocket(#[from] UdpError),
     /// Not even AF_PACKET.
     #[error("{source}, for interface {interface}{}", after(.refused))]
     Packet {
@@ -88,12 +107,17 @@ impl BearerError {
     /// The error number that the kernel's TIPC gives in the same case.
     pub(crate) fn errno(&self) -> i32 {
         match self {
-            Self::UnknownInterface { .. } => libc::ENODEV,
+            Self::UnknownInterface { .. } | Self::NoAddress { .. } => libc::ENODEV,
             Self::KernelBearer { .. } | Self::OtherDaemon { .. } | Self::Occupied { .. } => {
                 libc::EBUSY
             }
-            Self::Interface(_) | Self::MtuTooSmall { .. } | Self::Queues { .. } => libc::EINVAL,
-            Self::Xdp(_) | Self::ModeRefused { .. } | Self::Packet { .. } => libc::EIO,
+            Self::Interface(_) | Self::MtuTooSmall { .. } | Self::Queues { .. } | Self::Udp(_) => {
+                libc::EINVAL
+            }
+            Self::UdpSocket(error) => error.errno(),
+            Self::Addresses(_) | Self::Xdp(_) | Self::ModeRefused { .. } | Self::Packet { .. } => {
+                libc::EIO
+            }
         }
     }
 }

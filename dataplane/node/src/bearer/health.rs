@@ -10,32 +10,32 @@ use xtipc_xsk::interface::{Interface, InterfaceError};
 
 use super::error::XdpError;
 use super::ethernet::HEADER_SIZE_MAX;
-use super::{Bearer, Path};
+use super::nic::{EthernetBearer, Path};
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BearerEvent {
     /// Nothing new.
     Fine,
-    /// The interface has another address: [`Bearer::media_addr`].
+    /// The interface has another address: [`super::Bearer::media_addr`].
     MacChanged,
-    /// Packets may be longer or must be shorter: [`Bearer::mtu`].
+    /// Packets may be longer or must be shorter: [`super::Bearer::mtu`].
     MtuChanged,
     /// The interface was set down or lost its carrier.
     Down,
     /// It is up and has a carrier again.
     Up,
-    /// Sockets no longer do their work: take [`Bearer::fds`] out of the waiter, call
-    /// [`Bearer::reopen`], and put the new ones in.
+    /// Sockets no longer do their work: take [`super::Bearer::fds`] out of the waiter, call
+    /// [`super::Bearer::reopen`], and put the new ones in.
     Stuck,
     /// The interface is gone, or in another network namespace: close the bearer.
     Gone,
 }
 
-impl Bearer {
+impl EthernetBearer {
     /// Looks after the interface and the sockets. Call about once a second with the clock of
-    /// [`Bearer::set_clock`], and when the waiter reports a bearer that has nothing to receive.
-    pub(crate) fn check(&mut self, pool: &mut FramePool, now: Duration) -> BearerEvent {
+    /// [`super::Bearer::set_clock`], and when the waiter reports a bearer that has nothing to receive.
+    pub(super) fn check(&mut self, pool: &mut FramePool, now: Duration) -> BearerEvent {
         let Some(current) = self.look() else {
             return BearerEvent::Gone;
         };
@@ -78,7 +78,7 @@ impl Bearer {
 
     /// Makes the AF_XDP sockets anew after [`BearerEvent::Stuck`]. Where the kernel has not yet let go of
     /// the old ones the bearer stays without; the next check says so.
-    pub(crate) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
+    pub(super) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
         match &mut self.path {
             Path::Packet(_) => Ok(()),
             Path::Xdp(port) => port.reopen(pool),

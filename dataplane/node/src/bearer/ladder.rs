@@ -12,9 +12,9 @@ use xtipc_xsk::interface::{DeviceKind, Interface};
 use xtipc_xsk::packet::{Listen, PacketConfig, PacketError, PacketSocket};
 use xtipc_xsk::{BindMode, FramePool};
 
-use super::Path;
 use super::error::{BearerError, XdpError};
 use super::ethernet::{ETHERTYPE, HEADER_SIZE_MAX};
+use super::nic::Path;
 use super::room::single_chunk_room;
 use super::xdp::{Setup, XdpPort};
 use crate::config::XdpMode;

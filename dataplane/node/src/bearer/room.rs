@@ -3,9 +3,9 @@
 use xtipc_xsk::interface::Interface;
 use xtipc_xsk::{CHUNK_SIZE, CHUNKS_PER_FRAME_MAX, PoolConfig, multi_buffer_supported};
 
-use super::HEADROOM;
 use super::ethernet::header_size;
-use crate::config::{BearerSpec, XdpMode};
+use super::{HEADROOM, udp};
+use crate::config::{BearerSpec, MediaSpec, XdpMode};
 
 /// What the kernel keeps free before a packet in a chunk it receives into (XDP_PACKET_HEADROOM).
 const RECEIVE_HEADROOM: usize = 256;
@@ -34,22 +34,28 @@ pub(super) fn frame_room(frame_len: usize) -> usize {
 /// A pool for these bearers. An interface that cannot be asked counts as a common one: opening the bearer
 /// will say what is wrong with it.
 pub(crate) fn pool_config(specs: &[BearerSpec], xdp: XdpMode, frames: u32) -> PoolConfig {
-    let interfaces: Vec<_> = specs
-        .iter()
-        .map(|spec| Interface::query(&spec.interface).ok())
-        .collect();
-    let multi_chunk = xdp == XdpMode::Off || multi_buffer_supported() == Ok(true);
-    let mtu = interfaces.iter().flatten().map(|found| found.mtu).max();
-    let areas = match xdp {
-        XdpMode::Off => 0,
-        _ => interfaces
-            .iter()
-            .map(|found| found.as_ref().map_or(1, |found| found.rx_queues))
-            .sum(),
-    };
+    let (mut mtu, mut areas) = (0, 0);
+    // The longest packet in one chunk is a limit of AF_XDP alone.
+    let mut multi_chunk = xdp == XdpMode::Off || multi_buffer_supported() == Ok(true);
+    for spec in specs {
+        match &spec.media {
+            MediaSpec::Ethernet(_) => {
+                let found = Interface::query(&spec.interface).ok();
+                mtu = mtu.max(found.as_ref().map_or(0, |found| found.mtu));
+                areas += found.map_or(1, |found| found.rx_queues);
+            }
+            MediaSpec::Udp(udp) => {
+                mtu = mtu.max(udp::mtu_wanted(udp));
+                multi_chunk = true;
+            }
+        }
+    }
+    if xdp == XdpMode::Off {
+        areas = 0;
+    }
     PoolConfig {
         frame_count: frames,
-        chunks_per_frame: chunks_per_frame(mtu.unwrap_or(0), multi_chunk),
+        chunks_per_frame: chunks_per_frame(mtu, multi_chunk),
         control_reserve: CONTROL_RESERVE.min(frames / 4),
         receive_areas: areas,
         spare_areas: if xdp == XdpMode::Off { 0 } else { SPARE_AREAS },

@@ -1,7 +1,7 @@
 //! What a bearer counts: traffic, and each drop by its reason.
 
 use rustix::io::Errno;
-use xtipc_management::Counters;
+use xtipc_management::{BearerInfo, Counters};
 
 /// Why a packet was not sent. Loss is normal to the link layer; the counters tell an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,17 @@ impl Traffic {
                 self.tx_bytes += len as u64;
             }
             Err(reason) => self.tx_drops[reason as usize] += 1,
+        }
+    }
+
+    /// What the tools show of it; all else is the caller's to fill in.
+    pub(super) fn info(&self) -> BearerInfo {
+        BearerInfo {
+            rx_packets: self.rx_packets,
+            rx_bytes: self.rx_bytes,
+            tx_packets: self.tx_packets,
+            tx_bytes: self.tx_bytes,
+            ..BearerInfo::default()
         }
     }
 

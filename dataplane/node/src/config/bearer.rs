@@ -1,24 +1,59 @@
-//! The text form of a bearer: `eth:IFACE[,key=value]...`.
+//! The text form of a bearer: `eth:IFACE[,key=value]...`, `udp:NAME,localip=ADDRESS[,key=value]...`.
 
 use super::ConfigError;
+use super::udp::UdpSpec;
 use super::value::{Given, Value, number, number_list};
 
 const SYNTAX: &str = "eth:IFACE[,priority=0..31][,tolerance=50..30000][,window=50..8191]\
-                      [,vlan=1..4094][,queues=LIST]";
+                      [,vlan=1..4094][,queues=LIST], or udp:NAME,localip=ADDRESS|device=IFACE[,localport=PORT]\
+                      [,remoteip=ADDRESS[,remoteport=PORT]]...[,mtu=128..65507][,priority=...]";
 /// Highest receive queue number a device can have that we would meet.
 const QUEUE_MAX: usize = 1023;
 
 /// One bearer of the configuration; the values it gives are defaults for the links made on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BearerSpec {
-    /// Network interface, 1 to 15 bytes. Whether it exists is seen when the bearer is opened.
+    /// The part of its name behind the media, 1 to 15 bytes: the network interface, of UDP any name. Whether the
+    /// interface exists is seen when the bearer is opened.
     pub interface: String,
+    /// What carries its packets.
+    pub media: MediaSpec,
     /// Link priority, 0..=31.
     pub priority: Option<u8>,
     /// Link tolerance in milliseconds, 50..=30000.
     pub tolerance_ms: Option<u32>,
     /// Largest send window in packets, 50..=8191.
     pub window_max: Option<u16>,
+}
+
+/// A media, with what only its bearers can be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaSpec {
+    /// Ethernet.
+    Ethernet(EthernetSpec),
+    /// UDP over IPv4 or IPv6.
+    Udp(UdpSpec),
+}
+
+impl Default for MediaSpec {
+    fn default() -> Self {
+        Self::Ethernet(EthernetSpec::default())
+    }
+}
+
+impl MediaSpec {
+    /// Its name, as the tools have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ethernet(_) => "eth",
+            Self::Udp(_) => "udp",
+        }
+    }
+}
+
+/// What only an Ethernet bearer is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EthernetSpec {
     /// VLAN id, 1..=4094.
     pub vlan: Option<u16>,
     /// Receive queues to use, ascending; empty means all.
@@ -26,9 +61,9 @@ pub struct BearerSpec {
 }
 
 impl BearerSpec {
-    /// The bearer's name as the tools print it. Link names use only the interface.
+    /// The bearer's name as the tools print it. Link names use only the part behind the colon.
     pub fn name(&self) -> String {
-        format!("eth:{}", self.interface)
+        format!("{}:{}", self.media.name(), self.interface)
     }
 
     /// The same for a bearer that an operator enables while the daemon runs.
@@ -47,55 +82,65 @@ impl BearerSpec {
             Some((name, options)) => (name, split_options(options)),
             None => (text.as_str(), Vec::new()),
         };
-        let interface = match name.split_once(':') {
-            Some(("eth", interface)) => interface,
-            Some(("udp", _)) => {
-                return Err(
-                    given.refuse_value("names a UDP bearer, which is not in this version", SYNTAX)
-                );
-            }
+        let (media, interface) = match name.split_once(':') {
+            Some(("eth", interface)) => (MediaSpec::default(), interface),
+            Some(("udp", interface)) => (MediaSpec::Udp(UdpSpec::default()), interface),
             _ => return Err(given.refuse_value("does not start with a known media", SYNTAX)),
         };
         if !is_interface_name(interface) {
             return Err(given.refuse_value(
                 "does not name a network interface",
-                format!("{SYNTAX}, IFACE of 1 to 15 characters without / : and blanks"),
+                format!("{SYNTAX}, IFACE and NAME of 1 to 15 characters without / : and blanks"),
             ));
         }
         let mut bearer = Self {
             interface: interface.to_owned(),
+            media,
             ..Self::default()
         };
         for (key, value) in options {
             bearer.set(given, key, &value)?;
         }
+        if let MediaSpec::Udp(udp) = &bearer.media {
+            udp.check().map_err(|wrong| {
+                given.refuse(
+                    format!("{} in `{}`", wrong.problem, given.value),
+                    wrong.accepted,
+                )
+            })?;
+        }
         Ok(bearer)
     }
 
     fn set(&mut self, given: &Given<'_>, key: &str, value: &str) -> Result<(), ConfigError> {
-        let ranged = |accepted| {
-            number(value, accepted).map_err(|(why, range)| {
-                given.refuse(
-                    format!("{key}=`{value}` in `{}` {why}", given.value),
-                    format!("{key}={range}"),
-                )
-            })
+        let wrong = |problem: String, accepted: String| {
+            given.refuse(
+                format!("{key}=`{value}` in `{}` {problem}", given.value),
+                accepted,
+            )
         };
-        let twice = match key {
-            "priority" => replace(&mut self.priority, ranged(0..=31)?),
-            "tolerance" => replace(&mut self.tolerance_ms, ranged(50..=30_000)?),
-            "window" => replace(&mut self.window_max, ranged(50..=8191)?),
-            "vlan" => replace(&mut self.vlan, ranged(1..=4094)?),
-            "queues" => {
-                let twice = !self.queues.is_empty();
-                self.queues = number_list(value, QUEUE_MAX).ok_or_else(|| {
-                    given.refuse(
-                        format!("queues=`{value}` in `{}` is no list", given.value),
-                        format!("queues= distinct numbers up to {QUEUE_MAX}, like 0,2-3"),
-                    )
-                })?;
-                twice
+        let ranged = |accepted| {
+            number(value, accepted)
+                .map_err(|(why, range)| wrong(why.into(), format!("{key}={range}")))
+        };
+        let twice = match (key, &mut self.media) {
+            ("priority", _) => replace(&mut self.priority, ranged(0..=31)?),
+            ("tolerance", _) => replace(&mut self.tolerance_ms, ranged(50..=30_000)?),
+            ("window", _) => replace(&mut self.window_max, ranged(50..=8191)?),
+            ("vlan", MediaSpec::Ethernet(ethernet)) => {
+                replace(&mut ethernet.vlan, ranged(1..=4094)?)
             }
+            ("queues", MediaSpec::Ethernet(ethernet)) => {
+                let queues = number_list(value, QUEUE_MAX).ok_or_else(|| {
+                    let accepted =
+                        format!("queues= distinct numbers up to {QUEUE_MAX}, like 0,2-3");
+                    wrong("is no list".into(), accepted)
+                })?;
+                !std::mem::replace(&mut ethernet.queues, queues).is_empty()
+            }
+            (_, MediaSpec::Udp(udp)) if UdpSpec::KEYS.contains(&key) => udp
+                .set(key, value)
+                .map_err(|refused| wrong(refused.problem, refused.accepted))?,
             _ => {
                 return Err(
                     given.refuse(format!("`{key}` in `{}` is not known", given.value), SYNTAX)

@@ -8,15 +8,19 @@ mod bearer;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod udp;
 mod value;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser};
 use serde::Deserialize;
 use xtipc_management::NodeIdentity;
+use xtipc_protocol::addr::{Media, MediaAddr};
 
-pub use bearer::BearerSpec;
+pub use bearer::{BearerSpec, EthernetSpec, MediaSpec};
+pub use udp::{Local, PORT_DEFAULT, Refused, Remote, ScopedIp, UdpSpec};
 pub use value::Value;
 
 use crate::policy::Policy;
@@ -48,13 +52,15 @@ pub struct Settings {
     /// Name of this node among several on one host
     #[arg(long, value_name = "NAME")]
     pub instance: Option<Value>,
-    /// Node identity: up to 16 of 0-9 A-Z a-z . : _ @ -, or up to 32 hex digits [default: MAC of the first bearer]
+    /// Node identity: up to 16 of 0-9 A-Z a-z . : _ @ -, or up to 32 hex digits [default: MAC or IP address of the first bearer]
     #[arg(long, value_name = "ID")]
     pub identity: Option<Value>,
     /// Cluster id (network id) [default: 4711]
     #[arg(long, value_name = "NUMBER")]
     pub cluster_id: Option<Value>,
-    /// Bearer, repeatable: `eth:IFACE[,priority=N][,tolerance=MS][,window=N][,vlan=ID][,queues=LIST]`
+    /// Bearer, repeatable: `eth:IFACE[,vlan=ID][,queues=LIST]`,
+    /// `udp:NAME,localip=IP|device=IFACE[,localport=P][,remoteip=IP[,remoteport=P]]...[,mtu=N]`; each with
+    /// `[,priority=N][,tolerance=MS][,window=N]`
     #[arg(long, value_name = "BEARER")]
     pub bearer: Vec<Value>,
     /// Socket on which applications attach [default: attach.sock in the run directory]
@@ -128,12 +134,19 @@ pub struct Access {
     pub group: Option<u32>,
 }
 
-/// The identity of a node that was not given one: its first bearer's MAC and ten zeros
-/// (docs/protocol/discovery.md).
-pub fn identity_from_mac(mac: [u8; 6]) -> NodeIdentity {
+/// The identity of a node that was not given one, from its first bearer's own address
+/// (docs/protocol/discovery.md): the MAC or IP address and zeros. `None` on media whose addresses do not fit.
+pub fn identity_from(media: Media, address: MediaAddr) -> Option<NodeIdentity> {
     let mut identity = [0; 16];
-    identity[..6].copy_from_slice(&mac);
-    NodeIdentity(identity)
+    match media {
+        Media::Ethernet => identity[..6].copy_from_slice(&address.mac()),
+        Media::Udp => match address.udp()?.ip() {
+            IpAddr::V4(ip) => identity[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => identity = ip.octets(),
+        },
+        Media::InfiniBand | Media::SharedMemory => return None,
+    }
+    Some(NodeIdentity(identity))
 }
 
 /// Checked settings with every default filled in.
@@ -141,7 +154,7 @@ pub fn identity_from_mac(mac: [u8; 6]) -> NodeIdentity {
 pub struct Config {
     /// Name of this node among several on the host.
     pub instance: Option<String>,
-    /// `None`: taken from the first bearer's MAC.
+    /// `None`: taken from the first bearer's address.
     pub identity: Option<NodeIdentity>,
     /// Network id; nodes with another one are ignored.
     pub cluster_id: u32,

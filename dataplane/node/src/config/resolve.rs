@@ -78,7 +78,7 @@ impl Layers<'_> {
                 origin: format!("command line and {}", self.path.display()),
                 key: "bearer",
                 problem: "there is neither a bearer nor an identity to make the node from".into(),
-                accepted: "bearer eth:IFACE, or an identity for a node without network".into(),
+                accepted: "bearer MEDIA:NAME, or an identity for a node without network".into(),
             });
         }
         let workers = self.number("workers", |s| &s.workers, 1, 1..=WORKERS_MAX, "")? as usize;

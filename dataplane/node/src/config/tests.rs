@@ -177,9 +177,25 @@ fn identities_are_text_or_hex_or_a_mac() {
     let mut hex = [0; 16];
     (hex[0], hex[15]) = (0x52, 0xfe);
     assert_eq!(identity("520000000000000000000000000000FE"), Ok(hex));
+    let from = |media, address| identity_from(media, address).map(|identity| identity.0);
+    let mac = MediaAddr::ethernet([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
     assert_eq!(
-        identity_from_mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]).0,
-        *b"\x52\x54\x00\x12\x34\x56\0\0\0\0\0\0\0\0\0\0"
+        from(Media::Ethernet, mac),
+        Some(*b"\x52\x54\x00\x12\x34\x56\0\0\0\0\0\0\0\0\0\0")
+    );
+    let udp = |text: &str| from(Media::Udp, MediaAddr::from_udp(text.parse().unwrap()));
+    assert_eq!(
+        udp("10.1.0.9:6118"),
+        Some(*b"\x0a\x01\x00\x09\0\0\0\0\0\0\0\0\0\0\0\0")
+    );
+    let v6 = "[2001:db8::7]:6118";
+    assert_eq!(
+        udp(v6),
+        Some(*b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07")
+    );
+    assert_eq!(
+        from(Media::InfiniBand, MediaAddr::from_infiniband([1; 20])),
+        None
     );
     for wrong in [
         "",
@@ -206,11 +222,53 @@ fn a_bearer_carries_its_own_settings_in_any_order() {
         priority: Some(0),
         tolerance_ms: Some(60),
         window_max: Some(200),
-        vlan: Some(100),
-        queues: vec![0, 2, 3],
+        media: MediaSpec::Ethernet(EthernetSpec {
+            vlan: Some(100),
+            queues: vec![0, 2, 3],
+        }),
     };
     assert_eq!(all, expected);
-    assert_eq!(bearer("eth:ens3,queues=5").unwrap().queues, [5]);
+    let MediaSpec::Ethernet(ethernet) = bearer("eth:ens3,queues=5").unwrap().media else {
+        panic!("another media");
+    };
+    assert_eq!(ethernet.queues, [5]);
+}
+
+#[test]
+fn a_udp_bearer_has_an_own_address_and_a_list_of_peers() {
+    let text = "udp:UDP1,localip=fe80::1%eth0,localport=7000,remoteip=fe80::2,remoteip=2001:db8::3,\
+                remoteport=7001,mtu=1300,window=60";
+    let expected = BearerSpec {
+        interface: "UDP1".into(),
+        media: MediaSpec::Udp(UdpSpec {
+            local: Some(Local::Address(ScopedIp {
+                ip: "fe80::1".parse().unwrap(),
+                scope: Some("eth0".into()),
+            })),
+            local_port: Some(7000),
+            remotes: vec![
+                Remote {
+                    ip: "fe80::2".parse().unwrap(),
+                    port: None,
+                },
+                Remote {
+                    ip: "2001:db8::3".parse().unwrap(),
+                    port: Some(7001),
+                },
+            ],
+            group_port: None,
+            mtu: Some(1300),
+        }),
+        window_max: Some(60),
+        ..BearerSpec::default()
+    };
+    assert_eq!(bearer(text).unwrap(), expected);
+    assert_eq!(expected.name(), "udp:UDP1");
+    let MediaSpec::Udp(udp) = bearer("udp:UDP2,device=eth1,remoteport=9").unwrap().media else {
+        panic!("another media");
+    };
+    assert_eq!(udp.group_port, Some(9));
+    assert_eq!(udp.local, Some(Local::Device("eth1".into())));
 }
 
 #[test]
@@ -218,10 +276,43 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
     for (text, part) in [
         ("eth0", "does not start with a known media"),
         ("ib:ib0", "does not start with a known media"),
+        ("udp:UDP1", "there is no own address"),
         (
-            "udp:UDP1,localip=10.0.0.1",
-            "names a UDP bearer, which is not in this version",
+            "udp:UDP1,localip=10.0.0",
+            "localip=`10.0.0` in `udp:UDP1,localip=10.0.0` is no address",
         ),
+        ("udp:UDP1,localip=228.0.0.1", "is no address of one node"),
+        ("udp:UDP1,localip=0.0.0.0", "is no address of one node"),
+        (
+            "udp:UDP1,localip=10.0.0.1,device=eth0",
+            "device is given twice",
+        ),
+        (
+            "udp:UDP1,localip=10.0.0.1,localport=0",
+            "is no port; accepted: 1 to 65535",
+        ),
+        (
+            "udp:UDP1,localip=10.0.0.1,remoteport=9,remoteip=10.0.0.2",
+            "a remoteport stands before the first remoteip",
+        ),
+        (
+            "udp:UDP1,localip=10.0.0.1,remoteip=::1",
+            "own address 10.0.0.1 and remoteip ::1 are of two families",
+        ),
+        (
+            "udp:UDP1,localip=10.0.0.1,remoteip=10.0.0.2,remoteip=228.0.0.1",
+            "a multicast group beside other peers",
+        ),
+        (
+            "udp:UDP1,localip=10.0.0.1,mtu=127",
+            "accepted: 128 to 65507",
+        ),
+        (
+            "udp:UDP1,localip=::1,mtu=147",
+            "accepted: 148 to 65507 over IPv6",
+        ),
+        ("udp:UDP1,localip=10.0.0.1,vlan=1", "`vlan` in"),
+        ("eth:eth0,localip=10.0.0.1", "`localip` in"),
         ("eth:", "does not name a network interface"),
         ("eth:sixteen_letters_", "does not name a network interface"),
         ("eth:a/b", "does not name a network interface"),

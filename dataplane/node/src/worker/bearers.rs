@@ -1,13 +1,13 @@
 //! The bearers of a running node: in which slot each is, what it was given, and how they come and go.
 
 use xtipc_management::{Media, MediaInfo};
-use xtipc_protocol::addr::{BearerId, MAX_BEARERS, MediaAddr};
+use xtipc_protocol::addr::{BearerId, MAX_BEARERS};
 use xtipc_protocol::engine::BearerSetup;
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 
 use super::{Failure, Worker};
-use crate::bearer::Bearer;
+use crate::bearer::{Bearer, Defaults, MTU_V4};
 use crate::config::{BearerSpec, Config};
 
 /// A bearer in use.
@@ -26,7 +26,7 @@ impl Enabled {
 /// By bearer id.
 pub(super) type Slots = [Option<Enabled>; MAX_BEARERS];
 
-/// What bearers of each media start with that say nothing else: `tipc media set` changes it.
+/// What bearers of each media start with that say nothing else: `xtipc media set` changes it.
 pub(super) struct MediaValues(pub(super) [MediaInfo; 3]);
 
 impl MediaValues {
@@ -42,13 +42,23 @@ impl MediaValues {
         Self([
             medium(Media::Eth, 8191, None),
             medium(Media::Ib, 50, None),
-            medium(Media::Udp, 50, Some(14_000)),
+            medium(Media::Udp, 50, Some(MTU_V4)),
         ])
     }
 
-    fn params(&self, media: Media) -> LinkParams {
+    /// The same for what the bearers themselves have to know.
+    pub(super) fn defaults(&self, config: &Config) -> Defaults {
+        let udp_mtu = self.0.iter().find_map(|of| of.mtu);
+        Defaults {
+            xdp: config.xdp,
+            cluster_id: config.cluster_id,
+            udp_mtu: udp_mtu.unwrap_or(MTU_V4),
+        }
+    }
+
+    fn params(&self, media: &str) -> LinkParams {
         let mut params = LinkParams::default();
-        if let Some(values) = self.0.iter().find(|of| of.name == media.to_string()) {
+        if let Some(values) = self.0.iter().find(|of| of.name == media) {
             params.priority = values.priority as u8;
             params.tolerance_ms = values.tolerance_ms;
             params.max_window = values.window as u16;
@@ -58,7 +68,7 @@ impl MediaValues {
 }
 
 pub(super) fn link_params(media: &MediaValues, spec: &BearerSpec) -> LinkParams {
-    let default = media.params(Media::Eth);
+    let default = media.params(spec.media.name());
     LinkParams {
         priority: spec.priority.unwrap_or(default.priority),
         tolerance_ms: spec.tolerance_ms.unwrap_or(default.tolerance_ms),
@@ -75,7 +85,9 @@ pub(super) fn bearer_setup(media: &MediaValues, spec: &BearerSpec, bearer: &Bear
     interface[..len].copy_from_slice(&name[..len]);
     BearerSetup {
         interface,
-        media_addr: MediaAddr::ethernet(bearer.media_addr()),
+        media: bearer.media(),
+        broadcast: bearer.reaches_all_at_once(),
+        media_addr: bearer.media_addr(),
         mtu: bearer.mtu(),
         params: link_params(media, spec),
     }

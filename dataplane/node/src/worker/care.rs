@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xtipc_protocol::addr::{BearerId, MediaAddr};
+use xtipc_protocol::addr::BearerId;
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::{FramePool, Leaks};
 
@@ -65,7 +65,7 @@ impl Worker {
                     self.engine.search(now, id, &mut self.host);
                 }
                 BearerEvent::MacChanged | BearerEvent::MtuChanged => {
-                    let (addr, mtu) = (MediaAddr::ethernet(bearer.media_addr()), bearer.mtu());
+                    let (addr, mtu) = (bearer.media_addr(), bearer.mtu());
                     tracing::info!(bearer = name, ?event, ?addr, mtu, "interface changed");
                     self.engine.reset_bearer(now, id, addr, mtu, &mut self.host);
                 }

@@ -89,7 +89,11 @@ impl Worker {
             );
         };
         spec.priority = Some(priority);
-        let opened = Bearer::open(&spec, self.own.config.xdp, &mut self.host.pool);
+        let opened = Bearer::open(
+            &spec,
+            self.media.defaults(&self.own.config),
+            &mut self.host.pool,
+        );
         let bearer = opened
             .or_else(|error| refuse(error.errno(), format!("Failed to enable media: {error}")))?;
         let setup = bearer_setup(&self.media, &spec, &bearer);

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use xtipc_protocol::addr::{BearerId, MediaAddr, NodeAddr, NodeId, PortId};
+use xtipc_protocol::addr::{BearerId, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{Engine, NodeConfig, SESSION_UNIT};
 use xtipc_protocol::host::{Disconnect, Host, Notice};
 use xtipc_protocol::time::Instant;
@@ -36,7 +36,7 @@ use xtipc_xsk::FramePool;
 
 use crate::bearer::{self, Bearer, ClosingBearer};
 use crate::clock::now_ns;
-use crate::config::{BearerSpec, Config, identity_from_mac};
+use crate::config::{BearerSpec, Config, identity_from};
 use crate::mail::{Receiver, Sender};
 use crate::placement::pin_current;
 use crate::policy::{Core, IdlePolicy, Policy, Step};
@@ -199,9 +199,10 @@ impl Worker {
         let specs: &[BearerSpec] = if own.index == 0 { &config.bearers } else { &[] };
         let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
         let mut pool = FramePool::new(&pool_config)?;
+        let media = MediaValues::of(config);
         let mut bearers = Vec::new();
         for spec in specs {
-            match Bearer::open(spec, config.xdp, &mut pool) {
+            match Bearer::open(spec, media.defaults(config), &mut pool) {
                 Ok(bearer) => bearers.push(bearer),
                 Err(error) => {
                     close_all(bearers, &mut pool);
@@ -213,7 +214,6 @@ impl Worker {
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
         let now = Instant(started_ns);
-        let media = MediaValues::of(config);
         let mut slots = Slots::default();
         for (spec, bearer) in specs.iter().zip(bearers) {
             let id = engine.add_bearer(now, bearer_setup(&media, spec, &bearer), &mut host)?;
@@ -371,7 +371,6 @@ impl Worker {
             let id = BearerId(index as u8);
             bearer.set_clock(Duration::from_nanos(now.0));
             let taken = bearer.receive(RECEIVE_BUDGET, |source, packet| {
-                let source = MediaAddr::ethernet(source);
                 self.engine
                     .on_packet(now, id, source, packet, &mut self.host);
             });
@@ -382,6 +381,15 @@ impl Worker {
     }
 
     fn act_on_notices(&mut self, now: Instant) {
+        let links_changed =
+            |notice: &Notice| matches!(notice, Notice::LinkUp(_) | Notice::LinkDown(..));
+        if self.host.notices.iter().any(links_changed) {
+            for (index, enabled) in self.bearers.iter_mut().enumerate() {
+                if let Some(Enabled { bearer, .. }) = enabled {
+                    bearer.set_linked(self.engine.stations(BearerId(index as u8)));
+                }
+            }
+        }
         while let Some(notice) = self.host.notices.pop() {
             match notice {
                 Notice::AddressFinal(addr) => {
@@ -589,7 +597,8 @@ impl Worker {
 fn node_config(config: &Config, bearers: &[Bearer], start_ns: u64) -> Result<NodeConfig, Failure> {
     let identity = match (config.identity, bearers.first()) {
         (Some(identity), _) => identity,
-        (None, Some(bearer)) => identity_from_mac(bearer.media_addr()),
+        (None, Some(bearer)) => identity_from(bearer.media(), bearer.media_addr())
+            .ok_or("the address of the first bearer makes no identity: give one with identity")?,
         (None, None) => return Err("a node without bearers needs an identity".into()),
     };
     let mut random = [0; 8];

@@ -159,19 +159,17 @@ impl Engine {
         let Ok(message) = LinkConfig::parse(msg) else {
             return self.core.drops.count(Drop::MalformedControl);
         };
-        let Some(own_media_addr) = self.bearers[id.index()]
-            .as_ref()
-            .map(|b| b.setup.media_addr)
-        else {
+        let Some(own) = self.bearers[id.index()].as_ref().map(|b| &b.setup) else {
             return;
         };
-        if source == own_media_addr || message.media_addr == own_media_addr {
+        if source == own.media_addr || message.media_addr == own.media_addr {
             return self.core.drops.count(Drop::OwnPacket);
         }
         // The answer goes to the announced address: it must be the sender's, not a third party's.
-        if message.media_addr.mac() != source.mac() || source.mac()[0] & 1 == 1 {
-            return self.core.drops.count(Drop::SpoofedMediaAddress);
-        }
+        let source = match own.media.station(message.media_addr) {
+            Some(station) if source == station || source == MediaAddr::UNTOLD => station,
+            _ => return self.core.drops.count(Drop::SpoofedMediaAddress),
+        };
         if message.net_id != self.config.net_id {
             return self.core.drops.count(Drop::OtherCluster);
         }

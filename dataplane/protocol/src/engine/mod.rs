@@ -44,7 +44,7 @@ pub use send::SendError;
 pub use view::{BroadcastLinkView, LinkView, PathView, PeerView, SubscriberView};
 pub use waiting::{Obstacle, Waiting};
 
-use crate::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr, NodeId, PortId};
+use crate::addr::{BearerId, MAX_BEARERS, Media, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BroadcastLink;
 use crate::frame::FrameTable;
 use crate::host::{DownReason, Host};
@@ -99,6 +99,11 @@ pub const SESSION_UNIT: Duration = Duration::from_millis(10);
 pub struct BearerSetup {
     /// Interface name, NUL-padded.
     pub interface: [u8; INTERFACE_NAME],
+    /// What carries its packets.
+    pub media: Media,
+    /// One packet reaches all stations. Where copies are needed for that, multicasts are copied only for the nodes
+    /// they are for.
+    pub broadcast: bool,
     /// Own address on it.
     pub media_addr: MediaAddr,
     /// Largest packet.

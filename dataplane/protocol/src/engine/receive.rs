@@ -19,7 +19,7 @@ pub(super) const BROADCAST_PATIENCE: u32 = 10;
 
 impl Engine {
     /// A packet has arrived: `frame` are the bytes behind the media header, `source` the station that
-    /// sent it.
+    /// sent it, as its media writes it ([`crate::addr::Media::station`]).
     pub fn on_packet<H: Host>(
         &mut self,
         now: Instant,
@@ -77,7 +77,8 @@ impl Engine {
             .peer(index)
             .and_then(|p| p.link.as_ref())
             .ok_or(Drop::LinkDown)?;
-        if link.bearer != bearer || link.media_addr.mac() != source.mac() {
+        let at_station = link.media_addr == source || source == MediaAddr::UNTOLD;
+        if link.bearer != bearer || !at_station {
             return Err(Drop::ForeignStation);
         }
         Ok(index)

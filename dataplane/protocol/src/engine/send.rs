@@ -490,12 +490,18 @@ impl Engine {
             McastMethod::Broadcast
         } else if let Some(wanted) = port.and_then(|p| p.mcast_wanted) {
             wanted
-        } else if nodes * 100 <= 100 + up().count() * BROADCAST_RATIO {
+        } else if !self.can_broadcast() || nodes * 100 <= 100 + up().count() * BROADCAST_RATIO {
             McastMethod::Replicast
         } else {
             McastMethod::Broadcast
         };
         (method, synchronised)
+    }
+
+    /// Whether every bearer with a link reaches all its stations with one packet.
+    fn can_broadcast(&self) -> bool {
+        let in_use = self.bearers.iter().flatten().filter(|b| b.links_up > 0);
+        in_use.into_iter().all(|bearer| bearer.setup.broadcast)
     }
 
     /// Sends a message by one of the two ways; its frames have been counted.

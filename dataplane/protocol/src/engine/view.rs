@@ -1,7 +1,7 @@
 //! The node as operators see it.
 
 use super::Engine;
-use crate::addr::{BearerId, NodeAddr, NodeId, PortId};
+use crate::addr::{BearerId, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BROADCAST_WINDOW;
 use crate::link::Link;
 use crate::link::fsm::LinkState;
@@ -127,6 +127,14 @@ impl Engine {
             link: peer.link.as_ref().map(|link| self.link_view(link, peer.id)),
             broadcast: peer.bcast.stats,
         })
+    }
+
+    /// The stations on a bearer that have a link which is up.
+    pub fn stations(&self, bearer: BearerId) -> impl Iterator<Item = MediaAddr> + '_ {
+        let links = self.peers.iter().flatten().filter_map(|p| p.link.as_ref());
+        links
+            .filter(move |link| link.bearer == bearer && link.is_up())
+            .map(|link| link.media_addr)
     }
 
     /// The way to a node; the default where it is not known.

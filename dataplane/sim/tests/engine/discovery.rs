@@ -1,7 +1,7 @@
 //! Finding each other, and an address for oneself.
 
 use std::time::Duration;
-use xtipc_protocol::addr::{MediaAddr, NodeAddr, NodeId};
+use xtipc_protocol::addr::{Media, MediaAddr, NodeAddr, NodeId};
 use xtipc_protocol::host::Notice;
 use xtipc_protocol::stats::Drop;
 use xtipc_protocol::time::Instant;
@@ -77,6 +77,8 @@ fn a_node_with_an_address_searches_at_0_125_375_875_1875_ms() {
     c.with(0, |node| {
         let setup = xtipc_protocol::engine::BearerSetup {
             interface: *b"eth1\0\0\0\0\0\0\0\0\0\0\0\0",
+            media: Media::Ethernet,
+            broadcast: true,
             media_addr: MediaAddr::ethernet(mac_of(0)),
             mtu: 1500,
             params: xtipc_protocol::link::LinkParams::default(),

@@ -137,3 +137,32 @@ fn a_switch_waits_until_its_marker_can_be_sent_at_once() {
     assert_eq!(method, McastMethod::Replicast);
     c.finish();
 }
+
+#[test]
+fn where_a_broadcast_is_many_copies_anyway_only_the_receivers_get_one() {
+    for (broadcast, expected) in [
+        (true, [None].as_slice()),
+        (false, &[Some(3), Some(2), Some(1)]),
+    ] {
+        let mut c = Cluster::new(3);
+        c.recipe.broadcast = broadcast;
+        for node in 0..4 {
+            c.start(node);
+        }
+        c.run_for(Duration::from_secs(3));
+        let from = c.open(0).port;
+        for node in 1..4 {
+            let to = c.open(node).port;
+            c.bind(node, to, (SERVICE, 0, 99));
+        }
+        c.run_for(Duration::from_secs(1));
+        c.send(0, from, range(SERVICE, 3, 3), &b"first"[..])
+            .unwrap();
+        c.segment.record = true;
+        c.send(0, from, range(SERVICE, 3, 3), &b"second"[..])
+            .unwrap();
+        let sent: Vec<_> = c.segment.seen.iter().map(|seen| seen.to).collect();
+        assert_eq!(sent, expected, "broadcast {broadcast}");
+        c.finish();
+    }
+}

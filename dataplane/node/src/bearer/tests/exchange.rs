@@ -39,10 +39,10 @@ fn the_paths_understand_each_other_and_broadcasts_arrive() {
     transfer(&mut packet, &mut xdp, 1000, 60);
     transfer(&mut xdp, &mut packet, 1000, 60);
     packet.send(MediaDest::Broadcast, &[7; 60]);
-    assert_eq!(xdp.receive(1), [(MAC[0], vec![7; 60])]);
+    assert_eq!(xdp.receive(1), [(station(0), vec![7; 60])]);
     xdp.send(MediaDest::Broadcast, &[8; 60]);
     xdp.flush();
-    assert_eq!(packet.receive(1), [(MAC[1], vec![8; 60])]);
+    assert_eq!(packet.receive(1), [(station(1), vec![8; 60])]);
     packet.close(&lab);
     xdp.close(&lab);
 }
@@ -87,7 +87,10 @@ fn all_queues_of_an_interface_are_served() {
 fn a_bearer_with_a_vlan_hears_that_vlan_only() {
     let Some(lab) = Lab::new(1500, 1) else { return };
     let on = |vlan| BearerSpec {
-        vlan,
+        media: MediaSpec::Ethernet(EthernetSpec {
+            vlan,
+            ..EthernetSpec::default()
+        }),
         ..spec(INTERFACE)
     };
     for (xdp, _) in PATHS {
@@ -125,7 +128,7 @@ fn frames_for_another_host_are_not_taken() {
         a.send(third, &[1; 60]);
         a.send(a.to_peer(), &[2; 60]);
         a.flush();
-        assert_eq!(b.receive(2), [(MAC[0], vec![2; 60])], "{xdp:?}");
+        assert_eq!(b.receive(2), [(station(0), vec![2; 60])], "{xdp:?}");
         let info = b.bearer.info();
         let passed = info.classifier.get("passed-foreign-mac");
         let dropped = info.drops.get("rx-foreign-mac");
@@ -149,7 +152,7 @@ fn a_frame_on_its_way_out_is_sent_elsewhere_as_a_copy() {
                 .transmit(&mut a.pool, frame, to, 60, Reserve::Control);
         }
         a.flush();
-        assert_eq!(b.receive(4), vec![(MAC[0], vec![5; 60]); 4], "{xdp:?}");
+        assert_eq!(b.receive(4), vec![(station(0), vec![5; 60]); 4], "{xdp:?}");
         a.pool.release(frame);
         a.close(&lab);
         b.close(&lab);

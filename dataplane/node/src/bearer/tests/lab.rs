@@ -75,6 +75,15 @@ impl Lab {
     pub(super) fn ip(&self, side: usize, arguments: &str) -> String {
         ip(&format!("-n {} {arguments}", self.namespaces[side]))
     }
+
+    /// What may be refused.
+    pub(super) fn try_ip(&self, side: usize, arguments: &str) -> bool {
+        let arguments = format!("-n {} {arguments}", self.namespaces[side]);
+        let output = Command::new("ip")
+            .args(arguments.split_whitespace())
+            .output();
+        output.unwrap().status.success()
+    }
 }
 
 impl Drop for Lab {

@@ -83,15 +83,15 @@ fn a_changed_address_and_mtu_are_followed_one_by_one() {
         let [mut a, mut b] = pair(&lab, &spec(INTERFACE), xdp);
         lab.set_link(1, "address 02:00:00:00:00:99 mtu 1400");
         assert_eq!(b.check(&lab), BearerEvent::MacChanged);
-        assert_eq!(b.bearer.media_addr(), [2, 0, 0, 0, 0, 0x99]);
+        assert_eq!(b.bearer.media_addr().mac(), [2, 0, 0, 0, 0, 0x99]);
         assert_eq!(b.check(&lab), BearerEvent::MtuChanged);
         assert_eq!(b.bearer.mtu(), 1400);
         assert_eq!(b.check(&lab), BearerEvent::Fine);
-        let new = MediaDest::Unicast(MediaAddr::ethernet(b.bearer.media_addr()));
+        let new = MediaDest::Unicast(b.bearer.media_addr());
         a.send(a.to_peer(), &[1; 60]);
         a.send(new, &[2; 60]);
         a.flush();
-        assert_eq!(b.receive(2), [(MAC[0], vec![2; 60])], "{xdp:?}");
+        assert_eq!(b.receive(2), [(station(0), vec![2; 60])], "{xdp:?}");
         b.send(b.to_peer(), &[3; 60]);
         b.flush();
         assert_eq!(a.receive(0), []);

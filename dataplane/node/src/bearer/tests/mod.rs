@@ -4,6 +4,7 @@ mod exchange;
 mod lab;
 mod lifetime;
 mod refusals;
+mod udp;
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,17 @@ use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::FramePool;
 
-use super::{Bearer, HEADROOM, pool_config};
-use crate::config::{BearerSpec, XdpMode};
+use super::{Bearer, Defaults, HEADROOM, MTU_V4, pool_config};
+use crate::config::{BearerSpec, EthernetSpec, MediaSpec, XdpMode};
 use lab::{Lab, MAC, spec};
+
+fn defaults(xdp: XdpMode) -> Defaults {
+    Defaults {
+        xdp,
+        cluster_id: 4711,
+        udp_mtu: MTU_V4,
+    }
+}
 
 /// A bearer with a pool of its own, at one end of the lab.
 struct End {
@@ -21,6 +30,8 @@ struct End {
     bearer: Bearer,
     pool: FramePool,
     started: Instant,
+    /// Where the other end is.
+    peer: MediaAddr,
 }
 
 impl End {
@@ -28,17 +39,18 @@ impl End {
         lab.enter(side);
         let config = pool_config(std::slice::from_ref(spec), xdp, 1024);
         let mut pool = FramePool::new(&config).unwrap();
-        let bearer = Bearer::open(spec, xdp, &mut pool).unwrap();
+        let bearer = Bearer::open(spec, defaults(xdp), &mut pool).unwrap();
         Self {
             side,
             bearer,
             pool,
             started: Instant::now(),
+            peer: station(1 - side),
         }
     }
 
     fn to_peer(&self) -> MediaDest {
-        MediaDest::Unicast(MediaAddr::ethernet(MAC[1 - self.side]))
+        MediaDest::Unicast(self.peer)
     }
 
     /// Sends one packet and gives its frame up.
@@ -57,7 +69,7 @@ impl End {
     }
 
     /// What arrives until `count` packets are there or nothing comes for a while.
-    fn receive(&mut self, count: usize) -> Vec<([u8; 6], Vec<u8>)> {
+    fn receive(&mut self, count: usize) -> Vec<(MediaAddr, Vec<u8>)> {
         let mut packets = Vec::new();
         let mut heard = Instant::now();
         while packets.len() < count && heard.elapsed() < Duration::from_millis(300) {
@@ -83,6 +95,11 @@ impl End {
     }
 }
 
+/// The Ethernet station of a side.
+fn station(side: usize) -> MediaAddr {
+    MediaAddr::ethernet(MAC[side])
+}
+
 /// Two ends in the same mode.
 fn pair(lab: &Lab, spec: &BearerSpec, xdp: XdpMode) -> [End; 2] {
     [0, 1].map(|side| End::open(lab, side, spec, xdp))
@@ -106,7 +123,7 @@ fn transfer(from: &mut End, to: &mut End, count: u32, len: usize) {
             to.bearer.info()
         );
         for (number, (source, packet)) in numbers.zip(received) {
-            assert_eq!(source, MAC[from.side]);
+            assert_eq!(source, from.bearer.media_addr());
             assert!(packet == numbered(number, len), "packet {number}");
         }
     }

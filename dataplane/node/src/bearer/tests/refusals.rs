@@ -12,7 +12,7 @@ fn refused(lab: &Lab, spec: &BearerSpec, xdp: XdpMode, words: &[&str]) {
     lab.enter(0);
     let config = pool_config(std::slice::from_ref(spec), xdp, 1024);
     let mut pool = FramePool::new(&config).unwrap();
-    let Err(error) = Bearer::open(spec, xdp, &mut pool) else {
+    let Err(error) = Bearer::open(spec, defaults(xdp), &mut pool) else {
         panic!("{spec:?} was accepted");
     };
     let text = error.to_string();
@@ -47,18 +47,22 @@ fn loopback_and_tiny_mtus_are_refused() {
 #[test]
 fn listed_queues_must_be_those_the_interface_has() {
     let Some(lab) = Lab::new(1500, 1) else { return };
-    for queues in [vec![1], vec![0, 1]] {
-        let listed = BearerSpec {
+    let listing = |queues| BearerSpec {
+        media: MediaSpec::Ethernet(EthernetSpec {
             queues,
-            ..spec(INTERFACE)
-        };
-        refused(&lab, &listed, XdpMode::Auto, &["ethtool -L eth0 combined"]);
-    }
-    let all = BearerSpec {
-        queues: vec![0],
+            ..EthernetSpec::default()
+        }),
         ..spec(INTERFACE)
     };
-    End::open(&lab, 0, &all, XdpMode::Auto).close(&lab);
+    for queues in [vec![1], vec![0, 1]] {
+        refused(
+            &lab,
+            &listing(queues),
+            XdpMode::Auto,
+            &["ethtool -L eth0 combined"],
+        );
+    }
+    End::open(&lab, 0, &listing(vec![0]), XdpMode::Auto).close(&lab);
 }
 
 #[test]

@@ -1,0 +1,334 @@
+//! An Ethernet bearer: an interface, the way packets take over it, and what it counts.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use xtipc_management::{BearerInfo, Media};
+use xtipc_protocol::addr::MediaAddr;
+use xtipc_protocol::host::{MediaDest, Reserve};
+use xtipc_xsk::interface::{Interface, InterfaceError};
+use xtipc_xsk::packet::{PacketFrame, PacketSocket};
+use xtipc_xsk::{FrameIndex, FramePool};
+
+use super::claim::Claim;
+use super::error::{BearerError, MTU_MIN, StillHeld};
+use super::ethernet::{BROADCAST, Header, Received, vlan_id};
+use super::ladder::{self, Rung};
+use super::traffic::{Traffic, TxDrop, named};
+use super::xdp::{ClosingSockets, XdpPort};
+use super::{HEADROOM, occupied, room};
+use crate::config::{EthernetSpec, XdpMode};
+
+/// The way packets take between the interface and the frame pool.
+pub(super) enum Path {
+    Packet(PacketSocket),
+    Xdp(Box<XdpPort>),
+}
+
+/// See the module.
+pub(super) struct EthernetBearer {
+    pub(super) path: Path,
+    rung: Rung,
+    mode_reason: String,
+    /// As last seen: its address is the source of what we send.
+    pub(super) interface: Interface,
+    vlan: u16,
+    /// The longest packet that path and pool carry, whatever the MTU.
+    room: usize,
+    traffic: Traffic,
+    claim: Claim,
+}
+
+impl EthernetBearer {
+    /// Opens a bearer on the best path that `xdp` admits. If that fails nothing is left behind.
+    pub(super) fn open(
+        name: &str,
+        spec: &EthernetSpec,
+        xdp: XdpMode,
+        pool: &mut FramePool,
+    ) -> Result<Self, BearerError> {
+        let interface = examine(name, spec, xdp)?;
+        let claim = Claim::new(&interface.name, interface.index)?;
+        let vlan = spec.vlan.unwrap_or(0);
+        let frame_room = room::frame_room(pool.frame_len());
+        let packet_mtu = frame_room.min(interface.mtu as usize);
+        let found = ladder::climb(&interface, vlan, xdp, packet_mtu, pool)?;
+        let room = match found.multi_chunk {
+            true => frame_room,
+            false => frame_room.min(room::single_chunk_room(vlan)),
+        };
+        let mut mode_reason = found.reason;
+        if room < interface.mtu as usize {
+            mode_reason.push_str(&format!(
+                "; packets limited to {room} of {} bytes by the frame pool or a kernel without XDP_USE_SG",
+                interface.mtu
+            ));
+        }
+        Ok(Self {
+            path: found.path,
+            rung: found.rung,
+            mode_reason,
+            interface,
+            vlan,
+            room,
+            traffic: Traffic::default(),
+            claim,
+        })
+    }
+
+    /// The own address on this bearer.
+    pub(super) fn media_addr(&self) -> MediaAddr {
+        MediaAddr::ethernet(self.interface.mac)
+    }
+
+    /// The longest TIPC packet.
+    pub(super) fn mtu(&self) -> usize {
+        self.room.min(self.interface.mtu as usize)
+    }
+
+    /// Hands up to `budget` received TIPC packets (bytes after the Ethernet header, with the padding of a
+    /// short frame) and their source addresses to `sink`. Returns how many frames were taken.
+    pub(super) fn receive(
+        &mut self,
+        budget: usize,
+        mut sink: impl FnMut(MediaAddr, &[u8]),
+    ) -> usize {
+        let Self {
+            path,
+            traffic,
+            interface,
+            vlan,
+            ..
+        } = self;
+        let (own, vlan) = (interface.mac, *vlan);
+        match path {
+            // The classifier has looked at address and VLAN.
+            Path::Xdp(port) => port.receive(budget, |frame| match Received::parse(frame) {
+                Some(received) => {
+                    traffic.received(received.packet.len());
+                    sink(MediaAddr::ethernet(received.from), received.packet);
+                }
+                None => traffic.rx_malformed += 1,
+            }),
+            Path::Packet(socket) => socket.receive(budget, |frame| {
+                let Some(received) = Received::parse(frame.bytes) else {
+                    traffic.rx_malformed += 1;
+                    return;
+                };
+                if !received.is_for(own) {
+                    traffic.rx_foreign_mac += 1;
+                } else if known_vlan(&frame) != Some(vlan) {
+                    traffic.rx_other_vlan += 1;
+                } else {
+                    traffic.received(received.packet.len());
+                    sink(MediaAddr::ethernet(received.from), received.packet);
+                }
+            }),
+        }
+    }
+
+    /// Sends the `len` bytes of a packet that start at [`HEADROOM`] of a frame the caller holds. A packet that
+    /// cannot be sent now is dropped and counted: the link layer repeats it. While another transmission
+    /// with another Ethernet header holds the frame, a copy is sent.
+    pub(super) fn transmit(
+        &mut self,
+        pool: &mut FramePool,
+        frame: FrameIndex,
+        to: MediaDest,
+        len: usize,
+        reserve: Reserve,
+    ) {
+        let result = if len > self.mtu() {
+            Err(TxDrop::TooLong)
+        } else {
+            let destination = match to {
+                MediaDest::Unicast(address) => address.mac(),
+                MediaDest::Broadcast => BROADCAST,
+            };
+            let header = Header::new(destination, self.interface.mac, self.vlan);
+            self.transmit_with(&header, pool, frame, len, in_pool(reserve))
+        };
+        self.traffic.sent(len, result);
+    }
+
+    fn transmit_with(
+        &mut self,
+        header: &Header,
+        pool: &mut FramePool,
+        frame: FrameIndex,
+        len: usize,
+        reserve: xtipc_xsk::Reserve,
+    ) -> Result<(), TxDrop> {
+        if put_header(pool, frame, header) {
+            return self.send(pool, frame, header, len, reserve);
+        }
+        let copy = pool.alloc(reserve).ok_or(TxDrop::NoFrame)?;
+        let packet = pool.bytes(frame)[HEADROOM..HEADROOM + len].to_vec();
+        if let Some(bytes) = pool.bytes_mut(copy) {
+            bytes[HEADROOM..HEADROOM + len].copy_from_slice(&packet);
+        }
+        let result = match put_header(pool, copy, header) {
+            true => self.send(pool, copy, header, len, reserve),
+            false => Err(TxDrop::NoFrame),
+        };
+        pool.release(copy);
+        result
+    }
+
+    fn send(
+        &mut self,
+        pool: &mut FramePool,
+        frame: FrameIndex,
+        header: &Header,
+        len: usize,
+        reserve: xtipc_xsk::Reserve,
+    ) -> Result<(), TxDrop> {
+        let start = HEADROOM - header.as_bytes().len();
+        match &mut self.path {
+            Path::Xdp(port) => port.send(pool, frame, start, HEADROOM - start + len, reserve),
+            Path::Packet(socket) => socket
+                .send(&pool.bytes(frame)[start..HEADROOM + len])
+                .map_err(TxDrop::of),
+        }
+    }
+
+    /// The end of a poll round: takes back what was sent and wakes the kernel where it needs it.
+    pub(super) fn flush(&mut self, pool: &mut FramePool) {
+        if let Path::Xdp(port) = &mut self.path {
+            port.flush(pool);
+        }
+    }
+
+    /// Tells the time, once per round before sending.
+    pub(super) fn set_clock(&mut self, now: Duration) {
+        if let Path::Xdp(port) = &mut self.path {
+            port.set_clock(now);
+        }
+    }
+
+    /// All sockets to wait on for reading. They change only in [`Self::reopen`].
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (packet, xdp) = match &self.path {
+            Path::Packet(socket) => (Some(socket.as_fd()), None),
+            Path::Xdp(port) => (None, Some(port.fds())),
+        };
+        packet.into_iter().chain(xdp.into_iter().flatten())
+    }
+
+    /// Whether packets wait to be received: the check before sleeping.
+    pub(super) fn rx_ready(&self) -> bool {
+        match &self.path {
+            Path::Packet(socket) => socket.rx_ready(),
+            Path::Xdp(port) => port.rx_ready(),
+        }
+    }
+
+    /// What the tools show. Worker and link defaults are the caller's to fill in.
+    pub(super) fn info(&self) -> BearerInfo {
+        let (classifier, queues, overflow) = match &self.path {
+            Path::Packet(socket) => (Default::default(), Vec::new(), socket.kernel_drops()),
+            Path::Xdp(port) => (port.classifier_counters(), port.queue_infos(), 0),
+        };
+        let mut drops = self.traffic.drops();
+        drops.extend(named([("rx-buffer-full", overflow)]));
+        BearerInfo {
+            media: Media::Eth,
+            mode: self.rung.mode(),
+            mode_reason: self.mode_reason.clone(),
+            up: self.is_up(),
+            media_address: self.media_addr().to_string(),
+            mtu: self.mtu() as u32,
+            drops,
+            classifier,
+            queues,
+            ..self.traffic.info()
+        }
+    }
+
+    /// Sends what is waiting, closes the sockets, waits up to seconds for the kernel to release them, and gives
+    /// the interface up. The fds must be out of every waiter.
+    pub(super) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+        match self.path {
+            Path::Packet(_) => Ok(()),
+            Path::Xdp(port) => port.close(pool),
+        }
+    }
+
+    /// The same without waiting; what was not flushed is not sent.
+    pub(super) fn begin_close(self, pool: &mut FramePool) -> (ClosingSockets, Claim) {
+        let sockets = match self.path {
+            Path::Packet(_) => ClosingSockets::default(),
+            Path::Xdp(port) => port.begin_close(pool),
+        };
+        (sockets, self.claim)
+    }
+}
+
+/// The VLAN of a frame of an AF_PACKET socket, 0 without a tag. `None` if the kernel may have taken a tag out and
+/// not told it: then it marks the frame as another host's.
+fn known_vlan(frame: &PacketFrame<'_>) -> Option<u16> {
+    match frame.tag.map_or(0, |tag| vlan_id(tag.control)) {
+        0 if frame.other_host => None,
+        vlan => Some(vlan),
+    }
+}
+
+/// Makes the frame's bytes before the packet this header. `false` while a transmission with another one holds it.
+fn put_header(pool: &mut FramePool, frame: FrameIndex, header: &Header) -> bool {
+    let header = header.as_bytes();
+    let place = HEADROOM - header.len()..HEADROOM;
+    match pool.bytes_mut(frame) {
+        Some(bytes) => {
+            bytes[place].copy_from_slice(header);
+            true
+        }
+        None => &pool.bytes(frame)[place] == header,
+    }
+}
+
+fn in_pool(reserve: Reserve) -> xtipc_xsk::Reserve {
+    match reserve {
+        Reserve::Data => xtipc_xsk::Reserve::Data,
+        Reserve::Control => xtipc_xsk::Reserve::Control,
+    }
+}
+
+/// Asks about the interface of a bearer and refuses one that cannot carry it, or is another's.
+fn examine(interface: &str, spec: &EthernetSpec, xdp: XdpMode) -> Result<Interface, BearerError> {
+    let name = || interface.to_owned();
+    let found = Interface::query(interface).map_err(|error| match error {
+        InterfaceError::NotFound(interface) => BearerError::UnknownInterface {
+            interface,
+            existing: occupied::ethernet_interfaces().unwrap_or_default(),
+        },
+        other => other.into(),
+    })?;
+    if found.mtu < MTU_MIN {
+        return Err(BearerError::MtuTooSmall {
+            interface: name(),
+            mtu: found.mtu,
+        });
+    }
+    let existing: Vec<_> = (0..found.rx_queues as usize).collect();
+    if !spec.queues.is_empty() && spec.queues != existing {
+        return Err(BearerError::Queues {
+            interface: name(),
+            listed: spec.queues.clone(),
+            existing,
+        });
+    }
+    match occupied::kernel_bearer(interface) {
+        Ok(true) => return Err(BearerError::KernelBearer { interface: name() }),
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(interface, %error, "cannot ask for the kernel's TIPC bearers");
+        }
+    }
+    match occupied::program(interface) {
+        Some(occupant) if xdp != XdpMode::Off => Err(BearerError::Occupied {
+            interface: name(),
+            occupant,
+        }),
+        _ => Ok(found),
+    }
+}
