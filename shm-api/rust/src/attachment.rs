@@ -10,14 +10,12 @@
 
 use std::hint::spin_loop;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{
-    ApplicationSide, DeliveryBuffer, PathReader, Place, Releaser, take_wake,
-};
+use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, take_wake};
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
 use xtipc_segment::{
@@ -25,9 +23,10 @@ use xtipc_segment::{
     SendFlags,
 };
 
-use crate::core::{Core, Custody, Failure, Interest};
+use crate::buffer::Buffer;
+use crate::core::{Bells, Core, Custody, Failure, Interest};
 use crate::pending::Purpose;
-use crate::rounds::{Driving, LookingOn, Rounds};
+use crate::rounds::{Driving, Rounds};
 use crate::{Error, Message, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
@@ -84,14 +83,16 @@ pub(crate) struct Attachment {
     incarnation: Incarnation,
     core: Mutex<Core>,
     releaser: Arc<Mutex<Releaser>>,
-    wake: OwnedFd,
+    pub(crate) wake: Arc<OwnedFd>,
+    /// The epoll instance to sleep on instead, once there are direct channels.
+    bells: Arc<OnceLock<Arc<OwnedFd>>>,
     /// The attach socket. Its lock is for conversations on it; polling needs none.
-    socket: Arc<OwnedFd>,
-    conversation: Mutex<()>,
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) conversation: Mutex<()>,
     paths: PathReader,
     pub(crate) welcome: Welcome,
     /// If the node is embedded in this process.
-    rounds: Option<Rounds>,
+    pub(crate) rounds: Option<Rounds>,
 }
 
 impl Attachment {
@@ -103,16 +104,27 @@ impl Attachment {
     ) -> Result<Self> {
         let releaser = Arc::new(Mutex::new(side.releaser));
         let socket = Arc::new(socket);
+        let bells = Bells {
+            instance: Arc::default(),
+            wake: Arc::new(side.wake),
+        };
         Ok(Self {
+            wake: Arc::clone(&bells.wake),
+            bells: Arc::clone(&bells.instance),
             incarnation: Incarnation::current()?,
             core: Mutex::new(Core::new(
                 side.submitter,
                 side.receiver,
                 Arc::clone(&releaser),
                 Arc::clone(&socket),
+                // Who makes the node's rounds waits for these alone.
+                match rounds {
+                    Some(_) => 0,
+                    None => welcome.direct_after,
+                },
+                bells,
             )),
             releaser,
-            wake: side.wake,
             socket,
             conversation: Mutex::new(()),
             paths: side.paths,
@@ -135,21 +147,26 @@ impl Attachment {
     }
 
     /// Gives the memory of a message back.
-    pub(crate) fn give_back(&self, buffer: DeliveryBuffer) {
-        if self.is_ours() {
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        if let Buffer::Delivered(buffer) = buffer
+            && self.is_ours()
+        {
             // It fails only if the daemon lost count, and then the next call that can report it does.
             let _ = lock(&self.releaser).returned(buffer);
         }
     }
 
-    /// Tells the daemon that messages were read.
+    /// Tells the daemon, or the peer of a direct channel, that messages were read.
     pub(crate) fn note_all_consumed<'a>(
         &self,
-        buffers: impl IntoIterator<Item = &'a DeliveryBuffer>,
+        buffers: impl IntoIterator<Item = &'a Buffer>,
     ) -> Result<()> {
-        let mut releaser = lock(&self.releaser);
         for buffer in buffers {
-            releaser.consumed(buffer)?;
+            match buffer {
+                Buffer::Delivered(buffer) => lock(&self.releaser).consumed(buffer)?,
+                Buffer::Direct(buffer) => buffer.consumed(),
+                Buffer::Own(_) => {}
+            }
         }
         Ok(())
     }
@@ -247,7 +264,11 @@ impl Attachment {
         let mut round = 0;
         let stands_by = core.stand_by.is_due();
         loop {
-            let place = core.receiver.place_of_daemon();
+            let place = match core.is_peer_here(interest) {
+                Some(true) => Place::Behind,
+                Some(false) => Place::Elsewhere,
+                None => core.receiver.place_of_daemon(),
+            };
             match place {
                 Place::Elsewhere => {}
                 Place::Here if stands_by => {
@@ -345,9 +366,15 @@ impl Attachment {
         let before = core.progress;
         let wants_room = interest.is_room() || core.is_room_awaited();
         core.receiver.announce_sleep(wants_room);
+        core.announce_to_peers();
         core.asleep = true;
         core.dispatch();
-        if core.progress == before && !self.ring_has_room(&mut core, interest) {
+        if !core.unmapped.is_empty() {
+            // Another thread has the offer in hand.
+            drop(core);
+            thread::yield_now();
+            core = lock(&self.core);
+        } else if core.progress == before && !self.ring_has_room(&mut core, interest) {
             drop(core);
             let woken = self.sleep(left);
             core = lock(&self.core);
@@ -358,6 +385,7 @@ impl Attachment {
             }
         }
         core.receiver.awake();
+        core.awake_for_peers();
         core.asleep = false;
         core
     }
@@ -375,6 +403,9 @@ impl Attachment {
     /// Sleeps until the daemon wakes us, or the time is over. False: the daemon is gone, and with it the other end of the
     /// pipe.
     fn sleep(&self, left: Option<Duration>) -> bool {
+        if let Some(bells) = self.bells.get() {
+            return self.sleep_on(bells, left);
+        }
         if left.is_none() {
             return take_wake(self.wake.as_fd());
         }
@@ -453,7 +484,10 @@ impl Attachment {
         let tag = self.submit(socket, &[], |_| request, purpose, Patience::Endless)?;
         let completion = self.completion_or_cancel(tag, patience)?;
         Ok(match completion.result {
-            0.. => Ok(completion.values),
+            0.. => {
+                self.note_setting(socket, request, completion.values[0])?;
+                Ok(completion.values)
+            }
             errno => Err(errno),
         })
     }
@@ -553,7 +587,7 @@ impl Attachment {
         socket: u32,
         until: Instant,
     ) -> Result<Message> {
-        let found = self.spin(until, |core| Ok(core.queue(socket)?.messages.pop_front()))?;
+        let found = self.spin(until, |core| Ok(core.queue(socket)?.pop()))?;
         let (meta, buffer) = found.ok_or(Error::TimedOut)?;
         let mut core = self.core()?;
         self.settle_watch(&mut core, socket)?;
@@ -618,9 +652,9 @@ impl Attachment {
         socket: u32,
         len: usize,
         patience: Patience,
-        consumes: impl Fn(&Meta, &DeliveryBuffer) -> bool,
-    ) -> Result<(Meta, DeliveryBuffer)> {
-        let note = |meta: &Meta, buffer: &DeliveryBuffer| {
+        consumes: impl Fn(&Meta, &Buffer) -> bool,
+    ) -> Result<(Meta, Buffer)> {
+        let note = |meta: &Meta, buffer: &Buffer| {
             if !consumes(meta, buffer) {
                 return Ok(());
             }
@@ -632,7 +666,7 @@ impl Attachment {
                 if queue.custody != Custody::Own {
                     return Ok((queue.custody == Custody::Shared).then_some(None));
                 }
-                let Some((meta, buffer)) = queue.messages.pop_front() else {
+                let Some((meta, buffer)) = queue.pop() else {
                     return Ok(None);
                 };
                 note(&meta, &buffer)?;
@@ -704,21 +738,6 @@ impl Attachment {
         );
         self.send_off();
     }
-
-    /// Takes the turn to talk on the attach socket; the node answers at once.
-    pub(crate) fn converse(&self) -> (Conversation<'_>, &OwnedFd) {
-        let conversation = Conversation {
-            _turn: lock(&self.conversation),
-            _looking_on: self.rounds.as_ref().map(Rounds::look_on),
-        };
-        (conversation, &self.socket)
-    }
-}
-
-/// The turn to talk on the attach socket.
-pub(crate) struct Conversation<'a> {
-    _turn: MutexGuard<'a, ()>,
-    _looking_on: Option<LookingOn<'a>>,
 }
 
 /// The end of a wait on the node's clock, in nanoseconds.

@@ -5,13 +5,13 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{
     Destination, Importance, MESSAGE_LEN_MAX, Meta, PEER_SILENT, PayloadPlace, Ready, Request,
     SendFlags, ServiceRange, SocketAddress, SocketKind, address_of_value, option,
 };
 
 use crate::attachment::{Attachment, Patience};
+use crate::buffer::Buffer;
 use crate::core::{Core, Custody};
 use crate::datagram::check_bindable;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
@@ -179,7 +179,7 @@ impl Listener {
 }
 
 /// The chunk of a stream, and how much of it was read.
-type Partial = (DeliveryBuffer, usize);
+type Partial = (Buffer, usize);
 
 /// What has been received and not read.
 #[derive(Debug, Default)]
@@ -334,7 +334,12 @@ impl Connection {
             payload,
         };
         let attachment = &self.socket.attachment;
-        match attachment.send(self.socket.id, bytes, request, patience)? {
+        let id = self.socket.id;
+        let result = match destination {
+            None => attachment.send_connected(id, bytes, request, patience)?,
+            Some(_) => attachment.send(id, bytes, request, patience)?,
+        };
+        match result {
             0.. => Ok(bytes.len()),
             result => Err(Error::from_result(result)),
         }
@@ -384,6 +389,12 @@ impl Connection {
         self.read_within(out, Patience::None)
     }
 
+    /// Whether what is sent goes by a direct channel: to a program of the same node, after some messages.
+    pub fn is_direct(&self) -> Result<bool> {
+        let mut core = self.socket.attachment.core()?;
+        Ok(core.queue(self.socket.id)?.may_send().is_some())
+    }
+
     /// The attachment, and the number of the socket.
     pub(crate) fn handle(&self) -> (&Arc<Attachment>, u32) {
         (&self.socket.attachment, self.socket.id)
@@ -394,8 +405,8 @@ impl Connection {
         &self,
         len: usize,
         patience: Patience,
-        consumes: impl Fn(&Meta, &DeliveryBuffer) -> bool,
-    ) -> Result<Option<(Meta, DeliveryBuffer)>> {
+        consumes: impl Fn(&Meta, &Buffer) -> bool,
+    ) -> Result<Option<(Meta, Buffer)>> {
         if let Some(code) = self.ended() {
             return end_of(code);
         }
@@ -459,7 +470,7 @@ impl Connection {
         out: &mut [u8],
     ) -> Result<(usize, Option<Partial>)> {
         let (kind, room) = (self.kind, out.len());
-        let takes_all = |meta: &Meta, buffer: &DeliveryBuffer| {
+        let takes_all = |meta: &Meta, buffer: &Buffer| {
             kind == ConnectionKind::Seqpacket || meta.error != 0 || buffer.len() <= room
         };
         let (buffer, start, consumed) = match partial {

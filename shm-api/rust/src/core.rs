@@ -6,17 +6,20 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
+use rustix::event::epoll;
 use rustix::net::{Shutdown, shutdown};
-use xtipc_segment::application::{DeliveryBuffer, Receiver, Releaser, Submitter};
+use xtipc_segment::application::{Receiver, Releaser, Submitter};
 use xtipc_segment::{
     DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Ready, Request, Submission,
     Violation,
 };
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
+use crate::buffer::Buffer;
+use crate::direct::{Direct, Offer, Outgoing};
 use crate::pending::{Pending, Purpose};
 use crate::stand_by::StandBy;
 use crate::watch::Watch;
@@ -35,6 +38,8 @@ pub(crate) enum Interest {
     Ring,
     /// Memory or a slot that some completion frees.
     AnyCompletion,
+    /// Room for what a socket sends by its direct channel.
+    Room(u32),
     /// A message for any socket, or a change of what one can do.
     AnySocket,
 }
@@ -45,7 +50,7 @@ impl Interest {
     pub(crate) fn is_room(self) -> bool {
         match self {
             Self::Ring | Self::Posts(_) | Self::AnyCompletion => true,
-            Self::Tag(_) | Self::Socket(_) | Self::AnySocket => false,
+            Self::Tag(_) | Self::Socket(_) | Self::Room(_) | Self::AnySocket => false,
         }
     }
 }
@@ -60,7 +65,16 @@ struct Parked {
 /// One socket of the attachment.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    pub(crate) messages: VecDeque<(Meta, DeliveryBuffer)>,
+    pub(crate) messages: VecDeque<(Meta, Buffer)>,
+    /// What the daemon delivered while messages come by the direct channel.
+    pub(crate) later: VecDeque<(Meta, Buffer)>,
+    /// Messages come by the direct channel.
+    pub(crate) by_channel: bool,
+    pub(crate) direct: Option<Box<Direct>>,
+    /// Which way a connection's messages go.
+    pub(crate) outgoing: Outgoing,
+    /// Sends of a connection that the daemon has not answered.
+    pub(crate) sends_under_way: u32,
     /// Posts under way.
     pub(crate) posts: u32,
     /// Result and destination of the first post that failed since the last flush.
@@ -150,6 +164,32 @@ impl From<Failure> for Error {
     }
 }
 
+/// An epoll instance over the wake pipe, and the bells of channels as they come; made with the first of these.
+#[derive(Clone, Debug)]
+pub(crate) struct Bells {
+    pub(crate) instance: Arc<OnceLock<Arc<OwnedFd>>>,
+    pub(crate) wake: Arc<OwnedFd>,
+}
+
+/// What an event of the bells is of, instead of a socket's number.
+pub(crate) const WAKE: u64 = u64::MAX;
+
+impl Bells {
+    fn get(&self) -> Result<Arc<OwnedFd>> {
+        if let Some(instance) = self.instance.get() {
+            return Ok(Arc::clone(instance));
+        }
+        let made = || -> rustix::io::Result<OwnedFd> {
+            let instance = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            let data = epoll::EventData::new_u64(WAKE);
+            epoll::add(&instance, &*self.wake, data, epoll::EventFlags::IN)?;
+            Ok(instance)
+        };
+        let instance = Arc::new(made().map_err(std::io::Error::from)?);
+        Ok(Arc::clone(self.instance.get_or_init(|| instance)))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) submitter: Submitter,
@@ -167,12 +207,23 @@ pub(crate) struct Core {
     pub(crate) stand_by: StandBy,
     /// Fruitless non-blocking receives, see [`crate::attachment`].
     pub(crate) fruitless: u32,
+    /// Sockets whose channel is offered and not mapped.
+    pub(crate) unmapped: Vec<u32>,
+    /// Offers taken off the attach socket.
+    pub(crate) offers: Vec<Offer>,
+    /// Sockets with a direct channel.
+    pub(crate) channelled: Vec<u32>,
+    /// A thread has a conversation on the attach socket.
+    pub(crate) conversing: bool,
+    /// See [`xtipc_segment::attach::Welcome`]; with 0 offers are not taken either.
+    pub(crate) direct_after: u32,
+    bells: Bells,
     queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
     parked: Vec<Parked>,
     seats: Vec<Arc<Condvar>>,
     releaser: Arc<Mutex<Releaser>>,
     /// The attach socket.
-    socket: Arc<OwnedFd>,
+    pub(crate) socket: Arc<OwnedFd>,
 }
 
 impl Core {
@@ -181,9 +232,17 @@ impl Core {
         receiver: Receiver,
         releaser: Arc<Mutex<Releaser>>,
         socket: Arc<OwnedFd>,
+        direct_after: u32,
+        bells: Bells,
     ) -> Self {
         Self {
             socket,
+            unmapped: Vec::new(),
+            offers: Vec::new(),
+            channelled: Vec::new(),
+            conversing: false,
+            direct_after,
+            bells,
             pending: Pending::new(submitter.requests_max()),
             submitter,
             receiver,
@@ -250,6 +309,13 @@ impl Core {
 
     fn try_dispatch(&mut self) -> std::result::Result<(), Violation> {
         self.dispatch_completions()?;
+        self.dispatch_deliveries()?;
+        self.map_offered();
+        self.pull_all();
+        Ok(())
+    }
+
+    fn dispatch_deliveries(&mut self) -> std::result::Result<(), Violation> {
         while let Some((meta, buffer)) = self.receiver.next_delivery()? {
             self.progress += 1;
             if !self.queues.contains_key(&meta.socket) {
@@ -262,6 +328,12 @@ impl Core {
                 crate::lock(&self.releaser).returned(buffer)?;
                 continue;
             };
+            if meta.flags.contains(DeliveryFlags::NOTICE) {
+                let noticed = self.on_notice(meta.socket, &buffer);
+                crate::lock(&self.releaser).discarded(buffer)?;
+                noticed?;
+                continue;
+            }
             // Receivers throw empty messages away (`docs/protocol/sockets.md`).
             let is_event = meta
                 .flags
@@ -271,7 +343,20 @@ impl Core {
                 continue;
             }
             queue.note_end(&meta);
-            queue.messages.push_back((meta, buffer));
+            let returned = match meta.error {
+                0 => None,
+                _ => self.take_returned(meta.socket),
+            };
+            let buffer = match returned {
+                Some(bytes) if buffer.is_empty() => {
+                    crate::lock(&self.releaser).discarded(buffer)?;
+                    Buffer::Own(bytes)
+                }
+                _ => Buffer::Delivered(buffer),
+            };
+            if let Some(queue) = self.queues.get_mut(&meta.socket) {
+                queue.arrive(meta, buffer);
+            }
             self.tell(|interest| {
                 interest == Interest::Socket(meta.socket) || interest == Interest::AnySocket
             });
@@ -290,7 +375,14 @@ impl Core {
                 Purpose::Call | Purpose::Forget => {}
                 Purpose::Open if completion.result == 0 => {
                     let socket = completion.values[0] as u32;
-                    self.queues.insert(socket, Queue::default());
+                    let queue = Queue {
+                        outgoing: match self.direct_after {
+                            0 => Outgoing::Never,
+                            count => Outgoing::Daemon(count),
+                        },
+                        ..Queue::default()
+                    };
+                    self.queues.insert(socket, queue);
                 }
                 Purpose::Open => {}
                 Purpose::Post {
@@ -298,10 +390,14 @@ impl Core {
                     destination,
                 } => self.note_post(socket, completion.result, destination),
                 Purpose::Await(socket) => self.note_ready(socket, completion.values[0]),
+                Purpose::MakeChannel(socket) => self.on_made(socket, completion.result),
+                Purpose::SwitchToChannel(socket) => self.on_switched(socket, &completion),
                 Purpose::Close(socket) => {
                     if let Some(queue) = self.queues.remove(&socket) {
-                        for (_, buffer) in queue.messages {
-                            crate::lock(&self.releaser).returned(buffer)?;
+                        for (_, buffer) in queue.messages.into_iter().chain(queue.later) {
+                            if let Buffer::Delivered(buffer) = buffer {
+                                crate::lock(&self.releaser).returned(buffer)?;
+                            }
                         }
                     }
                 }
@@ -313,7 +409,7 @@ impl Core {
                 }
                 Interest::AnyCompletion => true,
                 Interest::AnySocket => matches!(purpose, Purpose::Await(_)),
-                Interest::Ring | Interest::Socket(_) => false,
+                Interest::Ring | Interest::Socket(_) | Interest::Room(_) => false,
             });
         }
         Ok(())
@@ -346,6 +442,14 @@ impl Core {
         socket: u32,
         wanted: Ready,
     ) -> Result<std::result::Result<(), Interest>> {
+        let wanted = match self.await_room(socket)? {
+            // Of this the daemon knows nothing.
+            Some(may) => {
+                self.queue(socket)?.ready.set(Ready::SEND, may);
+                wanted - Ready::SEND
+            }
+            None => wanted,
+        };
         let queue = self.queue(socket)?;
         if queue.ready.contains(wanted) || queue.awaited.contains(wanted) {
             return Ok(Ok(()));
@@ -408,7 +512,12 @@ impl Core {
         match purpose {
             Purpose::Post { socket, .. } => self.queue(socket)?.posts += 1,
             Purpose::Close(socket) => self.queue(socket)?.closing = true,
-            Purpose::Call | Purpose::Open | Purpose::Await(_) | Purpose::Forget => {}
+            Purpose::Call
+            | Purpose::Open
+            | Purpose::Await(_)
+            | Purpose::MakeChannel(_)
+            | Purpose::SwitchToChannel(_)
+            | Purpose::Forget => {}
         }
         let tag = self.pending.enter(purpose, staged);
         let submission = Submission {
@@ -419,6 +528,11 @@ impl Core {
         let pushed = self.submitter.push(&submission)?;
         debug_assert!(pushed, "room was checked above");
         Ok(Ok(tag))
+    }
+
+    /// What a thread sleeps on that has direct channels: their bells, and the wake pipe.
+    pub(crate) fn bells(&mut self) -> Result<Arc<OwnedFd>> {
+        self.bells.get()
     }
 
     /// Notes whether spinning pays.

@@ -121,9 +121,12 @@
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod buffer;
 mod connection;
+mod conversation;
 mod core;
 mod datagram;
+mod direct;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;

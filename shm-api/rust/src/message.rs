@@ -5,10 +5,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{DeliveryFlags, DestinationName, Importance, Meta, SocketAddress};
 
 use crate::attachment::Attachment;
+use crate::buffer::Buffer;
 use crate::group::Member;
 
 /// A received message, read in place: it derefs to its bytes.
@@ -20,7 +20,7 @@ pub struct Message {
     attachment: Arc<Attachment>,
     meta: Meta,
     /// `None` only while it is dropped.
-    buffer: Option<DeliveryBuffer>,
+    buffer: Option<Buffer>,
 }
 
 /// Why a message came back.
@@ -41,7 +41,7 @@ pub enum Rejection {
 }
 
 impl Message {
-    pub(crate) fn new(attachment: Arc<Attachment>, meta: Meta, buffer: DeliveryBuffer) -> Self {
+    pub(crate) fn new(attachment: Arc<Attachment>, meta: Meta, buffer: Buffer) -> Self {
         Self {
             attachment,
             meta,
@@ -49,7 +49,7 @@ impl Message {
         }
     }
 
-    pub(crate) fn buffer(&self) -> Option<&DeliveryBuffer> {
+    pub(crate) fn buffer(&self) -> Option<&Buffer> {
         self.buffer.as_ref()
     }
 

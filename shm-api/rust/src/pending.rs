@@ -19,6 +19,10 @@ pub(crate) enum Purpose {
     },
     /// Tells what a socket can do.
     Await(u32),
+    /// This socket is to have a direct channel.
+    MakeChannel(u32),
+    /// This socket is to send by its direct channel.
+    SwitchToChannel(u32),
     /// This socket is gone once it arrives.
     Close(u32),
     /// Nobody.
@@ -101,7 +105,12 @@ impl Pending {
         let (purpose, staged) = (*purpose, staged.take());
         match purpose {
             Purpose::Call | Purpose::Open => slot.state = State::Done(completion),
-            Purpose::Post { .. } | Purpose::Await(_) | Purpose::Close(_) | Purpose::Forget => {
+            Purpose::Post { .. }
+            | Purpose::Await(_)
+            | Purpose::MakeChannel(_)
+            | Purpose::SwitchToChannel(_)
+            | Purpose::Close(_)
+            | Purpose::Forget => {
                 self.release(tag);
             }
         }

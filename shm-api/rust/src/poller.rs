@@ -208,6 +208,9 @@ fn look(
         let writes = entry.interest.contains(Readiness::WRITABLE);
         wanted.set(Ready::SEND, !entry.listens && writes);
         let queue = core.queue(entry.socket)?;
+        if writes && let Some(may) = queue.may_send() {
+            queue.ready.set(Ready::SEND, may);
+        }
         let missing = wanted - queue.ready;
         let mut readiness = Readiness::empty();
         let is_there = queue.has_rest

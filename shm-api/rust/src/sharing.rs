@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::attach::{Message, receive_message, send_message};
 use xtipc_segment::{Meta, Request, SendFlags, SocketKind};
 
 use crate::attachment::{Attachment, Look, Patience};
+use crate::buffer::Buffer;
+use crate::conversation::Conversation;
 use crate::core::{Custody, Interest};
 use crate::node::receive_error;
 use crate::{Error, Result};
@@ -18,7 +19,7 @@ use crate::{Error, Result};
 /// The socket is closed when no process uses it any more and no handle of it is open. Of those who use it, each message
 /// goes to one, and a stream's bytes to whoever reads first; the end of a connection goes to all. A message that a
 /// process was given and had not received when it ended goes to another one. A member of a group cannot be shared, and a
-/// shared socket cannot be polled.
+/// shared socket cannot be polled. A connection with a direct channel cannot be shared either.
 #[derive(Debug)]
 pub struct SharedHandle(OwnedFd);
 
@@ -57,11 +58,11 @@ impl Attachment {
         socket: u32,
         read: impl FnOnce() -> Result<usize>,
     ) -> Result<SharedHandle> {
-        let (_turn, attach_socket) = self.converse();
+        let (turn, attach_socket) = self.converse()?;
         {
             let mut core = self.core()?;
             let queue = core.queue(socket)?;
-            if queue.watch.is_some() {
+            if queue.watch.is_some() || queue.direct.is_some() {
                 return Err(Error::from_result(-libc::EBUSY));
             }
             if queue.custody == Custody::Own {
@@ -69,30 +70,13 @@ impl Attachment {
             }
         }
         let handle =
-            read().and_then(|read| self.ask_for_handle(attach_socket, socket, read as u32));
+            read().and_then(|read| ask_for_handle(&turn, attach_socket, socket, read as u32));
         let custody = match handle {
             Ok(_) => Custody::Shared,
             Err(_) => Custody::Own,
         };
         self.settle_custody(socket, custody)?;
         handle
-    }
-
-    fn ask_for_handle(
-        &self,
-        attach_socket: &OwnedFd,
-        socket: u32,
-        read: u32,
-    ) -> Result<SharedHandle> {
-        let share = Message::Share { socket, read };
-        let answer = ask(attach_socket, &share, None, |answer, fds| match answer {
-            Message::Shared { socket: s, result } if s == socket => Some((result, fds.pop())),
-            _ => None,
-        })?;
-        match answer {
-            (0, handle) => Ok(SharedHandle(handle.ok_or(Error::NodeGone)?)),
-            (errno, _) => Err(Error::from_result(errno)),
-        }
     }
 
     /// What was delivered before the daemon took the queue is the daemon's again.
@@ -124,8 +108,8 @@ impl Attachment {
                 true => Look::WaitFor(Interest::AnyCompletion),
             })
         })?;
-        let (_turn, attach_socket) = self.converse();
-        let answer = |answer, _: &mut Vec<OwnedFd>| match answer {
+        let (turn, attach_socket) = self.converse()?;
+        let answer = |answer: &Message, _: &mut Vec<OwnedFd>| match *answer {
             Message::Adopted {
                 result,
                 socket,
@@ -135,7 +119,7 @@ impl Attachment {
             _ => None,
         };
         let (result, id, kind, listens) =
-            ask(attach_socket, &Message::Adopt, Some(handle), answer)?;
+            ask(&turn, attach_socket, &Message::Adopt, Some(handle), answer)?;
         if result < 0 {
             return Err(Error::from_result(result));
         }
@@ -151,7 +135,7 @@ impl Attachment {
         socket: u32,
         len: usize,
         patience: Patience,
-    ) -> Result<Option<(Meta, DeliveryBuffer)>> {
+    ) -> Result<Option<(Meta, Buffer)>> {
         let flags = match patience {
             Patience::None => SendFlags::DONTWAIT,
             Patience::Until(_) | Patience::Endless => SendFlags::empty(),
@@ -167,24 +151,42 @@ impl Attachment {
         };
         self.call_within(socket, receive, patience)?
             .map_err(Error::from_result)?;
-        Ok(self.core()?.queue(socket)?.messages.pop_front())
+        Ok(self.core()?.queue(socket)?.pop())
+    }
+}
+
+fn ask_for_handle(
+    turn: &Conversation<'_>,
+    attach_socket: &OwnedFd,
+    socket: u32,
+    read: u32,
+) -> Result<SharedHandle> {
+    let share = Message::Share { socket, read };
+    let answer = |answer: &Message, fds: &mut Vec<OwnedFd>| match answer {
+        Message::Shared { socket: s, result } if *s == socket => Some((*result, fds.pop())),
+        _ => None,
+    };
+    match ask(turn, attach_socket, &share, None, answer)? {
+        (0, handle) => Ok(SharedHandle(handle.ok_or(Error::NodeGone)?)),
+        (errno, _) => Err(Error::from_result(errno)),
     }
 }
 
 /// Says something on the attach socket and waits for the answer.
 fn ask<T>(
+    turn: &Conversation<'_>,
     attach_socket: &OwnedFd,
     message: &Message,
     fd: Option<BorrowedFd<'_>>,
-    mut is_answer: impl FnMut(Message, &mut Vec<OwnedFd>) -> Option<T>,
+    mut is_answer: impl FnMut(&Message, &mut Vec<OwnedFd>) -> Option<T>,
 ) -> Result<T> {
     send_message(attach_socket.as_fd(), message, fd.as_slice()).map_err(|_| Error::NodeGone)?;
     loop {
         let received = receive_message(attach_socket.as_fd()).map_err(receive_error)?;
         let (message, mut fds) = received.ok_or(Error::NodeGone)?;
-        // Anything else is an answer that somebody before us did not wait for.
-        if let Some(answer) = is_answer(message, &mut fds) {
+        if let Some(answer) = is_answer(&message, &mut fds) {
             return Ok(answer);
         }
+        turn.set_aside(message, fds)?;
     }
 }

@@ -59,7 +59,13 @@ impl Watch {
         })
     }
 
-    fn set_again(&mut self) {
+    /// Has the descriptor become readable with this one too.
+    pub(crate) fn add(&self, source: BorrowedFd<'_>) -> Result<()> {
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&self.pollable, source, data, epoll::EventFlags::IN).map_err(os)
+    }
+
+    pub(crate) fn set_again(&mut self) {
         if !self.again_set {
             self.again_set = rustix::io::write(&self.again, &1u64.to_ne_bytes()).is_ok();
         }
@@ -85,7 +91,7 @@ impl Attachment {
         if !self.is_ours() {
             return Err(Error::Forked);
         }
-        let (_turn, attach_socket) = self.converse();
+        let (turn, attach_socket) = self.converse()?;
         if let Some(watch) = &self.core()?.queue(socket)?.watch {
             return Ok(Arc::clone(&watch.pollable));
         }
@@ -100,8 +106,7 @@ impl Attachment {
                         errno => return Err(Error::from_result(errno)),
                     };
                 }
-                // An answer that somebody before us did not wait for.
-                _ => {}
+                (message, fds) => turn.set_aside(message, fds)?,
             }
         };
         let watch = Watch::new(pipe.ok_or(Error::NodeGone)?)?;
@@ -114,6 +119,9 @@ impl Attachment {
         if !queue.messages.is_empty() {
             watch.set_again();
         }
+        queue.watch_channel()?;
+        // What came by the channel before that.
+        core.dispatch();
         Ok(pollable)
     }
 
@@ -128,6 +136,7 @@ impl Attachment {
             return Ok(false);
         }
         let alive = watch.clear();
+        queue.silence_channel();
         core.dispatch();
         if !alive {
             core.fail(Failure::Gone);

@@ -114,7 +114,11 @@ impl Area {
         self.mapped_by.is_current()
     }
 
-    fn range(&self, offset: usize, len: usize) -> *mut u8 {
+    /// Where a range is.
+    ///
+    /// # Panics
+    /// If it is not inside the area.
+    pub(crate) fn range(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(
             offset <= self.len && len <= self.len - offset,
             "every offset is checked against the layout before it gets here"
@@ -140,13 +144,27 @@ impl Area {
 
     /// A shared word.
     pub(crate) fn word(&self, word: Word) -> &AtomicU32 {
-        let at = self.range(word.offset(), size_of::<AtomicU32>());
-        // SAFETY: inside the mapping, aligned (`Word::offset`), lives as long as `self`; all sides use it as an atomic;
-        // on the read-only area callers only do relaxed loads.
+        self.word_at(word.offset())
+    }
+
+    /// A shared word at a place that the layout has for one.
+    pub(crate) fn word_at(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(size_of::<AtomicU32>()));
+        let at = self.range(offset, size_of::<AtomicU32>());
+        // SAFETY: inside the mapping, aligned, lives as long as `self`; all sides use it as an atomic; on the read-only
+        // area callers only do relaxed loads.
         unsafe { AtomicU32::from_ptr(at.cast()) }
     }
 
-    fn entries<const W: usize>(&self, place: RingPlace) -> &[[AtomicU64; W]] {
+    /// The same of 64 bits.
+    pub(crate) fn double_word_at(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(size_of::<AtomicU64>()));
+        let at = self.range(offset, size_of::<AtomicU64>());
+        // SAFETY: as in `word_at`.
+        unsafe { AtomicU64::from_ptr(at.cast()) }
+    }
+
+    pub(crate) fn entries<const W: usize>(&self, place: RingPlace) -> &[[AtomicU64; W]] {
         let at = self.range(place.offset as usize, place.entries as usize * W * 8);
         // SAFETY: inside the mapping, 128-byte aligned (layout), an array of atomics has no invalid bit pattern, and
         // all sides use these bytes as atomic words only.

@@ -10,6 +10,7 @@
 //!              ◀─────  Shared{socket, result} + a handle for other processes
 //!   Adopt + the handle     ─────▶
 //!              ◀─────  Adopted{result, socket, kind, listens}
+//!              ◀─────  Channel{socket, side, …} + 3 fds     unasked, before a notice at the socket tells of it
 //! ```
 //!
 //! A handle is one end of a pair of Unix sockets whose other end the daemon holds. Who has it may use the socket; the
@@ -32,6 +33,7 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::daemon::SegmentFds;
+use crate::{ServiceAddress, SocketAddress};
 
 /// First bytes of each message.
 const MAGIC: [u8; 8] = *b"XTIPCATT";
@@ -51,6 +53,7 @@ const SHARE: u32 = 6;
 const SHARED: u32 = 7;
 const ADOPT: u32 = 8;
 const ADOPTED: u32 = 9;
+const CHANNEL: u32 = 10;
 
 /// Stands for no worker in particular.
 const ANY_WORKER: u32 = u32::MAX;
@@ -115,6 +118,25 @@ pub enum Message {
         /// 1 if it takes connection requests.
         listens: u32,
     },
+    /// A direct channel to the peer of a connection. Comes with the fds of [`crate::channel::ChannelFds`].
+    Channel(ChannelOffer),
+}
+
+/// What an application learns about a direct channel of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelOffer {
+    /// Id of the socket.
+    pub socket: u32,
+    /// Which side of the channel it is, as [`crate::channel::Side::of_number`] counts.
+    pub side: u32,
+    /// Units that the peer may send ahead, as far as it was told.
+    pub receive_window: u32,
+    /// The same, to be told next: what the receive buffer allows.
+    pub next_window: u32,
+    /// The peer.
+    pub peer: SocketAddress,
+    /// The service address the connection was set up with, as its messages tell.
+    pub name: Option<ServiceAddress>,
 }
 
 /// What an attached application learns about its node.
@@ -126,6 +148,8 @@ pub struct Welcome {
     pub node: u32,
     /// Node identity.
     pub identity: [u8; 16],
+    /// So many messages of a connection within the node go by the daemon before it gets a direct channel; 0: it gets none.
+    pub direct_after: u32,
 }
 
 /// Bytes that are no message.
@@ -161,6 +185,7 @@ impl Message {
                 word(welcome.version);
                 word(welcome.node);
                 out.extend_from_slice(&welcome.identity);
+                out.extend_from_slice(&welcome.direct_after.to_ne_bytes());
             }
             Self::Refused { version, reason } => {
                 word(REFUSED);
@@ -200,6 +225,19 @@ impl Message {
                 word(*kind);
                 word(*listens);
             }
+            Self::Channel(offer) => {
+                word(CHANNEL);
+                word(offer.socket);
+                word(offer.side);
+                word(offer.receive_window);
+                word(offer.next_window);
+                word(offer.peer.port);
+                word(offer.peer.node);
+                word(u32::from(offer.name.is_some()));
+                let name = offer.name.unwrap_or_default();
+                word(name.type_);
+                word(name.instance);
+            }
         }
         out
     }
@@ -226,7 +264,14 @@ impl Message {
             WELCOME => Self::Welcome(Welcome {
                 version: word(&mut rest, kind)?,
                 node: word(&mut rest, kind)?,
-                identity: *rest.first_chunk().ok_or(MessageError::Truncated { kind })?,
+                identity: {
+                    let (identity, tail) = rest
+                        .split_first_chunk()
+                        .ok_or(MessageError::Truncated { kind })?;
+                    rest = tail;
+                    *identity
+                },
+                direct_after: word(&mut rest, kind)?,
             }),
             REFUSED => Self::Refused {
                 version: word(&mut rest, kind)?,
@@ -254,6 +299,24 @@ impl Message {
                 kind: word(&mut rest, kind)?,
                 listens: word(&mut rest, kind)?,
             },
+            CHANNEL => Self::Channel(ChannelOffer {
+                socket: word(&mut rest, kind)?,
+                side: word(&mut rest, kind)?,
+                receive_window: word(&mut rest, kind)?,
+                next_window: word(&mut rest, kind)?,
+                peer: SocketAddress {
+                    port: word(&mut rest, kind)?,
+                    node: word(&mut rest, kind)?,
+                },
+                name: {
+                    let is_there = word(&mut rest, kind)? != 0;
+                    let name = ServiceAddress {
+                        type_: word(&mut rest, kind)?,
+                        instance: word(&mut rest, kind)?,
+                    };
+                    is_there.then_some(name)
+                },
+            }),
             kind => return Err(MessageError::Kind(kind)),
         })
     }
@@ -297,6 +360,20 @@ pub fn send_message(
 pub fn receive_message(
     socket: BorrowedFd<'_>,
 ) -> Result<Option<(Message, Vec<OwnedFd>)>, ReceiveError> {
+    receive(socket, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The same, of a message that is there; else an error of kind [`io::ErrorKind::WouldBlock`].
+pub fn receive_message_now(
+    socket: BorrowedFd<'_>,
+) -> Result<Option<(Message, Vec<OwnedFd>)>, ReceiveError> {
+    receive(socket, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
+}
+
+fn receive(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> Result<Option<(Message, Vec<OwnedFd>)>, ReceiveError> {
     let mut bytes = [0u8; MESSAGE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -305,7 +382,7 @@ pub fn receive_message(
             socket,
             &mut [IoSliceMut::new(&mut bytes)],
             &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
+            flags,
         );
         match result {
             Ok(received) => break received,
@@ -461,6 +538,7 @@ mod tests {
                 version: 1,
                 node: 0x0100_1001,
                 identity: *b"0123456789abcdef",
+                direct_after: 32,
             }),
             Message::Refused {
                 version: 2,
@@ -486,6 +564,17 @@ mod tests {
                 kind: 2,
                 listens: 1,
             },
+            Message::Channel(ChannelOffer {
+                socket: 3,
+                side: 1,
+                receive_window: 128,
+                next_window: 512,
+                peer: SocketAddress { port: 4, node: 5 },
+                name: Some(ServiceAddress {
+                    type_: 1000,
+                    instance: 7,
+                }),
+            }),
         ];
         for message in messages {
             let bytes = message.encode();

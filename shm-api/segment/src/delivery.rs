@@ -40,6 +40,48 @@ bitflags! {
         const LEFT = 8;
         /// At a socket of a connection type: the connection that is over was never established.
         const REFUSED = 16;
+        /// No message, but a [`ChannelNotice`].
+        const NOTICE = 32;
+    }
+}
+
+/// What a socket is told about its direct channel. The payload is two words of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelNotice {
+    /// There is one: the offer was sent on the attach socket.
+    Made,
+    /// What the peer sends from now on comes by it.
+    Switched {
+        /// Units of what came before that were unacknowledged then.
+        unacked: u32,
+    },
+}
+
+impl ChannelNotice {
+    /// The payload.
+    pub fn encode(self) -> [u8; 8] {
+        let (kind, unacked) = match self {
+            Self::Made => (1u32, 0),
+            Self::Switched { unacked } => (2, unacked),
+        };
+        (u64::from(unacked) << 32 | u64::from(kind)).to_ne_bytes()
+    }
+
+    /// Gives a payload a meaning.
+    pub fn decode(payload: &[u8]) -> Result<Self, Violation> {
+        let word = payload
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        match word as u32 {
+            1 => Ok(Self::Made),
+            2 => Ok(Self::Switched {
+                unacked: (word >> 32) as u32,
+            }),
+            value => Err(Violation::Field {
+                field: "channel notice",
+                value,
+            }),
+        }
     }
 }
 

@@ -6,10 +6,11 @@
 //! | [`attach`] | messages on the attach socket: hello, welcome, refusal, fds |
 //! | [`daemon`] | the daemon's side of a segment |
 //! | [`application`] | the application's side of a segment |
+//! | [`channel`] | direct channels between two applications |
 //! | [`fork`] | telling a process from its forked children |
 //! | [`layout`] | where everything is in memory |
 //! | `path`, `snapshot` | what the daemon shows of the way to a node, to be read without asking; model-checked with loom |
-//! | `ring`, `wake` | single-producer single-consumer ring, sleep and wake handshake; model-checked with loom |
+//! | `ring`, `stamped`, `wake` | single-producer single-consumer rings, sleep and wake handshake; model-checked with loom |
 //!
 //! What travels:
 //!
@@ -27,6 +28,7 @@
 mod primitive;
 mod ring;
 mod snapshot;
+mod stamped;
 mod violation;
 mod wake;
 
@@ -42,6 +44,8 @@ pub mod attach;
 mod blocks;
 #[cfg(not(loom))]
 mod buffers;
+#[cfg(not(loom))]
+pub mod channel;
 #[cfg(not(loom))]
 pub mod daemon;
 #[cfg(not(loom))]
@@ -63,7 +67,7 @@ pub use crate::{
         Destination, DestinationName, Importance, Scope, ServiceAddress, ServiceRange,
         SocketAddress, SocketKind,
     },
-    delivery::{DeliveryFlags, Meta, PEER_SILENT},
+    delivery::{ChannelNotice, DeliveryFlags, Meta, PEER_SILENT},
     path::{ConnectionWindow, PATHS_MAX, PathState},
     request::{
         Completion, GroupFlags, PayloadPlace, Ready, Request, SendFlags, Submission,

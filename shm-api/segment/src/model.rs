@@ -9,8 +9,9 @@
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Consumer, Producer, RingMemory};
+use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::wake::{Progress, Sleeper, Waker};
 
 struct Bell {
@@ -138,5 +139,106 @@ fn no_wake_up_is_lost_when_the_producer_waits_for_room_too() {
         let consumer = thread::spawn(move || consume(&other, 3));
         produce(&shared, 3);
         consumer.join().expect("the consumer got everything");
+    });
+}
+
+/// A direct channel, one way: entries with stamps, and how many were consumed.
+struct Channel {
+    entries: Vec<[AtomicU64; 2]>,
+    consumed: AtomicU32,
+    consumer_sleep: AtomicU32,
+    consumer_bell: Bell,
+    producer_sleep: AtomicU32,
+    producer_bell: Bell,
+}
+
+impl Channel {
+    fn new(capacity: usize) -> Arc<Self> {
+        let bell = || Bell {
+            rung: Mutex::new(false),
+            changed: Condvar::new(),
+        };
+        Arc::new(Self {
+            entries: (0..capacity)
+                .map(|_| [AtomicU64::new(0), AtomicU64::new(0)])
+                .collect(),
+            consumed: AtomicU32::new(0),
+            consumer_sleep: AtomicU32::new(0),
+            consumer_bell: bell(),
+            producer_sleep: AtomicU32::new(0),
+            producer_bell: bell(),
+        })
+    }
+
+    fn receive(&self, count: u64) {
+        let (mut consumer, mut sleeper, mut waker) = (
+            StampedConsumer::default(),
+            Sleeper::default(),
+            Waker::default(),
+        );
+        for expected in 1..=count {
+            while consumer.peek(&self.entries).is_none() {
+                sleeper.announce(&self.consumer_sleep, false);
+                if consumer.peek(&self.entries).is_none() {
+                    self.consumer_bell.sleep_and_drain();
+                }
+                sleeper.awake(&self.consumer_sleep);
+            }
+            if let Some((head, entry)) = consumer.peek(&self.entries) {
+                let value = entry[1].load(Ordering::Relaxed);
+                assert_eq!((u64::from(head), value), (expected, expected), "whole");
+            }
+            consumer.advance();
+            self.consumed.store(expected as u32, Ordering::Release);
+            if waker.must_ring(&self.producer_sleep, Progress::Room) {
+                self.producer_bell.ring();
+            }
+        }
+    }
+
+    fn send(&self, count: u64) {
+        let (mut producer, mut sleeper, mut waker) = (
+            StampedProducer::default(),
+            Sleeper::default(),
+            Waker::default(),
+        );
+        let is_full = |producer: &StampedProducer| {
+            producer.next() - self.consumed.load(Ordering::Acquire) == self.entries.len() as u32
+        };
+        for value in 1..=count {
+            while is_full(&producer) {
+                sleeper.announce(&self.producer_sleep, true);
+                if is_full(&producer) {
+                    self.producer_bell.sleep_and_drain();
+                }
+                sleeper.awake(&self.producer_sleep);
+            }
+            producer.push(&self.entries, value as u32, std::iter::once(value));
+            if waker.must_ring(&self.consumer_sleep, Progress::Work) {
+                self.consumer_bell.ring();
+            }
+        }
+    }
+}
+
+#[test]
+fn on_a_channel_no_wake_up_is_lost_and_no_entry_is_torn() {
+    check(4, || {
+        let channel = Channel::new(4);
+        let other = Arc::clone(&channel);
+        let receiver = thread::spawn(move || other.receive(2));
+        channel.send(2);
+        receiver.join().expect("the receiver got everything");
+    });
+}
+
+#[test]
+fn on_a_full_channel_no_wake_up_is_lost_either() {
+    check(3, || {
+        let channel = Channel::new(1);
+        let other = Arc::clone(&channel);
+        let receiver = thread::spawn(move || other.receive(3));
+        channel.send(3);
+        receiver.join().expect("the receiver got everything");
     });
 }

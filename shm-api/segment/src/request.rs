@@ -228,6 +228,13 @@ pub enum Request {
         /// What is waited for.
         ready: Ready,
     },
+    /// Make a direct channel between a connected socket and its peer. The offer of it comes by the attach socket to both, and
+    /// both are told by a notice ([`crate::DeliveryFlags::NOTICE`]). -EAGAIN: not now; other errors: never.
+    MakeChannel,
+    /// What the socket sends from now on goes by its direct channel; the peer is told by a notice behind what went by the
+    /// daemon. The values answered are what is under way: units unacknowledged in the lower half, the window in the upper;
+    /// and the importance of the socket, with bit 8 if rejected messages are dropped. -EAGAIN: not now.
+    SwitchToChannel,
     /// Free a slot.
     ClosePath {
         /// The slot.
@@ -303,6 +310,8 @@ const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
 const AWAIT: u8 = 42;
 const RECEIVE: u8 = 32;
+const MAKE_CHANNEL: u8 = 50;
+const SWITCH_TO_CHANNEL: u8 = 51;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -410,6 +419,8 @@ impl Submission {
             }
             Request::OpenPath { node } => Raw::with(OPEN_PATH, [node, 0, 0, 0]),
             Request::Await { ready } => Raw::with(AWAIT, [ready.bits(), 0, 0, 0]),
+            Request::MakeChannel => Raw::op(MAKE_CHANNEL),
+            Request::SwitchToChannel => Raw::op(SWITCH_TO_CHANNEL),
             Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
@@ -443,6 +454,8 @@ impl Submission {
             },
             OPEN_SUBSCRIBER => Request::OpenSubscriber,
             OPEN_PATH => Request::OpenPath { node: a },
+            MAKE_CHANNEL => Request::MakeChannel,
+            SWITCH_TO_CHANNEL => Request::SwitchToChannel,
             CLOSE_PATH => Request::ClosePath { slot: a },
             AWAIT => Request::Await {
                 ready: Ready::from_bits_truncate(a),
@@ -566,7 +579,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..28, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..30, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -651,6 +664,8 @@ mod tests {
                         flags: SendFlags::empty(),
                         len: a,
                     },
+                    27 => Request::MakeChannel,
+                    28 => Request::SwitchToChannel,
                     _ => Request::Unknown { opcode: 200 },
                 }
             },

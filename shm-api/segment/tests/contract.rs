@@ -455,6 +455,7 @@ fn the_handshake_passes_a_segment_and_names_the_peer() -> io::Result<()> {
         version: 1,
         node: 7,
         identity: [3; 16],
+        direct_after: 0,
     });
     attach::send_message(ours.as_fd(), &welcome, &fds.as_fds())?;
     drop(fds);

@@ -87,6 +87,10 @@ pub struct Settings {
     /// Messages that wait to be sent share packets: true or false [default: true]
     #[arg(long, value_name = "BOOL")]
     pub bundling: Option<Value>,
+    /// Messages of a connection within the node that go by the daemon before it gets a direct channel, 0 for never
+    /// [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    pub direct_after: Option<Value>,
     /// Log filter: off, error, warn, info, debug, trace or target=level,... [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<Value>,
@@ -182,6 +186,8 @@ pub struct Config {
     pub frames: u32,
     /// Small messages that applications have submitted together share packets.
     pub bundling: bool,
+    /// Messages of a connection before it gets a direct channel, 0 for never.
+    pub direct_after: u32,
     /// Filter in the syntax of `tracing`, known to parse.
     pub log: String,
     /// Sockets and pid file; the instance's own.

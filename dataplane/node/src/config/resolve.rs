@@ -16,6 +16,8 @@ const CLUSTER_ID_MAX: u32 = 9999;
 const TOLERANCE_MS: u32 = 1500;
 const RCVBUF: u32 = 2 * 1024 * 1024;
 const FRAMES: u32 = 8192;
+/// Connections with a channel cannot be shared by several processes: whoever wants channels says so.
+const DIRECT_AFTER: u32 = 0;
 const SOCKET_MODE: u32 = 0o660;
 /// Nonces carry the worker in six bits.
 const WORKERS_MAX: u32 = 64;
@@ -115,6 +117,13 @@ impl Layers<'_> {
             )?,
             frames: self.number("frames", |s| &s.frames, FRAMES, 1024..=1 << 24, "")?,
             bundling: self.choice("bundling", |s| &s.bundling, true, &BOOLS)?,
+            direct_after: self.number(
+                "direct_after",
+                |s| &s.direct_after,
+                DIRECT_AFTER,
+                0..=1_000_000,
+                " (messages)",
+            )?,
             log: self.log()?,
             run_dir,
             rcvbuf_default: self.number(

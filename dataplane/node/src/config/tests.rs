@@ -62,6 +62,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         tolerance_ms: 1500,
         frames: 8192,
         bundling: true,
+        direct_after: 0,
         log: "info".into(),
         run_dir: "/run/xtipc".into(),
         rcvbuf_default: 2_097_152,
@@ -86,6 +87,7 @@ fn every_key_of_the_file_is_taken() {
         tolerance = 3000
         frames = 2048
         bundling = false
+        direct_after = 1
         log = "warn,xtipcd=debug"
         run_dir = "/tmp/run"
         attach_mode = "0666"
@@ -120,6 +122,7 @@ fn every_key_of_the_file_is_taken() {
     );
     assert_eq!((config.frames, config.rcvbuf_default), (2048, 65_536));
     assert!(!config.bundling);
+    assert_eq!(config.direct_after, 1);
     assert_eq!(config.log, "warn,xtipcd=debug");
     assert_eq!(config.run_dir, Path::new("/tmp/run/red"));
     let access = |mode, group| Access { mode, group };

@@ -16,7 +16,7 @@ use xtipc_protocol::wire::Importance;
 use xtipc_segment::Submission;
 use xtipc_segment::attach::PeerProcess;
 use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, PayloadRef};
-use xtipc_segment::{DeliveryFlags, Meta};
+use xtipc_segment::{ChannelNotice, DeliveryFlags, Meta};
 use xtipc_segment::{
     Destination, DestinationName, ServiceAddress, ServiceRange, SocketAddress, Violation,
 };
@@ -70,6 +70,19 @@ pub(super) struct Socket {
     pub(super) default_destination: Option<Destination>,
     /// The other one of a pair of datagram sockets.
     pub(super) twin: Option<SocketAddress>,
+    /// Of its direct channel.
+    pub(super) channel: ChannelUse,
+}
+
+/// What a socket has of a direct channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ChannelUse {
+    #[default]
+    None,
+    /// It was offered one.
+    Offered,
+    /// It sends by it.
+    Sends,
 }
 
 /// See the module.
@@ -99,6 +112,8 @@ const RETURNABLE: u64 = 1;
 const MEMBER_SHIFT: u32 = 32;
 /// Of a shared connection, whose next message waits until this one was read.
 const AWAITED: u64 = 2;
+/// Of a notice, which no socket has in its receive buffer.
+const NOTICE: u64 = 4;
 
 impl Application {
     pub(super) fn new(connection: OwnedFd, process: PeerProcess, side: DaemonSide) -> Self {
@@ -128,6 +143,21 @@ impl Application {
     ) {
         let meta = meta_of(port, about, payload.len(), now_ns);
         self.delivered += 1;
+        self.put(meta, payload);
+    }
+
+    /// Tells a socket of its direct channel, behind all that was delivered to it before.
+    pub(super) fn tell_of_channel(&mut self, port: PortId, notice: ChannelNotice) {
+        let meta = Meta {
+            socket: port.0,
+            flags: DeliveryFlags::NOTICE,
+            cookie: NOTICE,
+            ..Meta::default()
+        };
+        self.put(meta, &notice.encode()[..]);
+    }
+
+    fn put<P: Payload + ?Sized>(&mut self, meta: Meta, payload: &P) {
         let refused = if self.parked.is_empty() {
             self.side
                 .deliver(&meta, payload.len(), |out| payload.copy_to(0, out))
@@ -321,6 +351,9 @@ fn own_name_of(from: FromMember) -> DestinationName {
 
 /// Tells the engine of a message that left the receive buffer of its socket.
 pub(super) fn note_consumed(engine: &mut Engine, consumed: &Consumed) {
+    if consumed.cookie & NOTICE != 0 {
+        return;
+    }
     let port = PortId(consumed.socket);
     match (consumed.cookie >> MEMBER_SHIFT) as u32 {
         0 => engine.on_consumed(port, consumed.cost),

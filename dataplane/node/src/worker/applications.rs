@@ -203,7 +203,7 @@ impl Applications {
     }
 
     /// Reads what a client says on its connection. `welcome` tells it about the node.
-    pub(super) fn listen_to(&mut self, slot: Slot, node: u32, identity: [u8; 16]) -> Heard {
+    pub(super) fn listen_to(&mut self, slot: Slot, about: &Welcome) -> Heard {
         let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
             return Heard::Nothing;
         };
@@ -223,7 +223,7 @@ impl Applications {
         };
         match (message, client) {
             ((Message::Hello { version, worker }, _), Client::Stranger(_)) => {
-                self.attach(slot, version, worker, node, identity)
+                self.attach(slot, version, worker, about)
             }
             ((Message::Watch { socket }, _), Client::Attached(application)) => {
                 match watch(application, socket) {
@@ -238,19 +238,12 @@ impl Applications {
         }
     }
 
-    fn attach(
-        &mut self,
-        slot: Slot,
-        version: u32,
-        worker: Option<u32>,
-        node: u32,
-        identity: [u8; 16],
-    ) -> Heard {
+    fn attach(&mut self, slot: Slot, version: u32, worker: Option<u32>, about: &Welcome) -> Heard {
         let Some(Client::Stranger(connection)) = self.clients.get_mut(slot).and_then(Option::take)
         else {
             return Heard::Nothing;
         };
-        let outcome = welcome(&connection, version, worker, node, identity);
+        let outcome = welcome(&connection, version, worker, about);
         match outcome {
             Ok((process, side)) => {
                 let application = Application::new(connection, process, side);
@@ -269,8 +262,7 @@ fn welcome(
     connection: &OwnedFd,
     version: u32,
     worker: Option<u32>,
-    node: u32,
-    identity: [u8; 16],
+    about: &Welcome,
 ) -> Result<(xtipc_segment::attach::PeerProcess, DaemonSide), String> {
     let fd = std::os::fd::AsFd::as_fd(connection);
     let refuse = |reason: String| {
@@ -302,11 +294,7 @@ fn welcome(
         Ok(made) => made,
         Err(error) => return refuse(error.to_string()),
     };
-    let message = Message::Welcome(Welcome {
-        version: VERSION,
-        node,
-        identity,
-    });
+    let message = Message::Welcome(*about);
     send_message(fd, &message, &fds.as_fds()).map_err(|error| error.to_string())?;
     Ok((process, side))
 }

@@ -11,6 +11,7 @@ mod bearers;
 mod care;
 mod catch_up;
 mod changes;
+mod channels;
 mod clients;
 mod connections;
 mod groups;
@@ -32,6 +33,8 @@ use xtipc_protocol::addr::{BearerId, NodeAddr, NodeId, PortId};
 use xtipc_protocol::engine::{Engine, NodeConfig, SESSION_UNIT};
 use xtipc_protocol::host::{Disconnect, Host, Notice};
 use xtipc_protocol::time::Instant;
+use xtipc_segment::attach::Welcome;
+use xtipc_segment::layout::VERSION;
 use xtipc_xsk::FramePool;
 
 use crate::bearer::{self, Bearer, ClosingBearer};
@@ -557,8 +560,13 @@ impl Worker {
             Source::Process(slot) => self.outlive(slot, now, "ended"),
             Source::Handle(index) => self.on_handle(now, index)?,
             Source::Connection(slot) => {
-                let (node, identity) = (self.engine.own_addr().0, self.engine.config().id.0);
-                match self.host.applications.listen_to(slot, node, identity) {
+                let about = Welcome {
+                    version: VERSION,
+                    node: self.engine.own_addr().0,
+                    identity: self.engine.config().id.0,
+                    direct_after: self.own.config.direct_after,
+                };
+                match self.host.applications.listen_to(slot, &about) {
                     Heard::Nothing => {}
                     Heard::Attached => self.on_attached(slot)?,
                     Heard::Asked(message, fds) => self.on_asked(now, slot, message, fds)?,

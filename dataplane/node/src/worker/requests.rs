@@ -17,7 +17,7 @@ use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
 use super::host::NodeHost;
-use super::{paths, readiness, sharing};
+use super::{channels, paths, readiness, sharing};
 
 /// Sockets of one attachment at most.
 pub(super) const SOCKETS_MAX: usize = 65_536;
@@ -125,6 +125,10 @@ fn perform(
                 }
                 Request::Accept { .. } => {
                     connections::accept(engine, host, now, slot, port, submission)
+                }
+                Request::MakeChannel => Outcome::Done(channels::make(engine, host, slot, port)),
+                Request::SwitchToChannel => {
+                    Outcome::Done(channels::switch(engine, host, slot, port))
                 }
                 Request::Receive { .. } => sharing::receive(host, now, slot, port, submission),
                 request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
@@ -274,6 +278,8 @@ fn on_socket(
         | Request::Await { .. }
         | Request::OpenPath { .. }
         | Request::ClosePath { .. }
+        | Request::MakeChannel
+        | Request::SwitchToChannel
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
 }

@@ -24,10 +24,13 @@ impl Socket {
     /// The events of `poll` that are there now, whatever was asked for.
     pub fn poll(&self) -> Result<i16> {
         let [state, _] = self.call(Request::GetState)?;
-        let state = SocketState::from_bits_retain(state);
+        let mut state = SocketState::from_bits_retain(state);
         let (readable, shut_down) = {
             let mut core = self.attachment.core()?;
             core.dispatch();
+            if let Some(may) = core.queue(self.id)?.may_send() {
+                state.set(SocketState::WRITABLE, may);
+            }
             // Who waits with a poller next shall be told of the change.
             for (flag, ready) in [
                 (SocketState::WRITABLE, Ready::SEND),

@@ -3,7 +3,6 @@
 //! Messages are copied out under the attachment's lock, so that of several readers each gets whole messages, and the
 //! bytes of a stream in order.
 
-use xtipc_segment::application::DeliveryBuffer;
 use xtipc_segment::{
     DeliveryFlags, DestinationName, Meta, PEER_SILENT, ServiceAddress, SocketKind,
 };
@@ -12,6 +11,7 @@ use super::address::Name;
 use super::control::ControlWriter;
 use super::{ADDRESS_LEN, Errno, RawAddress, Result, Socket, is_connected_kind};
 use crate::attachment::{Look, Patience};
+use crate::buffer::Buffer;
 use crate::core::{Core, Interest, Queue};
 use crate::lock;
 
@@ -105,7 +105,7 @@ impl Socket {
             let queue = core.queue(self.id)?;
             match std::mem::take(&mut queue.read) {
                 0 => None,
-                _ => queue.messages.pop_front(),
+                _ => queue.pop(),
             }
         };
         if let Some((_, buffer)) = part {
@@ -126,7 +126,7 @@ struct Receiving<'a> {
     waits: bool,
     received: Received,
     /// Messages that were read to their end.
-    freed: Vec<DeliveryBuffer>,
+    freed: Vec<Buffer>,
 }
 
 impl Receiving<'_> {
@@ -183,9 +183,10 @@ impl Receiving<'_> {
 
     /// Reads the first message, as far as there is room.
     fn take(&mut self, queue: &mut Queue) -> Step {
-        let Some((meta, buffer)) = queue.messages.front() else {
+        let Some((meta, buffer)) = queue.messages.front_mut() else {
             return Step::More;
         };
+        buffer.make_own();
         if meta.error == PEER_SILENT {
             // It was told as an error of the socket.
             self.drop_first(queue);
@@ -278,13 +279,13 @@ impl Receiving<'_> {
 
     fn drop_first(&mut self, queue: &mut Queue) {
         queue.read = 0;
-        if let Some((_, buffer)) = queue.messages.pop_front() {
+        if let Some((_, buffer)) = queue.pop() {
             self.freed.push(buffer);
         }
     }
 
     /// Notes the source and writes the ancillary data of a message.
-    fn describe(&mut self, meta: &Meta, buffer: &DeliveryBuffer) {
+    fn describe(&mut self, meta: &Meta, buffer: &Buffer) {
         let (source, member) = self.received.name.split_at_mut(ADDRESS_LEN);
         source.copy_from_slice(&RawAddress::of_socket(meta.source).to_bytes());
         self.received.name_len = ADDRESS_LEN;

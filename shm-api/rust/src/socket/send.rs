@@ -76,7 +76,13 @@ impl Socket {
         } else {
             Patience::None
         };
-        match self.attachment.send(self.id, data, request, patience)? {
+        let result = if destination.is_none() && is_connected_kind(self.kind) {
+            self.attachment
+                .send_connected(self.id, data, request, patience)?
+        } else {
+            self.attachment.send(self.id, data, request, patience)?
+        };
+        match result {
             0.. => Ok(()),
             // The error that made the connection end comes before the consequence.
             result if result == -libc::EPIPE => self.take_error().and(Err(Errno(libc::EPIPE))),

@@ -117,6 +117,9 @@ impl Side {
             // No room for the question: other requests under way are answered soon.
             cx.waker().wake_by_ref();
         }
+        if core.queue(self.socket)?.ready.intersects(what) {
+            return Ok(true);
+        }
         let wakers = &mut core.queue(self.socket)?.wakers;
         if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             wakers.push(cx.waker().clone());

@@ -225,6 +225,7 @@ impl Worker {
             version: VERSION,
             node: NODE,
             identity: *b"fake daemon node",
+            direct_after: 0,
         });
         attach::send_message(socket.as_fd(), &welcome, &fds.as_fds()).expect("welcome");
         self.attachments.push(Some(Attachment {

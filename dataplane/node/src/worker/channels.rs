@@ -1,0 +1,151 @@
+//! Direct channels between the applications of this node (`docs/protocol/channels.md`): made and handed out here, and from
+//! then on no affair of the daemon's, which keeps neither memory nor bells.
+//!
+//! The engine still has the connection: its end is told by the daemon, whoever ends it and however.
+
+use std::os::fd::AsFd;
+
+use xtipc_protocol::addr::PortId;
+use xtipc_protocol::connection::{Connection, State, advertised_window};
+use xtipc_protocol::engine::Engine;
+use xtipc_segment::attach::{ChannelOffer, Message, send_message};
+use xtipc_segment::channel::{self, ChannelFds};
+use xtipc_segment::{ChannelNotice, Request, ServiceAddress, SocketAddress};
+
+use super::application::{Application, ChannelUse, Held};
+use super::applications::{Applications, Slot};
+use super::host::NodeHost;
+use super::requests::Answer;
+
+/// Sockets of one attachment that have a direct channel at most: each costs it two descriptors, and memory of which the
+/// other end can make it pay for 2.5 MiB.
+const CHANNELS_MAX: usize = 64;
+
+/// One end of a connection, and who has it.
+struct End {
+    slot: Slot,
+    port: PortId,
+}
+
+/// Offers both ends of a connection a channel.
+pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+    let applications = &mut host.applications;
+    let peer = peer_of(engine, applications, port)?;
+    let own = End { slot, port };
+    for end in [&own, &peer] {
+        check_offer(applications, end)?;
+    }
+    let [first, second] = channel::create().map_err(|_| libc::EAGAIN)?;
+    offer(engine, applications, &peer, &own, 1, &second)?;
+    offer(engine, applications, &own, &peer, 0, &first)?;
+    for end in [own, peer] {
+        let application = applications.get_mut(end.slot).ok_or(libc::EAGAIN)?;
+        if let Some(socket) = application.sockets.get_mut(&end.port) {
+            socket.channel = ChannelUse::Offered;
+        }
+        application.tell_of_channel(end.port, ChannelNotice::Made);
+    }
+    Ok([0; 2])
+}
+
+/// What a socket sends goes by its channel from now on.
+pub(super) fn switch(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+    let applications = &mut host.applications;
+    let peer = peer_of(engine, applications, port)?;
+    let connection = connection_of(engine, port)?;
+    let application = applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let sends =
+        |held: &Held| held.port == port && matches!(held.submission.request, Request::Send { .. });
+    if application.held.iter().any(sends)
+        || connection.nagle.held_messages() > 0
+        || !connection.owed.is_nothing()
+    {
+        return Err(libc::EAGAIN);
+    }
+    let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
+    if socket.channel != ChannelUse::Offered {
+        return Err(libc::EINVAL);
+    }
+    socket.channel = ChannelUse::Sends;
+    let (unacked, window) = connection.flow.sent();
+    let receiver = applications.get_mut(peer.slot).ok_or(libc::EAGAIN)?;
+    receiver.tell_of_channel(peer.port, ChannelNotice::Switched { unacked });
+    let about = engine.port(port).ok_or(libc::EBADF)?;
+    let options = about.importance as u64 | u64::from(about.dest_droppable) << 8;
+    Ok([u64::from(window) << 32 | u64::from(unacked), options])
+}
+
+/// The other end of an established connection between sockets of applications of this node, neither of them shared.
+fn peer_of(engine: &Engine, applications: &Applications, port: PortId) -> Result<End, i32> {
+    let connection = connection_of(engine, port)?;
+    let peer = connection.peer;
+    if peer.node != engine.own_addr() || peer.port == port {
+        return Err(libc::EOPNOTSUPP);
+    }
+    let back = connection_of(engine, peer.port)?;
+    if back.peer.port != port || !connection.flow.counts_blocks() {
+        return Err(libc::EOPNOTSUPP);
+    }
+    for end in [port, peer.port] {
+        if applications.shared.holders(end).is_some() {
+            return Err(libc::EOPNOTSUPP);
+        }
+    }
+    let slot = applications.owner(peer.port).ok_or(libc::EOPNOTSUPP)?;
+    let port = peer.port;
+    Ok(End { slot, port })
+}
+
+fn connection_of(engine: &Engine, port: PortId) -> Result<&Connection, i32> {
+    let connection = engine.port(port).and_then(|port| port.connection());
+    connection
+        .filter(|connection| connection.state == State::Established)
+        .ok_or(libc::EOPNOTSUPP)
+}
+
+fn check_offer(applications: &Applications, end: &End) -> Result<(), i32> {
+    let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
+    let has = |application: &Application| {
+        let all = application.sockets.values();
+        all.filter(|socket| socket.channel != ChannelUse::None)
+            .count()
+    };
+    let socket = application.sockets.get(&end.port).ok_or(libc::EAGAIN)?;
+    if socket.channel != ChannelUse::None {
+        return Err(libc::EALREADY);
+    }
+    if has(application) >= CHANNELS_MAX {
+        return Err(libc::EAGAIN);
+    }
+    Ok(())
+}
+
+fn offer(
+    engine: &Engine,
+    applications: &Applications,
+    to: &End,
+    peer: &End,
+    side: u32,
+    fds: &ChannelFds,
+) -> Result<(), i32> {
+    let window_of = |port| connection_of(engine, port).map(|c| c.flow.sent().1);
+    let receive_buffer = engine.port(to.port).map_or(0, |port| port.receive_buffer);
+    let name = connection_of(engine, to.port)?.name;
+    let offer = Message::Channel(ChannelOffer {
+        socket: to.port.0,
+        side,
+        receive_window: window_of(peer.port)?.into(),
+        next_window: advertised_window(receive_buffer).into(),
+        peer: SocketAddress {
+            port: peer.port.0,
+            node: engine.own_addr().0,
+        },
+        name: name.map(|name| ServiceAddress {
+            type_: name.kind,
+            instance: name.lower,
+        }),
+    });
+    let application = applications.get(to.slot).ok_or(libc::EAGAIN)?;
+    // An application that takes nothing off its socket gets no channels.
+    send_message(application.connection.as_fd(), &offer, &fds.as_fds()).map_err(|_| libc::EAGAIN)
+}

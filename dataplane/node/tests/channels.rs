@@ -1,0 +1,174 @@
+//! Direct channels from program to program: the API, the channel, the daemon that makes it. That all else of connections is
+//! the same over them is shown by the tests of connections and by the situations, which run over them too.
+
+mod host;
+
+use std::ffi::OsStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::Host;
+use xtipc::{Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress};
+
+const SERVICE: ServiceAddress = ServiceAddress {
+    type_: 6000,
+    instance: 1,
+};
+const SEQPACKET: ConnectionKind = ConnectionKind::Seqpacket;
+
+fn direct_host() -> Host {
+    Host::start_with(&["--direct-after=1"])
+}
+
+/// Sends there and back until both ends send directly.
+fn warm_up(one: &Connection, other: &Connection) {
+    for _ in 0..4 {
+        for (from, to) in [(one, other), (other, one)] {
+            from.send(b"warm-up").unwrap();
+            assert_eq!(&*to.recv().unwrap().unwrap(), b"warm-up");
+        }
+    }
+    assert!(one.is_direct().unwrap() && other.is_direct().unwrap());
+}
+
+fn direct_pair(host: &Host, kind: ConnectionKind) -> (Connection, Connection) {
+    let (one, other, _) = host.connect(&host.attach(), kind, SERVICE);
+    warm_up(&one, &other);
+    (one, other)
+}
+
+#[test]
+fn nothing_is_lost_or_reordered_while_both_ends_switch() {
+    const MESSAGES: u32 = 5000;
+    let host = Host::start_with(&["--direct-after=100"]);
+    for kind in [SEQPACKET, ConnectionKind::Stream] {
+        let (one, other, _) = host.connect(&host.attach(), kind, SERVICE);
+        let exchange = |own: &Connection| {
+            thread::scope(|s| {
+                s.spawn(|| {
+                    for n in 0..MESSAGES {
+                        own.send(&n.to_ne_bytes().repeat(1 + n as usize % 100))
+                            .unwrap();
+                    }
+                });
+                let mut stream = Vec::new();
+                for n in 0..MESSAGES {
+                    let expected = n.to_ne_bytes().repeat(1 + n as usize % 100);
+                    while stream.len() < expected.len() {
+                        stream.extend_from_slice(&own.recv().unwrap().unwrap());
+                    }
+                    assert_eq!(
+                        stream.drain(..expected.len()).collect::<Vec<u8>>(),
+                        expected
+                    );
+                }
+            });
+            own.is_direct().unwrap()
+        };
+        thread::scope(|s| {
+            let far = s.spawn(|| exchange(&other));
+            assert!(exchange(&one));
+            assert!(far.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn who_sleeps_is_woken_by_the_peer_alone_and_a_time_limit_holds() {
+    let host = direct_host();
+    let (one, other) = direct_pair(&host, SEQPACKET);
+    other.set_read_timeout(Some(Duration::from_millis(30)));
+    assert!(matches!(other.recv(), Err(Error::TimedOut)));
+    other.set_read_timeout(None);
+    thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..20 {
+                assert_eq!(&*other.recv().unwrap().unwrap(), b"hello");
+                other.send(b"again").unwrap();
+            }
+        });
+        for _ in 0..20 {
+            thread::sleep(Duration::from_millis(3));
+            one.send(b"hello").unwrap();
+            assert_eq!(&*one.recv().unwrap().unwrap(), b"again");
+        }
+    });
+}
+
+#[test]
+fn a_sender_waits_for_a_slow_reader_and_hears_of_its_end() {
+    let host = direct_host();
+    let (one, other) = direct_pair(&host, SEQPACKET);
+    thread::scope(|s| {
+        let sender = s.spawn(|| {
+            let mut sent = 0;
+            while one.send(&[7; 3000]).is_ok() {
+                sent += 1;
+            }
+            sent
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!sender.is_finished());
+        for _ in 0..200 {
+            assert_eq!(other.recv().unwrap().unwrap().len(), 3000);
+        }
+        drop(other);
+        assert!(sender.join().unwrap() >= 200);
+    });
+    assert!(matches!(one.recv(), Err(Error::Io(_))), "it was reset");
+}
+
+#[test]
+fn what_was_sent_before_the_end_is_read_before_the_end() {
+    let host = direct_host();
+    let (one, other) = direct_pair(&host, SEQPACKET);
+    for n in 0..100u8 {
+        one.send(&[n; 500]).unwrap();
+    }
+    one.shutdown().unwrap();
+    for n in 0..100u8 {
+        assert_eq!(*other.recv().unwrap().unwrap(), [n; 500]);
+    }
+    assert!(other.recv().unwrap().is_none());
+    assert!(other.send(b"x").is_err());
+}
+
+/// Set for the process that is killed: the attach socket.
+const VICTIM: &str = "XTIPC_TEST_ATTACH_SOCKET";
+
+#[test]
+fn a_program_that_is_killed_is_seen_at_once_behind_what_it_sent() {
+    if let Some(attach_socket) = std::env::var_os(VICTIM) {
+        return answer_all(&attach_socket);
+    }
+    let host = direct_host();
+    let listener = Listener::bind(&host.attach(), SEQPACKET, SERVICE, Scope::Cluster).unwrap();
+    let name = "a_program_that_is_killed_is_seen_at_once_behind_what_it_sent";
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(VICTIM, host.attach_socket())
+        .spawn()
+        .unwrap();
+    let (own, _) = listener.accept().unwrap();
+    for n in 0..10u8 {
+        own.send(&[n]).unwrap();
+        assert_eq!(*own.recv().unwrap().unwrap(), [n]);
+    }
+    assert!(own.is_direct().unwrap());
+    own.send(b"last").unwrap();
+    thread::sleep(Duration::from_millis(50));
+    victim.kill().unwrap();
+    let killed = Instant::now();
+    assert_eq!(&*own.recv().unwrap().unwrap(), b"last");
+    assert!(matches!(own.recv(), Err(Error::Io(_))), "it was reset");
+    assert!(killed.elapsed() < Duration::from_secs(1));
+    victim.wait().unwrap();
+}
+
+fn answer_all(attach_socket: &OsStr) {
+    let node = Node::builder().socket_path(attach_socket).attach().unwrap();
+    let own = Connection::connect(&node, SEQPACKET, SERVICE).unwrap();
+    while let Ok(Some(message)) = own.recv() {
+        own.send(&message).unwrap();
+    }
+}

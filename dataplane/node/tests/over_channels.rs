@@ -1,0 +1,12 @@
+//! The tests of connections, pollers and asynchronous sockets again, over direct channels.
+#![allow(
+    clippy::duplicate_mod,
+    reason = "each file has the module `host` for itself"
+)]
+
+#[path = "async_sockets.rs"]
+mod async_sockets;
+#[path = "connections.rs"]
+mod connections;
+#[path = "poller.rs"]
+mod poller;

@@ -1,0 +1,105 @@
+//! What threads do that use direct channels.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+use xtipc_segment::application::take_wake;
+use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, option};
+
+use super::{Outgoing, Way};
+use crate::Result;
+use crate::attachment::{Attachment, Look, Patience};
+use crate::core::{Interest, WAKE};
+
+impl Attachment {
+    /// Sends a message on a connection, by its direct channel if it has one; 0 or a negative errno.
+    pub(crate) fn send_connected(
+        &self,
+        socket: u32,
+        payload: &[u8],
+        request: impl Fn(PayloadPlace, SendFlags) -> Request,
+        patience: Patience,
+    ) -> Result<i32> {
+        loop {
+            let way = {
+                let mut core = self.core()?;
+                core.dispatch();
+                if let Some(failure) = core.failure {
+                    return Err(failure.into());
+                }
+                core.route(socket, payload)?
+            };
+            match way {
+                Way::Sent => return Ok(0),
+                Way::Daemon => {
+                    let result = self.send(socket, payload, &request, patience);
+                    self.core()?.note_sent(socket);
+                    return result;
+                }
+                Way::Switching(tag) => self.wait(Patience::Endless, |core| {
+                    Ok(match core.queue(socket)?.outgoing {
+                        Outgoing::Switching(_) => Look::WaitFor(Interest::Tag(tag)),
+                        _ => Look::Found(()),
+                    })
+                })?,
+                Way::Congested if matches!(patience, Patience::None) => {
+                    self.core()?.note_not_ready(socket, Ready::SEND);
+                    return Ok(-libc::EAGAIN);
+                }
+                Way::Congested => self.wait(patience, |core| {
+                    Ok(match core.queue(socket)?.may_send() {
+                        Some(false) => Look::WaitFor(Interest::Room(socket)),
+                        _ => Look::Found(()),
+                    })
+                })?,
+            }
+        }
+    }
+
+    /// Something was set that a direct channel has to know.
+    pub(crate) fn note_setting(&self, socket: u32, request: Request, answer: u64) -> Result<()> {
+        match request {
+            Request::SetReceiveBuffer { .. } => {
+                self.core()?
+                    .queue(socket)?
+                    .set_receive_buffer(answer as u32);
+            }
+            Request::SetOption { option, value } if option == option::IMPORTANCE => {
+                let importance = Importance::from_number(value).unwrap_or_default();
+                self.core()?.queue(socket)?.set_importance(importance);
+            }
+            Request::SetOption { option, value } if option == option::DEST_DROPPABLE => {
+                self.core()?.queue(socket)?.set_droppable(value != 0);
+            }
+            Request::Shutdown => self.core()?.end_sending(socket),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sleeps until the daemon or the peer of a direct channel wakes us, or the time is over. False: the daemon is gone.
+    pub(crate) fn sleep_on(&self, bells: &OwnedFd, left: Option<Duration>) -> bool {
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let none = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        };
+        let mut events = [none; 8];
+        let Ok(count) = epoll::wait(bells, &mut events[..], timeout.as_ref()) else {
+            return true;
+        };
+        let mut alive = true;
+        for event in &events[..count] {
+            match { event.data }.u64() {
+                WAKE => alive = take_wake(self.wake.as_fd()),
+                socket => {
+                    if let Ok(mut core) = self.core() {
+                        core.silence(socket as u32);
+                    }
+                }
+            }
+        }
+        alive
+    }
+}

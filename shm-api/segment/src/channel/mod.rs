@@ -1,0 +1,259 @@
+//! Direct channels: memory that two sockets of one node share, so that their messages need no daemon.
+//!
+//! The daemon makes the memory and the bells and gives them to the two applications; it keeps none of it. Each of the two
+//! *sides* sends in one direction and receives in the other. Layout, all of it zero at first:
+//!
+//! ```text
+//!        0  control block of side 0          each control block, written by its side alone:
+//!     1024  control block of side 1               0  messages consumed: u32     8  window:32 units acknowledged:32
+//!     4096  messages of side 0 (1024 of 256)    128  sleep word: u32          132  processor + 1, 0 if not told: u32
+//!   266240  messages of side 1
+//!   528384  returns of side 0 (1024 of 8)     what side 0 gives back of the arena of side 1
+//!   536576  returns of side 1
+//!   544768  arena of side 0 (1 MiB)           payloads that side 0 sends
+//!  1593344  arena of side 1
+//!
+//! message, 32 words                                          return, 1 word
+//!   0  stamp:32 length:17 importance:2 kind:3                  0  stamp:32 handle:32
+//!   1  the message itself, at most 192 bytes (kind 1),
+//!      or offset:32 handle:32 in the arena (2 copied, 3 loaned); nothing for 4, the switch back to the daemon
+//! ```
+//!
+//! Neither side trusts the other. What the other one writes is read once and checked; entries are atomic words, payloads
+//! are copied before anybody looks at them, or stay behind [`SharedBytes`], which makes no promise about them. Who gets
+//! hold of nonsense lets go of the channel ([`Violation`]).
+//!
+//! A message is *consumed* when a receive has handed it out: only then its place in the ring is free, so that the
+//! sender still has what was never read when the other side ends ([`ChannelSender::oldest_unread`]). Payload memory comes
+//! back by the returns, in any order.
+//!
+//! Flow control is that of connections: a message counts (length + 24) / 1024 + 1 units; a sender waits while more is
+//! unacknowledged than the window, and a receiver acknowledges when a quarter of its window was consumed.
+
+mod memory;
+mod receiver;
+mod sender;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, SharedBytes};
+pub use sender::{ChannelSender, Loan};
+
+use crate::area::{make_memfd, seal_size, sealed_len};
+use crate::primitive::Ordering;
+use crate::wake::{Sleeper, Waker};
+use memory::Memory;
+
+/// Longest message that lies in the ring itself.
+pub const INLINE_MAX: usize = 192;
+/// Messages under way in one direction at most.
+pub const CHANNEL_MESSAGES: u32 = memory::ENTRIES;
+/// Bytes of the memory of a channel; taken from the machine as they are touched.
+pub const CHANNEL_LEN: usize = memory::LEN;
+
+/// What one side needs, in the order in which it is passed.
+#[derive(Debug)]
+pub struct ChannelFds {
+    /// The memory.
+    pub memory: OwnedFd,
+    /// Written to wake the other side.
+    pub bell: OwnedFd,
+    /// Readable when the other side has rung.
+    pub rung: OwnedFd,
+}
+
+impl ChannelFds {
+    /// From the fds of a message.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> Option<Self> {
+        let [memory, bell, rung] = fds.try_into().ok()?;
+        Some(Self { memory, bell, rung })
+    }
+
+    /// For a message.
+    pub fn as_fds(&self) -> [std::os::fd::BorrowedFd<'_>; 3] {
+        [self.memory.as_fd(), self.bell.as_fd(), self.rung.as_fd()]
+    }
+}
+
+/// Makes a channel: what each of the two sides gets.
+pub fn create() -> io::Result<[ChannelFds; 2]> {
+    let memory = make_memfd("xtipc-channel", CHANNEL_LEN)?;
+    seal_size(memory.as_fd())?;
+    let ((bell_of_0, rung_of_1), (bell_of_1, rung_of_0)) = (bell()?, bell()?);
+    Ok([
+        ChannelFds {
+            memory: memory.try_clone()?,
+            bell: bell_of_0,
+            rung: rung_of_0,
+        },
+        ChannelFds {
+            memory,
+            bell: bell_of_1,
+            rung: rung_of_1,
+        },
+    ])
+}
+
+/// A pipe: the end to ring with, and the end that gets readable. They share no flags, so neither side can make a call of the
+/// other wait. The first is a reader too: writing to it when the other side has gone is no broken pipe.
+fn bell() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&write_end)
+    );
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let ringer = rustix::fs::open(path, flags, Mode::empty())?;
+    Ok((ringer, read_end))
+}
+
+/// Which side of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who asked for the channel.
+    First,
+    /// The peer.
+    Second,
+}
+
+impl Side {
+    /// The side of this number.
+    pub fn of_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::First),
+            1 => Some(Self::Second),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
+/// All parts of one side.
+#[derive(Debug)]
+pub struct Channel {
+    /// Sends.
+    pub sender: ChannelSender,
+    /// Receives.
+    pub receiver: ChannelReceiver,
+    /// Tells the other side what was consumed.
+    pub acknowledger: Arc<Acknowledger>,
+    /// Announces sleep to the other side.
+    pub sleep: ChannelSleep,
+    /// Readable when the other side has rung.
+    pub rung: OwnedFd,
+}
+
+impl Channel {
+    /// Maps what the daemon sent. `receive_window`: units that the other side may send ahead, as far as this side has told
+    /// until now.
+    pub fn map(fds: ChannelFds, side: Side, receive_window: u32) -> io::Result<Self> {
+        if sealed_len(&fds.memory)? != CHANNEL_LEN {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the memory of a channel has another size",
+            ));
+        }
+        let memory = Arc::new(Memory::map(fds.memory.as_fd())?);
+        memory.present(side).store(1, Ordering::Relaxed);
+        let bell = Arc::new(fds.bell);
+        let acknowledger = Arc::new(Acknowledger::new(
+            &memory,
+            side,
+            Ringer::new(&bell),
+            receive_window,
+        ));
+        Ok(Self {
+            sender: ChannelSender::new(&memory, side, Ringer::new(&bell)),
+            receiver: ChannelReceiver::new(&memory, side, &acknowledger),
+            acknowledger,
+            sleep: ChannelSleep {
+                memory,
+                side,
+                sleeper: Sleeper::default(),
+            },
+            rung: fds.rung,
+        })
+    }
+}
+
+impl Channel {
+    /// Whether the other side has mapped the channel too, and will see what is sent.
+    pub fn is_peer_present(&self) -> bool {
+        let word = self.sleep.memory.present(self.sleep.side.other());
+        word.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Wakes the other side.
+#[derive(Debug)]
+struct Ringer {
+    waker: Waker,
+    bell: Arc<OwnedFd>,
+}
+
+impl Ringer {
+    fn new(bell: &Arc<OwnedFd>) -> Self {
+        Self {
+            waker: Waker::default(),
+            bell: Arc::clone(bell),
+        }
+    }
+
+    fn ring_if_asleep(&mut self, memory: &Memory, other: Side, progress: crate::wake::Progress) {
+        if self.waker.must_ring(memory.sleep(other), progress) {
+            // A full pipe is readable already.
+            let _ = rustix::io::write(&*self.bell, &[1]);
+        }
+    }
+}
+
+/// The sleep word of a side, and its processor.
+#[derive(Debug)]
+pub struct ChannelSleep {
+    memory: Arc<Memory>,
+    side: Side,
+    sleeper: Sleeper,
+}
+
+impl ChannelSleep {
+    /// Announces that a thread is about to sleep on [`Channel::rung`]. The caller then looks at the channel once more, and
+    /// sleeps only if nothing is there. `wants_room`: ring also when messages were consumed.
+    pub fn announce(&mut self, wants_room: bool) {
+        self.sleeper
+            .announce(self.memory.sleep(self.side), wants_room);
+    }
+
+    /// Takes the announcement back.
+    pub fn awake(&mut self) {
+        self.sleeper.awake(self.memory.sleep(self.side));
+    }
+
+    /// Tells on which processor this side waits.
+    pub fn run_on(&self, processor: u32) {
+        let word = self.memory.processor(self.side);
+        // The other side looks at the line each time.
+        if word.load(Ordering::Relaxed) != processor.wrapping_add(1) {
+            word.store(processor.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Where the other side was when it last told. A hint: a wrong one costs time, nothing else.
+    pub fn processor_of_peer(&self) -> Option<u32> {
+        let word = self.memory.processor(self.side.other());
+        word.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! The sending end of one direction of a channel.
+
+use std::sync::Arc;
+
+use super::memory::{ARENA_LEN, ENTRIES, Memory};
+use super::{INLINE_MAX, Ringer, Side};
+use crate::MESSAGE_LEN_MAX;
+use crate::address::Importance;
+use crate::blocks::{BlockMap, Run};
+use crate::primitive::Ordering;
+use crate::stamped::{StampedConsumer, StampedProducer};
+use crate::violation::Violation;
+use crate::wake::Progress;
+
+/// Kinds of messages.
+pub(super) const INLINE: u32 = 1;
+pub(super) const COPIED: u32 = 2;
+pub(super) const LOANED: u32 = 3;
+pub(super) const SWITCH: u32 = 4;
+
+/// Word 0 of a message, upper half.
+pub(super) fn encode_head(kind: u32, importance: Importance, len: usize) -> u32 {
+    len as u32 | (importance as u32) << 17 | kind << 19
+}
+
+/// What a message of `len` bytes counts.
+pub(super) fn units(len: usize) -> u32 {
+    ((len + 24) / 1024 + 1) as u32
+}
+
+/// A message that was sent, as long as it may be unread.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    len: u32,
+    /// Where in the arena, or in the ring.
+    offset: Option<u32>,
+}
+
+/// Memory of the arena that the caller fills and then sends. Dropping it without sending keeps its room taken until the
+/// channel ends: give it to [`ChannelSender::take_back`].
+#[derive(Debug)]
+pub struct Loan {
+    memory: Arc<Memory>,
+    side: Side,
+    handle: u32,
+    offset: u32,
+    len: usize,
+}
+
+impl Loan {
+    /// Its length.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies bytes into it.
+    ///
+    /// # Panics
+    /// If they do not fit behind `offset`, or in a forked child of the process that took the loan.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(
+            self.memory.is_mapped_here(),
+            "a loan cannot be written in a forked child"
+        );
+        assert!(
+            offset <= self.len && bytes.len() <= self.len - offset,
+            "range inside the loan"
+        );
+        self.memory
+            .copy_in(self.side, self.offset as usize + offset, bytes);
+    }
+
+    /// Where its bytes are, for writers of their own. The other side may write there too.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.memory.at(self.side, self.offset as usize, self.len)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ChannelSender {
+    memory: Arc<Memory>,
+    side: Side,
+    messages: StampedProducer,
+    /// Consumed by the other side, when this side last looked.
+    consumed: u32,
+    returns: StampedConsumer,
+    arena: BlockMap,
+    /// By handle, what is out.
+    runs: Vec<Option<Run>>,
+    handles: Vec<u32>,
+    sent: Vec<Sent>,
+    /// Units sent and not acknowledged.
+    unacked: u32,
+    /// Units acknowledged in all, when this side last looked.
+    acked: u32,
+    window: u32,
+    ringer: Ringer,
+}
+
+impl ChannelSender {
+    pub(super) fn new(memory: &Arc<Memory>, side: Side, ringer: Ringer) -> Self {
+        Self {
+            memory: Arc::clone(memory),
+            side,
+            messages: StampedProducer::default(),
+            consumed: 0,
+            returns: StampedConsumer::default(),
+            arena: BlockMap::new(ARENA_LEN),
+            runs: vec![None; ENTRIES as usize],
+            handles: (0..ENTRIES).rev().collect(),
+            sent: vec![Sent::default(); ENTRIES as usize],
+            unacked: 0,
+            acked: 0,
+            window: 0,
+            ringer,
+        }
+    }
+
+    /// Begins to send: so many units are under way by another path, and the window is this until the other side tells
+    /// another one. It acknowledges the former with its first acknowledgement.
+    pub fn begin(&mut self, unacked: u32, window: u32) {
+        self.unacked = unacked;
+        self.window = window;
+    }
+
+    /// Sends a message. `Ok(false)`: it has to wait for the other side to read.
+    ///
+    /// # Panics
+    /// If it is longer than [`MESSAGE_LEN_MAX`].
+    pub fn send(&mut self, importance: Importance, payload: &[u8]) -> Result<bool, Violation> {
+        assert!(payload.len() <= MESSAGE_LEN_MAX, "checked by the caller");
+        if !self.may_send()? {
+            return Ok(false);
+        }
+        if payload.len() <= INLINE_MAX {
+            let head = encode_head(INLINE, importance, payload.len());
+            let words = payload.chunks(8).map(|chunk| {
+                let mut bytes = [0; 8];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                u64::from_le_bytes(bytes)
+            });
+            self.publish(head, words, payload.len(), None);
+            return Ok(true);
+        }
+        let Some(mut loan) = self.loan(payload.len())? else {
+            return Ok(false);
+        };
+        loan.write(0, payload);
+        self.publish_loan(COPIED, importance, &loan);
+        Ok(true)
+    }
+
+    /// Memory for a message of `len` bytes. `None`: there is no room now.
+    ///
+    /// # Panics
+    /// If it is longer than [`MESSAGE_LEN_MAX`].
+    pub fn loan(&mut self, len: usize) -> Result<Option<Loan>, Violation> {
+        assert!(len <= MESSAGE_LEN_MAX, "checked by the caller");
+        self.take_returns()?;
+        let Some(run) = self.arena.take(len) else {
+            return Ok(None);
+        };
+        let Some(handle) = self.handles.pop() else {
+            self.arena.give_back(run);
+            return Ok(None);
+        };
+        self.runs[handle as usize] = Some(run);
+        Ok(Some(Loan {
+            memory: Arc::clone(&self.memory),
+            side: self.side,
+            handle,
+            offset: run.offset() as u32,
+            len,
+        }))
+    }
+
+    /// Sends a loan, whose memory belongs to the other side until that returns it. `Err`: it has to wait for the other
+    /// side to read.
+    pub fn send_loan(
+        &mut self,
+        importance: Importance,
+        loan: Loan,
+    ) -> Result<Result<(), Loan>, Violation> {
+        if !Arc::ptr_eq(&loan.memory, &self.memory) || !self.may_send()? {
+            return Ok(Err(loan));
+        }
+        self.publish_loan(LOANED, importance, &loan);
+        Ok(Ok(()))
+    }
+
+    /// Takes a loan back that was not sent.
+    pub fn take_back(&mut self, loan: Loan) {
+        if Arc::ptr_eq(&loan.memory, &self.memory)
+            && let Some(run) = self.runs[loan.handle as usize].take()
+        {
+            self.arena.give_back(run);
+            self.handles.push(loan.handle);
+        }
+    }
+
+    /// Tells the other side that what follows comes by the daemon. `Ok(false)`: there is no room for that now.
+    pub fn switch_back(&mut self) -> Result<bool, Violation> {
+        if !self.ring_has_room()? {
+            return Ok(false);
+        }
+        let head = encode_head(SWITCH, Importance::Low, 0);
+        self.publish(head, std::iter::empty(), 0, None);
+        Ok(true)
+    }
+
+    /// Whether a message can be sent as far as window and ring are concerned.
+    pub fn may_send(&mut self) -> Result<bool, Violation> {
+        if self.unacked > self.window {
+            self.take_acknowledgement()?;
+        }
+        Ok(self.unacked <= self.window && self.ring_has_room()?)
+    }
+
+    /// Messages sent and not consumed.
+    pub fn unread(&mut self) -> Result<u32, Violation> {
+        let consumed = self.memory.consumed(self.side.other());
+        // SYNC POINT with the store in `Acknowledger::consumed`: what was consumed is not read any more.
+        let consumed = consumed.load(Ordering::Acquire);
+        let unread = self.messages.next().wrapping_sub(consumed);
+        let before = self.messages.next().wrapping_sub(self.consumed);
+        if unread > before {
+            return Err(Violation::Cursor {
+                ring: "channel",
+                distance: unread,
+                capacity: before,
+            });
+        }
+        self.consumed = consumed;
+        Ok(unread)
+    }
+
+    /// The oldest message that was not consumed, cut to `len` bytes. `None`: there is none. Its bytes are what this side
+    /// sent, unless the other one has written over them.
+    pub fn oldest_unread(&mut self, len: usize) -> Result<Option<Vec<u8>>, Violation> {
+        if self.unread()? == 0 {
+            return Ok(None);
+        }
+        let sent = self.sent[(self.consumed % ENTRIES) as usize];
+        let len = len.min(sent.len as usize);
+        let mut bytes = vec![0; len];
+        match sent.offset {
+            Some(offset) => self.memory.copy_out(self.side, offset as usize, &mut bytes),
+            None => {
+                let entry = &self.memory.messages(self.side)[(self.consumed % ENTRIES) as usize];
+                for (chunk, word) in bytes.chunks_mut(8).zip(&entry[1..]) {
+                    let word = word.load(Ordering::Relaxed).to_le_bytes();
+                    chunk.copy_from_slice(&word[..chunk.len()]);
+                }
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    fn ring_has_room(&mut self) -> Result<bool, Violation> {
+        let under_way = self.messages.next().wrapping_sub(self.consumed);
+        Ok(under_way < ENTRIES || self.unread()? < ENTRIES)
+    }
+
+    fn publish_loan(&mut self, kind: u32, importance: Importance, loan: &Loan) {
+        let head = encode_head(kind, importance, loan.len);
+        let place = u64::from(loan.handle) << 32 | u64::from(loan.offset);
+        self.publish(head, std::iter::once(place), loan.len, Some(loan.offset));
+    }
+
+    fn publish(
+        &mut self,
+        head: u32,
+        words: impl Iterator<Item = u64>,
+        len: usize,
+        offset: Option<u32>,
+    ) {
+        let sent = Sent {
+            len: len as u32,
+            offset,
+        };
+        self.sent[(self.messages.next() % ENTRIES) as usize] = sent;
+        self.unacked += units(len);
+        let messages = self.memory.messages(self.side);
+        self.messages.push(messages, head, words);
+        self.ringer
+            .ring_if_asleep(&self.memory, self.side.other(), Progress::Work);
+    }
+
+    fn take_acknowledgement(&mut self) -> Result<(), Violation> {
+        let word = self.memory.acknowledged(self.side.other());
+        let told = word.load(Ordering::Relaxed);
+        let (acked, window) = (told as u32, (told >> 32) as u32);
+        let newly = acked.wrapping_sub(self.acked);
+        if newly == 0 {
+            return Ok(());
+        }
+        if newly > self.unacked {
+            return Err(Violation::Cursor {
+                ring: "acknowledgement",
+                distance: newly,
+                capacity: self.unacked,
+            });
+        }
+        self.acked = acked;
+        self.unacked -= newly;
+        self.window = window;
+        Ok(())
+    }
+
+    /// Takes memory back that the other side has let go of.
+    fn take_returns(&mut self) -> Result<(), Violation> {
+        while let Some((handle, _)) = self.returns.peek(self.memory.returns(self.side.other())) {
+            self.returns.advance();
+            let run = self.runs.get_mut(handle as usize).and_then(Option::take);
+            self.arena
+                .give_back(run.ok_or(Violation::Buffer { handle })?);
+            self.handles.push(handle);
+        }
+        Ok(())
+    }
+}

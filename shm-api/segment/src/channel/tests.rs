@@ -1,0 +1,252 @@
+use super::*;
+use proptest::prelude::*;
+use rustix::io::{pread, pwrite};
+
+use crate::Importance;
+
+const WINDOW: u32 = 128;
+
+fn pair() -> (Channel, Channel, OwnedFd) {
+    let [first, second] = create().expect("memory and pipes");
+    let memory = first.memory.try_clone().expect("fd");
+    let map = |fds, side| Channel::map(fds, side, WINDOW).expect("a good channel");
+    let mut pair = (map(first, Side::First), map(second, Side::Second));
+    pair.0.sender.begin(0, WINDOW);
+    pair.1.sender.begin(0, WINDOW);
+    (pair.0, pair.1, memory)
+}
+
+fn next(channel: &mut Channel) -> Option<DirectBuffer> {
+    match channel.receiver.take_next().expect("an honest peer")? {
+        Incoming::Message(_, buffer) => Some(buffer),
+        Incoming::Switch => panic!("nobody switched"),
+    }
+}
+
+fn send(channel: &mut Channel, payload: &[u8]) -> bool {
+    channel
+        .sender
+        .send(Importance::Low, payload)
+        .expect("an honest peer")
+}
+
+#[test]
+fn the_layout_is_the_documented_one() {
+    let (mut one, _, memory) = pair();
+    assert!(send(&mut one, b"inline"));
+    assert!(send(&mut one, &[7; 193]));
+    let word = |offset| {
+        let mut bytes = [0; 8];
+        pread(&memory, &mut bytes, offset).expect("read");
+        u64::from_le_bytes(bytes)
+    };
+    assert_eq!(word(4096), (1 << 19 | 6) << 32 | 1);
+    assert_eq!(word(4096 + 8).to_le_bytes()[..6], *b"inline");
+    assert_eq!(word(4096 + 256), (2 << 19 | 193) << 32 | 2);
+    assert_eq!(word(4096 + 264), 0, "offset and handle");
+    assert_eq!(word(544_768).to_le_bytes(), [7; 8]);
+    assert_eq!(CHANNEL_LEN, 1_593_344 + (1 << 20));
+}
+
+#[test]
+fn messages_of_every_size_arrive_whole_and_in_order_both_ways() {
+    let (mut one, mut other, _memory) = pair();
+    for len in [0, 1, 7, 8, 9, 64, 191, 192, 193, 1000, 4096, 65_999, 66_000] {
+        let bytes: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
+        assert!(send(&mut one, &bytes));
+        assert!(send(&mut other, &bytes));
+        for side in [&mut one, &mut other] {
+            let buffer = next(side).expect("it was sent");
+            assert_eq!(*buffer, bytes);
+            buffer.consumed();
+            assert!(next(side).is_none());
+        }
+    }
+}
+
+#[test]
+fn a_sender_stops_at_the_window_and_goes_on_when_a_quarter_was_consumed() {
+    let (mut one, mut other, _memory) = pair();
+    let mut sent = 0;
+    while send(&mut one, b"x") {
+        sent += 1;
+    }
+    assert_eq!(sent, WINDOW + 1, "the last begins within the window");
+    for consumed in 1..=WINDOW / 4 {
+        assert!(!send(&mut one, b"x"));
+        assert_eq!(one.sender.unread().expect("honest"), sent - consumed + 1);
+        next(&mut other).expect("there are more").consumed();
+    }
+    for _ in 0..WINDOW / 4 {
+        assert!(send(&mut one, b"x"));
+    }
+    assert!(!send(&mut one, b"x"));
+}
+
+#[test]
+fn what_was_under_way_before_counts_until_it_was_consumed() {
+    let (mut one, other, _memory) = pair();
+    one.sender.begin(WINDOW, 2 * WINDOW);
+    other.acknowledger.set_window(1);
+    let send_all = |one: &mut Channel| (0..).take_while(|_| send(one, b"x")).count() as u32;
+    assert_eq!(send_all(&mut one), WINDOW + 1);
+    other.acknowledger.take_over(WINDOW);
+    assert_eq!(send_all(&mut one), 0, "now the window is 1");
+}
+
+#[test]
+fn the_ring_bounds_what_a_huge_window_would_allow_and_calls_the_sender_all_the_same() {
+    let (mut one, mut other, _memory) = pair();
+    one.sender.begin(WINDOW, WINDOW);
+    other.acknowledger.set_window(60_000);
+    other.acknowledger.take_over(WINDOW);
+    let mut sent = 0;
+    while send(&mut one, b"x") {
+        sent += 1;
+    }
+    assert_eq!(sent, CHANNEL_MESSAGES);
+    one.sleep.announce(true);
+    for _ in 0..127 {
+        next(&mut other).expect("there are more").consumed();
+    }
+    assert!(rustix::io::read(&one.rung, &mut [0; 8]).is_err());
+    next(&mut other).expect("there are more").consumed();
+    assert_eq!(rustix::io::read(&one.rung, &mut [0; 8]), Ok(1));
+    assert!(send(&mut one, b"x"));
+}
+
+#[test]
+fn loans_are_handed_over_uncopied_and_come_back_in_any_order() {
+    let (mut one, mut other, _memory) = pair();
+    let mut received = Vec::new();
+    for fill in 1..=3 {
+        let mut loan = one
+            .sender
+            .loan(66_000)
+            .expect("honest")
+            .expect("an empty arena");
+        loan.write(0, &[fill; 66_000]);
+        let sent = one.sender.send_loan(Importance::High, loan);
+        assert!(sent.expect("honest").is_ok());
+        let buffer = next(&mut other).expect("it was sent");
+        buffer.consumed();
+        received.push(buffer.into_shared().expect("a loan"));
+    }
+    let mut byte = [0];
+    received[1].copy_to(65_999, &mut byte);
+    assert_eq!(byte, [2]);
+    let pieces: Vec<u8> = received[2]
+        .chunks::<4096>()
+        .flat_map(|(piece, len)| piece[..len].to_vec())
+        .collect();
+    assert_eq!(pieces, [3; 66_000]);
+    // What was returned first is used again first.
+    let place = received[1].as_ptr() as usize % 4096;
+    drop(received.remove(1));
+    let mut again = one.sender.loan(66_000).expect("honest").expect("room");
+    assert_eq!(again.as_mut_ptr() as usize % 4096, place);
+    one.sender.take_back(again);
+    drop(received);
+    let mut all = Vec::new();
+    while let Some(loan) = one.sender.loan(66_000).expect("honest") {
+        all.push(loan);
+    }
+    assert_eq!(all.len(), 15, "the whole arena is there again");
+}
+
+#[test]
+fn a_loan_that_is_not_asked_for_as_such_is_copied() {
+    let (mut one, mut other, _memory) = pair();
+    let mut loan = one.sender.loan(3).expect("honest").expect("room");
+    loan.write(0, b"abc");
+    assert!(
+        one.sender
+            .send_loan(Importance::Low, loan)
+            .expect("honest")
+            .is_ok()
+    );
+    let mut buffer = next(&mut other).expect("it was sent");
+    assert_eq!(buffer.len(), 3);
+    buffer.make_own();
+    assert_eq!(&*buffer, b"abc");
+}
+
+#[test]
+fn the_oldest_message_not_consumed_is_known_to_its_sender() {
+    let (mut one, mut other, _memory) = pair();
+    assert_eq!(one.sender.oldest_unread(1024), Ok(None));
+    for payload in [&b"first"[..], &[2; 2000], b"third"] {
+        assert!(send(&mut one, payload));
+    }
+    // Taken out, but not consumed.
+    let buffers: Vec<DirectBuffer> = std::iter::from_fn(|| next(&mut other)).collect();
+    for oldest in [b"first".to_vec(), vec![2; 1024], b"third".to_vec()]
+        .into_iter()
+        .zip(&buffers)
+    {
+        assert_eq!(one.sender.oldest_unread(1024), Ok(Some(oldest.0)));
+        oldest.1.consumed();
+    }
+    assert_eq!(one.sender.oldest_unread(1024), Ok(None));
+}
+
+#[test]
+fn a_sleeper_is_rung_once_and_a_ringer_survives_its_end() {
+    let (mut one, mut other, _memory) = pair();
+    let rung = |channel: &Channel| rustix::io::read(&channel.rung, &mut [0; 8]).unwrap_or(0);
+    assert!(send(&mut one, b"x"));
+    assert_eq!(rung(&other), 0);
+    other.sleep.announce(false);
+    assert!(send(&mut one, b"x"));
+    assert!(send(&mut one, b"x"));
+    assert_eq!(rung(&other), 1);
+    next(&mut other).expect("there is one").consumed();
+    other.sleep.announce(false);
+    drop(other);
+    assert!(send(&mut one, b"x"), "no SIGPIPE");
+}
+
+#[test]
+fn the_switch_comes_behind_what_was_sent_before() {
+    let (mut one, mut other, _memory) = pair();
+    assert!(send(&mut one, b"x"));
+    assert_eq!(one.sender.switch_back(), Ok(true));
+    next(&mut other).expect("the message").consumed();
+    let switch = other.receiver.take_next();
+    assert!(matches!(switch, Ok(Some(Incoming::Switch))));
+    assert_eq!(one.sender.unread(), Ok(0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn nothing_a_peer_can_write_harms_the_other_side(
+        steps in proptest::collection::vec((0u8..6, 0u64..2048, prop_oneof![
+            any::<u64>(), 0u64..40, (1u64..5, 0u64..70_000, 0u64..4).prop_map(
+                |(kind, len, stamp)| (kind << 19 | len) << 32 | stamp
+            ),
+        ]), 1..80),
+    ) {
+        let (mut one, _other, memory) = pair();
+        let mut held = Vec::new();
+        for (step, word, value) in steps {
+            match step {
+                // The peer's control block, messages, returns.
+                0 => { pwrite(&memory, &value.to_ne_bytes(), 1024 + word % 4 * 8).expect("write"); }
+                1 => { pwrite(&memory, &value.to_ne_bytes(), 266_240 + word % 96 * 8).expect("write"); }
+                2 => { pwrite(&memory, &value.to_ne_bytes(), 536_576 + word % 4 * 8).expect("write"); }
+                3 => { let _ = one.sender.send(Importance::Low, &vec![1; word as usize]); }
+                4 => if let Ok(Some(loan)) = one.sender.loan(word as usize) {
+                    let _ = one.sender.send_loan(Importance::Low, loan);
+                },
+                _ => if let Ok(Some(Incoming::Message(_, mut buffer))) = one.receiver.take_next() {
+                    buffer.consumed();
+                    buffer.make_own();
+                    prop_assert_eq!(buffer.iter().count(), buffer.len());
+                    held.push(buffer);
+                },
+            }
+            let _ = one.sender.oldest_unread(1024);
+        }
+    }
+}
