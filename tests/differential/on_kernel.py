@@ -17,6 +17,8 @@ import time
 
 AF_TIPC, SOL_TIPC = 30, 271
 BLOCKED_S, PATIENCE_S = 0.25, 5
+# A worker of the kernel tells members of each other; this lets it run.
+JOINED_S = 0.005
 CONTROL_MAX = 4096
 TYPES = {"stream": 1, "dgram": 2, "raw": 3, "rdm": 4, "seqpacket": 5}
 ADDRESSES = {"range": 1, "service": 2, "socket": 3}
@@ -347,6 +349,8 @@ class Situation:
             raw = struct.pack("=I", int(value))
         length = int(settings.get("len", len(raw or b"")))
         call(libc.setsockopt, self.sockets[name], *self.level_and_option(level, option), raw, length)
+        if option == "group_join":
+            time.sleep(JOINED_S)
         return "ok"
 
     def do_getopt(self, _, name, level, option, *words):

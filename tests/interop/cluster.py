@@ -5,6 +5,7 @@ import unittest
 
 import lab
 import wire
+from linux_node import LinuxNode
 
 LINK_UP_S = 3
 
@@ -43,7 +44,7 @@ class LinuxSegment(Segment):
 
     def open(self):
         self.guest.wait()
-        self.linux = lab.LinuxNode(self.guest, "linux")
+        self.linux = self.enter(LinuxNode(self.guest, "linux"))
         self.linux.configure()
         self.linux.enable()
         super().open()
@@ -73,6 +74,14 @@ class SegmentTest(unittest.TestCase):
         daemon.start()
         return daemon
 
+    @classmethod
+    def started_for_all(cls, identity, *flags):
+        """A further xtipc node, which the tests of this class share. For its setUpClass."""
+        daemon = cls.segment.daemon(identity, *flags)
+        cls.addClassCleanup(daemon.close)
+        daemon.start()
+        return daemon
+
     def drive(self, node):
         return self.enter(node.drive())
 
@@ -83,7 +92,7 @@ class SegmentTest(unittest.TestCase):
 
     def await_equal_tables(self, *nodes, timeout_s=3):
         def equal():
-            tables = [(node.table(), node.nodes_known()) for node in nodes]
+            tables = [node.name_table() for node in nodes]
             return tables[0] if all(table == tables[0] for table in tables) else None
         try:
             return lab.until(equal, timeout_s, "equal binding tables")
@@ -133,6 +142,17 @@ class SegmentTest(unittest.TestCase):
         self.assertEqual([str(frame) for frame in resets], [], "link resets")
 
 
+class PairTest(SegmentTest):
+    """Tests that leave their second node as it was, and so share it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.beta = cls.started_for_all("beta")
+
+    def setUp(self):
+        self.await_link(self.alpha, self.beta)
+
+
 class LinuxTest(SegmentTest):
     """A test against the Linux node; it starts with the link up."""
 
@@ -143,4 +163,5 @@ class LinuxTest(SegmentTest):
         return self.segment.linux
 
     def setUp(self):
-        self.await_link(self.alpha, self.linux, timeout_s=10)
+        # By one side's word: asking the guest takes half a second.
+        lab.until(lambda: self.alpha.is_linked_to("linux"), 10, "alpha linked to linux")

@@ -54,6 +54,7 @@ Speaks the same line protocol on standard input and output as the example `drive
     leave MEMBER                            ok
     close SOCKET                            ok
     die                                     (the process kills itself with SIGKILL)
+    renew                                   ready PID               on Linux: closes everything, as if just started
 
 DEST is service,TYPE,INSTANCE[,NODE] or socket,NODE,PORT or range,TYPE,LOWER,UPPER. Numbers are
 decimal. Any failure answers `error TEXT`. Byte i of pattern SEED is SEED + 7 * i modulo 251. A
@@ -188,6 +189,11 @@ class Driver:
         self.sockets[number] = sock
         _, node, port, *_ = sock.getsockname()
         return number, port, node
+
+    def close_all(self):
+        members = (sock for sock, *_ in self.members)
+        for sock in (*self.sockets.values(), *self.subscribers.values(), *self.ends, *members):
+            sock.close()
 
     def bind(self, number, kind, lower, upper, scope):
         self.sockets[int(number)].bind((socket.TIPC_ADDR_NAMESEQ, int(kind), int(lower), int(upper), SCOPES[scope]))
@@ -602,6 +608,11 @@ def main():
     print("ready", os.getpid(), flush=True)
     for line in sys.stdin:
         verb, *words = line.split()
+        if verb == "renew":
+            driver.close_all()
+            driver = Driver()
+            print("ready", os.getpid(), flush=True)
+            continue
         try:
             answer = getattr(driver, verb)(*words)
             print("ok", *(answer or ()), flush=True)

@@ -501,15 +501,19 @@ class Node:
             raise LabError(f"{self.identity} has no link to {identity}")
         return counters[found], counters["broadcast-link"]
 
+    def name_table(self):
+        """The cluster's bindings as (type, lower, upper, node), without node availability and services, and the nodes
+        that are listed as available (service type 0)."""
+        entries = self.tool_json("nametable", "show")
+        bindings = sorted((entry["type"], entry["lower"], entry["upper"], entry["node"])
+                          for entry in entries if entry["scope"] != "node" and entry["type"] > 2)
+        return bindings, {entry["node"] for entry in entries if entry["type"] == 0}
+
     def table(self):
-        """The cluster's bindings as (type, lower, upper, node), without node availability and services."""
-        return sorted((entry["type"], entry["lower"], entry["upper"], entry["node"])
-                      for entry in self.tool_json("nametable", "show")
-                      if entry["scope"] != "node" and entry["type"] > 2)
+        return self.name_table()[0]
 
     def nodes_known(self):
-        """The nodes that the table lists as available (service type 0)."""
-        return {entry["node"] for entry in self.tool_json("nametable", "show") if entry["type"] == 0}
+        return self.name_table()[1]
 
     def address(self):
         return int(self.tool("node", "get", "address").split()[-1], 16)
@@ -708,61 +712,3 @@ class GuestDaemon(Node):
         self.process.kill()
         self.process.wait()
         self.log.close()
-
-
-class LinuxNode(Node):
-    """A Linux TIPC node: the guest's main namespace, or another one in the same guest."""
-
-    def __init__(self, guest, identity, interface="eth0", cluster_id=None, namespace=None):
-        self.guest, self.identity, self.interface = guest, identity, interface
-        self.cluster_id, self.namespace = cluster_id, namespace
-        if namespace:
-            guest.exec(f"ip netns add {namespace} && ip link set {interface} netns {namespace} &&"
-                       f" ip -n {namespace} link set lo up")
-
-    @property
-    def prefix(self):
-        return ["ip", "netns", "exec", self.namespace] if self.namespace else []
-
-    def exec(self, *words, timeout_s=30):
-        return self.guest.exec(*self.prefix, *words, timeout_s=timeout_s)
-
-    def configure(self):
-        self.exec("ip", "link", "set", self.interface, "up")
-        if self.cluster_id:
-            self.exec("tipc", "node", "set", "clusterid", str(self.cluster_id))
-        self.exec("tipc", "node", "set", "identity", self.identity)
-
-    def enable(self):
-        self.exec("tipc", "bearer", "enable", "media", "eth", "device", self.interface)
-
-    def disable(self):
-        self.exec("tipc", "bearer", "disable", "media", "eth", "device", self.interface)
-
-    def enable_udp(self, name, *words):
-        self.exec("tipc", "bearer", "enable", "media", "udp", "name", name, *words)
-
-    def tool(self, *words):
-        return self.exec("tipc", *words)
-
-    def mac(self):
-        text = self.exec("cat", f"/sys/class/net/{self.interface}/address")
-        return bytes.fromhex(text.strip().replace(":", ""))
-
-    def start_loss(self, percent):
-        """The node loses this share of what it sends, and as much of what it receives."""
-        self.guest.exec(" && ".join([
-            f"tc qdisc add dev {self.interface} root netem loss {percent}%",
-            "ip link add loss type ifb && ip link set loss up",
-            f"tc qdisc add dev {self.interface} ingress",
-            f"tc filter add dev {self.interface} parent ffff: matchall action mirred egress redirect dev loss",
-            f"tc qdisc add dev loss root netem loss {percent}%"]))
-
-    def end_loss(self):
-        self.guest.exec(f"tc qdisc del dev {self.interface} root; tc qdisc del dev {self.interface} ingress;"
-                        " ip link del loss")
-
-    def drive(self):
-        # As text: the guest has a /tmp of its own, and this may be a checkout below the machine's.
-        program = pathlib.Path(__file__).with_name("drive.py").read_text()
-        return Driver([GUEST, "exec", self.guest.name, "-i", "--", *self.prefix, "python3", "-c", program])

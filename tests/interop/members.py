@@ -35,7 +35,14 @@ class Member:
 
     def hear(self, timeout_s=5):
         """The next message or event; None if there is none in time."""
-        words = self.driver.call("hear", self.number, int(timeout_s * 1000), timeout_s=timeout_s + 10)
+        self.start_hear(timeout_s)
+        return self.heard(timeout_s + 10)
+
+    def start_hear(self, timeout_s=5):
+        self.driver.request("hear", self.number, int(timeout_s * 1000))
+
+    def heard(self, timeout_s=15):
+        words = self.driver.answer(timeout_s)
         return words and News(words[0], *(int(word) for word in words[1:]))
 
     def start_talk(self, count, whom, sizes):

@@ -21,9 +21,7 @@ class LinuxGroupsTest(LinuxTest):
     @classmethod
     def setUpClass(cls):
         """A third node, and two programs on each: one has the listening members, the other the talking ones."""
-        cls.beta = cls.segment.daemon("beta")
-        cls.addClassCleanup(cls.beta.close)
-        cls.beta.start()
+        cls.beta = cls.started_for_all("beta")
         cls.nodes = (cls.segment.alpha, cls.beta, cls.segment.linux)
         lab.until(lambda: all(one.is_linked_to(other.identity) for one in cls.nodes for other in cls.nodes if one is not other),
                   10, "all nodes linked")

@@ -4,6 +4,7 @@ import time
 import lab
 import wire
 from cluster import LINK_UP_S, LinuxTest
+from linux_node import LinuxNode
 
 AT_ONCE_MS = 100
 
@@ -87,7 +88,7 @@ class LinuxLinkTest(LinuxTest):
 
     def test_linux_node_of_another_cluster_is_ignored_and_harms_nothing(self):
         with self.undisturbed("alpha", self.alpha, self.linux):
-            other = lab.LinuxNode(self.segment.guest, "stranger", "eth1", cluster_id=4712, namespace="stranger")
+            other = LinuxNode(self.segment.guest, "stranger", "eth1", cluster_id=4712, namespace="stranger")
             self.addCleanup(self.segment.guest.exec, "ip netns del stranger")
             other.configure()
             other.enable()

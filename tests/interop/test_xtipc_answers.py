@@ -1,18 +1,14 @@
 """Answers by service name: a message never overtakes the binding its sender made before."""
 import time
 
-from cluster import SegmentTest
+from cluster import PairTest
 
 ANSWER = 40100
 # Questions under way at once. One after the other would mostly wait for lost packets to be noticed.
 WIDTH = 64
 
 
-class XtipcAnswersTest(SegmentTest):
-    def setUp(self):
-        self.beta = self.started("beta")
-        self.await_link(self.alpha, self.beta)
-
+class XtipcAnswersTest(PairTest):
     def test_who_binds_and_asks_gets_every_answer_by_name(self):
         self.ask(1_000_000 if self.segment.full else 20_000, width=1)
 

@@ -7,7 +7,7 @@ import time
 
 import lab
 import wire
-from cluster import SegmentTest
+from cluster import PairTest, SegmentTest
 
 GARBAGE_FRAMES = 3000
 PASS_PROGRAM = b"""
@@ -17,12 +17,11 @@ SECTION("xdp") int bystander(void *context) { return 2; /* XDP_PASS */ }
 """
 
 
-class RefusedStartTest(SegmentTest):
+class RefusedStartTest(PairTest):
     """A daemon that cannot start says why, exits non-zero at once, leaves nothing and disturbs nobody."""
 
     def setUp(self):
-        self.beta = self.started("beta")
-        self.await_link(self.alpha, self.beta)
+        super().setUp()
         self.enterContext(self.undisturbed("alpha", self.alpha, self.beta))
         # Never in the machine's own namespace: a start that is not refused would take its interface.
         self.nowhere = self.enter(lab.Namespace("nowhere"))
@@ -134,12 +133,11 @@ class BadMessageTest(SegmentTest):
         self.assertEqual(socket.recv().size, 66000)
 
 
-class BadFrameTest(SegmentTest):
+class BadFrameTest(PairTest):
     """Frames that nobody should send do not disturb a running link."""
 
     def setUp(self):
-        self.beta = self.started("beta")
-        self.await_link(self.alpha, self.beta)
+        super().setUp()
         self.rogue = self.enter(lab.Namespace("rogue"))
         self.switch.plug(self.rogue, "rogue")
         self.addCleanup(self.switch.unplug, "rogue")
@@ -159,9 +157,10 @@ class BadFrameTest(SegmentTest):
 
     def test_garbage_frames_are_dropped(self):
         with self.undisturbed("alpha", self.alpha, self.beta):
+            targets = self.targets()
             for _ in range(GARBAGE_FRAMES):
                 size = self.random.choice((0, 1, 10, 23, 24, 40, 60, 200, 1486))
-                self.port.send(wire.frame(self.random.choice(self.targets()), self.random.randbytes(6),
+                self.port.send(wire.frame(self.random.choice(targets), self.random.randbytes(6),
                                           self.random.randbytes(size)))
             self.check_exchange()
 
@@ -211,8 +210,8 @@ class BadFrameTest(SegmentTest):
                                      for port in ("alpha", "beta")])
             with self.switch.capture("gamma") as capture:
                 self.check_exchange()
-                flooded = [frame for frame in capture.snapshot() if frame.is_tipc
-                           and frame.destination == self.beta.namespace.mac("eth0")]
+                beta = self.beta.mac()
+                flooded = [frame for frame in capture.snapshot() if frame.is_tipc and frame.destination == beta]
             self.assertTrue(flooded, "the bridge did not flood")
             time.sleep(2)
             self.assertTrue(gamma.is_linked_to("alpha") and gamma.is_linked_to("beta"))

@@ -5,17 +5,13 @@ import time
 
 import lab
 import load
-from cluster import SegmentTest
+from cluster import PairTest
 
 SECONDS = 6
 SECONDS_FULL = 600
 
 
-class XtipcImpairedTest(SegmentTest):
-    def setUp(self):
-        self.beta = self.started("beta")
-        self.await_link(self.alpha, self.beta)
-
+class XtipcImpairedTest(PairTest):
     def test_full_traffic_is_whole_over_a_wire_that_loses_doubles_and_reorders_5_percent(self):
         with self.impaired("beta", self.alpha, self.beta):
             traffic = load.Load(self, SECONDS_FULL if self.segment.full else SECONDS, self.alpha, self.beta)

@@ -129,8 +129,9 @@ class StormTest(SegmentTest):
         """The latest STATE of alpha and of beta to the other."""
         with self.switch.capture("alpha") as capture:
             def of(one, other):
+                macs = one.mac(), other.mac()
                 return capture.wait_for(lambda f: f.is_message(wire.LINK_PROTOCOL, wire.STATE_MSG)
-                                        and (f.source, f.destination) == (one.mac(), other.mac()), 3)
+                                        and (f.source, f.destination) == macs, 3)
             return [of(self.alpha, self.beta), of(self.beta, self.alpha)]
 
     def counters(self):
