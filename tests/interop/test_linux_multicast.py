@@ -1,5 +1,6 @@
 """Multicasts among a Linux node and two xtipc nodes over a wire that loses: all of them, once and in order, at every member."""
 import contextlib
+import time
 import zlib
 
 import drive
@@ -90,3 +91,27 @@ class LinuxMulticastTest(LinuxTest):
                         self.assertIsNone(member.recv(0.2))
                 for member in (always, half):
                     member.call("close")
+
+    def test_a_linux_sender_marks_a_switch_of_its_own_and_not_one_that_it_is_told(self):
+        sender = self.drive(self.linux).open()
+        always, half = self.drive(self.alpha).open(), self.drive(self.beta).open()
+        always.bind(SERVICE, 30, 49)
+        half.bind(SERVICE, 40, 49)
+        self.await_equal_tables(*self.nodes, timeout_s=10)
+        linux, sent = self.linux.mac(), iter(range(100))
+
+        def halves(steps):
+            """Halves of pairs in the multicasts of these steps: to an instance, by the method told before."""
+            with self.switch.capture("linux") as capture:
+                for method, instance in steps:
+                    if method:
+                        sender.call("multicast", method)
+                    seed = next(sent)
+                    sender.send(f"range,{SERVICE},{instance},{instance}", seed, 200)
+                    self.assertEqual(always.recv().crc, zlib.crc32(drive.pattern(seed, 200)))
+                time.sleep(0.1)
+                return len(capture.find(lambda frame: frame.source == linux and frame.is_switch))
+
+        # Half of each pair by broadcast, half as copies: to one node, and to both.
+        self.assertEqual(halves([(None, 35), (None, 45), (None, 35), (None, 45)]), 2 + 3 + 2 + 3)
+        self.assertEqual(halves([("replicast", 45), ("broadcast", 45)] * 2), 0)

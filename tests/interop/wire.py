@@ -18,6 +18,7 @@ BROADCAST = b"\xff" * 6
 
 NAME_DISTRIBUTOR, LINK_PROTOCOL, LINK_CONFIG = 11, 7, 13
 PUBLICATION, WITHDRAWAL = 0, 1
+CRITICAL, MCAST_MSG = 3, 1
 STATE_MSG, RESET_MSG, ACTIVATE_MSG = 0, 1, 2
 
 
@@ -56,6 +57,11 @@ class Frame:
     @property
     def type(self):
         return self.word(1) >> 29
+
+    @property
+    def is_switch(self):
+        """Half of the pair by which a multicast marks that its sender changes its method: an empty one, or the message."""
+        return self.is_tipc and self.user <= CRITICAL and self.type == MCAST_MSG and bool(self.word(0) >> 17 & 1)
 
     @property
     def previous_node(self):
