@@ -124,6 +124,12 @@ pub enum Notice {
     },
     /// A socket that met congestion may send again.
     Writable(PortId),
+    /// The session key has been in use for long enough: a new one of this many random bytes is to be given to
+    /// [`crate::engine::Engine::rekey`].
+    RekeyDue(usize),
+    /// The counters of encrypted frames come to their end: a new epoch is to be given to
+    /// [`crate::engine::Engine::begin_epoch`].
+    EpochWanted,
     /// Another node uses this node's address.
     DuplicateAddress(NodeAddr),
     /// A request waits at a listening socket.

@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod broadcast;
 pub mod connection;
+pub mod crypto;
 pub mod engine;
 pub mod frame;
 pub mod group;

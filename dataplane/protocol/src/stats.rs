@@ -99,8 +99,18 @@ drops! {
     Malformed => "malformed",
     /// A control message whose content is impossible.
     MalformedControl => "malformed_control",
-    /// Encrypted, and this node has no key.
+    /// Encrypted, and this node has no key at all.
     Encrypted => "encrypted",
+    /// Encrypted with a key that is not here; or sent without a key where only encrypted packets may be.
+    NoKey => "no_key",
+    /// Encrypted with a key that is here, or so it claims, and changed on its way.
+    Undecryptable => "undecryptable",
+    /// Not encrypted, and only encrypted packets are taken.
+    ClearText => "clear_text",
+    /// Encrypted, and came before.
+    Replayed => "replayed",
+    /// A session key of an unknown kind.
+    BadKey => "bad_key",
     /// The previous node is this node: an own packet came back.
     OwnPacket => "own_packet",
     /// Addressed to another node.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use xtipc_protocol::addr::{
     BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
 };
+use xtipc_protocol::crypto::{KeyMaterial, KeyUse};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, SendError};
 use xtipc_protocol::frame::{Frame, FrameRef};
 use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
@@ -297,6 +298,30 @@ fn a_hundred_thousand_messages_of_each_kind_allocate_nothing() {
             .iter()
             .all(|(reason, n)| n == 0 || reason.label() != "no_frame")
     );
+}
+
+#[test]
+fn encrypted_messages_allocate_nothing() {
+    let mut pair = Pair::new();
+    let now = pair.now;
+    for (engine, host) in &mut pair.nodes {
+        engine.begin_epoch(1);
+        let key = KeyMaterial::new(&[3; 36]).expect("a key of 256 bits");
+        engine
+            .set_key(now, key, KeyUse::Cluster, host)
+            .expect("the first key");
+    }
+    let from = pair.open(0).port;
+    let to = Destination::Socket(pair.open(1));
+    for loss in [0, 40] {
+        for (len, count) in [(64, 10_000), (1400, 2_000), (10_000, 500)] {
+            pair.loss = loss;
+            pair.exchange(from, &to, len, 1_000);
+            assert_eq!(pair.exchange(from, &to, len, count), 0, "{len} bytes");
+        }
+    }
+    let crypto = pair.nodes[1].0.crypto();
+    assert!(crypto.stats.opened > 10_000 && crypto.active.is_some());
 }
 
 #[test]

@@ -6,10 +6,11 @@ use crate::engine::Ctx;
 use crate::frame::{Frame, FrameRef, FrameTable, Walk};
 use crate::host::{Host, MediaDest, Reserve};
 use crate::link::gap_chain::{GapChain, Place};
+use crate::link::mss;
 use crate::link::queue::{SendQueue, backlog_limit};
 use crate::seqno::SeqNo;
 use crate::stats::{Drop, LinkStats};
-use crate::wire::{GapBlock, Importance, field, size};
+use crate::wire::{GapBlock, Importance, field};
 use std::time::Duration;
 
 /// A broadcast is sent again at most once in this time.
@@ -67,7 +68,7 @@ impl BroadcastLink {
 
     /// Largest message that goes in one packet.
     pub fn mss(&self) -> usize {
-        self.mtu - size::INT
+        mss(self.mtu)
     }
 
     /// Packets sent and not acknowledged by all, and packets waiting for the window.
@@ -199,8 +200,7 @@ impl BroadcastLink {
             Reserve::Data
         };
         for bearer in &self.bearers {
-            ctx.host
-                .transmit(*bearer, MediaDest::Broadcast, frame, len, reserve);
+            ctx.transmit(*bearer, MediaDest::Broadcast, None, frame, len, reserve);
         }
     }
 

@@ -128,6 +128,7 @@ impl Engine {
         peer.state = step(peer.state, event);
         peer.since = now;
         peer.updates.reset();
+        ctx.core.crypto.on_link_down(addr);
         bcast.remove_peer(&mut ctx, &mut peer.bcast);
         peer.bcast.reset(&mut ctx);
         link.reset(&mut ctx);
@@ -234,6 +235,7 @@ impl Engine {
         self.drop_link(now, index, host);
         if let Some(peer) = self.peers[index].take() {
             self.peer_index.remove(&peer.addr);
+            self.core.crypto.forget(peer.addr);
         }
     }
 

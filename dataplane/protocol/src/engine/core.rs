@@ -1,8 +1,9 @@
 //! What every part of the engine shares while it acts on one input.
 
 use crate::addr::{BearerId, NodeAddr, PortId};
-use crate::frame::{Frame, FrameTable};
-use crate::host::{Host, MediaDest, Reserve};
+use crate::crypto::Crypto;
+use crate::frame::{Frame, FrameRef, FrameTable};
+use crate::host::{Host, MediaDest, Notice, Reserve};
 use crate::link::DEFERRED_MIN;
 use crate::reassembly::Buffers;
 use crate::seqno::SeqNo;
@@ -31,6 +32,8 @@ pub struct Core {
     pub gathered: Vec<NodeAddr>,
     /// Packets out of order that one peer may pin.
     pub deferred_share: usize,
+    /// Keys.
+    pub crypto: Crypto,
 }
 
 /// One input being worked on.
@@ -98,6 +101,7 @@ impl<H: Host> Ctx<'_, H> {
         &mut self,
         bearer: BearerId,
         to: MediaDest,
+        node: Option<NodeAddr>,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
         let Some(frame) = self.host.alloc(Reserve::Control) else {
@@ -106,8 +110,45 @@ impl<H: Host> Ctx<'_, H> {
         let name = frame.by_ref();
         if let Some(bytes) = self.host.bytes_mut(name) {
             let len = write(bytes);
-            self.host.transmit(bearer, to, name, len, Reserve::Control);
+            self.transmit(bearer, to, node, name, len, Reserve::Control);
         }
         self.host.free(frame);
+    }
+
+    /// Sends the packet in the first `len` bytes of a frame; `node` is its receiver if it is a link's. With keys it
+    /// goes out encrypted, in frames of its own that end with their transmission.
+    pub fn transmit(
+        &mut self,
+        bearer: BearerId,
+        to: MediaDest,
+        node: Option<NodeAddr>,
+        frame: FrameRef,
+        len: usize,
+        reserve: Reserve,
+    ) {
+        if !self.core.crypto.seals() {
+            return self.host.transmit(bearer, to, frame, len, reserve);
+        }
+        let packet = &self.host.bytes(frame)[..len];
+        let slots = self.core.crypto.prepare(self.now, node, packet);
+        if slots.is_empty() {
+            self.core.drops.count(crate::stats::Drop::NoKey);
+        }
+        for slot in slots {
+            let Some(copy) = self.host.alloc(reserve) else {
+                self.core.drops.count(crate::stats::Drop::NoFrame);
+                continue;
+            };
+            let name = copy.by_ref();
+            let out = self.host.bytes_mut(name);
+            match out.and_then(|out| self.core.crypto.seal(slot, node, out)) {
+                Some(len) => self.host.transmit(bearer, to, name, len, reserve),
+                None => self.core.drops.count(crate::stats::Drop::NoKey),
+            }
+            self.host.free(copy);
+        }
+        if self.core.crypto.asks_for_epoch() {
+            self.host.notice(Notice::EpochWanted);
+        }
     }
 }

@@ -69,6 +69,8 @@ impl Engine {
                     }
                 }
             }
+            // Not in a bundle: it would not show whether it came encrypted.
+            (User::MsgCrypto, _) => self.on_key_given(now, index, msg),
             _ => self.deliver_message(now, index, msg, host),
         }
     }

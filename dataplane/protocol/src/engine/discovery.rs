@@ -144,7 +144,7 @@ impl Engine {
             node_id: Some(self.config.id),
         };
         self.ctx(now, host)
-            .send_once(id, to, |out| message.emit(out));
+            .send_once(id, to, None, |out| message.emit(out));
     }
 
     /// A packet of user LINK_CONFIG.
@@ -300,6 +300,7 @@ impl Engine {
         };
         self.peers[index] = Some(peer);
         self.peer_index.insert(message.prev_node, index);
+        self.core.crypto.meet(now, message.prev_node, id);
         Some(index)
     }
 

@@ -16,6 +16,7 @@ mod contact;
 mod core;
 mod deliver;
 mod discovery;
+mod encryption;
 mod frame_queue;
 mod group_receive;
 mod group_send;
@@ -36,6 +37,7 @@ mod waiting;
 pub use self::core::{Core, Ctx};
 pub use accept::{AcceptError, Accepted, ListenError, PairError};
 pub use connect::ConnectError;
+pub use encryption::Rekeying;
 pub use groups::{GROUP_MEMBERS_MAX, JoinError, NoMember};
 pub use inner::InnerEvent;
 pub use names::BindError;
@@ -46,6 +48,7 @@ pub use waiting::{Obstacle, Waiting};
 
 use crate::addr::{BearerId, MAX_BEARERS, Media, MediaAddr, NodeAddr, NodeId, PortId};
 use crate::broadcast::BroadcastLink;
+use crate::crypto::Crypto;
 use crate::frame::FrameTable;
 use crate::host::{DownReason, Host};
 use crate::link::LinkParams;
@@ -71,7 +74,7 @@ use std::time::Duration;
 use telling::Untold;
 use topology::Reader;
 
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What a node has to know of itself.
 #[derive(Clone, Copy, Debug)]
@@ -140,10 +143,11 @@ struct Bearer {
 
 type PeerIndex = usize;
 
-/// Timers: one per bearer, one for all connections, one for all groups, two per peer.
+/// Timers: one per bearer, one for all connections, one for all groups, one for all keys, two per peer.
 const CONNECTION_TIMER: u32 = MAX_BEARERS as u32;
 const GROUP_TIMER: u32 = CONNECTION_TIMER + 1;
-const FIRST_PEER_TIMER: usize = MAX_BEARERS + 2;
+const CRYPTO_TIMER: u32 = GROUP_TIMER + 1;
+const FIRST_PEER_TIMER: usize = MAX_BEARERS + 3;
 
 /// A TIPC node.
 pub struct Engine {
@@ -167,6 +171,10 @@ pub struct Engine {
     receivers: Vec<NodeAddr>,
     /// The deferred packet being delivered.
     packet: Vec<u8>,
+    /// The packet that was decrypted.
+    opened: Vec<u8>,
+    /// When the session key is replaced.
+    rekeying: encryption::RekeyClock,
     /// Sockets that hold multicasts back.
     holding: Vec<PortId>,
     /// Receivers of the multicast being delivered.
@@ -207,6 +215,7 @@ impl Engine {
                 gathering: false,
                 gathered: Vec::new(),
                 deferred_share: host.frame_count() as usize / 4,
+                crypto: Crypto::new(config.id, config.random, config.start),
             },
             wheel: Wheel::new(config.start),
             trial: Trial::new(config.id.hash()),
@@ -222,6 +231,8 @@ impl Engine {
             untold: Untold::default(),
             receivers: Vec::new(),
             packet: Vec::with_capacity(host.frame_room()),
+            opened: Vec::new(),
+            rekeying: encryption::RekeyClock::default(),
             holding: Vec::new(),
             members: Vec::new(),
             clock: ConnectionClock::new(config.random),
@@ -312,6 +323,7 @@ impl Engine {
                 Some(of_peer) => self.on_gap_timer(now, of_peer / 2, host),
                 None if timer == CONNECTION_TIMER => self.on_connection_timer(now, host),
                 None if timer == GROUP_TIMER => self.on_group_timer(now, host),
+                None if timer == CRYPTO_TIMER => self.on_crypto_timer(now, host),
                 None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
         }

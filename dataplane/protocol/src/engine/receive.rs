@@ -11,7 +11,7 @@ use crate::node::fsm::{NodeEvent, NodeState, step};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{Body, Capabilities, LinkProtocol, Msg, State, User, field, size};
+use crate::wire::{Body, Capabilities, Encrypted, LinkProtocol, Msg, State, User, field, size};
 use std::time::Duration;
 
 /// Tolerances that a broadcast may take to get across before its receiver is given up.
@@ -42,10 +42,28 @@ impl Engine {
         frame: &[u8],
         host: &mut H,
     ) -> Result<(), Drop> {
-        if frame.first().is_some_and(|byte| byte >> 5 == 7) {
-            return Err(Drop::Encrypted);
+        if Encrypted::is_at(frame) {
+            return self.on_encrypted(now, bearer, source, frame, host);
+        }
+        if !self.core.crypto.takes_clear_text() {
+            return Err(Drop::ClearText);
         }
         let msg = Msg::check(frame).map_err(|_| Drop::Malformed)?;
+        if msg.user() == User::MsgCrypto {
+            return Err(Drop::ClearText);
+        }
+        self.on_message(now, bearer, source, msg, host)
+    }
+
+    /// A packet that came in clear or was decrypted.
+    pub(super) fn on_message<H: Host>(
+        &mut self,
+        now: Instant,
+        bearer: BearerId,
+        source: MediaAddr,
+        msg: Msg<'_>,
+        host: &mut H,
+    ) -> Result<(), Drop> {
         let non_seq = msg.flag(field::NON_SEQ);
         if msg.user() == User::LinkConfig {
             if !non_seq {

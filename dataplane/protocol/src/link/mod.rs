@@ -15,6 +15,7 @@ mod transmit;
 mod watch;
 
 use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId};
+use crate::crypto;
 use crate::engine::Ctx;
 use crate::frame::FrameList;
 use crate::host::{Host, MediaDest, Reserve};
@@ -120,6 +121,12 @@ const ANNOUNCEMENTS: u8 = 4;
 struct Untold {
     priority: u8,
     tolerance: u8,
+}
+
+/// Largest message that goes in one packet: room is left for a tunnel header and for encryption, in whole words, since
+/// Linux keeps what pads a fragment before it is encrypted.
+pub fn mss(mtu: usize) -> usize {
+    (mtu.saturating_sub(size::INT + crypto::OVERHEAD) & !3).max(size::MIN_PACKET)
 }
 
 /// One end of a link.
@@ -342,9 +349,9 @@ impl Link {
         self.round_trip.estimate()
     }
 
-    /// Largest message that goes in one packet: room is left for a tunnel header.
+    /// Largest message that goes in one packet.
     pub fn mss(&self) -> usize {
-        self.mtu - size::INT
+        mss(self.mtu)
     }
 
     /// Where packets to the peer go.
@@ -541,7 +548,7 @@ impl Link {
 
     /// Sends a LINK_PROTOCOL message or the like: written once, freed by its transmission.
     fn send_once<H: Host>(&self, ctx: &mut Ctx<'_, H>, write: impl FnOnce(&mut [u8]) -> usize) {
-        ctx.send_once(self.bearer, self.dest(), write);
+        ctx.send_once(self.bearer, self.dest(), Some(self.peer), write);
     }
 
     fn transmit_queued<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: crate::frame::FrameRef) {
@@ -551,7 +558,7 @@ impl Link {
         } else {
             Reserve::Data
         };
-        ctx.host
-            .transmit(self.bearer, self.dest(), frame, meta.len as usize, reserve);
+        let (len, node) = (meta.len as usize, Some(self.peer));
+        ctx.transmit(self.bearer, self.dest(), node, frame, len, reserve);
     }
 }

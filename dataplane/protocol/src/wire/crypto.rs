@@ -103,29 +103,44 @@ impl<'a> Encrypted<'a> {
         })
     }
 
+    /// Length of the header in clear.
+    pub fn header_len(&self) -> usize {
+        match self.sender {
+            EncryptedSender::Address(_) => SHORT_HEADER,
+            EncryptedSender::Identity(_) => LONG_HEADER,
+        }
+    }
+
+    /// Writes the header to the start of `out`.
+    pub fn emit_header(&self, out: &mut [u8]) {
+        out[0] = ENCRYPTED_VERSION << 5 | (self.user as u8) << 1 | u8::from(self.destined);
+        out[1] = self.tx_key << 6
+            | (self.rx_key_active & 3) << 4
+            | u8::from(self.keepalive) << 3
+            | u8::from(self.master_key) << 2
+            | u8::from(self.rx_nokey) << 1;
+        out[2..4].fill(0);
+        out[4..ADDRESS_AT].copy_from_slice(&self.seqno.to_be_bytes());
+        match self.sender {
+            EncryptedSender::Address(addr) => f::set_word(out, ADDRESS_AT / 4, addr.0),
+            EncryptedSender::Identity(id) => {
+                out[ADDRESS_AT..LONG_HEADER].copy_from_slice(&id.0);
+            }
+        }
+    }
+
     /// Appends the packet to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(ENCRYPTED_VERSION << 5 | (self.user as u8) << 1 | u8::from(self.destined));
-        out.push(
-            self.tx_key << 6
-                | (self.rx_key_active & 3) << 4
-                | u8::from(self.keepalive) << 3
-                | u8::from(self.master_key) << 2
-                | u8::from(self.rx_nokey) << 1,
-        );
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(&self.seqno.to_be_bytes());
-        match self.sender {
-            EncryptedSender::Address(addr) => out.extend_from_slice(&addr.0.to_be_bytes()),
-            EncryptedSender::Identity(id) => out.extend_from_slice(&id.0),
-        }
+        let start = out.len();
+        out.resize(start + self.header_len(), 0);
+        self.emit_header(&mut out[start..]);
         out.extend_from_slice(self.ciphertext);
     }
 }
 
 /// A message of user MSG_CRYPTO: a session key of the sender. To be believed only if the packet it
 /// came in was itself encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MsgCrypto<'a> {
     /// Sequence and nodes.
     pub route: Route,
@@ -139,6 +154,22 @@ pub struct MsgCrypto<'a> {
     pub key: &'a [u8],
 }
 
+impl std::fmt::Debug for MsgCrypto<'_> {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MsgCrypto")
+            .field("route", &self.route)
+            .field("generation", &self.generation)
+            .field("mode", &self.mode)
+            .field("key_len", &self.key.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The only algorithm there is.
+pub const GCM_AES: &[u8; ALGORITHM_NAME] =
+    b"gcm(aes)\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 /// Length of an algorithm's name in a key record.
 pub const ALGORITHM_NAME: usize = 32;
 /// Name and key length, before the key.
@@ -149,7 +180,7 @@ const KEY_DISTR: u32 = 0;
 
 impl<'a> MsgCrypto<'a> {
     /// Longest key record.
-    pub(super) const MAX_PAYLOAD: usize = KEY_RECORD_HEADER + KEY_SIZES[2];
+    pub const MAX_PAYLOAD: usize = KEY_RECORD_HEADER + KEY_SIZES[2];
 
     /// Parses a message of user MSG_CRYPTO. The key length is believed only if it is one that
     /// exists and the message ends where it says.
@@ -186,6 +217,15 @@ impl<'a> MsgCrypto<'a> {
             .set(f::KEY_MODE, self.mode.into());
         self.route.emit(&mut h);
         h
+    }
+
+    /// Writes the whole message to the start of `out`; gives its length.
+    pub fn emit(&self, out: &mut [u8]) -> usize {
+        let mut header = self.header();
+        header.set_payload_len(KEY_RECORD_HEADER + self.key.len());
+        let (head, payload) = out.split_at_mut(header.len());
+        head.copy_from_slice(header.as_bytes());
+        header.len() + self.emit_payload(payload)
     }
 
     /// Writes the key record to the start of `out`; gives its length.

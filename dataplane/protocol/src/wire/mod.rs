@@ -29,7 +29,7 @@ mod tunnel;
 pub use broadcast::{BcastNack, BcastProtocol};
 pub use bundle::{Bundle, MsgBundler, aligned};
 pub use conn_manager::{ConnKind, ConnManager};
-pub use crypto::{ALGORITHM_NAME, Encrypted, EncryptedSender, MsgCrypto, TAG_SIZE};
+pub use crypto::{ALGORITHM_NAME, Encrypted, EncryptedSender, GCM_AES, MsgCrypto, TAG_SIZE};
 pub use data::{Data, Form, GroupCast};
 pub use discovery::{Capabilities, DISCOVERY_SIZE, DiscoveryKind, LinkConfig};
 pub use domain::{DomainRecord, MAX_DOMAIN_MEMBERS};
@@ -70,6 +70,8 @@ pub mod size {
     pub const MAX_RETURNED: usize = 1024;
     /// Smallest MTU of a bearer, without its encapsulation.
     pub const MIN_MTU: usize = 100;
+    /// What such a bearer takes in one packet.
+    pub const MIN_PACKET: usize = MIN_MTU - INT;
 }
 
 /// Error codes of rejected messages (word 1, bits 25 to 28).

@@ -5,6 +5,7 @@ mod connections;
 mod datagrams;
 mod discovery;
 mod disorder;
+mod encryption;
 mod flow;
 mod garbage;
 mod groups;

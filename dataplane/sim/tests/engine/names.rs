@@ -137,7 +137,7 @@ fn a_large_table_comes_in_bulk_and_updates_meanwhile_are_not_lost() {
     assert!(
         bulk.map(|s| Msg::check(&s.bytes).unwrap().payload().len() / 20)
             .max()
-            == Some(71)
+            == Some(69)
     );
     c.finish();
 }
