@@ -32,6 +32,14 @@ pub(crate) enum Meaning<C: 'static> {
         keys: &'static [&'static str],
         usage: &'static str,
     },
+    /// As `Command`, with a value right behind the word unless one of `keys` or `flags` stands there. A flag has no
+    /// value.
+    Valued {
+        command: C,
+        keys: &'static [&'static str],
+        flags: &'static [&'static str],
+        usage: &'static str,
+    },
     /// As `Command`, but not a word of the tipc tool.
     Added { command: C },
     /// A word of the tipc tool that is not supported; says what to do instead, if there is something.
@@ -44,6 +52,8 @@ pub(crate) struct Typed<C> {
     pub(crate) command: C,
     /// The number behind the word of a setting.
     pub(crate) number: Option<u32>,
+    /// The value behind the word, where one may stand.
+    pub(crate) first: Option<String>,
     values: Vec<(&'static str, String)>,
 }
 
@@ -105,6 +115,7 @@ pub(crate) fn resolve<C: Copy>(
         }
         path.push_str(word.name);
         let is_setting = matches!(word.meaning, Meaning::Setting { .. });
+        let mut flags: Option<&'static [&'static str]> = None;
         let (command, keys, usage): (C, &'static [&'static str], _) = match &word.meaning {
             Meaning::Group(words) => {
                 level = words;
@@ -126,6 +137,15 @@ pub(crate) fn resolve<C: Copy>(
                 keys,
                 usage,
             } => (*command, keys, *usage),
+            Meaning::Valued {
+                command,
+                keys,
+                flags: without_value,
+                usage,
+            } => {
+                flags = Some(without_value);
+                (*command, keys, *usage)
+            }
             Meaning::Added { command } => (*command, &[], ""),
         };
         if help {
@@ -136,10 +156,19 @@ pub(crate) fn resolve<C: Copy>(
         } else {
             None
         };
+        let mut rest = rest.peekable();
+        let mut first = None;
+        if let Some(flags) = flags {
+            let typed = *rest.peek().ok_or(GrammarError::MissingValue)?;
+            if !keys.iter().chain(flags).any(|key| key.starts_with(typed)) {
+                first = rest.next().cloned();
+            }
+        }
         return Ok(Typed {
             command,
             number,
-            values: pairs(keys, rest)?,
+            first,
+            values: pairs(keys, flags.unwrap_or_default(), rest)?,
         });
     }
 }
@@ -154,6 +183,7 @@ fn number(typed: Option<&String>) -> Result<u32, GrammarError> {
 /// The key/value pairs. A command without keys ignores what follows it, as the tipc tool does.
 fn pairs<'a>(
     keys: &'static [&'static str],
+    flags: &'static [&'static str],
     mut words: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<(&'static str, String)>, GrammarError> {
     let mut values = Vec::new();
@@ -161,13 +191,15 @@ fn pairs<'a>(
         return Ok(values);
     }
     while let Some(typed) = words.next() {
-        let key = only(
-            keys.iter()
-                .copied()
-                .filter(|key| key.starts_with(typed.as_str())),
-        )
-        .ok_or_else(|| GrammarError::InvalidOption(typed.clone()))?;
-        values.push((key, words.next().ok_or(GrammarError::MissingValue)?.clone()));
+        let all = keys.iter().chain(flags).copied();
+        let key = only(all.filter(|key| key.starts_with(typed.as_str())))
+            .ok_or_else(|| GrammarError::InvalidOption(typed.clone()))?;
+        let value = if flags.contains(&key) {
+            String::new()
+        } else {
+            words.next().ok_or(GrammarError::MissingValue)?.clone()
+        };
+        values.push((key, value));
     }
     Ok(values)
 }
@@ -217,7 +249,10 @@ fn list<C>(heading: &str, level: &[Word<C>]) -> String {
 fn is_supported<C>(word: &Word<C>) -> bool {
     match &word.meaning {
         Meaning::Group(words) => words.iter().any(is_supported),
-        Meaning::Command { .. } | Meaning::Setting { .. } | Meaning::Added { .. } => true,
+        Meaning::Command { .. }
+        | Meaning::Setting { .. }
+        | Meaning::Valued { .. }
+        | Meaning::Added { .. } => true,
         Meaning::Absent { .. } => false,
     }
 }

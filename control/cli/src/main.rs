@@ -10,6 +10,7 @@ mod bearer;
 mod commands;
 mod grammar;
 mod json;
+mod key;
 mod options;
 mod show;
 
@@ -20,6 +21,7 @@ use xtipc_management::{Client, ClientError};
 
 use bearer::BearerWordsError;
 use grammar::GrammarError;
+use key::KeyWordsError;
 use options::{OptionError, Options};
 
 /// What the tipc tool ends with when a command fails.
@@ -43,6 +45,8 @@ enum Error {
     MissingMedia,
     #[error("{0}")]
     Bearer(#[from] BearerWordsError),
+    #[error("{0}")]
+    Key(#[from] KeyWordsError),
     #[error("error, not supported for media\n")]
     NoMediaMtu,
     #[error("cannot write JSON: {0}\n")]

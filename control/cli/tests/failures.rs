@@ -38,6 +38,28 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
             "error, invalid option \"frob\"\n",
         ),
         ("link get priority link", "error, missing value\n"),
+        ("node set key", "error, missing value\n"),
+        ("node set key 0x12z4", "error, invalid key input\n"),
+        (
+            "node set key a_key_that_is_longer_than_a_key_can_be",
+            "error, invalid key input\n",
+        ),
+        (
+            "node set key this_is_a_master_key master nodeid x",
+            "error, per-node key cannot be master\n",
+        ),
+        (
+            "node set key this_is_a_master_key algname an_algorithm_of_more_letters_than_31",
+            "error, invalid algname\n",
+        ),
+        (
+            "node set key rekeying often",
+            "error, invalid rekeying interval \"often\": minutes or now is accepted\n",
+        ),
+        (
+            "node set key k master frob",
+            "error, invalid option \"frob\"\n",
+        ),
         ("link get priority", "error, missing link\n"),
         ("media get mtu", "error, missing media\n"),
         (

@@ -26,6 +26,11 @@ fn text_and_json_are_those_of_the_tipc_tool() {
         ("node get address", "0a010000\n"),
         ("node get netid", "4711\n"),
         ("node get clusterid", "4711\n"),
+        ("node get key", include_str!("data/node-get-key.txt")),
+        (
+            "node get k -jp",
+            include_str!("data/node-get-key-pretty.json"),
+        ),
         ("link list", include_str!("data/link-list.txt")),
         ("link list -p", include_str!("data/link-list.txt")),
         ("-j link list", include_str!("data/link-list.json")),
@@ -199,8 +204,23 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"media-set","name":"udp","property":"window","value":60}"#,
         ),
     ];
+    let keys = [
+        (
+            "node set key this_is_a_master_key master",
+            r#"{"request":"key-set","key":"this_is_a_master_key","algorithm":"gcm(aes)","node":null,"master":true,"rekeying":null}"#,
+        ),
+        (
+            "no set k 0x1234 rekey 5 algname other nodeid 0a0000000001",
+            r#"{"request":"key-set","key":"0x1234","algorithm":"other","node":"30613030303030303030303100000000","master":false,"rekeying":{"minutes":5}}"#,
+        ),
+        (
+            "node set key rekeying now",
+            r#"{"request":"key-set","key":null,"algorithm":"gcm(aes)","node":null,"master":false,"rekeying":"now"}"#,
+        ),
+        ("node flush key", r#"{"request":"key-flush"}"#),
+    ];
     let done = FakeDaemon::start();
-    for (line, request) in table {
+    for (line, request) in table.into_iter().chain(keys) {
         let expected = format!("Error: {request}.\nxtipcd answers: Invalid argument\n");
         assert_eq!(asked.xtipc(line).stderr, expected, "xtipc {line}");
         let outcome = done.xtipc(line);

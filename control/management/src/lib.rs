@@ -12,6 +12,7 @@
 
 mod client;
 mod identity;
+mod key;
 mod link;
 mod message;
 mod path;
@@ -21,6 +22,9 @@ mod transport;
 
 pub use client::{Client, ClientError};
 pub use identity::{IdentityError, NodeIdentity};
+pub use key::{
+    KEY_MAX, KeyBytes, KeyText, KeyTextError, KeysInfo, RekeyingTime, SessionKeyInfo, wipe,
+};
 pub use link::{
     LinkFilter, LinkInfo, LinkKind, LinkState, LinkStatistics, LinkSummary, SizeProfile,
 };

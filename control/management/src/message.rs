@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BearerInfo, LinkFilter, LinkInfo, LinkSummary, NodeIdentity, Publication, SocketInfo, Status,
+    BearerInfo, KeyText, KeysInfo, LinkFilter, LinkInfo, LinkSummary, NodeIdentity, Publication,
+    RekeyingTime, SocketInfo, Status,
 };
 
 /// What a tool asks the daemon. In JSON an object whose `request` names it, such as
@@ -70,6 +71,27 @@ pub enum Request {
         /// To what.
         value: u32,
     },
+    /// Set a key, or when the session key is replaced. For the daemon's user and root only. Answer: [`Reply::Done`].
+    KeySet {
+        /// The key, unless only the time is set.
+        #[serde(default)]
+        key: Option<KeyText>,
+        /// `gcm(aes)`.
+        algorithm: String,
+        /// The node that encrypts with it, if it is not the cluster's.
+        #[serde(default)]
+        node: Option<NodeIdentity>,
+        /// It is the master key.
+        #[serde(default)]
+        master: bool,
+        /// When the session key is replaced.
+        #[serde(default)]
+        rekeying: Option<RekeyingTime>,
+    },
+    /// Forget all keys. For the daemon's user and root only. Answer: [`Reply::Done`].
+    KeyFlush,
+    /// Which keys there are. Answer: [`Reply::Keys`].
+    KeyGet,
     /// Change what bearers of a media start with that are enabled later. Answer: [`Reply::Done`].
     MediaSet {
         /// Its name.
@@ -159,6 +181,8 @@ pub enum Reply {
     NameTable(Vec<Publication>),
     /// To [`Request::SocketList`].
     Sockets(Vec<SocketInfo>),
+    /// To [`Request::KeyGet`].
+    Keys(KeysInfo),
     /// To [`Request::Status`].
     Status(Box<Status>),
     /// To what changes something.

@@ -5,12 +5,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use xtipc_management::{Request, Response, serve};
+use xtipc_management::{Failure, Request, Response, serve};
 
+use crate::epoch::Epochs;
 use crate::mail::Sender;
 use crate::steward::{Command, Query};
 
@@ -23,15 +23,17 @@ const STACK_SIZE: usize = 256 * 1024;
 /// Takes the connections of the control socket. Owned by the steward.
 pub struct Control {
     worker: Sender<Command>,
+    epochs: Arc<Mutex<Epochs>>,
     /// One count for each thread that serves a client, and one for us.
     clients: Arc<()>,
 }
 
 impl Control {
     /// Questions go to `worker`, which is worker 0.
-    pub fn new(worker: Sender<Command>) -> Self {
+    pub fn new(worker: Sender<Command>, epochs: Arc<Mutex<Epochs>>) -> Self {
         Self {
             worker,
+            epochs,
             clients: Arc::new(()),
         }
     }
@@ -44,13 +46,19 @@ impl Control {
             )));
         }
         let stream = UnixStream::from(socket);
-        let worker = self.worker.clone();
+        let trusted = is_trusted(&stream);
+        let (worker, epochs) = (self.worker.clone(), Arc::clone(&self.epochs));
         let counted = Arc::clone(&self.clients);
         std::thread::Builder::new()
             .name("control".into())
             .stack_size(STACK_SIZE)
             .spawn(move || {
-                if let Err(error) = serve(&stream, |request| ask(&worker, request)) {
+                if let Err(error) = serve(&stream, |request| {
+                    match admitted(&request, trusted, &epochs) {
+                        Ok(epoch) => ask(&worker, request, epoch),
+                        Err(failure) => Response::Error(failure),
+                    }
+                }) {
                     tracing::debug!(%error, "a tool was let go");
                 }
                 drop(counted);
@@ -59,9 +67,47 @@ impl Control {
     }
 }
 
-fn ask(worker: &Sender<Command>, request: Request) -> Response {
+/// Keys are not for everybody who may open the control socket.
+fn is_trusted(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid.is_root() || peer.uid == own)
+}
+
+/// Whether a tool may have this request carried out, and the epoch that goes with it.
+fn admitted(
+    request: &Request,
+    trusted: bool,
+    epochs: &Mutex<Epochs>,
+) -> Result<Option<u32>, Failure> {
+    if !matches!(request, Request::KeySet { .. } | Request::KeyFlush) {
+        return Ok(None);
+    }
+    if !trusted {
+        return Err(Failure {
+            errno: libc::EPERM,
+            text: "keys are changed by root and by the daemon's user".into(),
+        });
+    }
+    if !matches!(request, Request::KeySet { key: Some(_), .. }) {
+        return Ok(None);
+    }
+    let mut epochs = epochs.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = epochs.take().map(Some);
+    taken.map_err(|error| Failure {
+        errno: libc::EIO,
+        text: error.to_string(),
+    })
+}
+
+fn ask(worker: &Sender<Command>, request: Request, epoch: Option<u32>) -> Response {
     let (reply, answer) = mpsc::sync_channel(1);
-    if let Err(error) = worker.send(Command::Query(Query { request, reply })) {
+    let query = Query {
+        request,
+        epoch,
+        reply,
+    };
+    if let Err(error) = worker.send(Command::Query(query)) {
         return Response::error(libc::EAGAIN, format!("cannot ask the worker: {error}"));
     }
     answer.recv_timeout(ANSWER_PATIENCE).unwrap_or_else(|_| {
@@ -75,10 +121,36 @@ fn ask(worker: &Sender<Command>, request: Request) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use xtipc_management::Reply;
+    use std::path::Path;
+
+    use xtipc_management::{KeyText, Reply};
 
     use super::*;
     use crate::mail;
+
+    fn epochs() -> Arc<Mutex<Epochs>> {
+        Arc::new(Mutex::new(Epochs::new(Path::new("/nonexistent"))))
+    }
+
+    #[test]
+    fn keys_are_for_those_who_are_trusted_and_come_with_an_epoch() {
+        let set = |key: Option<&str>| Request::KeySet {
+            key: key.map(|key| KeyText::new(key.into())),
+            algorithm: "gcm(aes)".into(),
+            node: None,
+            master: false,
+            rekeying: None,
+        };
+        let base = tempfile::tempdir().unwrap();
+        let epochs = Mutex::new(Epochs::new(base.path()));
+        let refused = admitted(&Request::KeyFlush, false, &epochs).unwrap_err();
+        assert_eq!(refused.errno, libc::EPERM);
+        assert_eq!(admitted(&Request::KeyGet, false, &epochs), Ok(None));
+        assert_eq!(admitted(&set(None), true, &epochs), Ok(None));
+        let first = admitted(&set(Some("k")), true, &epochs).unwrap();
+        let second = admitted(&set(Some("k")), true, &epochs).unwrap();
+        assert!(first.is_some() && first < second);
+    }
 
     #[test]
     fn a_question_reaches_the_worker_and_its_answer_the_tool() {
@@ -100,9 +172,9 @@ mod tests {
             }
         });
         let reply = Response::Ok(Reply::Nodes(vec![]));
-        assert_eq!(ask(&sender, Request::NodeList), reply);
+        assert_eq!(ask(&sender, Request::NodeList, None), reply);
         worker.join().unwrap();
-        let ended = ask(&sender, Request::NodeList);
+        let ended = ask(&sender, Request::NodeList, None);
         let text = "cannot ask the worker: that thread has ended";
         assert_eq!(ended, Response::error(libc::EAGAIN, text));
     }
@@ -110,7 +182,7 @@ mod tests {
     #[test]
     fn a_crowd_of_tools_is_refused_and_admitted_again_when_some_left() {
         let (sender, _receiver) = mail::channel(4).unwrap();
-        let control = Control::new(sender);
+        let control = Control::new(sender, epochs());
         let mut tools = Vec::new();
         for _ in 0..CLIENTS_MAX {
             let (tool, ours) = UnixStream::pair().unwrap();

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::io::Errno;
@@ -18,6 +18,7 @@ use xtipc_management::{Request, Response};
 use crate::clock::now_ns;
 use crate::config::Config;
 use crate::control::Control;
+use crate::epoch::Epochs;
 use crate::instance::{Instance, InstanceError};
 use crate::mail::{self, Receiver, Sender};
 use crate::placement;
@@ -35,6 +36,8 @@ pub enum Command {
     AttachClient(OwnedFd),
     /// A tool asks. Worker 0 only.
     Query(Query),
+    /// Count encrypted frames in this epoch. Worker 0 only.
+    BeginEpoch(u32),
     /// Reset the links, close everything and end; an [`Event::Stopped`] is the last sign of life.
     Stop,
 }
@@ -44,6 +47,8 @@ pub enum Command {
 pub struct Query {
     /// What is asked.
     pub request: Request,
+    /// Taken for a key that is to be set.
+    pub epoch: Option<u32>,
     /// Takes one response without blocking.
     pub reply: SyncSender<Response>,
 }
@@ -70,6 +75,8 @@ pub enum Event {
         /// In milliseconds.
         shortest_ms: u32,
     },
+    /// The epoch in which it counts encrypted frames comes to its end.
+    EpochWanted,
     /// It has done all that [`Command::Stop`] asks for.
     Stopped {
         /// Which worker.
@@ -159,6 +166,7 @@ pub(crate) struct Steward {
     events: Receiver<Event>,
     workers: Vec<Running>,
     control: Control,
+    epochs: Arc<Mutex<Epochs>>,
     doors: Vec<Door>,
     watchdog: Watchdog,
     /// How often the service manager wants to hear of us, halved.
@@ -207,6 +215,7 @@ pub(crate) fn start(
     for (index, pulse) in pulses.iter().enumerate() {
         watchdog.watch(index, Arc::clone(pulse));
     }
+    let epochs = Arc::new(Mutex::new(Epochs::new(&config.state_dir)));
     let mut workers = Vec::with_capacity(config.workers);
     for index in 0..config.workers {
         let (commands, inbox) = mail::channel(COMMANDS_MAX).map_err(system("make a queue"))?;
@@ -217,6 +226,7 @@ pub(crate) fn start(
             commands: inbox,
             events: sender.clone(),
             turn: turn.clone(),
+            epochs: Arc::clone(&epochs),
         });
         workers.push(Running {
             commands,
@@ -225,7 +235,7 @@ pub(crate) fn start(
             told_to_stop: false,
         });
     }
-    let control = Control::new(workers[0].commands.clone());
+    let control = Control::new(workers[0].commands.clone(), Arc::clone(&epochs));
     let alive = match turn {
         Some(_) => None,
         None => sd_notify::watchdog_enabled().map(|every| every.as_nanos() / 2),
@@ -239,6 +249,7 @@ pub(crate) fn start(
         events,
         workers,
         control,
+        epochs,
         doors: Vec::new(),
         watchdog,
         alive_interval_ns: alive.and_then(|ns| u64::try_from(ns).ok()),
@@ -321,10 +332,20 @@ impl Steward {
                     self.stop();
                 }
                 Event::Tolerance { shortest_ms } => self.watchdog.set_tolerance(shortest_ms),
+                Event::EpochWanted => self.give_epoch(),
                 Event::Stopped { worker } => self.join(worker),
             }
         }
         Ok(())
+    }
+
+    fn give_epoch(&self) {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        match epochs.take() {
+            // A worker that does not take it drops frames, and has more to worry about.
+            Ok(epoch) => drop(self.workers[0].commands.send(Command::BeginEpoch(epoch))),
+            Err(error) => tracing::error!(%error, "encrypted traffic will stop"),
+        }
     }
 
     /// All workers run: applications and tools may come.

@@ -3,6 +3,7 @@
 //! The text of what the tipc tool prints is fixed to the byte, for scripts parse it.
 
 mod bearer;
+mod keys;
 mod link;
 mod node;
 mod socket;
@@ -16,6 +17,7 @@ use crate::bearer as words;
 use crate::commands::Command;
 use crate::grammar::Typed;
 use crate::json::render;
+use crate::key;
 use crate::options::Options;
 
 /// Carries out a command; the result is what goes to stdout.
@@ -41,6 +43,9 @@ pub(crate) fn answer(
             node::cluster_id_json,
             node::cluster_id_text,
         ),
+        Command::NodeGetKey => out.print(&connect()?.keys()?, |keys| [*keys], keys::text),
+        Command::NodeSetKey => out.change(connect, &key::request(typed)?),
+        Command::NodeFlushKey => out.change(connect, &Request::KeyFlush),
         Command::LinkList => out.print(&*connect()?.links()?, link::list_json, link::list_text),
         Command::LinkStatisticsShow => {
             let filter = typed

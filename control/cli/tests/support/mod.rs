@@ -157,7 +157,23 @@ fn answer(request: Request) -> Response {
         | Request::BearerDisable { .. }
         | Request::BearerSet { .. }
         | Request::LinkSet { .. }
-        | Request::MediaSet { .. } => Reply::Done,
+        | Request::MediaSet { .. }
+        | Request::KeySet { .. }
+        | Request::KeyFlush => Reply::Done,
+        Request::KeyGet => Reply::Keys(KeysInfo {
+            master: true,
+            active: Some(SessionKeyInfo {
+                slot: 2,
+                cluster: false,
+                bits: 128,
+            }),
+            pending: None,
+            peers: 2,
+            rekeying_minutes: 1440,
+            sealed: 1234,
+            opened: 2345,
+            switches: 6,
+        }),
     })
 }
 

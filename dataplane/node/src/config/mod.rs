@@ -18,6 +18,7 @@ use clap::{Args, Parser};
 use serde::Deserialize;
 use xtipc_management::NodeIdentity;
 use xtipc_protocol::addr::{Media, MediaAddr};
+use xtipc_protocol::crypto::ClearText;
 
 pub use bearer::{BearerSpec, EthernetSpec, MediaSpec};
 pub use udp::{Local, PORT_DEFAULT, Refused, Remote, ScopedIp, UdpSpec};
@@ -91,6 +92,21 @@ pub struct Settings {
     /// [default: 0]
     #[arg(long, value_name = "COUNT")]
     pub direct_after: Option<Value>,
+    /// File with the session key of the cluster, readable by its owner only
+    #[arg(long, value_name = "PATH")]
+    pub key_file: Option<Value>,
+    /// File with the cluster's master key, for newcomers and to distribute session keys
+    #[arg(long, value_name = "PATH")]
+    pub master_key_file: Option<Value>,
+    /// Minutes until the session key is replaced by a random one, 0 for never [default: 1440]
+    #[arg(long, value_name = "MINUTES")]
+    pub rekeying: Option<Value>,
+    /// What is not encrypted is refused: auto (once there is a key), required (always) or mixed (never) [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub encryption: Option<Value>,
+    /// What has to outlive the daemon is here; an instance has its own directory below it [default: /var/lib/xtipc]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Value>,
     /// Log filter: off, error, warn, info, debug, trace or target=level,... [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<Value>,
@@ -188,6 +204,16 @@ pub struct Config {
     pub bundling: bool,
     /// Messages of a connection before it gets a direct channel, 0 for never.
     pub direct_after: u32,
+    /// Known to hold a key when the settings were checked.
+    pub key_file: Option<PathBuf>,
+    /// The same.
+    pub master_key_file: Option<PathBuf>,
+    /// 0 for never, `None` for the protocol's default.
+    pub rekeying_minutes: Option<u32>,
+    /// What is done with packets in clear.
+    pub encryption: ClearText,
+    /// The instance's own; made when something has to be kept.
+    pub state_dir: PathBuf,
     /// Filter in the syntax of `tracing`, known to parse.
     pub log: String,
     /// Sockets and pid file; the instance's own.

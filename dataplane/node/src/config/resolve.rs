@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 
 use tracing_subscriber::EnvFilter;
 use xtipc_management::{NodeIdentity, runtime_directory};
+use xtipc_protocol::crypto::ClearText;
 
 use super::value::{Given, number_list};
 use super::{Access, BearerSpec, Config, ConfigError, LOG_VARIABLE, Settings, Value, XdpMode};
 use crate::policy::Policy;
+use crate::secrets;
 
 const RUN_DIR: &str = "/run/xtipc";
+const STATE_DIR: &str = "/var/lib/xtipc";
+/// A year.
+const REKEYING_MAX: u32 = 60 * 24 * 365;
 const CLUSTER_ID: u32 = 4711;
 /// As the `tipc` tool has it.
 const CLUSTER_ID_MAX: u32 = 9999;
@@ -67,8 +72,10 @@ impl Layers<'_> {
             .map(|g| instance_name(&g))
             .transpose()?;
         let mut run_dir = self.directory("run_dir", |s| &s.run_dir, RUN_DIR)?;
+        let mut state_dir = self.directory("state_dir", |s| &s.state_dir, STATE_DIR)?;
         if let Some(name) = &instance {
             run_dir.push(name);
+            state_dir.push(name);
         }
         let bearers = self.bearers()?;
         let identity = self
@@ -124,6 +131,19 @@ impl Layers<'_> {
                 0..=1_000_000,
                 " (messages)",
             )?,
+            key_file: self.key_file("key_file", |s| &s.key_file)?,
+            master_key_file: self.key_file("master_key_file", |s| &s.master_key_file)?,
+            rekeying_minutes: self
+                .get("rekeying", |s| &s.rekeying)
+                .map(|g| g.number(0..=REKEYING_MAX, " (minutes)"))
+                .transpose()?,
+            encryption: self.choice(
+                "encryption",
+                |s| &s.encryption,
+                ClearText::Auto,
+                &ENCRYPTION,
+            )?,
+            state_dir,
             log: self.log()?,
             run_dir,
             rcvbuf_default: self.number(
@@ -233,6 +253,22 @@ impl Layers<'_> {
         ))
     }
 
+    /// A file that gives a key now; the daemon reads it again when it starts.
+    fn key_file<'s>(
+        &'s self,
+        key: &'static str,
+        field: impl Fn(&'s Settings) -> &'s Option<Value>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(given) = self.get(key, field) else {
+            return Ok(None);
+        };
+        let path = given.absolute_path()?;
+        match secrets::read_key(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) => Err(given.refuse_value(&error.to_string(), secrets::ACCEPTED)),
+        }
+    }
+
     fn directory<'s>(
         &'s self,
         key: &'static str,
@@ -287,6 +323,12 @@ const POLICIES: [(&str, Policy); 3] = [
     ("busy", Policy::Busy),
     ("adaptive", Policy::Adaptive),
     ("sleep", Policy::Sleep),
+];
+
+const ENCRYPTION: [(&str, ClearText); 3] = [
+    ("auto", ClearText::Auto),
+    ("required", ClearText::Refused),
+    ("mixed", ClearText::Taken),
 ];
 
 const BOOLS: [(&str, bool); 2] = [("true", true), ("false", false)];

@@ -63,6 +63,11 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         frames: 8192,
         bundling: true,
         direct_after: 0,
+        key_file: None,
+        master_key_file: None,
+        rekeying_minutes: None,
+        encryption: ClearText::Auto,
+        state_dir: "/var/lib/xtipc".into(),
         log: "info".into(),
         run_dir: "/run/xtipc".into(),
         rcvbuf_default: 2_097_152,
@@ -88,6 +93,9 @@ fn every_key_of_the_file_is_taken() {
         frames = 2048
         bundling = false
         direct_after = 1
+        rekeying = 0
+        encryption = "required"
+        state_dir = "/tmp/state"
         log = "warn,xtipcd=debug"
         run_dir = "/tmp/run"
         attach_mode = "0666"
@@ -111,6 +119,11 @@ fn every_key_of_the_file_is_taken() {
         config.control_socket,
         Path::new("/tmp/run/red/control.sock")
     );
+    assert_eq!(
+        (config.rekeying_minutes, config.encryption),
+        (Some(0), ClearText::Refused)
+    );
+    assert_eq!(config.state_dir, Path::new("/tmp/state/red"));
     assert_eq!((config.workers, &config.cpus[..]), (2, &[0, 2, 3][..]));
     assert_eq!(
         (config.policy, config.xdp),
@@ -516,5 +529,26 @@ fn the_log_filter_comes_from_flag_then_environment_then_file() {
     assert!(
         refusal.starts_with("environment: XTIPC_LOG: log: `loud`"),
         "{refusal}"
+    );
+}
+
+#[test]
+fn a_key_file_is_looked_at_when_the_settings_are_checked() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"this_is_a_master_key\n").unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let flags = ["--bearer", "eth:eth0", "--key-file", &path];
+    let config = load(&flags, "").unwrap();
+    assert_eq!(config.key_file.as_deref(), Some(file.path()));
+    file.write_all(b"and more").unwrap();
+    let text = message(&flags, "");
+    assert!(
+        text.contains("holds no key of 20, 28 or 36 bytes; accepted: a file of root"),
+        "{text}"
+    );
+    let text = message(&flags[..2], "master_key_file = \"/nonexistent\"");
+    assert!(
+        text.starts_with("FILE: master_key_file: `/nonexistent` cannot be read"),
+        "{text}"
     );
 }

@@ -17,14 +17,19 @@ use xtipc_xsk::PageKind;
 use super::Worker;
 use crate::clock::now_ns;
 use crate::policy::Policy;
+use crate::steward::Query;
 use crate::wait::Backend;
 use crate::watchdog::Phase;
 
 const BROADCAST_LINK: &str = "broadcast-link";
 
 impl Worker {
-    pub(super) fn answer(&mut self, now: Instant, request: &Request) -> Response {
+    pub(super) fn answer(&mut self, now: Instant, query: &Query) -> Response {
+        let request = &query.request;
         let reply = match request {
+            Request::KeySet { .. } | Request::KeyFlush | Request::KeyGet => {
+                return self.manage_keys(now, request, query.epoch);
+            }
             Request::BearerEnable { .. }
             | Request::BearerDisable { .. }
             | Request::BearerSet { .. }

@@ -97,10 +97,11 @@ impl Worker {
                         // What applications have read since the worker slept.
                         self.serve_applications(now);
                     }
-                    let answer = self.answer(now, &query.request);
+                    let answer = self.answer(now, &query);
                     // The tool may have lost patience.
                     let _ = query.reply.try_send(answer);
                 }
+                Command::BeginEpoch(epoch) => self.engine.begin_epoch(epoch),
                 Command::Stop => self.stopping = true,
             }
         }

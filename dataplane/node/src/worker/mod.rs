@@ -16,6 +16,7 @@ mod clients;
 mod connections;
 mod groups;
 mod host;
+mod keys;
 mod paths;
 mod readiness;
 mod requests;
@@ -25,7 +26,7 @@ mod spare;
 mod turn;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use xtipc_xsk::FramePool;
 use crate::bearer::{self, Bearer, ClosingBearer};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from};
+use crate::epoch::Epochs;
 use crate::mail::{Receiver, Sender};
 use crate::placement::pin_current;
 use crate::policy::{Core, IdlePolicy, Policy, Step};
@@ -73,11 +75,18 @@ pub struct WorkerConfig {
     pub commands: Receiver<Command>,
     /// What it tells the steward.
     pub events: Sender<Event>,
+    /// Where epochs come from.
+    pub epochs: Arc<Mutex<Epochs>>,
     /// Worker 0 of an embedded node: it works when no thread of the application does.
     pub turn: Option<Arc<Turn>>,
 }
 
 impl WorkerConfig {
+    fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        // Whoever panicked took an epoch at most.
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pulse(&self) -> &Arc<Pulse> {
         &self.pulses[self.index]
     }
@@ -217,6 +226,10 @@ impl Worker {
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
         let now = Instant(started_ns);
+        if let Err(error) = keys::load(&own, now, &mut engine, &mut host) {
+            close_all(bearers, &mut host.pool);
+            return Err(error);
+        }
         let mut slots = Slots::default();
         for (spec, bearer) in specs.iter().zip(bearers) {
             let id = engine.add_bearer(now, bearer_setup(&media, spec, &bearer), &mut host)?;
@@ -411,6 +424,11 @@ impl Worker {
                 }
                 Notice::Contact { node, up: true } => {
                     tracing::debug!("contact with {}", self.name_of(node))
+                }
+                Notice::RekeyDue(len) => self.rekey(now, len),
+                Notice::EpochWanted => {
+                    // It may take the disk a while.
+                    let _ = self.own.events.send(Event::EpochWanted);
                 }
                 Notice::DuplicateAddress(addr) => {
                     tracing::debug!(address = %addr, "duplicate node address")

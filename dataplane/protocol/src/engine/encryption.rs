@@ -112,6 +112,11 @@ impl Engine {
         }
     }
 
+    /// Between two replacements of the session key; `None` for never.
+    pub fn rekeying_interval(&self) -> Option<Duration> {
+        self.rekeying.interval
+    }
+
     /// The keys.
     pub fn crypto(&self) -> CryptoView {
         self.core.crypto.view()
