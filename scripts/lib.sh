@@ -86,8 +86,18 @@ need_for() {
         need "cargo_has clippy" rust-web-clippy "lints"
         need "has git" git "lists the files that the house rules are for"
         ;;
-    *) fail "no set-up named $1 (build, network, guest, fuzz, test)" ;;
+    programs)
+        need "[ -x /usr/bin/python3 ]" python3 "programs that are run under xtipc"
+        need "/usr/bin/python3 -c 'import test.test_socket'" "$(python_of_debian)-testsuite" "Python's own tests of TIPC"
+        ;;
+    *) fail "no set-up named $1 (build, network, guest, fuzz, test, programs)" ;;
     esac
+}
+
+# The package of the library of Debian's Python, whatever its version is, or will be once it is installed.
+python_of_debian() {
+    /usr/bin/python3 -c 'import sys; print("libpython%d.%d" % sys.version_info[:2])' 2>/dev/null ||
+        apt-cache depends python3-minimal | sed -n 's/.*Depends: \(python3\.[0-9]*\)-minimal/lib\1/p' | head -n 1
 }
 
 # Debian 12 has its newer Rust in the security archive, which installers configure but a bare debootstrap does not.

@@ -553,6 +553,7 @@ class Daemon(Node):
     """
 
     interface = "eth0"
+    preloads = False
 
     def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=()):
         self.switch, self.identity, self.bearers = switch, identity, bearers
@@ -613,8 +614,18 @@ class Daemon(Node):
         return self.namespace.mac(self.interface)
 
     def drive(self):
+        if self.preloads:
+            return self.drive_by_preload()
         environment = dict(os.environ, XTIPC_SOCKET=str(self.runtime / "attach.sock"))
         return Driver([TARGET / "examples/drive"], env=environment)
+
+    def run_command(self, *words, options=()):
+        """The command that runs a program with this node's AF_TIPC sockets."""
+        return [TARGET / "xtipc", "--instance", self.instance, "run", *options, "--", *words]
+
+    def drive_by_preload(self):
+        """The driver of Linux nodes on this one."""
+        return Driver(self.run_command("/usr/bin/python3", ROOT / "tests/interop/drive.py"))
 
     def results_of(self, steps, far=None):
         """What the steps of situations (tests/differential) lead to on this node and another one."""

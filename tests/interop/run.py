@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Runs the system tests (xtipc nodes alone) and the tests against real Linux nodes. Needs root.
 
-    tests/interop/run.py [--full] [--system] [--linux SUITE]... [WORD...]
+    tests/interop/run.py [--full] [--preload] [--system] [--linux SUITE]... [WORD...]
 
 --system       the tests that need no guest
 --linux SUITE  the tests against a guest with the kernel of this Debian suite; one boot serves them
                all. Without either option: everything, with the kernels of the machine's own suite
                and of trixie-backports.
+--preload      xtipc's side is the driver of Linux nodes, in Python, under `xtipc run`
 --full         the long versions: 5 minutes of traffic, 60 s of idling
 WORD           only tests whose name contains one of the words
 
@@ -120,8 +121,10 @@ def arguments():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--linux", action="append", default=[], metavar="SUITE")
+    parser.add_argument("--preload", action="store_true")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
+    lab.Daemon.preloads = options.preload
     if not options.system and not options.linux:
         options.system, options.linux = True, [own_suite(), "trixie-backports"]
     return options

@@ -30,6 +30,7 @@ pub(crate) enum Command {
     NodeFlushKey,
     SocketList,
     Status,
+    Run,
 }
 
 /// Finds the command that the words of the line mean.
@@ -374,6 +375,13 @@ static ROOT: &[Word<Command>] = &[
             Command::SocketList,
         )],
     ),
+    Word {
+        name: "run",
+        about: "Run a program with AF_TIPC sockets of the node",
+        meaning: Meaning::Added {
+            command: Command::Run,
+        },
+    },
     Word {
         name: "status",
         about: "Show how the daemon runs",

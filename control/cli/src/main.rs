@@ -12,8 +12,10 @@ mod grammar;
 mod json;
 mod key;
 mod options;
+mod program;
 mod show;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -39,6 +41,8 @@ enum Error {
     Grammar(#[from] GrammarError),
     #[error("{}", daemon_error(.0))]
     Daemon(#[from] ClientError),
+    #[error(transparent)]
+    Run(#[from] program::RunError),
     #[error("error, missing link\n")]
     MissingLink,
     #[error("error, missing media\n")]
@@ -54,10 +58,8 @@ enum Error {
 }
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os()
-        .skip(1)
-        .map(|argument| argument.to_string_lossy().into_owned());
-    let error = match run(arguments) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let error = match run(&arguments) {
         Ok(text) => {
             return match io::stdout().lock().write_all(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -70,16 +72,22 @@ fn main() -> ExitCode {
     };
     complain(
         &error.to_string(),
-        if matches!(error, Error::Option(_)) {
-            WRONG_OPTION
-        } else {
-            FAILED
+        match error {
+            Error::Option(_) => WRONG_OPTION,
+            Error::Run(error) => error.status(),
+            _ => FAILED,
         },
     )
 }
 
-fn run(arguments: impl Iterator<Item = String>) -> Result<String, Error> {
-    let options = Options::parse(arguments)?;
+fn run(arguments: &[OsString]) -> Result<String, Error> {
+    let words = arguments.iter();
+    let options = Options::parse(words.map(|word| word.to_string_lossy().into_owned()))?;
+    if let Some(to_run) = options.words_to_run() {
+        // As they were given, for they may be in any encoding.
+        let words = &arguments[arguments.len() - to_run.len()..];
+        return Err(program::run(&options, words).into());
+    }
     let typed = commands::typed(&options)?;
     let path = options.control_socket()?;
     show::answer(&typed, &options, || Client::connect(&path))

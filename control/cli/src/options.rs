@@ -5,7 +5,10 @@
 
 use std::path::PathBuf;
 
-use xtipc_management::{InstanceNameError, control_socket};
+use xtipc_management::{InstanceNameError, attach_socket, control_socket};
+
+/// The word behind which all is a program's.
+pub(crate) const RUN: &str = "run";
 
 /// What the options ask for, and the words that are left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +93,10 @@ impl Options {
                         _ => return Err(OptionError::UnknownShort(letter)),
                     });
                 }
+            } else if argument == RUN && options.words.is_empty() {
+                options.words.push(argument);
+                options.words.extend(rest);
+                break;
             } else {
                 options.words.push(argument);
             }
@@ -98,6 +105,21 @@ impl Options {
             return Err(OptionError::TwoDaemons);
         }
         Ok(options)
+    }
+
+    /// What follows `run`, from which no option is taken.
+    pub(crate) fn words_to_run(&self) -> Option<&[String]> {
+        let (first, rest) = self.words.split_first()?;
+        (first == RUN).then_some(rest)
+    }
+
+    /// The attach socket of the daemon, if the options say which that is.
+    pub(crate) fn attach_socket(&self) -> Result<Option<PathBuf>, OptionError> {
+        Ok(match (&self.socket, &self.instance) {
+            (None, None) => None,
+            (Some(control), _) => Some(control.with_file_name("attach.sock")),
+            (None, instance) => Some(attach_socket(instance.as_deref())?),
+        })
     }
 
     /// The control socket of the daemon to ask.
@@ -185,6 +207,19 @@ mod tests {
             parse("link -").expect("a single dash is a word").words,
             ["link", "-"]
         );
+    }
+
+    #[test]
+    fn a_program_to_run_has_its_options_to_itself() {
+        let options = parse("--instance blue run ls -l --json -- x").expect("words");
+        let words = options.words_to_run().expect("a program");
+        assert_eq!(words, ["ls", "-l", "--json", "--", "x"]);
+        assert!(!options.json);
+        assert_eq!(
+            options.attach_socket(),
+            Ok(Some("/run/xtipc/blue/attach.sock".into()))
+        );
+        assert_eq!(parse("link run -j").expect("words").words_to_run(), None);
     }
 
     #[test]

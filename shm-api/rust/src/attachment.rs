@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, take_wake};
+use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, Wake, take_wake};
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::fork::Incarnation;
 use xtipc_segment::{
@@ -48,6 +48,8 @@ pub(crate) enum Patience {
     Until(Instant),
     /// As long as it takes.
     Endless,
+    /// Until then, or as long as it takes, but only until a signal comes that would end a system call.
+    UntilSignal(Option<Instant>),
 }
 
 impl Patience {
@@ -58,15 +60,26 @@ impl Patience {
             .map_or(Self::Endless, Self::Until)
     }
 
+    /// The same, ended by signals as system calls are.
+    pub(crate) fn of_system_call(self) -> Self {
+        match self {
+            Self::Until(end) => Self::UntilSignal(Some(end)),
+            Self::Endless => Self::UntilSignal(None),
+            other => other,
+        }
+    }
+
     /// What is left; an error if nothing is. `Ok(None)` is endless.
     fn left(self) -> Result<Option<Duration>> {
         match self {
             Self::None => Err(Error::WouldBlock),
-            Self::Endless => Ok(None),
-            Self::Until(end) => match end.checked_duration_since(Instant::now()) {
-                None | Some(Duration::ZERO) => Err(Error::TimedOut),
-                left => Ok(left),
-            },
+            Self::Endless | Self::UntilSignal(None) => Ok(None),
+            Self::Until(end) | Self::UntilSignal(Some(end)) => {
+                match end.checked_duration_since(Instant::now()) {
+                    None | Some(Duration::ZERO) => Err(Error::TimedOut),
+                    left => Ok(left),
+                }
+            }
         }
     }
 }
@@ -179,6 +192,7 @@ impl Attachment {
     ) -> Result<T> {
         let mut core = self.core()?;
         let mut looked_around = self.rounds.is_none();
+        let mut interrupted = false;
         let result = loop {
             core.dispatch();
             let interest = match look(&mut core) {
@@ -188,6 +202,9 @@ impl Attachment {
             };
             if let Some(failure) = core.failure {
                 break Err(failure.into());
+            }
+            if interrupted && matches!(patience, Patience::UntilSignal(_)) {
+                break Err(Error::Interrupted);
             }
             let left = match patience.left() {
                 Ok(left) => left,
@@ -202,8 +219,9 @@ impl Attachment {
                 self.park(core, interest, left)
             } else {
                 core.driving = true;
-                let mut core = self.drive(core, interest, left);
+                let (mut core, wake) = self.drive(core, interest, left);
                 core.driving = false;
+                interrupted = wake == Wake::Signal;
                 core
             };
         };
@@ -247,13 +265,16 @@ impl Attachment {
         mut core: MutexGuard<'a, Core>,
         interest: Interest,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Core> {
+    ) -> (MutexGuard<'a, Core>, Wake) {
         let before = core.progress;
         let mut looking_on = None;
         if let Some(rounds) = &self.rounds {
             drop(core);
             match rounds.take() {
-                Some(driving) => return self.make_rounds(driving, before, interest, left),
+                Some(driving) => {
+                    let core = self.make_rounds(driving, before, interest, left);
+                    return (core, Wake::Called);
+                }
                 None => looking_on = Some(rounds.look_on()),
             }
             core = lock(&self.core);
@@ -290,7 +311,7 @@ impl Attachment {
                 core.receiver.awake();
                 core.learn(true);
                 core.stand_by.learn(true);
-                return core;
+                return (core, Wake::Called);
             }
             if begun.get_or_insert_with(Instant::now).elapsed() >= budget {
                 if place == Place::Here {
@@ -301,10 +322,10 @@ impl Attachment {
         }
         let begun = begun.unwrap_or_else(Instant::now);
         let left = left.map(|left| left.saturating_sub(begun.elapsed()));
-        core = self.drive_asleep(core, interest, left);
+        let (mut core, wake) = self.drive_asleep(core, interest, left);
         core.learn(begun.elapsed() < SPIN_MAX);
         drop(looking_on);
-        core
+        (core, wake)
     }
 
     /// The same where this thread is who makes the node's rounds.
@@ -362,8 +383,9 @@ impl Attachment {
         mut core: MutexGuard<'a, Core>,
         interest: Interest,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Core> {
+    ) -> (MutexGuard<'a, Core>, Wake) {
         let before = core.progress;
+        let mut wake = Wake::Called;
         let wants_room = interest.is_room() || core.is_room_awaited();
         core.receiver.announce_sleep(wants_room);
         core.announce_to_peers();
@@ -376,9 +398,9 @@ impl Attachment {
             core = lock(&self.core);
         } else if core.progress == before && !self.ring_has_room(&mut core, interest) {
             drop(core);
-            let woken = self.sleep(left);
+            wake = self.sleep(left);
             core = lock(&self.core);
-            if !woken {
+            if wake == Wake::Gone {
                 // What the daemon published before it ended is still there.
                 core.dispatch();
                 core.fail(Failure::Gone);
@@ -387,7 +409,7 @@ impl Attachment {
         core.receiver.awake();
         core.awake_for_peers();
         core.asleep = false;
-        core
+        (core, wake)
     }
 
     /// Whether a thread that waits for room in the submission ring can go on.
@@ -400,9 +422,8 @@ impl Attachment {
         true
     }
 
-    /// Sleeps until the daemon wakes us, or the time is over. False: the daemon is gone, and with it the other end of the
-    /// pipe.
-    fn sleep(&self, left: Option<Duration>) -> bool {
+    /// Sleeps until the daemon wakes us, or the time is over. If the daemon is gone so is the other end of the pipe.
+    fn sleep(&self, left: Option<Duration>) -> Wake {
         if let Some(bells) = self.bells.get() {
             return self.sleep_on(bells, left);
         }
@@ -413,8 +434,9 @@ impl Attachment {
         let mut fds = [PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(1) => take_wake(self.wake.as_fd()),
-            // The time is over, or a signal interrupted: callers look again and come back.
-            Ok(_) | Err(_) => true,
+            // As a system call with a time limit does, it ends with any signal.
+            Err(rustix::io::Errno::INTR) => Wake::Signal,
+            Ok(_) | Err(_) => Wake::Called,
         }
     }
 
@@ -423,7 +445,7 @@ impl Attachment {
         core.fruitless += 1;
         if core.fruitless >= FRUITLESS_MAX {
             core.fruitless = 0;
-            if !core.asleep && !self.sleep(Some(Duration::ZERO)) {
+            if !core.asleep && self.sleep(Some(Duration::ZERO)) == Wake::Gone {
                 core.dispatch();
                 core.fail(Failure::Gone);
             }
@@ -495,10 +517,14 @@ impl Attachment {
     /// Waits for an answer; what is not answered in time is taken back, unless it is done meanwhile.
     fn completion_or_cancel(&self, tag: u64, patience: Patience) -> Result<Completion> {
         match self.completion(tag, patience) {
-            Err(Error::TimedOut) => {
+            Err(end @ (Error::TimedOut | Error::Interrupted)) => {
                 let cancel = Request::Cancel { tag };
                 self.submit(0, &[], |_| cancel, Purpose::Forget, Patience::Endless)?;
-                self.completion(tag, Patience::Endless)
+                let completion = self.completion(tag, Patience::Endless)?;
+                match completion.result == -libc::ECANCELED && matches!(end, Error::Interrupted) {
+                    true => Err(end),
+                    false => Ok(completion),
+                }
             }
             completion => completion,
         }
@@ -514,7 +540,7 @@ impl Attachment {
     ) -> Result<i32> {
         let flags = match patience {
             Patience::None => SendFlags::DONTWAIT,
-            Patience::Until(_) | Patience::Endless => SendFlags::empty(),
+            _ => SendFlags::empty(),
         };
         let request = |place| request(place, flags);
         let tag = self.submit(socket, payload, request, Purpose::Call, patience)?;
@@ -675,9 +701,10 @@ impl Attachment {
             if let Some(message) = own {
                 return Ok(message);
             }
-            if let Some((meta, buffer)) = self.ask_for_message(socket, len, patience)? {
-                note(&meta, &buffer)?;
-                return Ok((meta, buffer));
+            let asked = self.ask_for_message(socket, len, SendFlags::empty(), patience)?;
+            if let Some(asked) = asked {
+                note(&asked.meta, &asked.buffer)?;
+                return Ok((asked.meta, asked.buffer));
             }
         }
     }

@@ -100,6 +100,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// One that holds this message only.
+    pub(crate) fn of(meta: Meta, buffer: Buffer) -> Self {
+        Self {
+            messages: VecDeque::from([(meta, buffer)]),
+            ..Self::default()
+        }
+    }
+
     /// Some ends of a connection are errors of the socket as well.
     fn note_end(&mut self, meta: &Meta) {
         if meta.error == PEER_SILENT {

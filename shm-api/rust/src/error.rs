@@ -81,6 +81,9 @@ pub enum Error {
     /// The time allowed is over.
     #[error("timed out")]
     TimedOut,
+    /// A signal came. Only the calls of [`crate::socket`] end with it.
+    #[error("interrupted by a signal")]
+    Interrupted,
     /// A range ends before it begins.
     #[error("service range {0}: lower is above upper")]
     InvalidRange(ServiceRange),
@@ -138,6 +141,7 @@ impl Error {
             }
             Self::NoDestination => libc::EDESTADDRREQ,
             Self::WouldBlock | Self::TimedOut => libc::EAGAIN,
+            Self::Interrupted => libc::EINTR,
             Self::SubscriberClosed => libc::EPIPE,
             Self::TooManySubscriptions(_) | Self::TooManyPaths => libc::ENOBUFS,
             Self::NotAnEvent { .. } => libc::EPROTO,

@@ -36,6 +36,7 @@ pub struct NodeBuilder {
     socket_path: Option<PathBuf>,
     worker: Option<u32>,
     prefault: bool,
+    place: Option<fn(OwnedFd) -> io::Result<OwnedFd>>,
 }
 
 impl Node {
@@ -52,6 +53,13 @@ impl Node {
     /// Node address at the time of attaching; 0 if the node had none yet.
     pub fn address(&self) -> u32 {
         self.attachment.welcome.node
+    }
+
+    /// Whether this process attached, and the node is still there as far as is known.
+    pub fn is_usable(&self) -> bool {
+        self.attachment
+            .core()
+            .is_ok_and(|core| core.failure.is_none())
     }
 
     /// Node identity.
@@ -83,6 +91,13 @@ impl NodeBuilder {
     /// touched: then no call is held up by a page fault. Default: no.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
+        self
+    }
+
+    /// Has each file descriptor that the attachment keeps pass through `place`, which may give it another number: for
+    /// programs that take the numbers of their own descriptors for granted.
+    pub fn place_descriptors(mut self, place: fn(OwnedFd) -> io::Result<OwnedFd>) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -123,8 +138,14 @@ impl NodeBuilder {
         if welcome.version != VERSION {
             return Err(version_mismatch(welcome.version));
         }
-        let fds = SegmentFds::from_fds(fds)
+        let mut fds = SegmentFds::from_fds(fds)
             .ok_or_else(|| protocol_error("welcome without four file descriptors"))?;
+        let mut socket = socket;
+        if let Some(place) = self.place {
+            socket = place(socket)?;
+            fds.doorbell = place(fds.doorbell)?;
+            fds.wake = place(fds.wake)?;
+        }
         let side = ApplicationSide::map(fds).map_err(|error| match error {
             MapError::Io(error) => Error::Io(error),
             MapError::Layout(error) => protocol_error(error),

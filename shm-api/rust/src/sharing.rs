@@ -50,14 +50,50 @@ pub(crate) struct Adopted {
     pub(crate) listens: bool,
 }
 
+/// A message of a shared socket that was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) meta: Meta,
+    pub(crate) buffer: Buffer,
+    /// Nothing of it is left with the daemon.
+    pub(crate) whole: bool,
+}
+
 impl Attachment {
-    /// Hands the queue of a socket to the daemon, and gives a handle. `read` tells how much was read of the oldest message
-    /// that is not consumed, or that sharing has to be given up.
+    /// Makes the descriptor of a socket that was not shared yet.
+    pub(crate) fn describe(&self, socket: u32) -> Result<OwnedFd> {
+        if !self.is_ours() {
+            return Err(Error::Forked);
+        }
+        let (turn, attach_socket) = self.converse()?;
+        let describe = Message::Describe { socket };
+        let answer = |answer: &Message, fds: &mut Vec<OwnedFd>| match answer {
+            Message::Described { socket: s, result } if *s == socket => Some((*result, fds.pop())),
+            _ => None,
+        };
+        match ask(&turn, attach_socket, &describe, None, answer)? {
+            (0, descriptor) => descriptor.ok_or(Error::NodeGone),
+            (errno, _) => Err(Error::from_result(errno)),
+        }
+    }
+
+    /// Hands the queue of a socket to the daemon, and gives a handle: see [`Attachment::hand_over`].
     pub(crate) fn share(
         &self,
         socket: u32,
         read: impl FnOnce() -> Result<usize>,
     ) -> Result<SharedHandle> {
+        let handle = self.hand_over(socket, read)?;
+        Ok(SharedHandle(handle.ok_or(Error::NodeGone)?))
+    }
+
+    /// Hands the queue of a socket to the daemon, and gives a handle if it has no descriptor. `read` tells how much was
+    /// read of the oldest message that is not consumed, or that sharing has to be given up.
+    pub(crate) fn hand_over(
+        &self,
+        socket: u32,
+        read: impl FnOnce() -> Result<usize>,
+    ) -> Result<Option<OwnedFd>> {
         let (turn, attach_socket) = self.converse()?;
         {
             let mut core = self.core()?;
@@ -129,16 +165,18 @@ impl Attachment {
         Ok(Adopted { id, kind, listens })
     }
 
-    /// Asks the daemon for the next message of a shared socket. `None`: it was one that receivers throw away.
+    /// Asks the daemon for the next message of a shared socket; of a stream, or in parts, at most `len` bytes. `None`: it
+    /// was one that receivers throw away.
     pub(crate) fn ask_for_message(
         &self,
         socket: u32,
         len: usize,
+        how: SendFlags,
         patience: Patience,
-    ) -> Result<Option<(Meta, Buffer)>> {
+    ) -> Result<Option<Asked>> {
         let flags = match patience {
-            Patience::None => SendFlags::DONTWAIT,
-            Patience::Until(_) | Patience::Endless => SendFlags::empty(),
+            Patience::None => SendFlags::DONTWAIT | how,
+            _ => how,
         };
         let receive = Request::Receive {
             flags,
@@ -149,9 +187,15 @@ impl Attachment {
             Patience::None => Patience::Endless,
             patience => patience,
         };
-        self.call_within(socket, receive, patience)?
+        let [_, whole] = self
+            .call_within(socket, receive, patience)?
             .map_err(Error::from_result)?;
-        Ok(self.core()?.queue(socket)?.pop())
+        let message = self.core()?.queue(socket)?.pop();
+        Ok(message.map(|(meta, buffer)| Asked {
+            meta,
+            buffer,
+            whole: whole != 0,
+        }))
     }
 }
 
@@ -160,14 +204,14 @@ fn ask_for_handle(
     attach_socket: &OwnedFd,
     socket: u32,
     read: u32,
-) -> Result<SharedHandle> {
+) -> Result<Option<OwnedFd>> {
     let share = Message::Share { socket, read };
     let answer = |answer: &Message, fds: &mut Vec<OwnedFd>| match answer {
         Message::Shared { socket: s, result } if *s == socket => Some((*result, fds.pop())),
         _ => None,
     };
     match ask(turn, attach_socket, &share, None, answer)? {
-        (0, handle) => Ok(SharedHandle(handle.ok_or(Error::NodeGone)?)),
+        (0, handle) => Ok(handle),
         (errno, _) => Err(Error::from_result(errno)),
     }
 }

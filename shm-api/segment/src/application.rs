@@ -343,9 +343,24 @@ impl Releaser {
 }
 
 /// Waits on [`ApplicationSide::wake`] until the daemon has written to it, and empties it as far as one read does: what is
-/// left makes the next sleep short. False: the daemon closed it. An interruption by a signal counts as a wake.
-pub fn take_wake(read_end: BorrowedFd<'_>) -> bool {
-    !matches!(rustix::io::read(read_end, &mut [0u8; 256]), Ok(0))
+/// left makes the next sleep short.
+pub fn take_wake(read_end: BorrowedFd<'_>) -> Wake {
+    match rustix::io::read(read_end, &mut [0u8; 256]) {
+        Ok(0) => Wake::Gone,
+        Err(rustix::io::Errno::INTR) => Wake::Signal,
+        _ => Wake::Called,
+    }
+}
+
+/// What ended a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The daemon, or the time was over.
+    Called,
+    /// A signal whose handler does not want system calls to be restarted.
+    Signal,
+    /// The daemon is gone.
+    Gone,
 }
 
 /// Empties a pipe the daemon writes to. Callers then look for what they were woken for. False: the daemon closed it.

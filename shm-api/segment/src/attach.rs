@@ -7,14 +7,20 @@
 //!   Watch{socket}          ─────▶
 //!              ◀─────  Watching{socket, result} + read end of a pipe
 //!   Share{socket, read}    ─────▶      the socket's queue moves into the daemon
-//!              ◀─────  Shared{socket, result} + a handle for other processes
+//!              ◀─────  Shared{socket, result} + a handle for other processes, unless the socket has a descriptor
+//!   Describe{socket}       ─────▶      the socket lives as long as its descriptor
+//!              ◀─────  Described{socket, result} + the descriptor
 //!   Adopt + the handle     ─────▶
 //!              ◀─────  Adopted{result, socket, kind, listens}
 //!              ◀─────  Channel{socket, side, …} + 3 fds     unasked, before a notice at the socket tells of it
 //! ```
 //!
 //! A handle is one end of a pair of Unix sockets whose other end the daemon holds. Who has it may use the socket; the
-//! socket lives as long as a process uses it or a handle of it is open anywhere.
+//! socket lives as long as a process uses it or a handle of it is open anywhere. A *descriptor* is the one handle that
+//! stands for its socket like the file descriptor of a kernel socket: the socket ends with its last copy, whoever uses it
+//! then. Its peer has a name that begins with [`DESCRIPTOR_NAME`], by which programs recognise what they inherited. Once
+//! armed ([`crate::Request::Arm`]) it is readable while there may be something to read: the daemon writes a byte per round
+//! with news, the processes read them. It is writable unless somebody filled it, see [`crate::Request::Unblock`].
 //!
 //! The connection stays open as long as the attachment: its end tells the application that the daemon died. (The
 //! daemon looks at the pidfd, as a forked child keeps the connection open.) A message is the magic, its kind, and
@@ -54,6 +60,11 @@ const SHARED: u32 = 7;
 const ADOPT: u32 = 8;
 const ADOPTED: u32 = 9;
 const CHANNEL: u32 = 10;
+const DESCRIBE: u32 = 11;
+const DESCRIBED: u32 = 12;
+
+/// How the abstract name of a descriptor's peer begins.
+pub const DESCRIPTOR_NAME: &[u8] = b"xtipc-descriptor/";
 
 /// Stands for no worker in particular.
 const ANY_WORKER: u32 = u32::MAX;
@@ -100,6 +111,18 @@ pub enum Message {
     /// Answer to [`Message::Share`]; comes with the handle if the result is 0. What was delivered before and not
     /// consumed is the daemon's again, and to be returned.
     Shared {
+        /// Id of the socket.
+        socket: u32,
+        /// 0 or a negative errno.
+        result: i32,
+    },
+    /// The application wants the descriptor of a socket that it opened and has not shared.
+    Describe {
+        /// Id of the socket.
+        socket: u32,
+    },
+    /// Answer to [`Message::Describe`]; comes with the descriptor if the result is 0.
+    Described {
         /// Id of the socket.
         socket: u32,
         /// 0 or a negative errno.
@@ -212,6 +235,15 @@ impl Message {
                 word(*socket);
                 word(result.cast_unsigned());
             }
+            Self::Describe { socket } => {
+                word(DESCRIBE);
+                word(*socket);
+            }
+            Self::Described { socket, result } => {
+                word(DESCRIBED);
+                word(*socket);
+                word(result.cast_unsigned());
+            }
             Self::Adopt => word(ADOPT),
             Self::Adopted {
                 result,
@@ -289,6 +321,13 @@ impl Message {
                 read: word(&mut rest, kind)?,
             },
             SHARED => Self::Shared {
+                socket: word(&mut rest, kind)?,
+                result: word(&mut rest, kind)?.cast_signed(),
+            },
+            DESCRIBE => Self::Describe {
+                socket: word(&mut rest, kind)?,
+            },
+            DESCRIBED => Self::Described {
                 socket: word(&mut rest, kind)?,
                 result: word(&mut rest, kind)?.cast_signed(),
             },
@@ -556,6 +595,11 @@ mod tests {
             Message::Shared {
                 socket: 3,
                 result: -9,
+            },
+            Message::Describe { socket: 3 },
+            Message::Described {
+                socket: 3,
+                result: -24,
             },
             Message::Adopt,
             Message::Adopted {

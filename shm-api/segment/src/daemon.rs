@@ -359,6 +359,12 @@ impl DaemonSide {
     /// writes to. It goes to the application in the attach protocol's `Watching`.
     pub fn watch(&mut self, socket: u32) -> io::Result<OwnedFd> {
         let (read_end, write_end) = wake_pipe()?;
+        self.watch_by(socket, write_end);
+        Ok(read_end)
+    }
+
+    /// The same, by writing to this, which must never make a write wait.
+    pub fn watch_by(&mut self, socket: u32, write_end: OwnedFd) {
         self.watches.insert(
             socket,
             Watch {
@@ -366,7 +372,6 @@ impl DaemonSide {
                 due: false,
             },
         );
-        Ok(read_end)
     }
 
     /// Ends [`DaemonSide::watch`], at the latest when the socket is closed.

@@ -27,6 +27,10 @@ bitflags! {
         const DONTWAIT = 1;
         /// Nobody waits for the answer in particular: it shall wake only a sleeper that waits for room.
         const POSTED = 2;
+        /// Of a receive: leave the message where it is.
+        const PEEK = 4;
+        /// Of a receive: a message may be taken in parts, as a stream is.
+        const PARTS = 8;
     }
 }
 
@@ -168,8 +172,8 @@ pub enum Request {
         /// How.
         flags: SendFlags,
     },
-    /// Take the next message of a shared socket, or wait for one: it is delivered before this is answered. The value
-    /// answered is its length.
+    /// Take the next message of a shared socket, or wait for one: it is delivered before this is answered. The values
+    /// answered are its length, and 1 if that is all of it.
     Receive {
         /// How.
         flags: SendFlags,
@@ -235,6 +239,12 @@ pub enum Request {
     /// daemon. The values answered are what is under way: units unacknowledged in the lower half, the window in the upper;
     /// and the importance of the socket, with bit 8 if rejected messages are dropped. -EAGAIN: not now.
     SwitchToChannel,
+    /// From now on keep the socket's descriptor readable while there is something to read, accept or be told.
+    /// Readable it is made in any case: who finds nothing takes out what is in it.
+    Arm,
+    /// The application filled the descriptor so that nothing can be written to it: empty it as soon as the socket can
+    /// send, or its connection is over.
+    Unblock,
     /// Free a slot.
     ClosePath {
         /// The slot.
@@ -309,6 +319,8 @@ const GET_LINK_NAME: u8 = 23;
 const OPEN_PATH: u8 = 40;
 const CLOSE_PATH: u8 = 41;
 const AWAIT: u8 = 42;
+const ARM: u8 = 43;
+const UNBLOCK: u8 = 44;
 const RECEIVE: u8 = 32;
 const MAKE_CHANNEL: u8 = 50;
 const SWITCH_TO_CHANNEL: u8 = 51;
@@ -421,6 +433,8 @@ impl Submission {
             Request::Await { ready } => Raw::with(AWAIT, [ready.bits(), 0, 0, 0]),
             Request::MakeChannel => Raw::op(MAKE_CHANNEL),
             Request::SwitchToChannel => Raw::op(SWITCH_TO_CHANNEL),
+            Request::Arm => Raw::op(ARM),
+            Request::Unblock => Raw::op(UNBLOCK),
             Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
@@ -460,6 +474,8 @@ impl Submission {
             AWAIT => Request::Await {
                 ready: Ready::from_bits_truncate(a),
             },
+            ARM => Request::Arm,
+            UNBLOCK => Request::Unblock,
             CLOSE_SOCKET => Request::CloseSocket,
             BIND => Request::Bind {
                 range,
@@ -579,7 +595,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..30, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..32, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -666,6 +682,8 @@ mod tests {
                     },
                     27 => Request::MakeChannel,
                     28 => Request::SwitchToChannel,
+                    29 => Request::Arm,
+                    30 => Request::Unblock,
                     _ => Request::Unknown { opcode: 200 },
                 }
             },
@@ -681,7 +699,7 @@ mod tests {
 
         #[test]
         fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
-            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..44, arena in 0u32..100_000,
+            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..46, arena in 0u32..100_000,
         ) {
             words[0] = words[0] & !0xff | opcode;
             if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =

@@ -28,6 +28,8 @@ bitflags! {
         const WRITABLE = 1 << 8;
         /// A connection request waits.
         const ACCEPTABLE = 1 << 9;
+        /// A message waits in the daemon, of a socket whose queue is there.
+        const READABLE = 1 << 10;
     }
 }
 

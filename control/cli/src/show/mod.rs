@@ -15,7 +15,7 @@ use xtipc_management::{Client, ClientError, LinkFilter, Request};
 use crate::Error;
 use crate::bearer as words;
 use crate::commands::Command;
-use crate::grammar::Typed;
+use crate::grammar::{GrammarError, Typed};
 use crate::json::render;
 use crate::key;
 use crate::options::Options;
@@ -119,6 +119,8 @@ pub(crate) fn answer(
         Command::SocketList => {
             out.print(&*connect()?.sockets(details)?, |all| all, socket::list_text)
         }
+        // Only in full is it the word behind which all is the program's.
+        Command::Run => Err(GrammarError::InvalidCommand("run".into()).into()),
         Command::Status => out.print(
             &*connect()?.status()?,
             |status| [status::json(status)],

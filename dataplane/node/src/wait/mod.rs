@@ -31,6 +31,8 @@ pub enum Interest {
     Write,
     /// Either.
     ReadWrite,
+    /// Neither: only that its other end is closed.
+    HangUp,
 }
 
 impl Interest {
@@ -40,6 +42,7 @@ impl Interest {
             Self::Read => libc::POLLIN,
             Self::Write => libc::POLLOUT,
             Self::ReadWrite => libc::POLLIN | libc::POLLOUT,
+            Self::HangUp => 0,
         };
         u32::from(bits.cast_unsigned())
     }

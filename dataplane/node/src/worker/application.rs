@@ -63,7 +63,7 @@ pub(super) enum Awaited {
 }
 
 /// A socket of the application; to the application its id is its port number.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Socket {
     pub(super) role: Role,
     /// Where messages without a destination go.

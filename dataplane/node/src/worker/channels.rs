@@ -75,7 +75,7 @@ pub(super) fn switch(engine: &Engine, host: &mut NodeHost, slot: Slot, port: Por
     Ok([u64::from(window) << 32 | u64::from(unacked), options])
 }
 
-/// The other end of an established connection between sockets of applications of this node, neither of them shared.
+/// The other end of an established connection between sockets of applications of this node, neither of them shared or with a descriptor.
 fn peer_of(engine: &Engine, applications: &Applications, port: PortId) -> Result<End, i32> {
     let connection = connection_of(engine, port)?;
     let peer = connection.peer;
@@ -87,7 +87,8 @@ fn peer_of(engine: &Engine, applications: &Applications, port: PortId) -> Result
         return Err(libc::EOPNOTSUPP);
     }
     for end in [port, peer.port] {
-        if applications.shared.holders(end).is_some() {
+        let described = applications.shared.handles.has_descriptor(end);
+        if described || applications.shared.holders(end).is_some() {
             return Err(libc::EOPNOTSUPP);
         }
     }

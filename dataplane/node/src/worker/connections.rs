@@ -145,7 +145,7 @@ pub(super) fn pair(
 }
 
 /// How a socket is.
-pub(super) fn state(engine: &Engine, socket: &Socket, port: PortId) -> Answer {
+pub(super) fn state(engine: &Engine, socket: &Socket, port: PortId, readable: bool) -> Answer {
     let is_writable = engine.is_writable(port);
     let about = engine.port(port).ok_or(libc::EBADF)?;
     let (phase, acceptable) = match &about.role {
@@ -161,6 +161,7 @@ pub(super) fn state(engine: &Engine, socket: &Socket, port: PortId) -> Answer {
     let mut state = SocketState::new(phase, SocketState::empty());
     state.set(SocketState::WRITABLE, is_writable);
     state.set(SocketState::ACCEPTABLE, acceptable);
+    state.set(SocketState::READABLE, readable);
     Ok([state.bits(), 0])
 }
 

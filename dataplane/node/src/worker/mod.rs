@@ -15,6 +15,7 @@ mod channels;
 mod clients;
 mod connections;
 mod groups;
+mod handles;
 mod host;
 mod keys;
 mod paths;
@@ -370,6 +371,7 @@ impl Worker {
         self.act_on_notices(now);
         self.engine.end_gathering(now, &mut self.host);
         self.host.flush(&mut self.bearers);
+        readiness::unblock(&self.engine, &mut self.host);
         if self.notify_applications() {
             std::thread::yield_now();
         }
@@ -447,6 +449,7 @@ impl Worker {
         if notice == Notice::Disconnected(port, Disconnect::Silent) {
             connections::deliver_silence(&self.engine, &mut self.host, port);
         }
+        readiness::show(&self.engine, &mut self.host, port, notice);
         let mut number = 0;
         while let Some(slot) = self.host.applications.holder(port, number) {
             match self.tell_holder(now, slot, port, notice) {

@@ -1,9 +1,11 @@
 //! Who waits until a socket can accept or send (`Request::Await`): one answer for each such request, given at once or
-//! when the engine tells of a change.
+//! when the engine tells of a change. And who waits with the socket's descriptor, which is kept readable and writable as the
+//! socket is, as far as processes ask for that (`Request::Arm`, `Request::Unblock`).
 
 use xtipc_protocol::addr::PortId;
 use xtipc_protocol::connection::{Role, State};
 use xtipc_protocol::engine::Engine;
+use xtipc_protocol::host::Notice;
 use xtipc_protocol::time::Instant;
 use xtipc_segment::{Ready, Request, Submission, Violation};
 
@@ -91,6 +93,49 @@ pub(super) fn on_change(
         application.side.call_watch(port.0);
     }
     Ok(())
+}
+
+/// Has the descriptor of a socket told of whatever comes.
+pub(super) fn arm(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+    let applications = &mut host.applications;
+    let end = applications.shared.handles.arm(port)?;
+    let is_own = applications.shared.holders(port).is_none();
+    if is_own && let Some(application) = applications.get_mut(slot) {
+        application.side.watch_by(port.0, end);
+    }
+    hang_up_if_over(engine, host, port);
+    Ok([0; 2])
+}
+
+/// The end of a round: what processes filled can be written to again where that is so. Whatever changed did so in a round.
+pub(super) fn unblock(engine: &Engine, host: &mut NodeHost) {
+    host.applications.shared.handles.unblock(|port| {
+        engine.port(port).is_none_or(|about| match &about.role {
+            Role::Open => engine.is_writable(port),
+            Role::Listener(_) => false,
+            Role::Connection(connection) => match connection.state {
+                State::Connecting => false,
+                State::Established => engine.is_writable(port),
+                State::Disconnecting => true,
+            },
+        })
+    });
+}
+
+/// Has the descriptor of a socket show what happened to it.
+pub(super) fn show(engine: &Engine, host: &mut NodeHost, port: PortId, notice: Notice) {
+    if matches!(notice, Notice::Acceptable(_)) {
+        host.applications.shared.handles.announce(port);
+    }
+    hang_up_if_over(engine, host, port);
+}
+
+/// Who waits for the end of a connection alone is told, too.
+pub(super) fn hang_up_if_over(engine: &Engine, host: &mut NodeHost, port: PortId) {
+    let connection = engine.port(port).and_then(|about| about.connection());
+    if connection.is_some_and(|connection| connection.state == State::Disconnecting) {
+        host.applications.shared.handles.hang_up(port);
+    }
 }
 
 fn call_watch(host: &mut NodeHost, slot: Slot, port: PortId) {

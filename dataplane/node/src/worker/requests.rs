@@ -131,6 +131,11 @@ fn perform(
                     Outcome::Done(channels::switch(engine, host, slot, port))
                 }
                 Request::Receive { .. } => sharing::receive(host, now, slot, port, submission),
+                Request::Arm => Outcome::Done(readiness::arm(engine, host, slot, port)),
+                Request::Unblock => {
+                    host.applications.shared.handles.block(port);
+                    Outcome::Done(Ok([0; 2]))
+                }
                 request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
             }
         }
@@ -242,7 +247,10 @@ fn on_socket(
         Request::Shutdown => {
             return_unread(engine, host, now, slot, Some(port), Ending::Shutdown);
             sharing::end(engine, host, now, port, Ending::Shutdown);
-            connections::shutdown(engine, host, now, slot, port)
+            let done = connections::shutdown(engine, host, now, slot, port);
+            host.applications.shared.handles.announce(port);
+            readiness::hang_up_if_over(engine, host, port);
+            done
         }
         // Who reads a message of a group tells its sender, which a shared queue does not know.
         Request::JoinGroup { .. } if host.applications.shared.holders(port).is_some() => {
@@ -259,7 +267,8 @@ fn on_socket(
         }
         Request::GetState => {
             settle_reads(engine, host, now, slot)?;
-            connections::state(engine, socket_of(host, slot, port)?, port)
+            let readable = host.applications.shared.is_readable(port);
+            connections::state(engine, socket_of(host, slot, port)?, port, readable)
         }
         Request::GetNodeIdentity { node } => node_identity(engine, node),
         Request::GetLinkName {
@@ -276,6 +285,8 @@ fn on_socket(
         | Request::Receive { .. }
         | Request::Cancel { .. }
         | Request::Await { .. }
+        | Request::Arm
+        | Request::Unblock
         | Request::OpenPath { .. }
         | Request::ClosePath { .. }
         | Request::MakeChannel
@@ -487,7 +498,14 @@ fn cancel(host: &mut NodeHost, slot: Slot, tag: u64) -> Answer {
 }
 
 /// Closes one socket by the protocol's rules: what was not read goes back to who wants it back.
-fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, port: PortId) {
+pub(super) fn close(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+) {
+    host.applications.leave_to_others(engine, slot, port);
     let Some(application) = host.applications.get_mut(slot) else {
         return;
     };
@@ -503,6 +521,7 @@ fn close(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, por
     if !sharing::release(engine, host, now, slot, port) {
         return_unread(engine, host, now, slot, Some(port), Ending::Close);
         host.applications.disown(port);
+        host.applications.shared.handles.forget(port);
         engine.close(now, port, host);
     }
     for tag in held {
@@ -517,10 +536,14 @@ pub(super) fn detach(engine: &mut Engine, host: &mut NodeHost, now: Instant, slo
         return;
     };
     let mut ports: Vec<PortId> = application.sockets.keys().copied().collect();
+    for port in &ports {
+        host.applications.leave_to_others(engine, slot, *port);
+    }
     ports.retain(|port| !sharing::release(engine, host, now, slot, *port));
     return_unread(engine, host, now, slot, None, Ending::Close);
     for port in &ports {
         host.applications.disown(*port);
+        host.applications.shared.handles.forget(*port);
     }
     for port in ports {
         engine.close(now, port, host);

@@ -5,15 +5,15 @@
 //! next message again, so the others miss nothing. For that to keep the order of a connection, its next message is not
 //! handed out before the one before was consumed. The end of a connection stays in the queue: every holder sees it.
 //!
-//! Members of groups cannot be shared. A handle is one end of a pair of Unix sockets. The other end is here, and tells when the last copy of the handle is
-//! closed, in whichever process. The socket is closed when nobody holds it and no handle is open.
+//! Members of groups cannot be shared. The socket is closed when nobody holds it and no handle is open. One with a
+//! descriptor lives as long as that, and is shared, too, when its process lets go of it and a copy of the descriptor is
+//! open elsewhere.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hashbrown::HashMap;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::net::RecvFlags;
 use xtipc_protocol::addr::PortId;
 use xtipc_protocol::connection::Role as ConnectionRole;
 use xtipc_protocol::engine::{Ending, Engine};
@@ -25,16 +25,16 @@ use xtipc_segment::attach::{Message, send_message};
 use xtipc_segment::daemon::DeliverError;
 use xtipc_segment::{Request, SendFlags, Submission};
 
-use super::application::{Application, Awaited, Role, Socket, incoming_of_end, note_consumed};
+use super::application::{
+    Application, Awaited, ChannelUse, Role, Socket, incoming_of_end, note_consumed,
+};
 use super::applications::{Applications, Slot};
 use super::connections::hold;
+use super::handles::{Handles, Purpose};
 use super::host::NodeHost;
-use super::requests::{Outcome, SOCKETS_MAX};
+use super::requests::{self, Outcome, SOCKETS_MAX};
 use super::{Failure, Source, Worker};
 use crate::wait::Interest;
-
-/// Handles of all sockets at most.
-const HANDLES_MAX: usize = 4096;
 
 /// A message that nobody has taken.
 struct Waiting {
@@ -51,6 +51,7 @@ struct Receiver {
     slot: Slot,
     tag: u64,
     len: usize,
+    flags: SendFlags,
 }
 
 /// A socket that several processes use.
@@ -63,24 +64,15 @@ struct Shared {
     receivers: VecDeque<Receiver>,
     /// Who has a message of the connection and has not consumed it.
     reading: Option<Slot>,
+    /// As whoever shared it had it, for who uses it when nobody else does.
+    settings: Socket,
 }
-
-/// The daemon's end of a handle.
-struct Handle {
-    port: PortId,
-    end: OwnedFd,
-    /// The other end, wherever it comes from.
-    theirs: FileId,
-}
-
-/// Device and inode of an open socket. Nobody else's descriptor has the same as long as the socket is open.
-type FileId = (u64, u64);
 
 /// All shared sockets.
 #[derive(Default)]
 pub(super) struct SharedSockets {
     sockets: HashMap<PortId, Shared>,
-    handles: Vec<Option<Handle>>,
+    pub(super) handles: Handles,
     /// Sockets with a message for a holder whose memory is full.
     stalled: Vec<PortId>,
 }
@@ -95,6 +87,12 @@ impl SharedSockets {
     /// Those who use a socket; `None` if it is not shared.
     pub(super) fn holders(&self, port: PortId) -> Option<&[Slot]> {
         self.sockets.get(&port).map(|shared| &shared.holders[..])
+    }
+
+    /// A message of a shared socket waits to be asked for.
+    pub(super) fn is_readable(&self, port: PortId) -> bool {
+        let shared = self.sockets.get(&port);
+        shared.is_some_and(|shared| !shared.queue.is_empty())
     }
 
     /// A message waits for room in the memory of some holder.
@@ -124,6 +122,7 @@ impl Applications {
             start: 0,
         });
         self.hand_out(port);
+        self.shared.handles.announce(port);
         true
     }
 
@@ -174,59 +173,79 @@ impl Applications {
         }
     }
 
-    /// Moves the queue of a socket here and makes a handle for other processes: its index, and the end for them.
+    /// Moves the queue of a socket here and makes a handle for other processes: its index, and the end for them. A socket
+    /// with a descriptor needs no other handle.
     fn share(
         &mut self,
         engine: &mut Engine,
         slot: Slot,
         port: PortId,
         read: usize,
-    ) -> Result<(usize, OwnedFd), i32> {
+    ) -> Result<Option<(usize, OwnedFd)>, i32> {
         let application = self.get_mut(slot).ok_or(libc::EBADF)?;
         let socket = application.sockets.get(&port).ok_or(libc::EBADF)?;
         if socket.role == Role::Subscriber {
             return Err(libc::EOPNOTSUPP);
         }
-        let open = self.shared.handles.iter().flatten().count();
-        if open >= HANDLES_MAX {
-            return Err(libc::EMFILE);
-        }
-        let about = engine.port(port).ok_or(libc::EBADF)?;
-        if about.group.is_some() {
+        if engine.port(port).ok_or(libc::EBADF)?.group.is_some() {
             return Err(libc::EOPNOTSUPP);
         }
-        let kind = about.kind;
-        let (end, theirs, id) = handle().map_err(errno_of)?;
+        let handles = &mut self.shared.handles;
+        let handle = match handles.has_descriptor(port) {
+            true => None,
+            false => Some(handles.add(port, Purpose::Right)?),
+        };
         if !self.shared.sockets.contains_key(&port) {
-            let mut queue = self.take_back(engine, slot, port);
-            if let Some(first) = queue.front_mut() {
-                first.start = read.min(first.bytes.len());
-            }
-            let shared = Shared {
-                kind,
-                holders: vec![slot],
-                handles: 0,
-                queue,
-                receivers: VecDeque::new(),
-                reading: None,
-            };
-            self.shared.sockets.insert(port, shared);
+            self.make_shared(engine, slot, port, read);
         }
-        if let Some(shared) = self.shared.sockets.get_mut(&port) {
+        if handle.is_some()
+            && let Some(shared) = self.shared.sockets.get_mut(&port)
+        {
             shared.handles += 1;
         }
-        let handles = &mut self.shared.handles;
-        let index = handles.iter().position(Option::is_none);
-        let index = index.unwrap_or_else(|| {
-            handles.push(None);
-            handles.len() - 1
-        });
-        handles[index] = Some(Handle {
-            port,
-            end,
-            theirs: id,
-        });
-        Ok((index, theirs))
+        Ok(handle)
+    }
+
+    /// The process that has a socket may let go of it while a copy of its descriptor is open elsewhere: who has that can
+    /// use it then.
+    pub(super) fn leave_to_others(&mut self, engine: &mut Engine, slot: Slot, port: PortId) {
+        let in_group = engine.port(port).is_none_or(|about| about.group.is_some());
+        if !in_group
+            && !self.shared.sockets.contains_key(&port)
+            && self.shared.handles.is_described(port)
+        {
+            self.make_shared(engine, slot, port, 0);
+        }
+    }
+
+    /// Moves the queue of a socket here; of its first message so much was read.
+    fn make_shared(&mut self, engine: &mut Engine, slot: Slot, port: PortId, read: usize) {
+        let Some(kind) = engine.port(port).map(|about| about.kind) else {
+            return;
+        };
+        let mut queue = self.take_back(engine, slot, port);
+        if let Some(first) = queue.front_mut() {
+            first.start = read.min(first.bytes.len());
+        }
+        let mut settings = Socket::default();
+        if let Some(application) = self.get_mut(slot) {
+            application.side.unwatch(port.0);
+            if let Some(socket) = application.sockets.get(&port) {
+                settings = *socket;
+            }
+        }
+        let shared = Shared {
+            kind,
+            holders: vec![slot],
+            handles: self.shared.handles.has_descriptor(port).into(),
+            queue,
+            receivers: VecDeque::new(),
+            reading: None,
+            settings,
+        };
+        self.shared.sockets.insert(port, shared);
+        // From now on any process may wait for it, also one without the library.
+        let _ = self.shared.handles.arm(port);
     }
 
     /// Takes what a holder was given of a socket and has not consumed.
@@ -255,24 +274,19 @@ impl Applications {
         if sockets >= SOCKETS_MAX {
             return Err(libc::EMFILE);
         }
-        let id = id_of(handle).map_err(errno_of)?;
-        let mut handles = self.shared.handles.iter().flatten();
-        let port = handles.find(|handle| handle.theirs == id);
-        let port = port.ok_or(libc::EINVAL)?.port;
-        let shared = self.shared.sockets.get_mut(&port).ok_or(libc::EBADF)?;
+        let port = self.shared.handles.find(handle)?;
+        if self.owner(port) == Some(slot) && !self.shared.sockets.contains_key(&port) {
+            return Err(libc::EEXIST);
+        }
+        let shared = self.shared.sockets.get_mut(&port).ok_or(libc::EBUSY)?;
         if shared.holders.contains(&slot) {
             return Err(libc::EEXIST);
         }
         let (kind, first) = (shared.kind, shared.holders.first().copied());
         shared.holders.push(slot);
-        let default_destination = first.and_then(|first| {
-            let socket = self.get(first)?.sockets.get(&port)?;
-            socket.default_destination
-        });
-        let socket = Socket {
-            default_destination,
-            ..Socket::default()
-        };
+        let settings = shared.settings;
+        let of_first = first.and_then(|first| self.get(first)?.sockets.get(&port).copied());
+        let socket = of_first.unwrap_or(settings);
         if let Some(application) = self.get_mut(slot) {
             application.sockets.insert(port, socket);
         }
@@ -296,17 +310,19 @@ impl Shared {
         };
         let ends = first.about.errcode != errcode::OK as u8 && self.kind.is_connected();
         let rest = &first.bytes[first.start..];
-        let len = match self.kind {
-            SocketKind::Stream if !ends => rest.len().min(receiver.len),
-            _ => rest.len(),
+        let in_parts = self.kind == SocketKind::Stream || receiver.flags.contains(SendFlags::PARTS);
+        let len = match in_parts && !ends {
+            true => rest.len().min(receiver.len),
+            false => rest.len(),
         };
         let whole = len == rest.len();
+        let peeks = receiver.flags.contains(SendFlags::PEEK);
         let about = Incoming {
-            cost: if whole { first.about.cost } else { 0 },
-            returnable: first.about.returnable && whole && first.start == 0,
+            cost: if whole && !peeks { first.about.cost } else { 0 },
+            returnable: first.about.returnable && whole && first.start == 0 && !peeks,
             ..first.about
         };
-        let awaited = match self.kind.is_connected() && !ends {
+        let awaited = match self.kind.is_connected() && !ends && !peeks {
             true => Awaited::Yes,
             false => Awaited::No,
         };
@@ -319,17 +335,16 @@ impl Shared {
                 return Handed::Over;
             }
         }
-        if ends {
-            first.about.cost = 0;
-        } else if whole {
-            self.queue.pop_front();
-        } else {
-            first.start += len;
+        match (peeks, ends, whole) {
+            (true, ..) => {}
+            (_, true, _) => first.about.cost = 0,
+            (.., true) => drop(self.queue.pop_front()),
+            (.., false) => first.start += len,
         }
         application
             .held
             .retain(|held| held.submission.tag != receiver.tag);
-        let values = [len as u64, 0];
+        let values = [len as u64, whole.into()];
         if let Err(violation) = application.side.complete(receiver.tag, 0, values) {
             application.violation = Some(violation);
         }
@@ -356,6 +371,7 @@ pub(super) fn receive(
         slot,
         tag,
         len: (len as usize).max(1),
+        flags,
     });
     hold(host, now, slot, port, submission);
     host.applications.hand_out(port);
@@ -451,24 +467,6 @@ pub(super) fn end(
     }
 }
 
-/// A handle as a pair: our end, theirs, and what tells theirs from others.
-fn handle() -> io::Result<(OwnedFd, OwnedFd, FileId)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (end, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let id = id_of(theirs.as_fd())?;
-    Ok((end, theirs, id))
-}
-
-fn id_of(fd: BorrowedFd<'_>) -> io::Result<FileId> {
-    let about = rustix::fs::fstat(fd)?;
-    Ok((about.st_dev, about.st_ino))
-}
-
-fn errno_of(error: io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
 impl Worker {
     /// An attached process says something about handles.
     pub(super) fn on_asked(
@@ -480,7 +478,8 @@ impl Worker {
     ) -> Result<(), Failure> {
         let (answer, handle) = match (message, fds.pop()) {
             (Message::Share { socket, read }, None) => self.share(slot, socket, read)?,
-            (Message::Adopt, Some(handle)) => (self.adopt(slot, &handle), None),
+            (Message::Describe { socket }, None) => self.describe(slot, socket)?,
+            (Message::Adopt, Some(handle)) => (self.adopt(now, slot, &handle), None),
             (message, _) => {
                 self.let_go(slot, now, &format!("said {message:?} out of turn"));
                 return Ok(());
@@ -502,24 +501,55 @@ impl Worker {
         socket: u32,
         read: u32,
     ) -> Result<(Message, Option<OwnedFd>), Failure> {
-        let port = PortId(socket);
         let applications = &mut self.host.applications;
-        let (result, handle) = match applications.share(&mut self.engine, slot, port, read as usize)
-        {
-            Ok((index, theirs)) => {
-                if let Some(handle) = &applications.shared.handles[index] {
-                    let token = Source::Handle(index).token(0);
-                    self.waiter.add(handle.end.as_fd(), Interest::Read, token)?;
-                }
-                (0, Some(theirs))
-            }
-            Err(errno) => (-errno, None),
-        };
+        let shared = applications.share(&mut self.engine, slot, PortId(socket), read as usize);
+        let (result, handle) = self.watch_handle(shared)?;
         Ok((Message::Shared { socket, result }, handle))
     }
 
-    fn adopt(&mut self, slot: Slot, handle: &OwnedFd) -> Message {
-        let adopted = self.host.applications.adopt(slot, handle.as_fd());
+    fn describe(&mut self, slot: Slot, socket: u32) -> Result<(Message, Option<OwnedFd>), Failure> {
+        let applications = &mut self.host.applications;
+        let port = PortId(socket);
+        let described = match applications.get(slot).and_then(|a| a.sockets.get(&port)) {
+            None => Err(libc::EBADF),
+            Some(about) if about.role == Role::Subscriber => Err(libc::EOPNOTSUPP),
+            Some(about) if about.channel != ChannelUse::None => Err(libc::EBUSY),
+            Some(_) if applications.shared.sockets.contains_key(&port) => Err(libc::EINVAL),
+            Some(_) if applications.shared.handles.has_descriptor(port) => Err(libc::EEXIST),
+            Some(_) => applications.shared.handles.add(port, Purpose::Descriptor),
+        };
+        let (result, descriptor) = self.watch_handle(described.map(Some))?;
+        Ok((Message::Described { socket, result }, descriptor))
+    }
+
+    /// Waits for the last copy of a new handle to be closed. Gives the result for the process, and its end.
+    fn watch_handle(
+        &mut self,
+        made: Result<Option<(usize, OwnedFd)>, i32>,
+    ) -> Result<(i32, Option<OwnedFd>), Failure> {
+        let (index, theirs) = match made {
+            Ok(Some(made)) => made,
+            Ok(None) => return Ok((0, None)),
+            Err(errno) => return Ok((-errno, None)),
+        };
+        if let Some(end) = self.host.applications.shared.handles.end(index) {
+            let token = Source::Handle(index).token(0);
+            self.waiter.add(end, Interest::HangUp, token)?;
+        }
+        Ok((0, Some(theirs)))
+    }
+
+    fn adopt(&mut self, now: Instant, slot: Slot, handle: &OwnedFd) -> Message {
+        let mut adopted = self.host.applications.adopt(slot, handle.as_fd());
+        if adopted == Err(libc::EBUSY)
+            && let Ok(port) = self.host.applications.shared.handles.find(handle.as_fd())
+            && let Some(owner) = self.host.applications.owner(port)
+            && self.has_hung_up(owner)
+        {
+            // A process that has become another program, which is quicker than the news of that.
+            self.let_go(owner, now, "closed its connection");
+            adopted = self.host.applications.adopt(slot, handle.as_fd());
+        }
         let (port, kind) = match adopted {
             Ok(adopted) => adopted,
             Err(errno) => {
@@ -540,36 +570,41 @@ impl Worker {
         }
     }
 
-    /// The last copy of a handle was closed. Nobody writes to one: whoever does so gave it up.
+    fn has_hung_up(&self, slot: Slot) -> bool {
+        let application = self.host.applications.get(slot);
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        application.is_some_and(|application| {
+            matches!(
+                rustix::net::recv(&application.connection, &mut [0; 1], flags),
+                Ok((_, 0))
+            )
+        })
+    }
+
+    /// The last copy of a handle was closed, perhaps. With a descriptor its socket ends, whoever uses it.
     pub(super) fn on_handle(&mut self, now: Instant, index: usize) -> Result<(), Failure> {
-        let handles = &mut self.host.applications.shared.handles;
-        let Some(handle) = handles
-            .get_mut(index)
-            .and_then(|slot| slot.take_if(|h| is_given_up(h)))
-        else {
+        let Some((port, purpose)) = self.host.applications.shared.handles.take_closed(index) else {
             return Ok(());
         };
         self.waiter.remove(Source::Handle(index).token(0))?;
-        let port = handle.port;
-        if let Some(shared) = self.host.applications.shared.sockets.get_mut(&port) {
+        let Some(port) = port else {
+            return Ok(());
+        };
+        let (engine, host) = (&mut self.engine, &mut self.host);
+        if let Some(shared) = host.applications.shared.sockets.get_mut(&port) {
             shared.handles -= 1;
         }
-        if is_abandoned(&self.host.applications, port) {
-            let (engine, host) = (&mut self.engine, &mut self.host);
+        if is_abandoned(&host.applications, port) {
             end(engine, host, now, port, Ending::Close);
             host.applications.shared.sockets.remove(&port);
             engine.close(now, port, host);
+        } else if purpose == Purpose::Descriptor {
+            while let Some(holder) = host.applications.holder(port, 0) {
+                requests::close(engine, host, now, holder, port);
+            }
         }
         Ok(())
     }
-}
-
-fn is_given_up(handle: &Handle) -> bool {
-    let mut byte = [0; 1];
-    !matches!(
-        rustix::net::recv(&handle.end, &mut byte, RecvFlags::DONTWAIT),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)
-    )
 }
 
 fn segment_kind(kind: SocketKind) -> xtipc_segment::SocketKind {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
-use xtipc_segment::application::take_wake;
+use xtipc_segment::application::{Wake, take_wake};
 use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, option};
 
 use super::{Outgoing, Way};
@@ -78,21 +78,23 @@ impl Attachment {
         Ok(())
     }
 
-    /// Sleeps until the daemon or the peer of a direct channel wakes us, or the time is over. False: the daemon is gone.
-    pub(crate) fn sleep_on(&self, bells: &OwnedFd, left: Option<Duration>) -> bool {
+    /// Sleeps until the daemon or the peer of a direct channel wakes us, or the time is over.
+    pub(crate) fn sleep_on(&self, bells: &OwnedFd, left: Option<Duration>) -> Wake {
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let none = epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
         };
         let mut events = [none; 8];
-        let Ok(count) = epoll::wait(bells, &mut events[..], timeout.as_ref()) else {
-            return true;
+        let count = match epoll::wait(bells, &mut events[..], timeout.as_ref()) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => return Wake::Signal,
+            Err(_) => return Wake::Called,
         };
-        let mut alive = true;
+        let mut wake = Wake::Called;
         for event in &events[..count] {
             match { event.data }.u64() {
-                WAKE => alive = take_wake(self.wake.as_fd()),
+                WAKE => wake = take_wake(self.wake.as_fd()),
                 socket => {
                     if let Ok(mut core) = self.core() {
                         core.silence(socket as u32);
@@ -100,6 +102,6 @@ impl Attachment {
                 }
             }
         }
-        alive
+        wake
     }
 }

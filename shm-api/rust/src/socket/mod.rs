@@ -4,10 +4,12 @@
 //! Linux does in each situation is recorded in `tests/differential`.
 //!
 //! A [`Socket`] is one file description: its flags and time limits are those of all who share it. What the daemon knows
-//! of a socket it is asked for; kept here are the messages not yet read and what only the calls need.
+//! of a socket it is asked for; kept here are the messages not yet read and what only the calls need. A socket can have a
+//! [descriptor](Socket::descriptor), by which the kernel knows it.
 
 mod address;
 mod control;
+mod descriptor;
 mod names;
 mod options;
 mod readiness;
@@ -92,6 +94,8 @@ pub struct Socket {
     fresh: AtomicBool,
     listens: AtomicBool,
     nonblocking: AtomicBool,
+    /// Its descriptor tells of readiness.
+    armed: AtomicBool,
     settings: Mutex<Settings>,
 }
 
@@ -124,6 +128,7 @@ impl Socket {
             fresh: AtomicBool::new(fresh && is_connected_kind(kind)),
             listens: AtomicBool::new(false),
             nonblocking: AtomicBool::new(false),
+            armed: AtomicBool::new(false),
             settings: Mutex::default(),
         }
     }
@@ -163,7 +168,10 @@ impl Socket {
         }
         let destination = destination.map(Destination::from);
         let flags = self.wait_flags(0);
-        let result = self.call(Request::Connect { flags, destination });
+        let request = Request::Connect { flags, destination };
+        let patience = Patience::Endless.of_system_call();
+        let answer = self.attachment.call_within(self.id, request, patience)?;
+        let result = answer.map_err(errno);
         if is_datagram {
             return result.map(drop);
         }
@@ -193,7 +201,7 @@ impl Socket {
         let request = Request::Accept {
             flags: self.wait_flags(0),
         };
-        let patience = Patience::lasting(timeout);
+        let patience = Patience::lasting(timeout).of_system_call();
         let answer = self.attachment.call_within(self.id, request, patience)?;
         if answer == Err(-libc::EAGAIN) {
             let mut core = self.attachment.core()?;
@@ -269,6 +277,16 @@ impl Socket {
 
     /// The error that the next call is to report, if there is one.
     fn take_error(&self) -> Result<()> {
+        if self.is_shared()? {
+            // A look at the end of the connection, if that is next, tells.
+            let how = SendFlags::PEEK | SendFlags::PARTS;
+            let seen = self
+                .attachment
+                .ask_for_message(self.id, 1, how, Patience::None);
+            if let Ok(Some(seen)) = seen {
+                self.attachment.give_back(seen.buffer);
+            }
+        }
         let mut core = self.attachment.core()?;
         core.dispatch();
         match std::mem::take(&mut core.queue(self.id)?.error) {

@@ -41,7 +41,10 @@ impl Socket {
                 }
             }
             let queue = core.queue(self.id)?;
-            (!queue.messages.is_empty(), queue.shut_down)
+            (
+                state.contains(SocketState::READABLE) || !queue.messages.is_empty(),
+                queue.shut_down,
+            )
         };
         let writable = state.contains(SocketState::WRITABLE);
         let when = |condition: bool, mask: i16| if condition { mask } else { 0 };

@@ -4,7 +4,7 @@
 //! bytes of a stream in order.
 
 use xtipc_segment::{
-    DeliveryFlags, DestinationName, Meta, PEER_SILENT, ServiceAddress, SocketKind,
+    DeliveryFlags, DestinationName, Meta, PEER_SILENT, SendFlags, ServiceAddress, SocketKind,
 };
 
 use super::address::Name;
@@ -12,8 +12,8 @@ use super::control::ControlWriter;
 use super::{ADDRESS_LEN, Errno, RawAddress, Result, Socket, is_connected_kind};
 use crate::attachment::{Look, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Interest, Queue};
-use crate::lock;
+use crate::core::{Core, Custody, Interest, Queue};
+use crate::{Error, lock};
 
 /// Errcode of an orderly end.
 const SHUTDOWN: u8 = 5;
@@ -69,7 +69,7 @@ impl Socket {
         }
         let settings = *lock(&self.settings);
         let patience = if self.waits(flags) {
-            Patience::lasting(settings.receive_timeout)
+            Patience::lasting(settings.receive_timeout).of_system_call()
         } else {
             Patience::None
         };
@@ -87,7 +87,11 @@ impl Socket {
             received: Received::default(),
             freed: Vec::new(),
         };
-        let waited = self.attachment.wait(patience, |core| receiving.look(core));
+        let own = self
+            .attachment
+            .wait(patience, |core| receiving.look(core))
+            .transpose();
+        let waited = own.unwrap_or_else(|| receiving.ask(patience));
         receiving.consume_freed()?;
         let received = receiving.received;
         match waited {
@@ -130,22 +134,27 @@ struct Receiving<'a> {
 }
 
 impl Receiving<'_> {
-    /// Takes what there is, until it is enough.
-    fn look(&mut self, core: &mut Core) -> crate::Result<Look<Result<()>>> {
+    /// Takes what there is, until it is enough. `None`: other processes use the socket, too, and the daemon is to be asked.
+    fn look(&mut self, core: &mut Core) -> crate::Result<Look<Option<Result<()>>>> {
         let id = self.socket.id;
         loop {
             let queue = core.queue(id)?;
+            match queue.custody {
+                Custody::Own => {}
+                Custody::InTransit => return Ok(Look::WaitFor(Interest::Socket(id))),
+                Custody::Shared => return Ok(Look::Found(None)),
+            }
             match std::mem::take(&mut queue.error) {
                 0 => {}
                 // Not lost, but for the next call.
                 error if self.received.len > 0 => queue.error = error,
-                error => return Ok(Look::Found(Err(Errno(error)))),
+                error => return Ok(Look::Found(Some(Err(Errno(error))))),
             }
             if !queue.messages.is_empty() {
                 match self.take(queue) {
                     Step::Done(result) => {
                         self.socket.attachment.settle_watch(core, id)?;
-                        return Ok(Look::Found(result));
+                        return Ok(Look::Found(Some(result)));
                     }
                     Step::More => continue,
                 }
@@ -154,13 +163,13 @@ impl Receiving<'_> {
                 continue;
             }
             if self.received.len >= self.required {
-                return Ok(Look::Found(Ok(())));
+                return Ok(Look::Found(Some(Ok(()))));
             }
             if core.queue(id)?.shut_down && self.waits {
-                return Ok(Look::Found(match self.received.len {
+                return Ok(Look::Found(Some(match self.received.len {
                     0 => Err(Errno(libc::ENOTCONN)),
                     _ => Ok(()),
-                }));
+                })));
             }
             if !self.waits {
                 self.socket.attachment.note_fruitless(core);
@@ -168,6 +177,43 @@ impl Receiving<'_> {
             // The peer may need the room for what is waited for.
             self.consume_freed()?;
             return Ok(Look::WaitFor(Interest::Socket(id)));
+        }
+    }
+
+    /// Takes from the daemon what there is of a shared socket, until it is enough.
+    fn ask(&mut self, patience: Patience) -> crate::Result<Result<()>> {
+        let attachment = &self.socket.attachment;
+        let mut how = SendFlags::empty();
+        how.set(SendFlags::PEEK, self.flags & libc::MSG_PEEK != 0);
+        how.set(SendFlags::PARTS, self.flags & libc::MSG_EOR != 0);
+        loop {
+            let enough = self.received.len >= self.required;
+            let patience = if enough { Patience::None } else { patience };
+            let len = self.room.data.len() - self.received.len;
+            let asked = attachment.ask_for_message(self.socket.id, len, how, patience);
+            let asked = match asked {
+                Ok(Some(asked)) => asked,
+                Ok(None) => continue,
+                Err(Error::WouldBlock) if enough => return Ok(Ok(())),
+                Err(error) => return Err(error),
+            };
+            let mut queue = Queue::of(asked.meta, asked.buffer);
+            let error = std::mem::take(&mut attachment.core()?.queue(self.socket.id)?.error);
+            let step = match (error, self.received.len) {
+                (0, _) | (_, 1..) => self.take(&mut queue),
+                (error, 0) => Step::Done(Err(Errno(error))),
+            };
+            if !asked.whole {
+                self.received.flags &= !libc::MSG_EOR;
+            }
+            // A part that stays there, the end of a connection, or what was only looked at.
+            for (_, buffer) in queue.messages {
+                attachment.give_back(buffer);
+            }
+            self.consume_freed()?;
+            if let Step::Done(result) = step {
+                return Ok(result);
+            }
         }
     }
 

@@ -53,7 +53,7 @@ impl Socket {
                 flags: SendFlags::empty(),
                 destination: None,
             };
-            let patience = Patience::lasting(lock(&self.settings).send_timeout);
+            let patience = Patience::lasting(lock(&self.settings).send_timeout).of_system_call();
             if self
                 .attachment
                 .call_within(self.id, request, patience)?
@@ -72,7 +72,7 @@ impl Socket {
             payload,
         };
         let patience = if self.waits(flags) {
-            Patience::lasting(lock(&self.settings).send_timeout)
+            Patience::lasting(lock(&self.settings).send_timeout).of_system_call()
         } else {
             Patience::None
         };

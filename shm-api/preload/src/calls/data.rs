@@ -1,0 +1,461 @@
+//! Sending and receiving.
+
+use std::ffi::{c_int, c_uint};
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use xtipc::socket::{Errno, ReceiveRoom, Received};
+
+use super::passing;
+use super::sockets::put_address;
+use crate::errno::{counted, fail};
+use crate::memory::{In, InOut, Out};
+use crate::real;
+use crate::table::{self, Open, borrow};
+
+/// Most parts of a message in memory.
+const PARTS_MAX: usize = 1024;
+
+fn send_at(
+    open: &Open,
+    fd: RawFd,
+    data: &[u8],
+    flags: c_int,
+    address: Option<&[u8]>,
+) -> Result<usize, Errno> {
+    let socket = open.ready(fd)?;
+    let result = socket.send(data, flags, address);
+    // With an address it may have asked for a connection.
+    let may_wait = result == Err(Errno(libc::EAGAIN)) || (result.is_ok() && address.is_some());
+    if may_wait && socket.is_armed() && socket.poll()? & (libc::POLLOUT | libc::POLLHUP) == 0 {
+        socket.block(borrow(fd))?;
+    }
+    result
+}
+
+fn receive_at(
+    open: &Open,
+    fd: RawFd,
+    data: &mut [u8],
+    control: Option<&mut [u8]>,
+    flags: c_int,
+) -> Result<Received, Errno> {
+    open.ready(fd)?
+        .receive(ReceiveRoom { data, control }, flags)
+}
+
+/// An address as the caller gave it.
+fn address_of<'a>(address: In<sockaddr>, len: socklen_t) -> Result<Option<&'a [u8]>, Errno> {
+    match address.is_null() || len == 0 {
+        true => Ok(None),
+        false => address.bytes(len as usize).map(Some),
+    }
+}
+
+/// `send`
+#[unsafe(no_mangle)]
+pub extern "C" fn send(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> ssize_t {
+    match table::socket(fd) {
+        Some(open) => counted(
+            data.slice(len)
+                .and_then(|data| send_at(&open, fd, data, flags, None)),
+        ),
+        None => real::send(fd, data, len, flags),
+    }
+}
+
+/// `send`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn __send(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> ssize_t {
+    send(fd, data, len, flags)
+}
+
+/// `sendto`
+#[unsafe(no_mangle)]
+pub extern "C" fn sendto(
+    fd: c_int,
+    data: In<u8>,
+    len: size_t,
+    flags: c_int,
+    address: In<sockaddr>,
+    address_len: socklen_t,
+) -> ssize_t {
+    let Some(open) = table::socket(fd) else {
+        return real::sendto(fd, data, len, flags, address, address_len);
+    };
+    counted(address_of(address, address_len).and_then(|address| {
+        let data = data.slice(len)?;
+        send_at(&open, fd, data, flags, address)
+    }))
+}
+
+/// `sendmsg`
+#[unsafe(no_mangle)]
+pub extern "C" fn sendmsg(fd: c_int, message: In<msghdr>, flags: c_int) -> ssize_t {
+    match table::socket(fd) {
+        Some(open) => counted(
+            message
+                .read()
+                .and_then(|message| send_message(&open, fd, &message, flags)),
+        ),
+        None => {
+            if let Ok(message) = message.read() {
+                passing::share_passed(&message);
+            }
+            real::sendmsg(fd, message, flags)
+        }
+    }
+}
+
+fn send_message(open: &Open, fd: RawFd, message: &msghdr, flags: c_int) -> Result<usize, Errno> {
+    let address = address_of(In::new(message.msg_name.cast()), message.msg_namelen)?;
+    let parts = parts_of(In::new(message.msg_iov), message.msg_iovlen)?;
+    send_parts(open, fd, parts, flags, address)
+}
+
+fn parts_of<'a>(parts: In<iovec>, count: usize) -> Result<&'a [iovec], Errno> {
+    match count {
+        0..=PARTS_MAX => parts.slice(count),
+        _ => Err(Errno(libc::EMSGSIZE)),
+    }
+}
+
+fn send_parts(
+    open: &Open,
+    fd: RawFd,
+    parts: &[iovec],
+    flags: c_int,
+    address: Option<&[u8]>,
+) -> Result<usize, Errno> {
+    let bytes = |part: &iovec| In::<u8>::new(part.iov_base.cast()).slice(part.iov_len);
+    if let [part] = parts {
+        return send_at(open, fd, bytes(part)?, flags, address);
+    }
+    let mut data = Vec::new();
+    for part in parts {
+        data.extend_from_slice(bytes(part)?);
+    }
+    send_at(open, fd, &data, flags, address)
+}
+
+/// `sendmmsg`
+#[unsafe(no_mangle)]
+pub extern "C" fn sendmmsg(
+    fd: c_int,
+    messages: InOut<mmsghdr>,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let Some(open) = table::socket(fd) else {
+        if let Ok(messages) = messages.slice(count as usize) {
+            for message in messages {
+                passing::share_passed(&message.msg_hdr);
+            }
+        }
+        return real::sendmmsg(fd, messages, count, flags);
+    };
+    let messages = match messages.slice((count as usize).min(PARTS_MAX)) {
+        Ok(messages) => messages,
+        Err(errno) => return fail(errno.0),
+    };
+    for (sent, message) in messages.iter_mut().enumerate() {
+        match send_message(&open, fd, &message.msg_hdr, flags) {
+            Ok(len) => message.msg_len = len as c_uint,
+            Err(errno) if sent == 0 => return fail(errno.0),
+            Err(_) => return sent as c_int,
+        }
+    }
+    messages.len() as c_int
+}
+
+/// `write`
+#[unsafe(no_mangle)]
+pub extern "C" fn write(fd: c_int, data: In<u8>, len: size_t) -> ssize_t {
+    match table::socket(fd) {
+        Some(_) => send(fd, data, len, 0),
+        None => real::write(fd, data, len),
+    }
+}
+
+/// `write`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn __write(fd: c_int, data: In<u8>, len: size_t) -> ssize_t {
+    write(fd, data, len)
+}
+
+/// `writev`
+#[unsafe(no_mangle)]
+pub extern "C" fn writev(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
+    match table::socket(fd) {
+        Some(open) => counted(
+            counted_parts(parts, count).and_then(|parts| send_parts(&open, fd, parts, 0, None)),
+        ),
+        None => real::writev(fd, parts, count),
+    }
+}
+
+fn counted_parts<'a>(parts: In<iovec>, count: c_int) -> Result<&'a [iovec], Errno> {
+    match usize::try_from(count) {
+        Ok(count @ 0..=PARTS_MAX) => parts.slice(count),
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+/// `recv`
+#[unsafe(no_mangle)]
+pub extern "C" fn recv(fd: c_int, data: Out<u8>, len: size_t, flags: c_int) -> ssize_t {
+    match table::socket(fd) {
+        Some(open) => counted(data.slice(len).and_then(|data| {
+            let received = receive_at(&open, fd, data, None, flags)?;
+            Ok(received.len)
+        })),
+        None => real::recv(fd, data, len, flags),
+    }
+}
+
+/// `recv` of programs built with `_FORTIFY_SOURCE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn __recv_chk(
+    fd: c_int,
+    data: Out<u8>,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    match table::is_known(fd) && len <= room {
+        true => recv(fd, data, len, flags),
+        false => real::__recv_chk(fd, data, len, room, flags),
+    }
+}
+
+/// `recvfrom`
+#[unsafe(no_mangle)]
+pub extern "C" fn recvfrom(
+    fd: c_int,
+    data: Out<u8>,
+    len: size_t,
+    flags: c_int,
+    address: Out<sockaddr>,
+    address_len: InOut<socklen_t>,
+) -> ssize_t {
+    let Some(open) = table::socket(fd) else {
+        return real::recvfrom(fd, data, len, flags, address, address_len);
+    };
+    counted(data.slice(len).and_then(|data| {
+        let received = receive_at(&open, fd, data, None, flags)?;
+        if !address.is_null() {
+            put_address(&received.name[..received.name_len], address, address_len)?;
+        }
+        Ok(received.len)
+    }))
+}
+
+/// `recvfrom` of programs built with `_FORTIFY_SOURCE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn __recvfrom_chk(
+    fd: c_int,
+    data: Out<u8>,
+    len: size_t,
+    room: size_t,
+    flags: c_int,
+    address: Out<sockaddr>,
+    address_len: InOut<socklen_t>,
+) -> ssize_t {
+    match table::is_known(fd) && len <= room {
+        true => recvfrom(fd, data, len, flags, address, address_len),
+        false => real::__recvfrom_chk(fd, data, len, room, flags, address, address_len),
+    }
+}
+
+/// `recvmsg`
+#[unsafe(no_mangle)]
+pub extern "C" fn recvmsg(fd: c_int, message: InOut<msghdr>, flags: c_int) -> ssize_t {
+    let Some(open) = table::socket(fd) else {
+        let result = real::recvmsg(fd, message, flags);
+        if result >= 0
+            && let Ok(message) = message.read()
+        {
+            passing::recognise_passed(&message);
+        }
+        return result;
+    };
+    counted(message.read().and_then(|mut header| {
+        let len = receive_message(&open, fd, &mut header, flags)?;
+        message.write(header)?;
+        Ok(len)
+    }))
+}
+
+fn receive_message(
+    open: &Open,
+    fd: RawFd,
+    message: &mut msghdr,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    let parts = parts_of(In::new(message.msg_iov), message.msg_iovlen)?;
+    let control = match message.msg_control.is_null() {
+        true => None,
+        false => Some(Out::<u8>::new(message.msg_control.cast()).slice(message.msg_controllen)?),
+    };
+    let received = receive_parts(open, fd, parts, control, flags)?;
+    if !message.msg_name.is_null() {
+        let room = (message.msg_namelen as usize).min(received.name_len);
+        let name = Out::<u8>::new(message.msg_name.cast()).slice(room)?;
+        name.copy_from_slice(&received.name[..room]);
+        message.msg_namelen = received.name_len as socklen_t;
+    }
+    message.msg_controllen = received.control_len;
+    message.msg_flags = received.flags;
+    Ok(received.len)
+}
+
+fn receive_parts(
+    open: &Open,
+    fd: RawFd,
+    parts: &[iovec],
+    control: Option<&mut [u8]>,
+    flags: c_int,
+) -> Result<Received, Errno> {
+    let room = |part: &iovec| Out::<u8>::new(part.iov_base.cast()).slice(part.iov_len);
+    if let [part] = parts {
+        return receive_at(open, fd, room(part)?, control, flags);
+    }
+    let len = parts.iter().map(|part| part.iov_len).sum();
+    let mut data = vec![0; len];
+    let received = receive_at(open, fd, &mut data, control, flags)?;
+    let mut rest = &data[..];
+    for part in parts {
+        let (bytes, behind) = rest.split_at(part.iov_len);
+        room(part)?.copy_from_slice(bytes);
+        rest = behind;
+    }
+    Ok(received)
+}
+
+/// `recvmmsg`
+#[unsafe(no_mangle)]
+pub extern "C" fn recvmmsg(
+    fd: c_int,
+    messages: InOut<mmsghdr>,
+    count: c_uint,
+    flags: c_int,
+    timeout: In<timespec>,
+) -> c_int {
+    let Some(open) = table::socket(fd) else {
+        let result = real::recvmmsg(fd, messages, count, flags, timeout);
+        if let Ok(messages) = messages.slice(result.max(0) as usize) {
+            for message in messages {
+                passing::recognise_passed(&message.msg_hdr);
+            }
+        }
+        return result;
+    };
+    let messages = match messages.slice((count as usize).min(PARTS_MAX)) {
+        Ok(messages) => messages,
+        Err(errno) => return fail(errno.0),
+    };
+    // As in Linux the time is looked at after each message.
+    let end = timeout
+        .read()
+        .ok()
+        .map(|limit| Instant::now() + Duration::new(limit.tv_sec as u64, limit.tv_nsec as u32));
+    let mut flags = flags;
+    let waits_for_one = flags & libc::MSG_WAITFORONE != 0;
+    flags &= !libc::MSG_WAITFORONE;
+    for (taken, message) in messages.iter_mut().enumerate() {
+        match receive_message(&open, fd, &mut message.msg_hdr, flags) {
+            Ok(len) => message.msg_len = len as c_uint,
+            Err(errno) if taken == 0 => return fail(errno.0),
+            Err(_) => return taken as c_int,
+        }
+        if waits_for_one {
+            flags |= libc::MSG_DONTWAIT;
+        }
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return taken as c_int + 1;
+        }
+    }
+    messages.len() as c_int
+}
+
+/// `read`
+#[unsafe(no_mangle)]
+pub extern "C" fn read(fd: c_int, data: Out<u8>, len: size_t) -> ssize_t {
+    match table::is_known(fd) {
+        // As the kernel does before it asks the socket.
+        true if len == 0 => 0,
+        true if table::socket(fd).is_some() => recv(fd, data, len, 0),
+        _ => real::read(fd, data, len),
+    }
+}
+
+/// `read`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn __read(fd: c_int, data: Out<u8>, len: size_t) -> ssize_t {
+    read(fd, data, len)
+}
+
+/// `read` of programs built with `_FORTIFY_SOURCE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn __read_chk(fd: c_int, data: Out<u8>, len: size_t, room: size_t) -> ssize_t {
+    match table::is_known(fd) && len <= room {
+        true => read(fd, data, len),
+        false => real::__read_chk(fd, data, len, room),
+    }
+}
+
+/// `readv`
+#[unsafe(no_mangle)]
+pub extern "C" fn readv(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
+    match table::socket(fd) {
+        Some(open) => counted(counted_parts(parts, count).and_then(|parts| {
+            if parts.iter().all(|part| part.iov_len == 0) {
+                return Ok(0);
+            }
+            Ok(receive_parts(&open, fd, parts, None, 0)?.len)
+        })),
+        None => real::readv(fd, parts, count),
+    }
+}
+
+/// `sendfile`: not to or from a socket of TIPC; programs then copy.
+#[unsafe(no_mangle)]
+pub extern "C" fn sendfile(
+    out: c_int,
+    input: c_int,
+    offset: InOut<off_t>,
+    count: size_t,
+) -> ssize_t {
+    match table::socket(out).is_some() || table::socket(input).is_some() {
+        true => counted(Err(Errno(libc::EINVAL))),
+        false => real::sendfile(out, input, offset, count),
+    }
+}
+
+/// `sendfile`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn sendfile64(
+    out: c_int,
+    input: c_int,
+    offset: InOut<off_t>,
+    count: size_t,
+) -> ssize_t {
+    sendfile(out, input, offset, count)
+}
+
+/// `splice`: not to or from a socket of TIPC; programs then copy.
+#[unsafe(no_mangle)]
+pub extern "C" fn splice(
+    input: c_int,
+    from: InOut<off_t>,
+    out: c_int,
+    to: InOut<off_t>,
+    len: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    match table::socket(out).is_some() || table::socket(input).is_some() {
+        true => counted(Err(Errno(libc::EINVAL))),
+        false => real::splice(input, from, out, to, len, flags),
+    }
+}

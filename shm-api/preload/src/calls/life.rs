@@ -1,0 +1,139 @@
+//! Copying and closing descriptors.
+
+use std::ffi::{c_int, c_uint};
+use std::os::fd::RawFd;
+
+use xtipc::socket::Errno;
+
+use crate::errno::{fail, made};
+use crate::table::{self, Found, Open};
+use crate::{process, real, sets};
+
+/// A descriptor has become a copy of a socket's.
+pub(super) fn copied(open: Open, copy: RawFd) -> Result<RawFd, Errno> {
+    if !table::has_room(copy) {
+        real::close(copy);
+        return Err(Errno(libc::EMFILE));
+    }
+    if !process::is_borrowed() {
+        table::install(copy, open);
+    }
+    Ok(copy)
+}
+
+/// `dup`
+#[unsafe(no_mangle)]
+pub extern "C" fn dup(fd: c_int) -> c_int {
+    let open = table::socket(fd);
+    let copy = real::dup(fd);
+    match open {
+        Some(open) if copy >= 0 => made(copied(open, copy)),
+        _ => copy,
+    }
+}
+
+/// `dup2`
+#[unsafe(no_mangle)]
+pub extern "C" fn dup2(fd: c_int, to: c_int) -> c_int {
+    replace(fd, to, || real::dup2(fd, to))
+}
+
+/// `dup2`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn __dup2(fd: c_int, to: c_int) -> c_int {
+    dup2(fd, to)
+}
+
+/// `dup3`
+#[unsafe(no_mangle)]
+pub extern "C" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
+    replace(fd, to, || real::dup3(fd, to, flags))
+}
+
+/// Has `to` become a copy of `fd`, whatever either was.
+fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
+    if (!table::is_known(fd) && !table::is_known(to)) || fd == to || process::is_borrowed() {
+        return make();
+    }
+    if matches!(table::find(to), Found::Own) {
+        // The program knows nothing of it and may want the number.
+        return fail(libc::EBADF);
+    }
+    let open = table::socket(fd);
+    let copy = make();
+    if copy < 0 {
+        return copy;
+    }
+    sets::forget(to);
+    match open {
+        Some(open) => made(copied(open, copy)),
+        None => {
+            drop(table::remove(to));
+            copy
+        }
+    }
+}
+
+/// `close`
+#[unsafe(no_mangle)]
+pub extern "C" fn close(fd: c_int) -> c_int {
+    match table::is_known(fd) {
+        true => close_known(fd),
+        false => real::close(fd),
+    }
+}
+
+#[cold]
+fn close_known(fd: RawFd) -> c_int {
+    if process::is_borrowed() {
+        return real::close(fd);
+    }
+    if matches!(table::find(fd), Found::Own) {
+        // As far as the program knows it is not open.
+        return fail(libc::EBADF);
+    }
+    sets::forget(fd);
+    let open = table::remove(fd);
+    let result = real::close(fd);
+    // After that, so that the daemon sees whether it was the last copy anywhere.
+    drop(open);
+    result
+}
+
+/// `close`, by the other name it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn __close(fd: c_int) -> c_int {
+    close(fd)
+}
+
+/// `close_range`
+#[unsafe(no_mangle)]
+pub extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    let only_marks = flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0;
+    if first > last || only_marks || process::is_borrowed() {
+        return real::close_range(first, last, flags);
+    }
+    let start = RawFd::try_from(first).unwrap_or(RawFd::MAX);
+    let mut from = first;
+    for fd in table::known(start).take_while(|fd| *fd as c_uint <= last) {
+        if matches!(table::find(fd), Found::Own) {
+            let number = fd as c_uint;
+            if from < number && real::close_range(from, number - 1, flags) < 0 {
+                return -1;
+            }
+            from = number + 1;
+        } else {
+            close_known(fd);
+        }
+    }
+    match from > last {
+        true => 0,
+        false => real::close_range(from, last, flags),
+    }
+}
+
+/// `closefrom`
+#[unsafe(no_mangle)]
+pub extern "C" fn closefrom(first: c_int) {
+    close_range(first.max(0) as c_uint, c_uint::MAX, 0);
+}

@@ -1,0 +1,210 @@
+//! Which descriptors of the process are sockets of TIPC. Looking up takes no lock and, for others, one load.
+//!
+//! An entry stands for an open file description of this process. Memory of entries is used again but never freed, so that a look
+//! at one that is being closed is harmless: it counts only if the table still names the entry once it is counted.
+
+use std::cell::UnsafeCell;
+use std::ops::Deref;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::description::Description;
+
+/// As many descriptors as a process can have by default (`fs.nr_open`).
+const SIZE: usize = 1 << 20;
+
+static TABLE: [AtomicPtr<Entry>; SIZE] = [const { AtomicPtr::new(ptr::null_mut()) }; SIZE];
+/// Above every entry that was ever made.
+static END: AtomicUsize = AtomicUsize::new(0);
+static FREE: Mutex<Vec<&'static Entry>> = Mutex::new(Vec::new());
+/// Stands for a descriptor of this library's own.
+static OWN: Entry = Entry::new();
+/// Stands for an epoll instance that waits for sockets of TIPC.
+static SET: Entry = Entry::new();
+
+struct Entry {
+    /// Descriptors, and calls at work.
+    users: AtomicU32,
+    description: UnsafeCell<Option<Description>>,
+}
+
+// SAFETY: the description is written only by whoever takes an entry out of the free list, before others can find it, and by the
+// last user; in between it is only read, and is itself `Sync`.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            users: AtomicU32::new(0),
+            description: UnsafeCell::new(None),
+        }
+    }
+}
+
+/// What a descriptor is.
+pub(crate) enum Found {
+    /// Nothing to do with TIPC.
+    Other,
+    Socket(Open),
+    /// This library's.
+    Own,
+    /// An epoll instance that waits for sockets of TIPC.
+    Set,
+}
+
+/// An open file description in use.
+pub(crate) struct Open(&'static Entry);
+
+impl Deref for Open {
+    type Target = Description;
+
+    fn deref(&self) -> &Description {
+        // SAFETY: it is counted as a user, so the description is there and not written.
+        let description = unsafe { &*self.0.description.get() };
+        description.as_ref().expect("an entry in use has one")
+    }
+}
+
+impl PartialEq for Open {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Clone for Open {
+    fn clone(&self) -> Self {
+        self.0.users.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: nobody else uses it, and it cannot be found any more.
+            let description = unsafe { (*self.0.description.get()).take() };
+            drop(description);
+            FREE.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(self.0);
+        }
+    }
+}
+
+impl Open {
+    /// A new one.
+    pub(crate) fn new(description: Description) -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let entry = free.unwrap_or_else(|| Box::leak(Box::new(Entry::new())));
+        // SAFETY: it came from the free list, or is new: nobody else has it.
+        unsafe { *entry.description.get() = Some(description) };
+        entry.users.store(1, Ordering::Release);
+        Self(entry)
+    }
+}
+
+fn slot(fd: RawFd) -> Option<&'static AtomicPtr<Entry>> {
+    TABLE.get(fd as usize)
+}
+
+/// Whether a descriptor has something to do with TIPC.
+#[inline]
+pub(crate) fn is_known(fd: RawFd) -> bool {
+    slot(fd).is_some_and(|slot| !slot.load(Ordering::Acquire).is_null())
+}
+
+/// The socket of a descriptor.
+#[inline]
+pub(crate) fn socket(fd: RawFd) -> Option<Open> {
+    if !is_known(fd) {
+        return None;
+    }
+    match find(fd) {
+        Found::Socket(open) => Some(open),
+        Found::Other | Found::Own | Found::Set => None,
+    }
+}
+
+/// What a descriptor is.
+#[cold]
+pub(crate) fn find(fd: RawFd) -> Found {
+    let Some(slot) = slot(fd) else {
+        return Found::Other;
+    };
+    loop {
+        let entry = slot.load(Ordering::Acquire);
+        if entry.is_null() {
+            return Found::Other;
+        } else if ptr::eq(entry, &raw const OWN) {
+            return Found::Own;
+        } else if ptr::eq(entry, &raw const SET) {
+            return Found::Set;
+        }
+        // SAFETY: entries are never freed.
+        let entry = unsafe { &*entry };
+        let count = |users: u32| (users > 0).then_some(users + 1);
+        let counted = entry
+            .users
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, count);
+        if counted.is_ok() {
+            let open = Open(entry);
+            if ptr::eq(slot.load(Ordering::Acquire), entry) {
+                return Found::Socket(open);
+            }
+        }
+    }
+}
+
+fn put(fd: RawFd, entry: *const Entry) -> Option<Open> {
+    let slot = slot(fd)?;
+    END.fetch_max(fd as usize + 1, Ordering::Relaxed);
+    as_open(slot.swap(entry.cast_mut(), Ordering::AcqRel))
+}
+
+fn as_open(entry: *mut Entry) -> Option<Open> {
+    let is_mark = ptr::eq(entry, &raw const OWN) || ptr::eq(entry, &raw const SET);
+    // SAFETY: entries are never freed, and the table's use of this one has become the caller's.
+    (!entry.is_null() && !is_mark).then(|| Open(unsafe { &*entry }))
+}
+
+/// Whether the table has room for a descriptor of this number.
+pub(crate) fn has_room(fd: RawFd) -> bool {
+    slot(fd).is_some()
+}
+
+/// From now on this descriptor is that socket. What it was before is not any more.
+pub(crate) fn install(fd: RawFd, open: Open) {
+    let entry: *const Entry = open.0;
+    // The table is the user now.
+    std::mem::forget(open);
+    drop(put(fd, entry));
+}
+
+/// This descriptor is one of the library's own.
+pub(crate) fn mark_own(fd: RawFd) {
+    drop(put(fd, &raw const OWN));
+}
+
+/// This descriptor is an epoll instance that waits for sockets of TIPC.
+pub(crate) fn mark_set(fd: RawFd) {
+    drop(put(fd, &raw const SET));
+}
+
+/// A descriptor is about to be closed. Gives the socket it was.
+pub(crate) fn remove(fd: RawFd) -> Option<Open> {
+    as_open(slot(fd)?.swap(ptr::null_mut(), Ordering::AcqRel))
+}
+
+/// All descriptors that are known, from `first` on.
+pub(crate) fn known(first: RawFd) -> impl Iterator<Item = RawFd> {
+    let end = END.load(Ordering::Relaxed) as RawFd;
+    (first.max(0)..end).filter(|fd| is_known(*fd))
+}
+
+/// A descriptor by which the kernel knows a socket.
+pub(crate) fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: programs name descriptors that are open for the time of a call; the kernel refuses others.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}

@@ -1,0 +1,84 @@
+"""Programs that know nothing of xtipc, run by `xtipc run`."""
+import os
+import subprocess
+import sys
+import tempfile
+import zlib
+
+import drive
+import lab
+from cluster import SegmentTest
+
+sys.path.insert(0, str(lab.ROOT / "tests/differential"))
+import situations  # noqa: E402
+
+# The distribution's, whose calls are those of _FORTIFY_SOURCE.
+PYTHON = "/usr/bin/python3"
+PROGRAMS = lab.ROOT / "tests/programs"
+ANY_RELEASE = "999.0"
+TYPE = 33000
+
+
+class ProgramsTest(SegmentTest):
+    def program(self, node, *words, options=(), timeout_s=60, **others):
+        done = subprocess.run(node.run_command(*words, options=options), timeout=timeout_s, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **others)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return done.stdout
+
+    def test_what_standard_python_sees_of_tipc_is_as_it_should_be(self):
+        print("  " + self.program(self.alpha, PYTHON, "-W", "ignore", PROGRAMS / "alone.py").splitlines()[-3])
+
+    def test_the_own_tests_of_python_pass(self):
+        cases = ["test.test_socket." + name for name in ("TIPCTest", "TIPCThreadableTest")]
+        told = self.program(self.alpha, PYTHON, "-m", "unittest", *cases, options=["--module-listed"])
+        self.assertNotIn("skipped", told)
+
+    def test_every_situation_ends_as_by_the_calls_of_the_library(self):
+        wanted = {title: steps for title, steps in situations.all_situations().items()
+                  if not any("far" in step for step in steps)}
+        expected = situations.with_differences(situations.recording(ANY_RELEASE), situations.documented_differences())
+        got = situations.parsed(self.program(self.alpha, PYTHON, lab.ROOT / "tests/differential/on_kernel.py",
+                                             input=situations.text_of(wanted)))
+        differences = situations.differing_lines({title: expected[title] for title in wanted}, got)
+        self.assertEqual(len(differences), 0, "\n" + situations.report(differences))
+
+    def test_programs_on_two_nodes_talk_to_each_other(self):
+        beta = self.started("beta")
+        self.await_link(self.alpha, beta)
+        here, there = (self.enter(node.drive_by_preload()) for node in (self.alpha, beta))
+        subscriber = there.subscriber()
+        subscriber.subscribe(TYPE, 0, 9)
+        server = here.open()
+        server.bind(TYPE, 5)
+        event = subscriber.next()
+        self.assertEqual((*event.what, event.port), ("published", TYPE, 5, 5, server.port))
+        client = there.open()
+        for size in (1, 1500, 66000):
+            client.send(f"service,{TYPE},5", size, size)
+            received = server.recv()
+            self.assertEqual((received.size, received.crc), (size, zlib.crc32(drive.pattern(size, size))))
+        server.unbind(TYPE, 5)
+        event = subscriber.next()
+        self.assertEqual((*event.what, event.port), ("withdrawn", TYPE, 5, 5, server.port))
+        for kind in ("stream", "seqpacket"):
+            listener = here.listen(kind)
+            there.start_connect(kind, listener.address)
+            accepted, connection = listener.accept(), there.connected()
+            for one, other in ((accepted, connection), (connection, accepted)):
+                self.assertEqual(one.write(7, 3000), 3000)
+                self.assertEqual(other.read(3000), (3000, zlib.crc32(drive.pattern(7, 3000))))
+
+    def test_without_a_node_there_is_no_tipc_and_one_line_says_why(self):
+        text = ("import errno, socket\nfor _ in range(2):\n  try: socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
+                "  except OSError as error: assert error.errno == errno.EAFNOSUPPORT\n  else: raise SystemExit(3)")
+        with tempfile.TemporaryDirectory() as directory:
+            told = subprocess.run([lab.TARGET / "xtipc", "--socket", f"{directory}/control.sock", "run", PYTHON, "-c", text],
+                                  timeout=20, text=True, stderr=subprocess.PIPE)
+        self.assertEqual((told.returncode, len(told.stderr.splitlines())), (0, 1), told.stderr)
+        self.assertIn(f"{directory}/attach.sock", told.stderr)
+
+    def test_what_others_preload_stays_and_other_programs_are_as_they_were(self):
+        told = self.program(self.alpha, "/bin/sh", "-c", "echo $LD_PRELOAD; exec env",
+                            env=dict(os.environ, LD_PRELOAD="/none/such.so"))
+        self.assertIn("/none/such.so:", told)
