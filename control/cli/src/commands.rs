@@ -11,6 +11,10 @@ pub(crate) enum Command {
     BearerDisable,
     BearerSet(Property),
     BearerGet(Property),
+    /// Addresses of a UDP bearer.
+    BearerGetUdp,
+    BearerAdd,
+    BearerRemove,
     BearerList,
     LinkList,
     LinkGet(Property),
@@ -143,7 +147,7 @@ const fn bearer_set(name: &'static str, about: &'static str, property: Property)
         about,
         Command::BearerSet(property),
         BEARER_KEYS,
-        " VALUE media MEDIA device DEVICE",
+        " VALUE media MEDIA { device DEVICE | name NAME }",
     )
 }
 
@@ -153,7 +157,7 @@ const fn bearer_get(name: &'static str, about: &'static str, property: Property)
         about,
         Command::BearerGet(property),
         BEARER_KEYS,
-        " media MEDIA device DEVICE",
+        " media MEDIA { device DEVICE | name NAME }",
     )
 }
 
@@ -168,13 +172,21 @@ const fn media_set(name: &'static str, about: &'static str, property: Property) 
 }
 
 /// What names a bearer.
-const BEARER_KEYS: &[&str] = &["media", "device"];
+const BEARER_KEYS: &[&str] = &["media", "device", "name"];
+/// What names a peer of a UDP bearer.
+const REMOTE_KEYS: &[&str] = &["media", "name", "remoteip", "remoteport"];
+const REMOTE_USAGE: &str = " media udp name NAME remoteip IP [ remoteport PORT ]";
 /// What a new bearer is given besides. `domain` has no effect, as on Linux; those from `tolerance` on are added.
 const ENABLE_KEYS: &[&str] = &[
     "domain",
     "priority",
     "media",
     "device",
+    "name",
+    "localip",
+    "localport",
+    "remoteip",
+    "remoteport",
     "tolerance",
     "window",
     "vlan",
@@ -186,21 +198,36 @@ static ROOT: &[Word<Command>] = &[
         "bearer",
         "Show or modify bearers",
         &[
-            absent("add", ""),
+            with_keys(
+                "add",
+                "Add data to existing bearer",
+                Command::BearerAdd,
+                REMOTE_KEYS,
+                REMOTE_USAGE,
+            ),
+            with_keys(
+                "remove",
+                "Remove data from existing bearer",
+                Command::BearerRemove,
+                REMOTE_KEYS,
+                REMOTE_USAGE,
+            ),
             with_keys(
                 "enable",
                 "Enable a bearer",
                 Command::BearerEnable,
                 ENABLE_KEYS,
-                " [ domain DOMAIN ] [ priority PRIORITY ] media MEDIA device DEVICE \
-                 [ tolerance TOLERANCE ] [ window WINDOW ] [ vlan VLAN ] [ queues LIST ]",
+                " [ domain DOMAIN ] [ priority PRIORITY ] [ tolerance TOLERANCE ] [ window WINDOW ]\n  \
+                 media eth device DEVICE [ vlan VLAN ] [ queues LIST ]\n  \
+                 media udp name NAME { localip IP | device DEVICE } [ localport PORT ] \
+                 [ remoteip IP ] [ remoteport PORT ]",
             ),
             with_keys(
                 "disable",
                 "Disable a bearer",
                 Command::BearerDisable,
                 BEARER_KEYS,
-                " media MEDIA device DEVICE",
+                " media MEDIA { device DEVICE | name NAME }",
             ),
             group(
                 "set",
@@ -228,6 +255,16 @@ static ROOT: &[Word<Command>] = &[
                     ),
                     bearer_get("window", "Get bearer link window", Property::Window),
                     bearer_get("mtu", "Get bearer link mtu", Property::Mtu),
+                    Word {
+                        name: "media",
+                        about: "Get addresses of a UDP bearer",
+                        meaning: Meaning::Valued {
+                            command: Command::BearerGetUdp,
+                            keys: &["name"],
+                            flags: &["localip", "localport", "remoteip", "remoteport"],
+                            usage: " udp name NAME { localip | localport | remoteip | remoteport }",
+                        },
+                    },
                 ],
             ),
             command(
@@ -520,7 +557,6 @@ mod tests {
             error("peer remove"),
             "error, \"peer\" is not supported by this version of xtipc\n"
         );
-        assert!(!error("bearer").contains("Add "));
         assert!(!error("").contains("peer") && !error("node set").contains("netid"));
         assert!(error("node set cl 9").ends_with("or with xtipcd --cluster-id\n"));
     }

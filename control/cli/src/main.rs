@@ -52,7 +52,7 @@ enum Error {
     #[error("{0}")]
     Key(#[from] KeyWordsError),
     #[error("error, not supported for media\n")]
-    NoMediaMtu,
+    NotOfMedia,
     #[error("cannot write JSON: {0}\n")]
     Json(#[from] serde_json::Error),
 }

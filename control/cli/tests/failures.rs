@@ -68,9 +68,31 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
         ),
         ("bearer enable", "error, missing bearer media\n"),
         ("bearer disable media eth", "error, missing bearer device\n"),
+        ("bearer disable media udp", "error, missing bearer name\n"),
+        (
+            "bearer enable media udp name U",
+            "error, udp bearer localip/device missing\n",
+        ),
+        ("bearer add media udp name U", "error, missing remoteip\n"),
+        (
+            "bearer add media udp name U remoteip 10.9.0",
+            "error, invalid address \"10.9.0\": an IPv4 or IPv6 address is accepted\n",
+        ),
+        (
+            "bearer remove media udp name U remoteip 10.9.0.1 remoteport 0",
+            "error, invalid port \"0\": 1 to 65535 is accepted\n",
+        ),
+        (
+            "bearer get media udp name UDP1",
+            "error, missing UDP option\n",
+        ),
+        (
+            "bearer get media eth name eth0 localip",
+            "error, missing bearer device\n",
+        ),
         (
             "bearer get window media foo device eth0",
-            "error, invalid media type foo: eth is accepted\n",
+            "error, invalid media type foo: eth and udp are accepted\n",
         ),
         (
             "bearer get window media eth device eth7",

@@ -61,6 +61,13 @@ fn text_and_json_are_those_of_the_tipc_tool() {
         ("bearer get tolerance media eth device eth0", "1500\n"),
         ("nametable show", include_str!("data/nametable.txt")),
         ("nametable show -j", include_str!("data/nametable.json")),
+        ("bearer get media udp name UDP1 localip", "10.9.0.1\n"),
+        ("bearer get med udp n UDP1 localport", "6118\n"),
+        (
+            "bearer get media udp name UDP1 remoteip",
+            "10.9.0.7\n10.9.0.2\n",
+        ),
+        ("bearer get media udp remoteport name UDP1", "6118\n7000\n"),
         ("bearer list", include_str!("data/bearer-list.txt")),
         (
             "bearer list -d",
@@ -186,6 +193,26 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
         (
             "bearer enable prio 4 m eth dev eth1 vlan 7 tol 800 queues 0,1 w 60",
             r#"{"request":"bearer-enable","bearer":"eth:eth1,priority=4,tolerance=800,window=60,vlan=7,queues=0,1"}"#,
+        ),
+        (
+            "bearer enable media udp name U localip 10.9.0.1 remoteport 7000 remoteip 10.9.0.2",
+            r#"{"request":"bearer-enable","bearer":"udp:U,localip=10.9.0.1,remoteip=10.9.0.2,remoteport=7000"}"#,
+        ),
+        (
+            "bearer enable media udp name U device eth1",
+            r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1"}"#,
+        ),
+        (
+            "bearer add media udp name U remoteip 10.9.0.3",
+            r#"{"request":"bearer-add","name":"udp:U","remote":"10.9.0.3:6118"}"#,
+        ),
+        (
+            "bearer remove media udp name U remoteip fd09::3 remoteport 7000",
+            r#"{"request":"bearer-remove","name":"udp:U","remote":"[fd09::3]:7000"}"#,
+        ),
+        (
+            "bearer set mtu 1400 media udp name U",
+            r#"{"request":"bearer-set","name":"udp:U","property":"mtu","value":1400}"#,
         ),
         (
             "bearer disable media eth device eth1",

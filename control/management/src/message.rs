@@ -1,5 +1,7 @@
 //! Requests, responses, and the facts about nodes and media.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -52,6 +54,20 @@ pub enum Request {
     BearerDisable {
         /// Its name, such as `eth:eth0`.
         name: String,
+    },
+    /// Add a peer to a UDP bearer that sends copies. Answer: [`Reply::Done`].
+    BearerAdd {
+        /// Its name, such as `udp:UDP1`.
+        name: String,
+        /// The peer.
+        remote: SocketAddr,
+    },
+    /// Remove such a peer; its link goes, those to others stay. Answer: [`Reply::Done`].
+    BearerRemove {
+        /// The bearer's name.
+        name: String,
+        /// The peer.
+        remote: SocketAddr,
     },
     /// Change what the links of a bearer start with; a tolerance counts for those it has, too. Answer: [`Reply::Done`].
     BearerSet {

@@ -6,6 +6,7 @@ use xtipc_management::{
 
 use super::node::state;
 use crate::Error;
+use crate::bearer::BearerWordsError;
 
 /// `EINVAL`, for a media nobody knows.
 const INVALID_ARGUMENT: i32 = 22;
@@ -82,26 +83,51 @@ pub(crate) fn counters_text(heading: &str, counters: &Counters) -> String {
     }
 }
 
+fn named<'a>(all: &'a [BearerInfo], name: &str) -> Result<&'a BearerInfo, Error> {
+    let bearer = all.iter().find(|bearer| bearer.name == name);
+    bearer.ok_or_else(|| {
+        let text = "Bearer not found".to_owned();
+        let errno = INVALID_ARGUMENT;
+        ClientError::Refused(Failure { errno, text }).into()
+    })
+}
+
+/// The addresses of a UDP bearer that are asked for, one a line.
+pub(crate) fn udp_text(
+    all: &[BearerInfo],
+    name: &str,
+    is_asked: impl Fn(&str) -> bool,
+) -> Result<String, Error> {
+    let Some(udp) = &named(all, name)?.udp else {
+        return Err(Error::NotOfMedia);
+    };
+    let lines: Vec<String> = if is_asked("localip") {
+        vec![udp.local.ip().to_string()]
+    } else if is_asked("localport") {
+        vec![udp.local.port().to_string()]
+    } else if is_asked("remoteip") {
+        udp.remotes.iter().map(|to| to.ip().to_string()).collect()
+    } else if is_asked("remoteport") {
+        udp.remotes.iter().map(|to| to.port().to_string()).collect()
+    } else {
+        return Err(BearerWordsError::MissingUdpOption.into());
+    };
+    Ok(lines.into_iter().map(|line| line + "\n").collect())
+}
+
 /// The name and value of a property of the bearer with this name.
 pub(crate) fn property(
     all: &[BearerInfo],
     name: &str,
     property: Property,
 ) -> Result<(&'static str, u32), Error> {
-    let unknown = || {
-        ClientError::Refused(Failure {
-            errno: INVALID_ARGUMENT,
-            text: "Bearer not found".to_owned(),
-        })
-    };
-    let bearer = all.iter().find(|bearer| bearer.name == name);
-    let bearer = bearer.ok_or_else(unknown)?;
+    let bearer = named(all, name)?;
     let value = match property {
         Property::Priority => bearer.priority,
         Property::Tolerance => bearer.tolerance_ms,
         Property::Window => bearer.window,
         Property::Mtu if bearer.media == Media::Udp => bearer.mtu,
-        Property::Mtu => return Err(Error::NoMediaMtu),
+        Property::Mtu => return Err(Error::NotOfMedia),
     };
     Ok((property.name(), value))
 }
@@ -133,6 +159,6 @@ pub(crate) fn media_property(
         Property::Priority => ("priority", media.priority),
         Property::Tolerance => ("tolerance", media.tolerance_ms),
         Property::Window => ("window", media.window),
-        Property::Mtu => ("mtu", media.mtu.ok_or(Error::NoMediaMtu)?),
+        Property::Mtu => ("mtu", media.mtu.ok_or(Error::NotOfMedia)?),
     })
 }

@@ -81,6 +81,20 @@ pub(crate) fn answer(
             let (key, value) = bearer::property(&connect()?.bearers()?, &name, property)?;
             out.print_number(key, value)
         }
+        Command::BearerGetUdp => {
+            let name = words::name(typed)?;
+            bearer::udp_text(&connect()?.bearers()?, &name, |key| {
+                typed.value(key).is_some()
+            })
+        }
+        Command::BearerAdd => {
+            let (name, remote) = (words::name(typed)?, words::remote(typed)?);
+            out.change(connect, &Request::BearerAdd { name, remote })
+        }
+        Command::BearerRemove => {
+            let (name, remote) = (words::name(typed)?, words::remote(typed)?);
+            out.change(connect, &Request::BearerRemove { name, remote })
+        }
         Command::LinkSet(property) => {
             let name = typed.value("link").ok_or(Error::MissingLink)?.to_owned();
             let value = typed.number.unwrap_or_default();

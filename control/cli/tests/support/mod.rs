@@ -156,6 +156,8 @@ fn answer(request: Request) -> Response {
         Request::BearerEnable { .. }
         | Request::BearerDisable { .. }
         | Request::BearerSet { .. }
+        | Request::BearerAdd { .. }
+        | Request::BearerRemove { .. }
         | Request::LinkSet { .. }
         | Request::MediaSet { .. }
         | Request::KeySet { .. }
@@ -395,6 +397,13 @@ fn bearers() -> Vec<BearerInfo> {
             media: Media::Udp,
             mode: BearerMode::Udp,
             media_address: "10.9.0.1:6118".to_owned(),
+            udp: Some(UdpAddresses {
+                local: "10.9.0.1:6118".parse().expect("an address"),
+                remotes: vec![
+                    "10.9.0.7:6118".parse().expect("an address"),
+                    "10.9.0.2:7000".parse().expect("an address"),
+                ],
+            }),
             mtu: 14_000,
             ..links
         },

@@ -1,6 +1,7 @@
 //! Why a bearer could not be opened or closed, said so that an operator can act on it.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use xtipc_ebpf::{AttachError, LoadError, Occupant, UpdateError};
 use xtipc_xsk::OpenError;
@@ -9,7 +10,7 @@ use xtipc_xsk::packet::PacketError;
 use xtipc_xsk::udp::UdpError;
 
 use super::ladder::Rung;
-use crate::config::Refused;
+use crate::config::{REMOTES_MAX, Refused};
 
 /// The smallest MTU of a TIPC bearer: the longest header and a tunnelled one.
 pub(super) const MTU_MIN: u32 = 100;
@@ -120,6 +121,34 @@ impl BearerError {
             }
         }
     }
+}
+
+/// Why a bearer in use could not be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// Not a UDP bearer.
+    #[error("UDP option is unsupported: only bearers of media udp have it")]
+    NotUdp,
+    /// The bearer has a multicast group.
+    #[error(
+        "the bearer uses a multicast group: a list of peers needs a bearer enabled with a unicast remoteip"
+    )]
+    Multicast,
+    /// Of another family, or a group.
+    #[error("remoteip {0} is no address of one peer in the family of the bearer's own address")]
+    Address(IpAddr),
+    /// It is there.
+    #[error("{0} already is a peer of the bearer")]
+    Known(SocketAddr),
+    /// It is not there.
+    #[error("{0} is no configured peer of the bearer")]
+    Unknown(SocketAddr),
+    /// Too short or too long.
+    #[error("MTU value is out-of-range: {least} to {most} accepted")]
+    Mtu { least: u32, most: u32 },
+    /// There are enough.
+    #[error("a bearer has at most {REMOTES_MAX} configured peers")]
+    TooMany,
 }
 
 /// Why AF_XDP could not be had in one mode.

@@ -22,6 +22,7 @@ mod traffic;
 mod udp;
 mod xdp;
 
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ use nic::EthernetBearer;
 use udp::UdpBearer;
 use xdp::ClosingSockets;
 
-pub(crate) use error::{BearerError, StillHeld};
+pub(crate) use error::{BearerError, ChangeError, StillHeld};
 pub(crate) use health::BearerEvent;
 pub(crate) use room::pool_config;
 pub(crate) use udp::MTU_V4;
@@ -166,6 +167,29 @@ impl Bearer {
     pub(crate) fn set_linked(&mut self, stations: impl Iterator<Item = MediaAddr>) {
         if let Carrier::Udp(udp) = &mut self.carrier {
             udp.set_linked(stations);
+        }
+    }
+
+    /// Adds a peer that copies are sent to.
+    pub(crate) fn add_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
+        self.udp()?.add_remote(remote)
+    }
+
+    /// Removes a peer that was added or configured.
+    pub(crate) fn remove_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
+        self.udp()?.remove_remote(remote)
+    }
+
+    /// Makes packets longer or shorter, as far as the frames of the pool admit.
+    pub(crate) fn set_mtu(&mut self, mtu: u32, pool: &FramePool) -> Result<(), ChangeError> {
+        let room = room::frame_room(pool.frame_len());
+        self.udp()?.set_mtu(mtu, room)
+    }
+
+    fn udp(&mut self) -> Result<&mut UdpBearer, ChangeError> {
+        match &mut self.carrier {
+            Carrier::Udp(udp) => Ok(udp),
+            _ => Err(ChangeError::NotUdp),
         }
     }
 

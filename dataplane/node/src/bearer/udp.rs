@@ -13,11 +13,11 @@ use xtipc_xsk::addresses::{InterfaceAddress, addresses};
 use xtipc_xsk::udp::{UdpError, UdpSocket};
 use xtipc_xsk::{FrameIndex, FramePool};
 
-use super::error::BearerError;
+use super::error::{BearerError, ChangeError, MTU_MIN};
 use super::health::BearerEvent;
 use super::traffic::{Traffic, TxDrop, named};
 use super::{Defaults, HEADROOM};
-use crate::config::{Local, PORT_DEFAULT, UdpSpec};
+use crate::config::{HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec};
 
 /// Bytes that the kernel may hold for each direction of a socket: some hundred packets of the longest MTU.
 const BUFFER: usize = 8 << 20;
@@ -189,6 +189,54 @@ impl UdpBearer {
         *linked = stations
             .filter(|station| !configured.contains(station))
             .collect();
+    }
+
+    /// Adds a peer that copies are sent to.
+    pub(super) fn add_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
+        let remote = scoped(remote, self.interface.index);
+        let Everybody::Replicast { configured, linked } = &mut self.everybody else {
+            return Err(ChangeError::Multicast);
+        };
+        if remote.is_ipv4() != self.local.is_ipv4() || remote.ip().is_multicast() {
+            return Err(ChangeError::Address(remote.ip()));
+        }
+        if configured.contains(&remote) {
+            return Err(ChangeError::Known(remote));
+        }
+        if configured.len() == REMOTES_MAX {
+            return Err(ChangeError::TooMany);
+        }
+        configured.push(remote);
+        linked.retain(|linked| *linked != remote);
+        Ok(())
+    }
+
+    /// Sends no more copies to a peer that was added.
+    pub(super) fn remove_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
+        let remote = scoped(remote, self.interface.index);
+        let Everybody::Replicast { configured, .. } = &mut self.everybody else {
+            return Err(ChangeError::Multicast);
+        };
+        let before = configured.len();
+        configured.retain(|configured| *configured != remote);
+        match configured.len() < before {
+            true => Ok(()),
+            false => Err(ChangeError::Unknown(remote)),
+        }
+    }
+
+    /// Makes packets longer or shorter.
+    pub(super) fn set_mtu(&mut self, mtu: u32, room: usize) -> Result<(), ChangeError> {
+        let least = match self.local {
+            SocketAddr::V4(_) => HEADERS_V4,
+            SocketAddr::V6(_) => HEADERS_V6,
+        } + MTU_MIN;
+        let most = MTU_MAX.min(room as u32);
+        if !(least..=most).contains(&mtu) {
+            return Err(ChangeError::Mtu { least, most });
+        }
+        self.mtu = mtu as usize;
+        Ok(())
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

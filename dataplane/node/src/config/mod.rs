@@ -21,6 +21,7 @@ use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::crypto::ClearText;
 
 pub use bearer::{BearerSpec, EthernetSpec, MediaSpec};
+pub(crate) use udp::{HEADERS_V4, HEADERS_V6, MTU_MAX, REMOTES_MAX};
 pub use udp::{Local, PORT_DEFAULT, Refused, Remote, ScopedIp, UdpSpec};
 pub use value::Value;
 

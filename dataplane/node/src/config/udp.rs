@@ -8,13 +8,13 @@ use super::value::number;
 /// The port of TIPC, local and remote.
 pub const PORT_DEFAULT: u16 = 6118;
 /// Bytes of IP and UDP headers before a packet over IPv4; a bearer's MTU is at least 100 more.
-const HEADERS_V4: u32 = 28;
-const HEADERS_V6: u32 = 48;
+pub(crate) const HEADERS_V4: u32 = 28;
+pub(crate) const HEADERS_V6: u32 = 48;
 const MTU_SMALLEST: u32 = 100;
 /// The longest datagram that fits into an IPv4 packet.
-const MTU_MAX: u32 = 65_507;
+pub(crate) const MTU_MAX: u32 = 65_507;
 /// Peers that a bearer can be given.
-pub(super) const REMOTES_MAX: usize = 256;
+pub(crate) const REMOTES_MAX: usize = 256;
 
 /// The own address of a UDP bearer.
 #[derive(Clone, Debug, PartialEq, Eq)]

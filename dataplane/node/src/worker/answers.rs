@@ -32,6 +32,8 @@ impl Worker {
             }
             Request::BearerEnable { .. }
             | Request::BearerDisable { .. }
+            | Request::BearerAdd { .. }
+            | Request::BearerRemove { .. }
             | Request::BearerSet { .. }
             | Request::LinkSet { .. }
             | Request::MediaSet { .. } => return self.change(now, request),

@@ -1,16 +1,17 @@
 //! What operators change while the node runs (`docs/protocol/management.md`, changes). Everything is checked here; a
 //! refusal names what is accepted.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use xtipc_management::{Property, Reply, Request, Response};
-use xtipc_protocol::addr::{BearerId, MAX_BEARERS, NodeAddr};
+use xtipc_protocol::addr::{BearerId, MAX_BEARERS, MediaAddr, NodeAddr};
 use xtipc_protocol::link::Setting;
 use xtipc_protocol::time::Instant;
 
 use super::Worker;
 use super::bearers::{Enabled, bearer_setup, link_params};
-use crate::bearer::Bearer;
+use crate::bearer::{Bearer, ChangeError};
 use crate::config::BearerSpec;
 
 const PRIORITIES: RangeInclusive<u32> = 0..=31;
@@ -25,6 +26,15 @@ struct Refusal {
     text: String,
 }
 
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        Self {
+            errno: libc::EINVAL,
+            text: error.to_string(),
+        }
+    }
+}
+
 fn refuse<T>(errno: i32, text: impl Into<String>) -> Result<T, Refusal> {
     let text = text.into();
     Err(Refusal { errno, text })
@@ -35,6 +45,8 @@ impl Worker {
         let changed = match request {
             Request::BearerEnable { bearer } => self.enable(now, bearer),
             Request::BearerDisable { name } => self.disable(now, name),
+            Request::BearerAdd { name, remote } => self.add_remote(now, name, *remote),
+            Request::BearerRemove { name, remote } => self.remove_remote(now, name, *remote),
             Request::BearerSet {
                 name,
                 property,
@@ -130,8 +142,45 @@ impl Worker {
         value: u32,
     ) -> Result<(), Refusal> {
         let id = self.existing_bearer(name)?;
+        if property == Property::Mtu && name.starts_with("udp:") {
+            return self.set_mtu(now, id, value);
+        }
         let setting = setting(property, value)?;
         self.engine.set_bearer(now, id, setting, &mut self.host);
+        Ok(())
+    }
+
+    /// The links of the bearer begin anew with the other MTU.
+    fn set_mtu(&mut self, now: Instant, id: BearerId, mtu: u32) -> Result<(), Refusal> {
+        let pool = &self.host.pool;
+        if let Some(Enabled { bearer, .. }) = &mut self.bearers[id.index()] {
+            bearer.set_mtu(mtu, pool)?;
+            let (address, mtu) = (bearer.media_addr(), bearer.mtu());
+            let engine = &mut self.engine;
+            engine.reset_bearer(now, id, address, mtu, &mut self.host);
+        }
+        Ok(())
+    }
+
+    /// The peer is looked for at once.
+    fn add_remote(&mut self, now: Instant, name: &str, to: SocketAddr) -> Result<(), Refusal> {
+        let id = self.existing_bearer(name)?;
+        if let Some(Enabled { bearer, .. }) = &mut self.bearers[id.index()] {
+            bearer.add_remote(to)?;
+            self.engine.search(now, id, &mut self.host);
+        }
+        Ok(())
+    }
+
+    /// The peer is left alone: a link to it goes.
+    fn remove_remote(&mut self, now: Instant, name: &str, to: SocketAddr) -> Result<(), Refusal> {
+        let id = self.existing_bearer(name)?;
+        if let Some(Enabled { bearer, .. }) = &mut self.bearers[id.index()] {
+            bearer.remove_remote(to)?;
+            let station = MediaAddr::from_udp(to);
+            let engine = &mut self.engine;
+            engine.lose_station(now, id, station, &mut self.host);
+        }
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 //! (`docs/protocol/link.md`, parameters).
 
 use super::Engine;
-use crate::addr::{BearerId, NodeAddr};
+use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host};
-use crate::link::{LinkParams, Setting};
+use crate::link::{Link, LinkParams, Setting};
 use crate::node::FORGET_AFTER;
 use crate::time::Instant;
 
@@ -106,14 +106,34 @@ impl Engine {
         self.settle(now, host);
     }
 
+    /// A station is gone for good, or is to be left alone: its link goes.
+    pub fn lose_station<H: Host>(
+        &mut self,
+        now: Instant,
+        id: BearerId,
+        station: MediaAddr,
+        host: &mut H,
+    ) {
+        self.remove_links_where(now, host, |link| {
+            link.bearer == id && link.media_addr == station
+        });
+        self.settle(now, host);
+    }
+
     /// The links of a bearer go; their peers stay known.
     pub(super) fn remove_links<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
+        self.remove_links_where(now, host, |link| link.bearer == id);
+    }
+
+    fn remove_links_where<H: Host>(
+        &mut self,
+        now: Instant,
+        host: &mut H,
+        goes: impl Fn(&Link) -> bool,
+    ) {
         for index in 0..self.peers.len() {
-            let on_it = self
-                .peer(index)
-                .and_then(|p| p.link.as_ref())
-                .is_some_and(|l| l.bearer == id);
-            if on_it {
+            let link = self.peer(index).and_then(|p| p.link.as_ref());
+            if link.is_some_and(&goes) {
                 self.fail_link(now, index, DownReason::Stopped, host);
                 self.drop_link(now, index, host);
                 self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
