@@ -75,9 +75,6 @@ class LinuxNode(lab.Node):
     def disable(self):
         self.exec("tipc", "bearer", "disable", "media", "eth", "device", self.interface)
 
-    def enable_udp(self, name, *words):
-        self.exec("tipc", "bearer", "enable", "media", "udp", "name", name, *words)
-
     def tool(self, *words):
         return self.exec("tipc", *words)
 

@@ -3,34 +3,30 @@ import zlib
 
 import drive
 import lab
+import linux_node
 from cluster import LINK_UP_S, LinuxTest
 
-SIZES = (1, 1400, 20000, 66000)
+SIZES = (1, 20000, 66000)
 
 
 class LinuxUdpTest(LinuxTest):
     """The Linux node has three bearers: multicast over IPv4, over IPv6 (Linux cannot do both on one port), and a list of
     peers on port 7000."""
 
-    def setUp(self):
-        super().setUp()
-        guest = self.segment.guest
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        guest = cls.segment.guest
         lab.until(lambda: "eth1" in guest.exec("ls /sys/class/net"), 5, "eth1 back in the guest")
-        self.far = lab.LinuxNode(guest, "far", "eth1", namespace="far")
-        self.addCleanup(guest.exec, "ip netns del far")
-        self.far.configure()
-        for ip in ("10.9.0.9/24", "fd09::9/64"):
-            self.far.exec("ip", "addr", "add", ip, "dev", "eth1", *(["nodad"] if ":" in ip else []))
-        self.far.enable_udp("M4", "localip", "10.9.0.9")
-        self.far.enable_udp("M6", "localip", "fd09::9", "localport", "6119", "remoteport", "6119")
-
-    def list_peers_of(self, version, peers):
-        """The third bearer of the Linux node, of which each of the peers is told."""
-        local = {4: "10.9.0.9", 6: "fd09::9"}[version]
-        first, *others = peers
-        self.far.enable_udp("R", "localip", local, "localport", "7000", "remoteip", first, "remoteport", "7000")
-        for peer in others:
-            self.far.exec("tipc", "bearer", "add", "media", "udp", "name", "R", "remoteip", peer, "remoteport", "7000")
+        cls.far = linux_node.LinuxNode(guest, "far", "eth1", namespace="far")
+        cls.addClassCleanup(guest.exec, "ip netns del far")
+        cls.far.exec("sh", "-c", "ip link set eth1 up; ip addr add 10.9.0.9/24 dev eth1;"
+                     "ip addr add fd09::9/64 dev eth1 nodad; tipc node set identity far;"
+                     "tipc bearer enable media udp name M4 localip 10.9.0.9;"
+                     "tipc bearer enable media udp name M6 localip fd09::9 localport 6119 remoteport 6119;"
+                     "tipc bearer enable media udp name R localip 10.9.0.9 localport 7000 remoteip 10.9.0.5 remoteport 7000")
+        cls.there = cls.far.drive()
+        cls.addClassCleanup(cls.there.close)
 
     def await_udp_link(self, node):
         try:
@@ -40,10 +36,10 @@ class LinuxUdpTest(LinuxTest):
                   self.far.exec("dmesg | tail -20"), sep="\n")
             raise
 
-    def assert_all_passes(self, node, there, service):
-        """Bindings, messages of all sizes both ways, multicasts from both; `there` drives the Linux node."""
+    def assert_all_passes(self, node, service):
+        """Bindings, messages of all sizes both ways, multicasts from both."""
         here = self.drive(node)
-        ends = [(node, here.open(), here.open()), (self.far, there.open(), there.open())]
+        ends = [(node, here.open(), here.open()), (self.far, self.there.open(), self.there.open())]
         for instance, (_, receiver, _) in enumerate(ends):
             receiver.bind(service, instance, instance)
             receiver.bind(service, 7, 7)
@@ -60,6 +56,9 @@ class LinuxUdpTest(LinuxTest):
                 sender.send(f"range,{service},7,7", seed, 3000)
             for owner, receiver, _ in ends:
                 self.assert_multicasts(receiver, 3, 3000, owner)
+        for _, *sockets in ends[1:]:
+            for socket in sockets:
+                socket.call("close")
 
     def assert_multicasts(self, receiver, count, size, owner):
         got = [receiver.recv() for _ in range(count)]
@@ -69,27 +68,25 @@ class LinuxUdpTest(LinuxTest):
     def test_nodes_meet_over_both_families_with_a_group_and_with_lists(self):
         # Linux knows `rx` by its list, but `rx` does not know Linux.
         nodes = {
-            "multicast IPv4": ("u4", "10.9.0.2/24", "udp:M,localip=10.9.0.2"),
             "multicast IPv6": ("u6", "fd09::3/64", "udp:M,device=eth0,localport=6119,remoteport=6119"),
-            "list IPv4": ("r4", "10.9.0.4/24", "udp:R,localip=10.9.0.4,localport=7000,remoteip=10.9.0.9,remoteport=7000"),
             "unlisted": ("rx", "10.9.0.5/24", "udp:R,localip=10.9.0.5,localport=7000,remoteip=10.9.0.99"),
             "list IPv6": ("r6", "fd09::6/64", "udp:R,localip=fd09::6,localport=7000,remoteip=fd09::9,remoteport=7000"),
         }
-        self.list_peers_of(4, ["10.9.0.4", "10.9.0.5"])
         started = {}
         for what, (identity, ip, bearer) in nodes.items():
             started[what] = self.enter(self.segment.daemon(identity, bearers=[bearer], ips=[ip]))
             # An address of its own would be the first of the interface.
             started[what].namespace.ip("link", "set", "eth0", "addrgenmode", "none")
             started[what].start()
-        there = self.drive(self.far)
         for number, (what, node) in enumerate(started.items()):
             with self.subTest(what):
                 if what == "list IPv6":
-                    self.far.exec("tipc", "bearer", "disable", "media", "udp", "name", "R")
-                    self.list_peers_of(6, ["fd09::6"])
+                    self.far.exec("sh", "-c", "tipc bearer disable media udp name R;"
+                                  "tipc bearer enable media udp name R localip fd09::9 localport 7000"
+                                  " remoteip fd09::99 remoteport 7000;"
+                                  "tipc bearer add media udp name R remoteip fd09::6 remoteport 7000")
                 self.await_udp_link(node)
-                self.assert_all_passes(node, there, 32000 + number)
+                self.assert_all_passes(node, 32000 + number)
 
     def test_one_peer_by_ethernet_another_by_udp(self):
         node = self.started("mixed", bearers=["eth:eth0", "udp:M,localip=10.9.0.7"], ips=["10.9.0.7/24"])
@@ -97,14 +94,14 @@ class LinuxUdpTest(LinuxTest):
         lab.until(lambda: all(map(node.is_linked_to, ("linux", "alpha"))), LINK_UP_S, "links by Ethernet")
         names = {name.split(":")[-2].split("-")[-1]: name.split(":")[1].split("-")[0] for name in node.links()}
         self.assertEqual(names, {"far": "M", "linux": "eth0", "alpha": "eth0"})
+        self.assert_all_passes(node, 32010)
         here = self.drive(node).open()
-        owners = (self.far, self.linux, self.alpha)
-        members = [self.drive(owner).open() for owner in owners]
-        for member in members:
+        members = [(self.far, self.there.open())] + [(owner, self.drive(owner).open()) for owner in (self.linux, self.alpha)]
+        for owner, member in members:
             member.bind(32100, 1)
-        for owner in owners:
             self.await_binding(node, 32100, 1, owner)
         for seed in range(20):
             here.send("range,32100,1,1", seed, 2000)
-        for owner, member in zip(owners, members):
+        for owner, member in members:
             self.assert_multicasts(member, 20, 2000, owner)
+        members[0][1].call("close")
