@@ -13,7 +13,7 @@ class LinuxImpairedTest(LinuxTest):
             self.await_equal_tables(self.alpha, self.linux)
 
     def test_full_traffic_over_a_sound_wire_is_hardly_ever_sent_again(self):
-        traffic = load.Load(self, 120 if self.segment.full else 4, self.alpha, self.linux)
+        traffic = load.Load(self, 120 if self.segment.full else 6, self.alpha, self.linux)
         with self.without_resets(self.alpha, self.linux):
             traffic.run()
         traffic.report("sound wire")

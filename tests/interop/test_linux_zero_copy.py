@@ -19,7 +19,7 @@ class ZeroCopyTest(LinuxTest):
         super().setUp()
 
     def test_messages_cross_a_zero_copy_bearer_once_and_in_order(self):
-        least = 50_000 if self.segment.full else 10_000
+        least = 50_000 if self.segment.full else 2_000
         guest = self.enter(lab.Guest(SUITE, self.switch, ["zerocopy"], label="zerocopy", share=lab.TARGET))
         guest.wait()
         # With any other mode refused the daemon would not start.

@@ -168,6 +168,7 @@ impl Run {
         }
         self.forget(station);
         self.agreement.forget(station);
+        self.contact.retain(|(a, b), _| *a != node && *b != node);
         if self.cluster.is_suspended(station) || self.cluster.rng.chance(500) {
             self.losses.died(self.cluster.now, node);
             self.cluster.kill(station);

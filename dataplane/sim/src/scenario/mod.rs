@@ -156,7 +156,8 @@ struct Run {
     /// By station: its subscriber, and what it has heard.
     subscribers: BTreeMap<usize, (PortId, Heard)>,
     heard: u64,
-    /// Since when two nodes have had contact, whichever of them noticed last.
+    /// Since when two nodes have had contact, whichever of them noticed last; not if one of them is a new one that the
+    /// other has not noticed.
     contact: BTreeMap<(u32, u32), Instant>,
     /// When senders switched the method of their multicasts.
     switches: BTreeMap<SocketKey, Vec<Instant>>,
