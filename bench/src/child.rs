@@ -3,7 +3,8 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,10 @@ pub(crate) fn die_with_parent() -> Result<()> {
 /// A child that is told what to do on its standard input and answers on its standard output, line by line.
 pub(crate) struct Worker {
     name: String,
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    /// `None`: on another host, where it ends with the connection.
+    child: Option<Child>,
+    input: Box<dyn Write>,
+    output: Box<dyn BufRead>,
 }
 
 impl Worker {
@@ -52,26 +54,50 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
+        let input = child.stdin.take().context("the input is piped")?;
         let output = child.stdout.take().context("the output is piped")?;
-        let mut worker = Self {
+        Self {
             name: name.into(),
-            input: child.stdin.take(),
-            output: BufReader::new(output),
-            child,
-        };
-        let line = worker.line()?;
-        ensure!(line == READY, "{name} said `{line}` instead of `{READY}`");
-        Ok(worker)
+            input: Box::new(input),
+            output: Box::new(BufReader::new(output)),
+            child: Some(child),
+        }
+        .greeted()
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// One of another host, at the other end of a connection.
+    pub(crate) fn remote(
+        name: &str,
+        output: BufReader<TcpStream>,
+        input: TcpStream,
+    ) -> Result<Self> {
+        Self {
+            name: name.into(),
+            input: Box::new(input),
+            output: Box::new(output),
+            child: None,
+        }
+        .greeted()
+    }
+
+    fn greeted(mut self) -> Result<Self> {
+        let line = self.line()?;
+        ensure!(
+            line == READY,
+            "{} said `{line}` instead of `{READY}`",
+            self.name
+        );
+        Ok(self)
+    }
+
+    /// Of one on this host.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Tells it something.
     pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
-        let input = self.input.as_mut().context("its input is closed")?;
-        writeln!(input, "{line}").with_context(|| format!("{} went away", self.name))
+        writeln!(self.input, "{line}").with_context(|| format!("{} went away", self.name))
     }
 
     /// Waits for its answer.
@@ -84,8 +110,9 @@ impl Worker {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         if line.is_empty() {
-            let status = self.child.wait()?;
-            bail!("{} ended with {status} before it answered", self.name);
+            let status = self.child.as_mut().map(Child::wait).transpose()?;
+            let status = status.map_or_else(String::new, |status| format!(" with {status}"));
+            bail!("{} ended{status} before it answered", self.name);
         }
         Ok(line.trim_end().into())
     }
@@ -94,8 +121,10 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

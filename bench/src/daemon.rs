@@ -1,143 +1,247 @@
-//! Two xtipcd, one on each side, with a link between them.
+//! Two xtipcd, one on each side, with a link between them. Each has a process of ours beside it, on its host, that
+//! started it and tells what it is asked.
 
+use std::fs;
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use xtipc_management::{BearerMode, Client, Status};
 
-use crate::child::terminate;
-use crate::lab::{INTERFACE, Lab};
+use crate::child::{Worker, die_with_parent, own_program, say_ready, terminate};
+use crate::ground::Ground;
 
 /// How long a link may take: the trial of the node address is one second of it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// With what the daemons are started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// The program.
-    pub(crate) program: PathBuf,
-    /// Their directories are made here.
-    pub(crate) directory: PathBuf,
+    /// The program; on another host that beside the serving program.
+    pub(crate) program: Option<PathBuf>,
     /// The processor of each worker.
     pub(crate) cpus: [usize; 2],
     /// What an idle worker does.
     pub(crate) policy: String,
     /// Whether messages may share a packet.
     pub(crate) bundling: bool,
+    /// Of the interfaces.
+    pub(crate) mtu: u32,
+}
+
+/// What one of ours is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) side: usize,
+    /// A process in the network namespace of the side, if that is not the present one.
+    pub(crate) namespace: Option<u32>,
+    pub(crate) interface: String,
+    pub(crate) run_directory: PathBuf,
+}
+
+/// What one of ours tells.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Which way the packets take.
+    pub(crate) mode: BearerMode,
+    /// Packets sent.
+    pub(crate) tx_packets: u64,
+    /// Time on a processor so far, of all threads.
+    pub(crate) processor_ns: u64,
+    /// Resident memory that is not shared with other processes, and with them.
+    pub(crate) private_bytes: u64,
+    pub(crate) resident_bytes: u64,
 }
 
 /// See the module. The daemons are killed on drop; [`Daemons::stop`] is the orderly end.
 pub(crate) struct Daemons {
-    pub(crate) settings: Settings,
-    children: [Child; 2],
+    keepers: Vec<Worker>,
 }
+
+const LINK: &str = "link";
+const STATE: &str = "state";
+const STOP: &str = "stop";
 
 impl Daemons {
     /// Starts both and waits for their link.
-    pub(crate) fn start(lab: &Lab, settings: &Settings) -> Result<Self> {
-        let start = |side| start(lab, settings, side);
-        let mut first = start(0)?;
-        let second = start(1).inspect_err(|_| {
-            // Reported is why the second failed.
-            let _ = first.kill();
-            let _ = first.wait();
-        })?;
+    pub(crate) fn start(ground: &Ground, settings: &Settings) -> Result<Self> {
+        let keepers = (0..2).map(|side| {
+            let setup = Setup {
+                settings: settings.clone(),
+                side,
+                namespace: ground.namespace(side),
+                interface: ground.interface(side).into(),
+                run_directory: ground.run_directory(side),
+            };
+            ground.start(side, "daemon", &serde_json::to_string(&setup)?)
+        });
         let mut daemons = Self {
-            settings: settings.clone(),
-            children: [first, second],
+            keepers: keepers.collect::<Result<_>>()?,
         };
-        daemons.await_link()?;
+        for side in 0..2 {
+            let linked: Result<State> = daemons.ask(side, LINK);
+            linked.with_context(|| format!("the daemon of side {side} has no link"))?;
+        }
         Ok(daemons)
     }
 
-    fn await_link(&mut self) -> Result<()> {
-        let deadline = Instant::now() + LINK_PATIENCE;
-        for side in 0..2 {
-            loop {
-                if let Some(status) = self.children[side].try_wait()? {
-                    bail!("the daemon of side {side} ended: {status}");
-                }
-                let status = self.status(side);
-                let linked = |status: &Status| status.peers.iter().any(|peer| peer.links_up > 0);
-                if status.as_ref().is_ok_and(linked) {
-                    break;
-                }
-                ensure!(
-                    Instant::now() < deadline,
-                    "no link after {LINK_PATIENCE:?}: {status:?}"
-                );
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(())
+    fn ask(&mut self, side: usize, what: &str) -> Result<State> {
+        self.keepers[side].tell(what)?;
+        self.keepers[side].answer()
     }
 
-    fn status(&self, side: usize) -> Result<Status> {
-        let socket = run_directory(&self.settings.directory, side).join("control.sock");
-        Ok(*Client::connect(&socket)?.status()?)
-    }
-
-    /// Which way the packets take.
-    pub(crate) fn mode(&self) -> Result<BearerMode> {
-        let status = self.status(0)?;
-        let bearer = status.bearers.first();
-        Ok(bearer.context("the daemon has no bearer any more")?.mode)
-    }
-
-    /// Packets that a side has sent.
-    pub(crate) fn tx_packets(&self, side: usize) -> Result<u64> {
-        let status = self.status(side)?;
-        Ok(status.bearers.iter().map(|bearer| bearer.tx_packets).sum())
-    }
-
-    /// Where applications of a side attach.
-    pub(crate) fn attach_socket(&self, side: usize) -> PathBuf {
-        run_directory(&self.settings.directory, side).join("attach.sock")
+    /// How a side is now.
+    pub(crate) fn state(&mut self, side: usize) -> Result<State> {
+        self.ask(side, STATE)
     }
 
     /// Stops both; a daemon that does not end in order is an error, since it counts its frames at its end.
     pub(crate) fn stop(mut self) -> Result<()> {
-        for child in &mut self.children {
-            let status = terminate(child, STOP_PATIENCE)?;
-            ensure!(status.success(), "xtipcd ended with {status}");
+        for keeper in &mut self.keepers {
+            keeper.tell(STOP)?;
+            let in_order: bool = keeper.answer()?;
+            ensure!(in_order, "an xtipcd did not end in order");
         }
         Ok(())
     }
 }
 
-impl Drop for Daemons {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+/// The hidden command `daemon`.
+pub(crate) fn keep(setup: &str) -> Result<()> {
+    die_with_parent()?;
+    let setup: Setup = serde_json::from_str(setup)?;
+    let mut daemon = start(&setup)?;
+    let control = setup.run_directory.join("control.sock");
+    say_ready();
+    for line in std::io::stdin().lock().lines() {
+        let answer = match line?.as_str() {
+            LINK => serde_json::to_string(&await_link(&mut daemon, &control)?)?,
+            STATE => serde_json::to_string(&state(&daemon, &control)?)?,
+            STOP => serde_json::to_string(&terminate(&mut daemon, STOP_PATIENCE)?.success())?,
+            other => bail!("told to `{other}`"),
+        };
+        println!("{answer}");
     }
+    Ok(())
 }
 
-fn run_directory(directory: &Path, side: usize) -> PathBuf {
-    directory.join(format!("node-{side}"))
-}
-
-fn start(lab: &Lab, settings: &Settings, side: usize) -> Result<Child> {
-    let program = settings.program.to_string_lossy();
-    let mut command = lab.command(side, &program)?;
+fn start(setup: &Setup) -> Result<Child> {
+    let settings = &setup.settings;
+    let program = match &settings.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?.with_file_name("xtipcd"),
+    };
+    ensure!(
+        program.exists(),
+        "{} does not exist: build xtipcd or name it by --xtipcd",
+        program.display()
+    );
+    let namespace = setup.namespace.unwrap_or_else(std::process::id);
+    let mut command = own_program("enter")?;
+    command.arg(namespace.to_string()).arg("--").arg(&program);
     command
         .args(["--config", "/dev/null", "--log", "warn"])
         .arg("--run-dir")
-        .arg(run_directory(&settings.directory, side))
-        .args(["--identity", &format!("bench-{side}")])
-        .args(["--bearer", &format!("eth:{INTERFACE}")])
-        .args(["--cpus", &settings.cpus[side].to_string()])
+        .arg(&setup.run_directory)
+        .args(["--identity", &format!("bench-{}", setup.side)])
+        .args(["--bearer", &format!("eth:{}", setup.interface)])
+        .args(["--cpus", &settings.cpus[setup.side].to_string()])
         .args(["--policy", &settings.policy]);
     if !settings.bundling {
         command.args(["--bundling", "false"]);
     }
     command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
         .spawn()
-        .with_context(|| format!("cannot start {program}"))
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+fn await_link(daemon: &mut Child, control: &Path) -> Result<State> {
+    let deadline = Instant::now() + LINK_PATIENCE;
+    loop {
+        if let Some(status) = daemon.try_wait()? {
+            bail!("the daemon ended: {status}");
+        }
+        let status = ask(control);
+        let linked = |status: &Status| status.peers.iter().any(|peer| peer.links_up > 0);
+        if status.as_ref().is_ok_and(linked) {
+            return state(daemon, control);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "no link after {LINK_PATIENCE:?}: {status:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask(control: &Path) -> Result<Status> {
+    Ok(*Client::connect(control)?.status()?)
+}
+
+fn state(daemon: &Child, control: &Path) -> Result<State> {
+    let status = ask(control)?;
+    let bearer = status.bearers.first();
+    let process = PathBuf::from(format!("/proc/{}", daemon.id()));
+    let memory = fs::read_to_string(process.join("smaps_rollup"))?;
+    Ok(State {
+        mode: bearer.context("the daemon has no bearer any more")?.mode,
+        tx_packets: status.bearers.iter().map(|bearer| bearer.tx_packets).sum(),
+        processor_ns: processor_time(&process)?,
+        private_bytes: kibibytes(&memory, "Private_Clean:") + kibibytes(&memory, "Private_Dirty:"),
+        resident_bytes: kibibytes(&memory, "Rss:"),
+    })
+}
+
+/// Of all threads, in nanoseconds.
+fn processor_time(process: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for thread in fs::read_dir(process.join("task"))? {
+        // Time that was run, time that was waited for a processor, turns.
+        let Ok(times) = fs::read_to_string(thread?.path().join("schedstat")) else {
+            continue; // it has just ended
+        };
+        let run = times.split(' ').next().context("no time in schedstat")?;
+        sum += run.parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// The value of a line in bytes.
+fn kibibytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .unwrap_or(0)
+        << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_text() {
+        let text = "5600-7ffd ---p 00:00 0 [rollup]\nRss:              1764 kB\nPrivate_Dirty:     120 kB\n";
+        assert_eq!(kibibytes(text, "Rss:"), 1764 << 10);
+        assert_eq!(kibibytes(text, "Private_Dirty:"), 120 << 10);
+        assert_eq!(kibibytes(text, "Private_Clean:"), 0);
+    }
+
+    #[test]
+    fn the_own_processor_time_grows() {
+        let own = Path::new("/proc/self");
+        let before = processor_time(own).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(20) {}
+        assert!(processor_time(own).unwrap() > before);
+    }
 }

@@ -15,13 +15,15 @@ use nix::sched::CloneFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::child::{Worker, die_with_parent, own_program, say_ready};
+use crate::step::MTU;
+use crate::wire::Wire;
 
 /// Name of the interface on each side.
 pub(crate) const INTERFACE: &str = "eth0";
 /// Its Ethernet address.
-pub(crate) const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 /// Its IP address.
-pub(crate) const ADDRESSES: [std::net::Ipv4Addr; 2] = [
+const ADDRESSES: [std::net::Ipv4Addr; 2] = [
     std::net::Ipv4Addr::new(10, 0, 0, 1),
     std::net::Ipv4Addr::new(10, 0, 0, 2),
 ];
@@ -32,7 +34,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    pub(crate) fn new(mtu: u32) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let holder = |side| Worker::start(side, own_program("hold")?);
         let lab = Self {
             holders: [holder("namespace 0")?, holder("namespace 1")?],
@@ -41,8 +43,8 @@ impl Lab {
         lab.ip(
             0,
             &format!(
-                "link add {INTERFACE} address {mac0} mtu {mtu} \
-                 type veth peer name {INTERFACE} address {mac1} mtu {mtu} netns {}",
+                "link add {INTERFACE} address {mac0} mtu {MTU} \
+                 type veth peer name {INTERFACE} address {mac1} mtu {MTU} netns {}",
                 lab.process(1)
             ),
         )?;
@@ -64,11 +66,42 @@ impl Lab {
 
     /// A process in the namespace of a side.
     pub(crate) fn process(&self, side: usize) -> u32 {
-        self.holders[side].id()
+        let process = self.holders[side].id();
+        process.expect("the holders are processes of this host")
+    }
+
+    /// The wire as a side sees it.
+    pub(crate) fn wire(&self, side: usize) -> Wire {
+        Wire {
+            interface: INTERFACE.into(),
+            mac: MACS[side],
+            peer_mac: MACS[1 - side],
+            peer: ADDRESSES[1 - side],
+        }
+    }
+
+    pub(crate) fn set_mtu(&self, mtu: u32) -> Result<()> {
+        (0..2).try_for_each(|side| self.ip(side, &format!("link set {INTERFACE} mtu {mtu}")))
+    }
+
+    /// Gives the kernel's TIPC the wire, or takes it away.
+    pub(crate) fn set_kernel_tipc(&self, enabled: bool) -> Result<()> {
+        for side in 0..2 {
+            if enabled {
+                self.run(side, "tipc", &format!("node set identity bench-{side}"))?;
+            }
+            let change = if enabled { "enable" } else { "disable" };
+            self.run(
+                side,
+                "tipc",
+                &format!("bearer {change} media eth device {INTERFACE}"),
+            )?;
+        }
+        Ok(())
     }
 
     /// A command that runs in the namespace of a side and dies with this process.
-    pub(crate) fn command(&self, side: usize, program: &str) -> Result<Command> {
+    fn command(&self, side: usize, program: &str) -> Result<Command> {
         let mut command = own_program("enter")?;
         command
             .arg(self.process(side).to_string())
@@ -77,12 +110,16 @@ impl Lab {
     }
 
     fn ip(&self, side: usize, arguments: &str) -> Result<()> {
+        self.run(side, "ip", arguments)
+    }
+
+    fn run(&self, side: usize, program: &str, arguments: &str) -> Result<()> {
         let output = self
-            .command(side, "ip")?
+            .command(side, program)?
             .args(arguments.split_whitespace())
             .output()?;
         let problem = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "ip {arguments}: {problem}");
+        ensure!(output.status.success(), "{program} {arguments}: {problem}");
         Ok(())
     }
 }

@@ -1,30 +1,38 @@
 //! `xtipc-bench`: what xtipc costs, beside raw AF_XDP and the kernel's TCP and UDP on the same wire.
 //!
-//! `run` measures round trips and message rates between two network namespaces joined by one veth pair, each end in
-//! processes of its own, everything interleaved in rounds of one run, and judges ratios, never absolute times
-//! (`docs/results/bench.md` has the method). `code` measures the protocol code without I/O.
+//! `run` measures between two network namespaces joined by one veth pair, or between this host and another one where
+//! `serve` runs, each end in processes of its own, everything interleaved in rounds of one run, and judges ratios, never
+//! absolute times (`docs/results/bench.md` has the method). `compare` compares two runs.
 //!
-//! What is measured is a *kind* ([`round_trip`], [`rate`]) of a *subject* ([`subject`]); [`plan`] says in which order,
-//! [`run`] does it, [`judge`] makes ratios of it, [`report`] shows them.
+//! A [`step`] measures a *kind* of a *subject* ([`subject`]); [`plan`] says in which order, [`run`] does it on a [`ground`],
+//! [`judge`] makes ratios of it for the [`goals`], [`report`] and [`html`] show them.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod calibrator;
 mod child;
-mod code;
+mod compare;
 mod daemon;
 mod environment;
+mod extent;
+mod goals;
+mod ground;
+mod html;
 mod judge;
 mod lab;
+mod options;
 mod part;
 mod plan;
 mod rate;
 mod report;
 mod round_trip;
 mod run;
+mod serve;
 mod session;
 mod statistics;
+mod step;
 mod subject;
+mod wire;
 
 use clap::{Parser, Subcommand};
 
@@ -38,18 +46,29 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure between two network namespaces; needs root
-    Run(run::Options),
-    /// Measure the protocol code without I/O
-    Code,
+    /// Measure between two network namespaces, or two hosts; needs root
+    Run(options::Options),
+    /// Be the other host of a run with --peer; needs root
+    Serve(serve::Options),
+    /// Compare two runs by what `run --json` wrote
+    Compare(compare::Options),
     /// The measuring process that `run` starts in a session of its own
     #[command(hide = true)]
-    Measure(run::Options),
+    Measure(options::Options),
+    /// The same for `serve`
+    #[command(hide = true)]
+    Serving(serve::Options),
     /// One end of a measurement
     #[command(hide = true)]
     Part {
         /// What to do, as JSON
         part: String,
+    },
+    /// A daemon beside a measurement
+    #[command(hide = true)]
+    Daemon {
+        /// How it is set up, as JSON
+        setup: String,
     },
     /// Hold a new network namespace until the standard input ends
     #[command(hide = true)]
@@ -67,12 +86,15 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match CommandLine::parse().command {
-        Command::Run(options) => session::run(&options),
-        Command::Code => {
-            code::run();
-            Ok(())
+        Command::Run(options) => {
+            options.check()?;
+            session::run("measure", &options.to_arguments())
         }
+        Command::Serve(options) => session::run("serving", &options.to_arguments()),
+        Command::Compare(options) => compare::run(&options),
         Command::Measure(options) => run::measure(&options),
+        Command::Serving(options) => serve::serving(&options),
+        Command::Daemon { setup } => daemon::keep(&setup),
         Command::Part { part } => part::run(&part),
         Command::Hold => lab::hold(),
         Command::Enter { pid, command } => lab::enter_and_execute(pid, &command),

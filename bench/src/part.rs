@@ -1,6 +1,6 @@
 //! One end of a measurement: a process that is pinned, in the network namespace of its side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -9,10 +9,19 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::child::{die_with_parent, say_ready};
+use crate::extent::Extent;
 use crate::lab::{enter, pin};
 use crate::rate::{Sink, Source};
 use crate::round_trip::Asker;
-use crate::subject::{Subject, Wait, tcp, udp, xdp, xtipc};
+#[cfg(feature = "zeromq")]
+use crate::step::Place;
+use crate::step::Step;
+#[cfg(feature = "zeromq")]
+use crate::subject::zeromq;
+use crate::subject::{
+    Subject, Wait, connect, fan, kernel_tipc, memory, packet, stream, tcp, udp, unix, xdp, xtipc,
+};
+use crate::wire::Wire;
 use crate::{rate, round_trip};
 
 /// What an end does.
@@ -22,28 +31,36 @@ pub(crate) enum Role {
     Ask,
     /// Answers them.
     Echo,
+    /// The same beside a load, with messages of the highest importance.
+    AskUrgently,
+    EchoUrgently,
     /// Sends one way.
     Send,
     /// Receives that.
     Receive,
+    /// Makes round trips between two threads.
+    AskItself,
+    /// Sends one way from one thread to another.
+    SendItself,
+    /// Has so many sockets as the step has copies, and does nothing.
+    Hold,
 }
 
 /// All that a process needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) role: Role,
-    pub(crate) subject: Subject,
-    pub(crate) wait: Wait,
-    /// Bytes of a message.
-    pub(crate) size: usize,
-    pub(crate) side: usize,
-    pub(crate) cpu: usize,
-    /// A process in the network namespace of the side.
-    pub(crate) namespace: u32,
+    pub(crate) step: Step,
+    /// Of this end, and of the other one.
+    pub(crate) cpus: [usize; 2],
+    /// A process in the network namespace of the side, if that is not the present one.
+    pub(crate) namespace: Option<u32>,
+    pub(crate) wire: Wire,
     /// Of the side's daemon, if there is one.
     pub(crate) attach_socket: Option<PathBuf>,
-    pub(crate) warm_up: Duration,
-    pub(crate) duration: Duration,
+    pub(crate) extent: Extent,
+    /// Of what is paced.
+    pub(crate) interval: Option<Duration>,
 }
 
 /// What the run says when it wants to know the result.
@@ -63,74 +80,164 @@ pub(crate) fn run(part: &str) -> Result<()> {
             FINISHED.store(true, Ordering::Relaxed);
         });
     }
-    enter(part.namespace)?;
-    pin(part.cpu)?;
+    if let Some(process) = part.namespace {
+        enter(process)?;
+    }
+    pin(part.cpus[0])?;
     match part.role {
         Role::Echo => part.echo(),
-        Role::Ask => {
+        Role::EchoUrgently => xtipc::echo_urgent(part.attach_socket()?, part.step.wait),
+        Role::Ask | Role::AskItself | Role::AskUrgently => {
             let mut asker = part.asker()?;
             say_ready();
-            let times = round_trip::measure(&mut *asker, part.size, part.warm_up, part.duration)?;
-            println!("{}", serde_json::to_string(&times)?);
-            Ok(())
+            let (size, interval) = (part.step.size, part.interval);
+            let times = round_trip::measure(&mut *asker, size, &part.extent, interval)?;
+            answer(&times)
         }
         Role::Send => {
             let mut source = part.source()?;
             say_ready();
-            let sent = rate::send(&mut *source, part.duration)?;
-            println!("{}", serde_json::to_string(&sent)?);
+            answer(&rate::send(&mut *source, &part.extent)?)?;
             // What is under way may need this process: a stream, or frames that the kernel still sends.
             std::io::stdin().read_line(&mut String::new())?;
             Ok(())
         }
         Role::Receive => {
             let mut sink = part.sink()?;
-            let received = rate::receive(&mut *sink, &FINISHED)?;
-            println!("{}", serde_json::to_string(&received)?);
-            Ok(())
+            answer(&rate::receive(&mut *sink, part.step.copies, &FINISHED)?)
         }
+        Role::SendItself => {
+            say_ready();
+            part.send_itself()
+        }
+        Role::Hold => xtipc::hold(part.attach_socket()?, part.step.copies),
     }
 }
 
+fn answer(result: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(())
+}
+
 impl Part {
-    fn attach_socket(&self) -> Result<&PathBuf> {
-        self.attach_socket.as_ref().context("there is no daemon")
+    fn attach_socket(&self) -> Result<&Path> {
+        self.attach_socket.as_deref().context("there is no daemon")
+    }
+
+    #[cfg(feature = "zeromq")]
+    fn is_local(&self) -> bool {
+        self.step.place != Place::Apart
     }
 
     fn echo(&self) -> Result<()> {
-        match self.subject {
-            Subject::Xtipc => xtipc::echo(self.attach_socket()?, self.wait),
-            Subject::Tcp => tcp::echo(self.wait, self.size),
-            Subject::Udp => udp::echo(self.wait, self.size),
-            Subject::Xdp if self.wait == Wait::Spinning => xdp::echo(self.side),
-            Subject::Xdp => bail!("raw AF_XDP spins"),
+        let Step { size, wait, .. } = self.step;
+        match self.step.subject {
+            Subject::Xtipc => xtipc::echo(self.attach_socket()?, wait),
+            Subject::XtipcConnect => connect::xtipc_echo(self.attach_socket()?),
+            Subject::XtipcEvent => fan::event_echo(self.attach_socket()?),
+            Subject::Tcp => tcp::echo(wait, size),
+            Subject::TcpConnect => connect::tcp_echo(size),
+            Subject::Udp => udp::echo(wait, size),
+            Subject::Packet => packet::echo(&self.wire, wait, size),
+            Subject::KernelTipc => kernel_tipc::echo(wait, size),
+            Subject::UnixStream => unix::echo(unix::Kind::Stream, wait, size),
+            Subject::UnixSeqpacket => unix::echo(unix::Kind::Seqpacket, wait, size),
+            Subject::Xdp if wait == Wait::Spinning => xdp::echo(&self.wire),
+            #[cfg(feature = "zeromq")]
+            Subject::Zeromq => zeromq::echo(self.is_local()),
+            subject => bail!("{subject} has no echo"),
         }
     }
 
     fn asker(&self) -> Result<Box<dyn Asker>> {
-        Ok(match self.subject {
-            Subject::Xtipc => Box::new(xtipc::Ask::new(self.attach_socket()?, self.wait)?),
-            Subject::Tcp => Box::new(tcp::Ask::new(self.wait)?),
-            Subject::Udp => Box::new(udp::Ask::new(self.wait)?),
-            Subject::Xdp => Box::new(xdp::Ask::new(self.side)?),
+        let Step { size, wait, .. } = self.step;
+        let peer = self.wire.peer;
+        if self.role == Role::AskUrgently {
+            return Ok(Box::new(xtipc::Ask::urgent(self.attach_socket()?, wait)?));
+        }
+        Ok(match self.step.subject {
+            Subject::Xtipc => Box::new(xtipc::Ask::new(self.attach_socket()?, wait)?),
+            Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(self.attach_socket()?)?),
+            Subject::XtipcEvent => Box::new(fan::EventAsk::new(self.attach_socket()?)?),
+            Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),
+            Subject::TcpConnect => Box::new(connect::TcpAsk(peer)),
+            Subject::Udp => Box::new(udp::Ask::new(peer, wait)?),
+            Subject::Xdp => Box::new(xdp::Ask::new(&self.wire)?),
+            Subject::Packet => Box::new(packet::Ask::new(&self.wire, wait, size)?),
+            Subject::KernelTipc => Box::new(kernel_tipc::Ask::new(wait)?),
+            Subject::Memory => Box::new(memory::Ask::new(self.cpus[1], size)),
+            Subject::Eventfd => Box::new(memory::Wake::new(self.cpus[1])?),
+            Subject::UnixStream => Box::new(unix::Ask::new(unix::Kind::Stream, wait)?),
+            Subject::UnixSeqpacket => Box::new(unix::Ask::new(unix::Kind::Seqpacket, wait)?),
+            #[cfg(feature = "zeromq")]
+            Subject::Zeromq => Box::new(zeromq::Ask::new(peer)?),
+            subject => bail!("{subject} makes no round trips"),
         })
     }
 
     fn source(&self) -> Result<Box<dyn Source>> {
-        Ok(match self.subject {
-            Subject::Xtipc => Box::new(xtipc::Send::new(self.attach_socket()?, self.size)?),
-            Subject::Tcp => Box::new(tcp::Send::new(self.size)?),
-            Subject::Udp => Box::new(udp::Send::new(self.size)?),
-            Subject::Xdp => Box::new(xdp::Send::new(self.side, self.size)?),
+        let (size, copies, peer) = (self.step.size, self.step.copies, self.wire.peer);
+        Ok(match self.step.subject {
+            Subject::Xtipc => Box::new(xtipc::Send::new(self.attach_socket()?, size)?),
+            Subject::XtipcStream => Box::new(stream::Send::new(self.attach_socket()?, size)?),
+            Subject::XtipcMulticast => {
+                Box::new(fan::Multicast::new(self.attach_socket()?, size, copies)?)
+            }
+            Subject::XtipcGroup => {
+                Box::new(fan::Broadcast::new(self.attach_socket()?, size, copies)?)
+            }
+            Subject::Tcp => Box::new(tcp::Send::new(peer, size)?),
+            Subject::Udp => Box::new(udp::Send::new(peer, size)?),
+            Subject::UdpFan => Box::new(fan::UdpSend::new(peer, size, copies)?),
+            Subject::Xdp => Box::new(xdp::Send::new(&self.wire, size)?),
+            Subject::Packet => Box::new(packet::Send::new(&self.wire, size)?),
+            Subject::KernelTipc => Box::new(kernel_tipc::Send::new(size)?),
+            Subject::UnixStream => Box::new(unix::Send::new(unix::Kind::Stream, size)?),
+            Subject::UnixSeqpacket => Box::new(unix::Send::new(unix::Kind::Seqpacket, size)?),
+            #[cfg(feature = "zeromq")]
+            Subject::Zeromq => Box::new(zeromq::Send::new(peer, size)?),
+            subject => bail!("{subject} does not send one way"),
         })
     }
 
     fn sink(&self) -> Result<Box<dyn Sink>> {
-        Ok(match self.subject {
+        let (size, copies) = (self.step.size, self.step.copies);
+        Ok(match self.step.subject {
             Subject::Xtipc => Box::new(xtipc::Receive::new(self.attach_socket()?)?),
-            Subject::Tcp => Box::new(tcp::Receive::new(self.size)?),
-            Subject::Udp => Box::new(udp::Receive::new(self.size)?),
-            Subject::Xdp => Box::new(xdp::Receive::new(self.side)?),
+            Subject::XtipcStream => Box::new(stream::Receive::new(self.attach_socket()?, size)?),
+            Subject::XtipcMulticast => {
+                Box::new(fan::Receivers::bound(self.attach_socket()?, copies)?)
+            }
+            Subject::XtipcGroup => Box::new(fan::Receivers::joined(self.attach_socket()?, copies)?),
+            Subject::Tcp => Box::new(tcp::Receive::new(size)?),
+            Subject::Udp => Box::new(udp::Receive::new(size)?),
+            Subject::UdpFan => Box::new(fan::UdpReceivers::new(size, copies)?),
+            Subject::Xdp => Box::new(xdp::Receive::new(&self.wire)?),
+            Subject::Packet => Box::new(packet::Receive::new(&self.wire, size)?),
+            Subject::KernelTipc => Box::new(kernel_tipc::Receive::new(size)?),
+            Subject::UnixStream => Box::new(unix::Receive::new(unix::Kind::Stream, size)?),
+            Subject::UnixSeqpacket => Box::new(unix::Receive::new(unix::Kind::Seqpacket, size)?),
+            #[cfg(feature = "zeromq")]
+            Subject::Zeromq => Box::new(zeromq::Receive::new(size, self.is_local())?),
+            subject => bail!("{subject} does not receive one way"),
         })
+    }
+
+    fn send_itself(&self) -> Result<()> {
+        let (mut send, mut receive) = memory::ring(self.step.size);
+        let (finished, cpu) = (AtomicBool::new(false), self.cpus[1]);
+        let both = thread::scope(|scope| {
+            let receiving = scope.spawn(|| {
+                pin(cpu)?;
+                rate::receive(&mut receive, 1, &finished)
+            });
+            let sent = rate::send(&mut send, &self.extent);
+            finished.store(true, Ordering::Relaxed);
+            let received = receiving
+                .join()
+                .expect("the receiving thread does not panic");
+            anyhow::Ok((sent?, received?))
+        })?;
+        answer(&both)
     }
 }

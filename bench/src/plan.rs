@@ -1,186 +1,272 @@
-//! What a round consists of, in which order, and which ratios are taken of it.
+//! What a round consists of, in which order.
 
-use std::fmt;
+use clap::ValueEnum;
 
-use serde::Serialize;
+use crate::step::Kind::{Idle, Load, Paced, Rate, RoundTrip};
+use crate::step::Place::{OneProcessor, Together};
+use crate::step::Step;
+use crate::subject::Subject::{
+    Eventfd, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket, UnixStream,
+    Xdp, Xtipc, XtipcConnect, XtipcEvent, XtipcGroup, XtipcMulticast, XtipcStream,
+};
+use crate::subject::Wait::{Sleeping, Spinning};
 
-use crate::subject::{Subject, Wait};
+pub(crate) const SLEEPING_XTIPC: Step = Step::new(RoundTrip, Xtipc, Sleeping);
+pub(crate) const SPINNING_XTIPC: Step = Step::new(RoundTrip, Xtipc, Spinning);
+pub(crate) const SLEEPING_TCP: Step = Step::new(RoundTrip, Tcp, Sleeping);
+pub(crate) const SPINNING_TCP: Step = Step::new(RoundTrip, Tcp, Spinning);
+pub(crate) const SLEEPING_UDP: Step = Step::new(RoundTrip, Udp, Sleeping);
+pub(crate) const KERNEL: Step = Step::new(RoundTrip, KernelTipc, Sleeping);
+pub(crate) const RAW: Step = Step::new(RoundTrip, Xdp, Spinning);
+pub(crate) const PACED_XTIPC: Step = Step::new(Paced, Xtipc, Sleeping);
+pub(crate) const PACED_TCP: Step = Step::new(Paced, Tcp, Sleeping);
+pub(crate) const BUNDLED_RATE: Step = Step::new(Rate, Xtipc, Sleeping);
+pub(crate) const SINGLE_RATE: Step = BUNDLED_RATE.single();
+pub(crate) const UDP_RATE: Step = Step::new(Rate, Udp, Sleeping);
+pub(crate) const TCP_RATE: Step = Step::new(Rate, Tcp, Sleeping);
+pub(crate) const RAW_RATE: Step = Step::new(Rate, Xdp, Spinning);
+pub(crate) const KERNEL_RATE: Step = Step::new(Rate, KernelTipc, Sleeping);
+#[cfg(feature = "zeromq")]
+pub(crate) const ZEROMQ_RATE: Step = Step::new(Rate, crate::subject::Subject::Zeromq, Sleeping);
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Kind {
-    /// Times of round trips.
-    RoundTrip,
-    /// Messages per second, one way.
-    Rate,
+/// One message of almost the greatest length.
+pub(crate) const LARGE: usize = 60_000;
+/// What a frame of 1500 bytes carries without any protocol.
+const FRAME: usize = 1500;
+/// Message sizes whose rates are measured.
+const SIZES: [usize; 8] = [1, 16, 64, 256, 1024, 4096, 16_384, 66_000];
+/// The longest UDP datagram is shorter than the longest TIPC message.
+const UDP_MAX: usize = 65_507;
+pub(crate) const MTUS: [u32; 3] = [1500, 9000, 65_535];
+/// Receivers of a multicast, members of a group beside the sender.
+const RECEIVERS: usize = 10;
+/// Sockets by which the cost of one is measured.
+const SOCKETS: usize = 10_000;
+
+pub(crate) const fn bulk(step: Step, mtu: u32) -> Step {
+    step.sized(LARGE).over(mtu)
 }
 
-/// What stands on the wire while a step is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Stage {
-    /// Nothing but the interfaces.
-    Bare,
-    /// Daemons that let messages share a packet.
-    Bundling,
-    /// Daemons that send each message in a packet of its own.
-    Single,
+pub(crate) const STREAM: Step = Step::new(Rate, XtipcStream, Sleeping);
+pub(crate) const RAW_BULK: Step = RAW_RATE.sized(FRAME);
+
+pub(crate) const LOCAL: Step = SPINNING_XTIPC.at(Together);
+pub(crate) const LOCAL_MEMORY: Step = Step::new(RoundTrip, Memory, Spinning).at(Together);
+pub(crate) const LOCAL_UNIX: Step = Step::new(RoundTrip, UnixStream, Spinning).at(Together);
+pub(crate) const LOCAL_TCP: Step = SPINNING_TCP.at(Together);
+pub(crate) const LOCAL_RATE: Step = BUNDLED_RATE.at(Together);
+pub(crate) const RING_RATE: Step = Step::new(Rate, Memory, Spinning).at(Together);
+pub(crate) const UNIX_RATE: Step = Step::new(Rate, UnixSeqpacket, Sleeping).at(Together);
+pub(crate) const LOCAL_LARGE: Step = LOCAL.sized(LARGE);
+pub(crate) const UNIX_LARGE: Step = LOCAL_UNIX.sized(LARGE);
+pub(crate) const ASLEEP: Step = SLEEPING_XTIPC.at(OneProcessor);
+pub(crate) const UNIX_ASLEEP: Step = Step::new(RoundTrip, UnixStream, Sleeping).at(OneProcessor);
+pub(crate) const WAKE: Step = Step::new(RoundTrip, Eventfd, Sleeping).at(OneProcessor);
+
+pub(crate) const CONNECT: Step = Step::new(RoundTrip, XtipcConnect, Sleeping);
+pub(crate) const TCP_CONNECT: Step = Step::new(RoundTrip, TcpConnect, Sleeping);
+pub(crate) const EVENT: Step = Step::new(RoundTrip, XtipcEvent, Sleeping);
+pub(crate) const MULTICAST: Step = Step::new(Rate, XtipcMulticast, Sleeping).times(RECEIVERS);
+pub(crate) const GROUP: Step = Step::new(Rate, XtipcGroup, Sleeping).times(RECEIVERS);
+pub(crate) const UDP_FAN: Step = Step::new(Rate, UdpFan, Sleeping).times(RECEIVERS);
+/// So many senders, each as fast as it can.
+pub(crate) const LOAD: Step = Step::new(Load, Xtipc, Sleeping);
+pub(crate) const IDLE: Step = Step::new(Idle, Xtipc, Sleeping).times(SOCKETS);
+
+/// Steps that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Set {
+    /// Round trips and rates of 64 bytes between two nodes
+    Wire,
+    /// The same on one node
+    Local,
+    /// Rates by message size
+    Sizes,
+    /// Throughput by MTU
+    Bulk,
+    /// Connections, events, multicast and groups
+    Setup,
+    /// More senders than there is capacity for, and meanwhile urgent messages
+    Load,
+    /// Processor time and memory of an idle node
+    Idle,
+    /// For counted instructions: beside the kernel's TIPC on one processor; only with --operations
+    Instructions,
 }
 
-/// One measurement of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Step {
-    pub(crate) kind: Kind,
-    pub(crate) subject: Subject,
-    pub(crate) wait: Wait,
-    pub(crate) stage: Stage,
-}
+impl Set {
+    /// All but that for instructions.
+    pub(crate) const STANDARD: [Self; 7] = [
+        Self::Wire,
+        Self::Local,
+        Self::Sizes,
+        Self::Bulk,
+        Self::Setup,
+        Self::Load,
+        Self::Idle,
+    ];
 
-impl Step {
-    const fn new(kind: Kind, subject: Subject, wait: Wait, stage: Stage) -> Self {
-        Self {
-            kind,
-            subject,
-            wait,
-            stage,
-        }
+    /// What is compared stands close together, and what has the same daemons too: each start of them costs a second.
+    pub(crate) fn steps(self) -> Vec<Step> {
+        let mut steps = match self {
+            Self::Wire => vec![
+                RAW,
+                Step::new(RoundTrip, Packet, Spinning),
+                SPINNING_TCP,
+                Step::new(RoundTrip, Udp, Spinning),
+                SLEEPING_UDP,
+                PACED_TCP,
+                SLEEPING_TCP,
+                SLEEPING_XTIPC,
+                PACED_XTIPC,
+                SPINNING_XTIPC,
+                BUNDLED_RATE,
+                SINGLE_RATE,
+                UDP_RATE,
+                RAW_RATE,
+                TCP_RATE,
+                Step::new(Rate, Packet, Sleeping),
+                KERNEL,
+                KERNEL_RATE,
+            ],
+            Self::Local => vec![
+                Step::new(RoundTrip, Eventfd, Sleeping).at(Together),
+                LOCAL_TCP,
+                UNIX_RATE,
+                RING_RATE,
+                LOCAL_RATE,
+                ASLEEP.at(Together),
+                ASLEEP,
+                LOCAL,
+                LOCAL_LARGE,
+                UNIX_LARGE,
+                LOCAL_MEMORY,
+                LOCAL_UNIX,
+                UNIX_ASLEEP,
+                WAKE,
+                SLEEPING_TCP.at(OneProcessor),
+            ],
+            Self::Sizes => by_size(),
+            Self::Bulk => {
+                let of = |mtu| {
+                    [
+                        bulk(TCP_RATE, mtu),
+                        bulk(STREAM, mtu),
+                        bulk(BUNDLED_RATE, mtu),
+                    ]
+                };
+                let all = MTUS.into_iter().flat_map(of);
+                std::iter::once(RAW_BULK).chain(all).collect()
+            }
+            Self::Setup => vec![TCP_CONNECT, CONNECT, EVENT, MULTICAST, GROUP, UDP_FAN],
+            Self::Load => [1, 2, 3].map(|senders| LOAD.times(senders)).to_vec(),
+            Self::Idle => vec![IDLE],
+            Self::Instructions => vec![
+                SLEEPING_TCP,
+                SLEEPING_UDP,
+                TCP_RATE,
+                KERNEL,
+                KERNEL_RATE,
+                KERNEL_RATE.sized(LARGE),
+                KERNEL.at(OneProcessor),
+                KERNEL_RATE.at(OneProcessor),
+                SLEEPING_XTIPC,
+                BUNDLED_RATE,
+                BUNDLED_RATE.sized(LARGE),
+                ASLEEP,
+                BUNDLED_RATE.at(OneProcessor),
+            ],
+        };
+        steps.extend(self.of_features());
+        steps
     }
-}
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.kind, self.subject, self.stage) {
-            (Kind::RoundTrip, subject, _) => write!(f, "round trip {subject} {}", self.wait),
-            (Kind::Rate, Subject::Xtipc, Stage::Single) => f.write_str("rate xtipc single"),
-            (Kind::Rate, Subject::Xtipc, _) => f.write_str("rate xtipc bundled"),
-            (Kind::Rate, Subject::Udp, _) => f.write_str("rate UDP sendmmsg"),
-            (Kind::Rate, subject, _) => write!(f, "rate {subject}"),
-        }
-    }
-}
-
-use Kind::{Rate, RoundTrip};
-use Stage::{Bare, Bundling, Single};
-use Subject::{Tcp, Udp, Xdp, Xtipc};
-use Wait::{Sleeping, Spinning};
-
-const SLEEPING_XTIPC: Step = Step::new(RoundTrip, Xtipc, Sleeping, Bundling);
-const SPINNING_XTIPC: Step = Step::new(RoundTrip, Xtipc, Spinning, Bundling);
-const SLEEPING_TCP: Step = Step::new(RoundTrip, Tcp, Sleeping, Bare);
-const SPINNING_TCP: Step = Step::new(RoundTrip, Tcp, Spinning, Bare);
-const SLEEPING_UDP: Step = Step::new(RoundTrip, Udp, Sleeping, Bare);
-const RAW: Step = Step::new(RoundTrip, Xdp, Spinning, Bare);
-const BUNDLED_RATE: Step = Step::new(Rate, Xtipc, Sleeping, Bundling);
-const SINGLE_RATE: Step = Step::new(Rate, Xtipc, Sleeping, Single);
-const UDP_RATE: Step = Step::new(Rate, Udp, Sleeping, Bare);
-const TCP_RATE: Step = Step::new(Rate, Tcp, Sleeping, Bare);
-const RAW_RATE: Step = Step::new(Rate, Xdp, Spinning, Bare);
-
-/// A round. What is compared stands close together, and the daemons are started only twice: the kernel's protocols
-/// and raw frames have the interfaces without a daemon's XDP program on them.
-pub(crate) const ROUND: [Step; 11] = [
-    RAW,
-    SPINNING_TCP,
-    SLEEPING_UDP,
-    SLEEPING_TCP,
-    SLEEPING_XTIPC,
-    SPINNING_XTIPC,
-    BUNDLED_RATE,
-    SINGLE_RATE,
-    UDP_RATE,
-    RAW_RATE,
-    TCP_RATE,
-];
-
-/// What a ratio has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-impl Bound {
-    pub(crate) fn holds(self, ratio: f64) -> bool {
+    #[cfg(feature = "zeromq")]
+    fn of_features(self) -> Vec<Step> {
+        use crate::subject::Subject::Zeromq;
+        let round_trip = Step::new(RoundTrip, Zeromq, Sleeping);
         match self {
-            Self::AtMost(bound) => ratio <= bound,
-            Self::AtLeast(bound) => ratio >= bound,
+            Self::Wire => vec![round_trip, ZEROMQ_RATE],
+            Self::Local => vec![round_trip.at(Together), ZEROMQ_RATE.at(Together)],
+            _ => Vec::new(),
         }
     }
-}
 
-/// Two steps that are compared: by the median round trip or by the rate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Comparison {
-    pub(crate) step: Step,
-    pub(crate) against: Step,
-    /// `None`: only reported.
-    pub(crate) goal: Option<Bound>,
-}
-
-const fn compare(step: Step, against: Step, goal: Option<Bound>) -> Comparison {
-    Comparison {
-        step,
-        against,
-        goal,
+    #[cfg(not(feature = "zeromq"))]
+    fn of_features(self) -> Vec<Step> {
+        Vec::new()
     }
 }
 
-/// Goals first.
-pub(crate) const COMPARISONS: [Comparison; 8] = [
-    compare(SLEEPING_XTIPC, SLEEPING_TCP, Some(Bound::AtMost(0.6))),
-    compare(BUNDLED_RATE, UDP_RATE, Some(Bound::AtLeast(5.0))),
-    compare(SINGLE_RATE, UDP_RATE, Some(Bound::AtLeast(2.0))),
-    compare(SLEEPING_XTIPC, SLEEPING_UDP, None),
-    compare(SPINNING_XTIPC, SPINNING_TCP, None),
-    compare(SPINNING_XTIPC, RAW, None),
-    compare(SINGLE_RATE, RAW_RATE, None),
-    compare(BUNDLED_RATE, TCP_RATE, None),
-];
+/// First those without daemons.
+fn by_size() -> Vec<Step> {
+    let of = |step: Step| SIZES.map(|size| step.sized(size));
+    let udp = of(UDP_RATE).into_iter().filter(|step| step.size <= UDP_MAX);
+    udp.chain(of(TCP_RATE)).chain(of(BUNDLED_RATE)).collect()
+}
 
-/// The steps of a round whose names contain each of these words.
-pub(crate) fn select(words: &[String]) -> Vec<Step> {
+/// The steps of these sets whose names contain each of these words, none twice.
+pub(crate) fn select(sets: &[Set], words: &[String]) -> Vec<Step> {
     let selected = |step: &Step| {
         let name = step.to_string().to_lowercase();
         words.iter().all(|word| name.contains(&word.to_lowercase()))
     };
-    ROUND.into_iter().filter(selected).collect()
+    let mut steps = Vec::new();
+    for step in sets.iter().flat_map(|set| set.steps()).filter(selected) {
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    steps
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::goals::COMPARISONS;
     use std::collections::HashSet;
 
     #[test]
     fn each_step_has_a_name_of_its_own() {
-        let names: HashSet<_> = ROUND.iter().map(ToString::to_string).collect();
-        assert_eq!(names.len(), ROUND.len());
+        let mut sets = Set::STANDARD.to_vec();
+        sets.push(Set::Instructions);
+        let steps = select(&sets, &[]);
+        let names: HashSet<_> = steps.iter().map(ToString::to_string).collect();
+        assert_eq!(names.len(), steps.len());
     }
 
     #[test]
-    fn whatever_is_compared_is_measured_in_a_round() {
+    fn whatever_is_compared_is_measured_in_one_set() {
         for comparison in COMPARISONS {
-            for step in [comparison.step, comparison.against] {
-                assert!(ROUND.contains(&step), "{step}");
-            }
-            assert_eq!(comparison.step.kind, comparison.against.kind);
+            let both = [comparison.step, comparison.against];
+            let mut sets = Set::value_variants().iter().map(|set| set.steps());
+            assert!(
+                sets.any(|steps| both.iter().all(|step| steps.contains(step))),
+                "{} / {}",
+                comparison.step,
+                comparison.against
+            );
         }
     }
 
     #[test]
     fn steps_are_selected_by_words_of_their_names() {
-        let of = |words: &[&str]| select(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
-        assert_eq!(of(&[]), ROUND);
+        let of = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| word.to_string()).collect();
+            select(&[Set::Wire], &words)
+        };
+        assert_eq!(of(&[]), Set::Wire.steps());
         assert_eq!(of(&["rate", "XTIPC"]), [BUNDLED_RATE, SINGLE_RATE]);
-        assert_eq!(of(&["tcp sleeping"]), [SLEEPING_TCP]);
+        assert_eq!(of(&["trip tcp sleeping"]), [SLEEPING_TCP]);
         assert_eq!(of(&["sctp"]), []);
     }
 
     #[test]
-    fn a_bound_holds_at_its_own_value() {
-        assert!(Bound::AtMost(0.6).holds(0.6) && !Bound::AtMost(0.6).holds(0.61));
-        assert!(Bound::AtLeast(5.0).holds(5.0) && !Bound::AtLeast(5.0).holds(4.99));
+    fn a_step_of_two_sets_is_measured_once() {
+        let steps = select(&[Set::Wire, Set::Sizes], &[]);
+        assert_eq!(
+            steps.iter().filter(|&&step| step == BUNDLED_RATE).count(),
+            1
+        );
     }
 }

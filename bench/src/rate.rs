@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::extent::Extent;
+
 /// Messages in one call, where a subject can send several.
 pub(crate) const BATCH: usize = 64;
 /// How long a sink waits at most before it says that nothing came.
@@ -30,16 +32,45 @@ pub(crate) trait Source {
 
 /// The end that receives.
 pub(crate) trait Sink {
-    /// Waits for messages, at most [`SINK_PATIENCE`], and tells the number of each.
-    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()>;
+    /// Waits for messages, at most [`SINK_PATIENCE`], and shows each.
+    fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()>;
+}
+
+/// Writes the number of a message into its first eight bytes, or into all it has.
+pub(crate) fn put_number(message: &mut [u8], number: u64) {
+    let bytes = number.to_le_bytes();
+    let len = message.len().min(bytes.len());
+    message[..len].copy_from_slice(&bytes[..len]);
+}
+
+/// The number of a message, where the next one is expected to be `next`: short messages have its lowest bytes only.
+fn number_of(message: &[u8], next: u64) -> u64 {
+    let mut bytes = [0; 8];
+    let len = message.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&message[..len]);
+    let number = u64::from_le_bytes(bytes);
+    match 1_u64.checked_shl(8 * len as u32) {
+        None => number,
+        // The one of those with these bytes that is nearest to what is expected.
+        Some(span) => {
+            let ahead = number.wrapping_sub(next) % span;
+            if ahead < span / 2 || next < span - ahead {
+                next + ahead
+            } else {
+                next - (span - ahead)
+            }
+        }
+    }
 }
 
 /// What a sender tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) messages: u64,
     /// Rejected by the receiver.
     pub(crate) returned: u64,
+    /// When it began, by this host's monotonic clock.
+    pub(crate) begun_ns: u64,
 }
 
 /// What a receiver tells.
@@ -50,11 +81,14 @@ pub(crate) struct Received {
     pub(crate) out_of_order: u64,
     /// From the first to the last.
     pub(crate) nanoseconds: u64,
+    /// When the last one came, by this host's monotonic clock.
+    pub(crate) ended_ns: u64,
 }
 
 /// Both sides of a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Flow {
+    /// Of all receiving sockets together.
     pub(crate) messages_per_second: f64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
@@ -66,45 +100,72 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// `None` if so few were received that there is no rate.
-    pub(crate) fn of(sent: Sent, received: Received, packets: Option<u64>) -> Option<Self> {
+    /// The same where every message counts from when the sender began: all its work is in the time.
+    pub(crate) fn whole(sent: Sent, mut received: Received, packets: Option<u64>) -> Option<Self> {
+        received.nanoseconds = received.ended_ns.saturating_sub(sent.begun_ns);
+        Self::of(sent, received, 1, packets)
+    }
+
+    /// `None` if so few were received that there is no rate. Each message goes to so many `copies`.
+    pub(crate) fn of(
+        sent: Sent,
+        received: Received,
+        copies: usize,
+        packets: Option<u64>,
+    ) -> Option<Self> {
+        let due = sent.messages * copies as u64;
         let seconds = received.nanoseconds as f64 / 1e9;
         (received.messages > 1 && seconds > 0.0).then(|| Self {
             messages_per_second: (received.messages - 1) as f64 / seconds,
             sent: sent.messages,
             received: received.messages,
             returned: sent.returned,
-            lost: sent
-                .messages
-                .saturating_sub(received.messages + sent.returned),
+            lost: due.saturating_sub(received.messages + sent.returned),
             out_of_order: received.out_of_order,
             packets,
         })
     }
 }
 
+/// Of a clock that all processes of a host share.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Sends for so long.
-pub(crate) fn send(source: &mut dyn Source, duration: Duration) -> Result<Sent> {
+pub(crate) fn send(source: &mut dyn Source, extent: &Extent) -> Result<Sent> {
     let mut messages = 0;
-    let begun = Instant::now();
-    while begun.elapsed() < duration {
+    let (begun_ns, begun) = (monotonic_ns(), Instant::now());
+    while !extent.is_over(messages, begun.elapsed()) {
         messages += source.send(messages)?;
     }
     let returned = source.settle()?;
-    Ok(Sent { messages, returned })
+    Ok(Sent {
+        messages,
+        returned,
+        begun_ns,
+    })
 }
 
 /// Receives until `finished`, and then what is still under way.
-pub(crate) fn receive(sink: &mut dyn Sink, finished: &AtomicBool) -> Result<Received> {
+///
+/// With `copies` sockets each message comes so many times: only counted.
+pub(crate) fn receive(
+    sink: &mut dyn Sink,
+    copies: usize,
+    finished: &AtomicBool,
+) -> Result<Received> {
     let mut received = Received::default();
     let mut next = 0;
     let mut first: Option<Instant> = None;
     let mut last = Instant::now();
     loop {
         let before = received.messages;
-        sink.receive(&mut |number| {
+        sink.receive(&mut |message| {
             received.messages += 1;
-            if number < next {
+            let number = number_of(message, next);
+            if copies == 1 && number < next {
                 received.out_of_order += 1;
             } else {
                 next = number + 1;
@@ -113,6 +174,7 @@ pub(crate) fn receive(sink: &mut dyn Sink, finished: &AtomicBool) -> Result<Rece
         let now = Instant::now();
         if received.messages > before {
             last = now;
+            received.ended_ns = monotonic_ns();
             first.get_or_insert(now);
         } else if finished.load(Ordering::Relaxed) && now - last > QUIET {
             let first = first.context("no message came")?;
@@ -127,13 +189,17 @@ mod tests {
     use super::*;
 
     /// Hands out batches of numbers, then nothing.
-    struct Script(Vec<Vec<u64>>);
+    struct Script(Vec<Vec<u64>>, usize);
 
     impl Sink for Script {
-        fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+        fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
             std::thread::sleep(Duration::from_millis(1));
             if !self.0.is_empty() {
-                self.0.remove(0).into_iter().for_each(seen);
+                for number in self.0.remove(0) {
+                    let mut message = vec![0; self.1];
+                    put_number(&mut message, number);
+                    seen(&message);
+                }
             }
             Ok(())
         }
@@ -141,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_receiver_counts_each_message_and_what_is_out_of_order() {
-        let mut sink = Script(vec![vec![0, 1], vec![2, 5, 4, 5], vec![6]]);
-        let received = receive(&mut sink, &AtomicBool::new(true)).unwrap();
+        let mut sink = Script(vec![vec![0, 1], vec![2, 5, 4, 5], vec![6]], 8);
+        let received = receive(&mut sink, 1, &AtomicBool::new(true)).unwrap();
         assert_eq!((received.messages, received.out_of_order), (7, 2));
         let elapsed = Duration::from_nanos(received.nanoseconds);
         assert!(elapsed >= Duration::from_millis(2), "{elapsed:?}");
@@ -150,20 +216,35 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_short_messages_go_round_and_gaps_in_them_are_gaps() {
+        let numbers: Vec<u64> = (0..600).filter(|n| n % 7 != 3).collect();
+        let expected = numbers.len() as u64;
+        let mut sink = Script(vec![numbers, vec![598]], 1);
+        let received = receive(&mut sink, 1, &AtomicBool::new(true)).unwrap();
+        assert_eq!(received.messages, expected + 1);
+        assert_eq!(received.out_of_order, 1, "only the last one, which is old");
+    }
+
+    #[test]
     fn every_message_sent_is_received_returned_or_lost() {
         let sent = Sent {
             messages: 1000,
             returned: 100,
+            begun_ns: 5_000,
         };
         let received = Received {
             messages: 801,
             out_of_order: 0,
             nanoseconds: 1_000_000,
+            ended_ns: 2_005_000,
         };
-        let flow = Flow::of(sent, received, None).unwrap();
+        let flow = Flow::of(sent, received, 1, None).unwrap();
         assert_eq!(flow.lost, 99);
+        assert_eq!(Flow::of(sent, received, 2, None).unwrap().lost, 1099);
         assert_eq!(flow.messages_per_second, 800_000.0);
-        assert_eq!(Flow::of(sent, Received::default(), None), None);
+        let whole = Flow::whole(sent, received, None).unwrap();
+        assert_eq!(whole.messages_per_second, 400_000.0);
+        assert_eq!(Flow::of(sent, Received::default(), 1, None), None);
     }
 
     struct Counter(u64);
@@ -183,7 +264,8 @@ mod tests {
     #[test]
     fn a_sender_numbers_its_messages_and_tells_what_came_back() {
         let mut source = Counter(0);
-        let sent = send(&mut source, Duration::from_millis(1)).unwrap();
+        let extent = Extent::Lasting(Duration::from_millis(1));
+        let sent = send(&mut source, &extent).unwrap();
         assert_eq!(sent.messages, source.0);
         assert_eq!(sent.returned, 3);
     }

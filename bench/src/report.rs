@@ -4,64 +4,89 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::environment::Environment;
-use crate::judge::{Figure, PAIRS_MIN, Round, Verdict};
-use crate::plan::{Bound, COMPARISONS, Kind, Step};
+use crate::goals::{Bound, Comparison, NOT_MEASURED};
+use crate::judge::{Figure, Round, Verdict};
 use crate::rate::Flow;
 use crate::statistics::{Percentiles, Spread};
+use crate::step::{Kind, Step};
 
 /// All of a run. Times are nanoseconds, rates messages per second.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    environment: Environment,
-    message_size: usize,
-    verdicts: Vec<Verdict>,
-    summaries: Vec<Summary>,
-    rounds: Vec<Round>,
+    pub(crate) environment: Environment,
+    /// Of a run between two hosts.
+    pub(crate) other_host: Option<Environment>,
+    /// Nanoseconds are instructions.
+    pub(crate) counted: bool,
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) summaries: Vec<Summary>,
+    /// Steps that cannot be measured here, and why.
+    pub(crate) left_out: Vec<(String, String)>,
+    pub(crate) rounds: Vec<Round>,
 }
 
-/// A step over all rounds, disturbed or not: by the median round trip, or the rate.
+/// A step over all rounds, disturbed or not: the median time, bytes per second, or the share of a processor.
 #[derive(Debug, Serialize)]
-struct Summary {
-    name: String,
-    step: Step,
-    spread: Spread,
+pub(crate) struct Summary {
+    pub(crate) name: String,
+    pub(crate) step: Step,
+    pub(crate) spread: Spread,
 }
 
 impl Report {
     pub(crate) fn new(
         environment: Environment,
-        message_size: usize,
         steps: Vec<Step>,
         rounds: Vec<Round>,
+        comparisons: &[Comparison],
+        needed: usize,
     ) -> Self {
-        let verdicts = COMPARISONS
-            .into_iter()
-            .filter_map(|comparison| Verdict::of(comparison, &rounds));
+        let verdicts = comparisons
+            .iter()
+            .filter_map(|comparison| Verdict::of(*comparison, &rounds, needed));
         let summaries = steps.into_iter().filter_map(|step| {
-            let figures = rounds.iter().filter_map(|round| round.figure(step));
+            let measured = rounds.iter().filter_map(|round| round.measured(step));
             Some(Summary {
                 name: step.to_string(),
                 step,
-                spread: Spread::of(figures.map(|figure| figure.value()))?,
+                spread: Spread::of(measured.map(|measured| measured.value()))?,
             })
         });
         Self {
             environment,
-            message_size,
+            other_host: None,
+            counted: false,
             verdicts: verdicts.collect(),
             summaries: summaries.collect(),
+            left_out: Vec::new(),
             rounds,
         }
     }
 
+    /// The figures of a step, one of each round.
+    pub(crate) fn figures(&self, step: Step) -> impl Iterator<Item = &Figure> {
+        let measured = self.rounds.iter().filter_map(move |r| r.measured(step));
+        measured.map(|measured| &measured.figure)
+    }
+
+    /// The calibrations of the run.
+    pub(crate) fn calibrations(&self) -> Option<Spread> {
+        let befores = self.rounds.iter().map(|round| round.calibration_before_ns);
+        let measured = self.rounds.iter().flat_map(|round| &round.measured);
+        let afters = measured.map(|measured| measured.calibration_after_ns);
+        Spread::of(befores.chain(afters).map(|calibration| calibration.0))
+    }
+
     pub(crate) fn print(&self) {
         self.print_environment();
-        self.print_round_trips();
+        self.print_times();
         self.print_rates();
+        self.print_costs();
         self.print_ratios();
     }
 
-    fn print_environment(&self) {
+    /// One line of what was measured where.
+    pub(crate) fn headline(&self) -> String {
         let Environment {
             version,
             kernel,
@@ -69,14 +94,22 @@ impl Report {
             cpus: [first, second],
             ..
         } = &self.environment;
-        println!("xtipc {version}, Linux {kernel}, {cpu}, processors {first} and {second}");
+        format!("xtipc {version}, Linux {kernel}, {cpu}, processors {first} and {second}")
+    }
+
+    fn print_environment(&self) {
+        println!("{}", self.headline());
         if let Some(mode) = self.environment.bearer_mode {
             println!("xtipc over {mode:?}");
         }
-        let befores = self.rounds.iter().map(|round| round.calibration_before_ns);
-        let measured = self.rounds.iter().flat_map(|round| &round.measured);
-        let afters = measured.map(|measured| measured.calibration_after_ns);
-        if let Some(spread) = Spread::of(befores.chain(afters).map(|calibration| calibration.0)) {
+        if let Some(other) = &self.other_host {
+            println!("the other host: Linux {}, {}", other.kernel, other.cpu);
+        }
+        if self.counted {
+            println!("instructions are counted: one of the clock's nanoseconds is one");
+            return;
+        }
+        if let Some(spread) = self.calibrations() {
             let Spread {
                 median,
                 least,
@@ -90,137 +123,170 @@ impl Report {
         }
     }
 
-    /// The steps of a kind, each with its figures.
-    fn steps(&self, kind: Kind) -> Vec<(&Summary, Vec<Figure>)> {
-        let steps = self.summaries.iter().filter(|s| s.step.kind == kind);
-        let figures = |step| self.rounds.iter().filter_map(move |r| r.figure(step));
-        steps.map(|s| (s, figures(s.step).collect())).collect()
+    fn steps(&self, kinds: &[Kind]) -> Vec<&Summary> {
+        let steps = self.summaries.iter();
+        steps.filter(|s| kinds.contains(&s.step.kind)).collect()
     }
 
-    fn print_round_trips(&self) {
-        let steps = self.steps(Kind::RoundTrip);
+    fn print_times(&self) {
+        let steps = self.steps(&[Kind::RoundTrip, Kind::Paced, Kind::Load]);
         if steps.is_empty() {
             return;
         }
+        let (unit, scale) = self.unit_of_times();
         println!(
-            "\n{} bytes, microseconds: medians over rounds, p50 with its spread, max of all",
-            self.message_size
+            "\ntimes, {unit}: medians over rounds, p50 with its spread, max of all; a load's are of urgent messages"
         );
         println!(
-            "{:<34}{:>8}{:>18}{:>9}{:>9}{:>9}{:>10}",
-            "closed loop", "p50", "(least to most)", "p90", "p99", "p99.9", "max"
+            "{:<46}{:>9}{:>20}{:>10}{:>10}{:>10}{:>10}",
+            "", "p50", "(least to most)", "p90", "p99", "p99.9", "max"
         );
-        for (summary, figures) in steps {
-            let times: Vec<Percentiles> = figures
-                .iter()
-                .filter_map(|figure| match figure {
-                    Figure::Times(times) => Some(*times),
-                    Figure::Flow(_) => None,
-                })
+        for summary in steps {
+            let times: Vec<Percentiles> = self
+                .figures(summary.step)
+                .filter_map(|figure| figure.percentiles().copied())
                 .collect();
             let of = |pick: fn(&Percentiles) -> u64| {
-                let values = times.iter().map(|times| pick(times) as f64 / 1000.0);
-                Spread::of(values).map_or((0.0, 0.0), |spread| (spread.median, spread.most))
+                Spread::of(times.iter().map(|times| pick(times) as f64 / scale))
             };
-            let spread = summary.spread;
+            let median = |pick| of(pick).map_or(0.0, |spread| spread.median);
+            let Some(p50) = of(|times| times.p50) else {
+                continue;
+            };
             println!(
-                "{:<34}{:>8.2}{:>18}{:>9.2}{:>9.2}{:>9.2}{:>10.2}",
+                "{:<46}{:>9.2}{:>20}{:>10.2}{:>10.2}{:>10.2}{:>10.2}",
                 summary.name,
-                spread.median / 1000.0,
-                format!(
-                    "({:.2} to {:.2})",
-                    spread.least / 1000.0,
-                    spread.most / 1000.0
-                ),
-                of(|times| times.p90).0,
-                of(|times| times.p99).0,
-                of(|times| times.p999).0,
-                of(|times| times.max).1,
+                p50.median,
+                format!("({:.2} to {:.2})", p50.least, p50.most),
+                median(|times| times.p90),
+                median(|times| times.p99),
+                median(|times| times.p999),
+                of(|times| times.max).map_or(0.0, |spread| spread.most),
             );
         }
     }
 
+    /// Of tables and plots, and how many nanoseconds one is.
+    pub(crate) const fn unit_of_times(&self) -> (&'static str, f64) {
+        if self.counted {
+            ("thousands of instructions", 1000.0)
+        } else {
+            ("microseconds", 1000.0)
+        }
+    }
+
     fn print_rates(&self) {
-        let steps = self.steps(Kind::Rate);
+        let steps = self.steps(&[Kind::Rate, Kind::Load]);
         if steps.is_empty() {
             return;
         }
         println!(
-            "\n{} bytes, thousands of messages per second at the receiver; counts of all rounds",
-            self.message_size
+            "\nthousands of messages per second at all receivers; counts of all rounds{}",
+            if self.counted {
+                "; instructions of each message, both sides together"
+            } else {
+                ""
+            }
         );
         println!(
-            "{:<34}{:>8}{:>18}{:>12}{:>12}{:>10}{:>10}{:>9}",
-            "one way", "rate", "(least to most)", "sent", "received", "returned", "lost", "/packet"
+            "{:<46}{:>9}{:>20}{:>9}{:>12}{:>12}{:>9}{:>9}{:>9}{}",
+            "one way",
+            "rate",
+            "(least to most)",
+            "Gbit/s",
+            "sent",
+            "received",
+            "returned",
+            "lost",
+            "/packet",
+            if self.counted { "  instructions" } else { "" },
         );
-        for (summary, figures) in steps {
-            let flows: Vec<Flow> = figures
-                .iter()
-                .filter_map(|figure| match figure {
-                    Figure::Flow(flow) => Some(*flow),
-                    Figure::Times(_) => None,
-                })
-                .collect();
+        for summary in steps {
+            let figures = self.figures(summary.step);
+            let flows: Vec<Flow> = figures.filter_map(|f| f.flow().copied()).collect();
+            let rates = flows.iter().map(|flow| flow.messages_per_second);
+            let Some(rate) = Spread::of(rates) else {
+                continue;
+            };
             let sum = |pick: fn(&Flow) -> u64| flows.iter().map(pick).sum::<u64>();
             let packets: Option<u64> = flows.iter().map(|flow| flow.packets).sum();
+            let packets = packets.filter(|&packets| packets > 0);
             let per_packet = packets.map(|packets| sum(|flow| flow.sent) as f64 / packets as f64);
-            let spread = summary.spread;
             println!(
-                "{:<34}{:>8.0}{:>18}{:>12}{:>12}{:>10}{:>10}{:>9}",
+                "{:<46}{:>9.1}{:>20}{:>9.2}{:>12}{:>12}{:>9}{:>9}{:>9}{}",
                 summary.name,
-                spread.median / 1000.0,
-                format!(
-                    "({:.0} to {:.0})",
-                    spread.least / 1000.0,
-                    spread.most / 1000.0
-                ),
+                rate.median / 1000.0,
+                format!("({:.1} to {:.1})", rate.least / 1000.0, rate.most / 1000.0),
+                rate.median * summary.step.size as f64 * 8e-9,
                 sum(|flow| flow.sent),
                 sum(|flow| flow.received),
                 sum(|flow| flow.returned),
                 sum(|flow| flow.lost),
                 per_packet.map_or(String::new(), |n| format!("{n:.2}")),
+                if self.counted {
+                    format!("{:>14.0}", 1e9 / rate.median)
+                } else {
+                    String::new()
+                }
+            );
+        }
+    }
+
+    fn print_costs(&self) {
+        for summary in self.steps(&[Kind::Idle]) {
+            let costs = self
+                .figures(summary.step)
+                .filter_map(|figure| match figure {
+                    Figure::Cost(cost) => Some(cost),
+                    _ => None,
+                });
+            let costs: Vec<_> = costs.collect();
+            let of = |pick: &dyn Fn(&crate::judge::Cost) -> f64| {
+                Spread::of(costs.iter().map(|cost| pick(cost))).map_or(0.0, |spread| spread.median)
+            };
+            println!(
+                "\nan idle node with one link: {:.2} % of a processor, {:.1} MB of its own, {:.1} MB with what it shares; \
+                 a socket adds {:.0} bytes",
+                100.0 * of(&|cost| cost.processor_share),
+                of(&|cost| cost.private_bytes as f64) / 1e6,
+                of(&|cost| cost.resident_bytes as f64) / 1e6,
+                of(&|cost| cost.socket_bytes),
             );
         }
     }
 
     fn print_ratios(&self) {
-        if self.verdicts.is_empty() {
-            return;
+        if !self.verdicts.is_empty() {
+            println!(
+                "\nratios: medians of pairs of one round; pairs around which the calibrator moved are discarded"
+            );
         }
-        println!(
-            "\nratios: medians of pairs of one round; pairs around which the calibrator moved are discarded"
-        );
         for verdict in &self.verdicts {
-            let comparison = &verdict.comparison;
-            let name = format!("{} / {}", comparison.step, comparison.against);
             let ratio = verdict.ratio.map_or("-".into(), |ratio| {
                 format!(
-                    "{:>6.2} ({:.2} to {:.2})",
+                    "{:>7.3} ({:.3} to {:.3})",
                     ratio.median, ratio.least, ratio.most
                 )
             });
-            let goal = match (comparison.goal, verdict.passes()) {
-                (None, _) => String::new(),
-                (Some(goal), passes) => {
-                    let goal = match goal {
-                        Bound::AtMost(bound) => format!("at most {bound}"),
-                        Bound::AtLeast(bound) => format!("at least {bound}"),
-                    };
-                    let verdict = match passes {
-                        Some(true) => "reached",
-                        Some(false) => "MISSED",
-                        None => "cannot be judged",
-                    };
-                    format!("  goal {goal}: {verdict}")
-                }
-            };
-            let calibrator = verdict
-                .calibrations_ns
-                .map_or("-".into(), |spread| format!("{:.0} ns", spread.median));
+            let Verdict {
+                name,
+                near,
+                far,
+                discarded,
+                ..
+            } = verdict;
             println!(
-                "{name:<66}{ratio:<24} calibrator {calibrator} (near {}, far {}), discarded {}{goal}",
-                verdict.near, verdict.far, verdict.discarded
+                "{name:<74}{ratio:<27} near {near}, far {far}, discarded {discarded}{}",
+                goal_text(verdict).map_or(String::new(), |goal| format!("  {goal}"))
             );
+        }
+        for (name, why) in &self.left_out {
+            println!("not measured: {name}: {why}");
+        }
+        if !self.counted {
+            for (number, why) in NOT_MEASURED {
+                println!("not measured: goal {number}: {why}");
+            }
         }
     }
 
@@ -230,18 +296,33 @@ impl Report {
         let goals: Vec<_> = goals.collect();
         ensure!(!goals.is_empty(), "nothing was measured that has a goal");
         for verdict in &goals {
-            let (step, against) = (verdict.comparison.step, verdict.comparison.against);
             ensure!(
                 verdict.is_sound(),
-                "{step} / {against}: only {} undisturbed pairs, {PAIRS_MIN} are needed to judge",
-                verdict.near + verdict.far
+                "{}: only {} undisturbed pairs, {} are needed to judge",
+                verdict.name,
+                verdict.near + verdict.far,
+                verdict.needed
             );
         }
         for verdict in goals {
-            let (step, against) = (verdict.comparison.step, verdict.comparison.against);
             let passes = verdict.passes().unwrap_or(false);
-            ensure!(passes, "{step} / {against}: the goal is missed");
+            ensure!(passes, "{}: the goal is missed", verdict.name);
         }
         Ok(())
     }
+}
+
+/// The goal of a comparison, and whether it was reached.
+pub(crate) fn goal_text(verdict: &Verdict) -> Option<String> {
+    let goal = verdict.comparison.goal?;
+    let bound = match goal.bound {
+        Bound::AtMost(bound) => format!("at most {bound:.3}"),
+        Bound::AtLeast(bound) => format!("at least {bound:.3}"),
+    };
+    let outcome = match verdict.passes() {
+        Some(true) => "reached",
+        Some(false) => "MISSED",
+        None => "cannot be judged",
+    };
+    Some(format!("goal {}, {bound}: {outcome}", goal.number))
 }

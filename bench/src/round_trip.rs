@@ -1,15 +1,18 @@
-//! The round-trip kind: one end asks, the other sends back what it gets.
+//! Times of operations: one end asks, the other sends back what it gets.
 //!
-//! Closed loop: a request leaves when the answer to the one before has come. So a stall shows as one long round trip,
+//! *Closed loop*: a request leaves when the answer to the one before has come. So a stall shows as one long round trip,
 //! not as the many that an open load would have met meanwhile (*coordinated omission*): the percentiles are those
-//! of a caller that waits, and are not corrected.
+//! of a caller that waits, and are not corrected. *Paced*: requests are due at fixed times, and the time of each counts from
+//! when it was due, also if an earlier answer was late and it could not leave in time.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
-use crate::statistics::Percentiles;
+use crate::extent::Extent;
+use crate::statistics::Times;
 
 /// An answer that takes longer does not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,35 +25,48 @@ pub(crate) trait Asker {
     fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize>;
 }
 
-/// Makes round trips for so long, after a warm-up, and gives their times.
+/// Makes round trips, after a warm-up, and gives their times. `interval`: one is due after each.
 pub(crate) fn measure(
     asker: &mut dyn Asker,
     size: usize,
-    warm_up: Duration,
-    duration: Duration,
-) -> Result<Percentiles> {
+    extent: &Extent,
+    interval: Option<Duration>,
+) -> Result<Times> {
     let mut message: Vec<u8> = (0..size).map(|i| i as u8).collect();
     let mut answer = vec![0; size];
     let mut nanoseconds = Histogram::<u64>::new(DIGITS)?;
     let begun = Instant::now();
-    let mut last = begun;
+    let mut measured = None;
+    let mut due = begun;
     for number in 0_u32.. {
-        message[..4].copy_from_slice(&number.to_ne_bytes());
+        let stamp = number.to_ne_bytes();
+        let stamped = size.min(stamp.len());
+        message[..stamped].copy_from_slice(&stamp[..stamped]);
+        while interval.is_some() && Instant::now() < due {
+            // A daemon may share this processor.
+            thread::yield_now();
+        }
         let len = asker.ask(&message, &mut answer)?;
         ensure!(
             len == size && answer == message,
             "round trip {number}: the echo differs from what was sent"
         );
         let now = Instant::now();
-        if now - begun >= warm_up + duration {
-            break;
+        let warm = extent.is_warm(number.into(), now - begun);
+        if let Some(since) = measured {
+            nanoseconds.record((now - due).as_nanos().try_into()?)?;
+            if extent.is_over(nanoseconds.len(), now - since) {
+                break;
+            }
+        } else if warm {
+            measured = Some(now);
         }
-        if last - begun >= warm_up {
-            nanoseconds.record((now - last).as_nanos().try_into()?)?;
-        }
-        last = now;
+        due = match interval {
+            Some(interval) if measured.is_some() || warm => due + interval,
+            Some(_) | None => now,
+        };
     }
-    Ok(Percentiles::of(&nanoseconds))
+    Ok(Times::of(&nanoseconds))
 }
 
 #[cfg(test)]
@@ -80,7 +96,8 @@ mod tests {
             delay: Duration::from_micros(100),
             broken: false,
         };
-        let percentiles = measure(&mut mirror, 64, 5 * MS, 20 * MS).unwrap();
+        let percentiles = measure(&mut mirror, 64, &Extent::Lasting(20 * MS), None).unwrap();
+        let percentiles = percentiles.percentiles;
         assert!((1..=200).contains(&percentiles.count), "{percentiles:?}");
         assert!(percentiles.p50 >= 99_000, "{percentiles:?}");
         assert!(percentiles.max >= percentiles.p999, "{percentiles:?}");
@@ -92,6 +109,39 @@ mod tests {
             delay: Duration::ZERO,
             broken: true,
         };
-        assert!(measure(&mut mirror, 64, MS, MS).is_err());
+        assert!(measure(&mut mirror, 64, &Extent::Lasting(MS), None).is_err());
+    }
+
+    /// Stands still once.
+    struct Stalling(u32);
+
+    impl Asker for Stalling {
+        fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
+            self.0 += 1;
+            if self.0 == 100 {
+                thread::sleep(20 * MS);
+            }
+            answer.copy_from_slice(message);
+            Ok(message.len())
+        }
+    }
+
+    #[test]
+    fn a_stall_counts_for_everything_that_was_due_meanwhile() {
+        let extent = Extent::Counted(500);
+        let interval = Duration::from_micros(100);
+        let paced = measure(&mut Stalling(0), 64, &extent, Some(interval)).unwrap();
+        assert!(
+            paced.percentiles.p90 >= 5_000_000,
+            "{:?}",
+            paced.percentiles
+        );
+        let closed = measure(&mut Stalling(0), 64, &extent, None).unwrap();
+        assert!(
+            closed.percentiles.p90 < 5_000_000,
+            "{:?}",
+            closed.percentiles
+        );
+        assert_eq!(closed.percentiles.count, 500);
     }
 }

@@ -5,140 +5,102 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
 
 use crate::calibrator::{self, Calibration, calibrate};
-use crate::child::{Worker, own_program};
+use crate::child::Worker;
 use crate::daemon::{Daemons, Settings};
-use crate::environment::Environment;
-use crate::judge::{Figure, Measured, PAIRS_MIN, Round, Verdict};
+use crate::environment::{Environment, InterfaceFacts};
+use crate::extent::Extent;
+use crate::goals::{COMPARISONS, Comparison, OF_INSTRUCTIONS};
+use crate::ground::{Description, Ground, Hosts};
+use crate::html;
+use crate::judge::{Cost, Figure, Measured, PAIRS_MIN, Round, Verdict};
 use crate::lab::Lab;
+use crate::options::Options;
 use crate::part::{FINISH, Part, Role};
-use crate::plan::{COMPARISONS, Kind, Stage, Step, select};
+use crate::plan::select;
 use crate::rate::{Flow, Received, Sent};
 use crate::report::Report;
+use crate::serve;
 use crate::session;
-use crate::subject::{SIZE_MIN, Subject};
+use crate::step::{Kind, Place, Stage, Step};
+use crate::subject::{Subject, kernel_tipc};
 
-/// Options of a run.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
-    /// Rounds; ratios are judged from 5 undisturbed pairs on
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// While pairs are lacking because the machine was disturbed, at most so many rounds
-    #[arg(long, default_value_t = 15)]
-    rounds_max: usize,
-    /// Only steps whose names contain this word, repeatable: `--only rate --only xtipc`
-    #[arg(long, value_name = "WORD")]
-    only: Vec<String>,
-    /// Fail if a goal is missed, or cannot be judged
-    #[arg(long)]
-    check: bool,
-    /// Also write everything to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Bytes of a message
-    #[arg(long, default_value_t = 64)]
-    size: usize,
-    /// MTU of the interfaces
-    #[arg(long, default_value_t = 1500)]
-    mtu: u32,
-    /// Milliseconds that a step measures, 1 to 1000, after a tenth of it to warm up
-    #[arg(long, default_value_t = 400, value_name = "MS")]
-    burst: u64,
-    /// Processors of the two nodes: of each daemon and its application
-    #[arg(long, default_value = "0,1", value_delimiter = ',', num_args = 2)]
-    cpus: Vec<usize>,
-    /// What an idle worker of the daemon does: busy, adaptive or sleep
-    #[arg(long, default_value = "adaptive")]
-    policy: String,
-    /// The daemon [default: xtipcd beside this program]
-    #[arg(long, value_name = "PROGRAM")]
-    xtipcd: Option<PathBuf>,
-    /// Where the daemons' directories are made
-    #[arg(long, hide = true)]
-    directory: Option<PathBuf>,
-}
-
-impl Options {
-    /// As they were given.
-    pub(crate) fn to_arguments(&self) -> Vec<String> {
-        std::env::args().skip(2).collect()
-    }
-
-    fn cpus(&self) -> Result<[usize; 2]> {
-        let cpus = <[usize; 2]>::try_from(&self.cpus[..]);
-        let [first, second] = cpus.ok().context("--cpus: two processors, as in 0,1")?;
-        ensure!(
-            first != second,
-            "--cpus {first},{second}: two different ones"
-        );
-        Ok([first, second])
-    }
-
-    fn check(&self) -> Result<()> {
-        let size_max = self.mtu as usize - 100;
-        ensure!(
-            (SIZE_MIN..=size_max).contains(&self.size),
-            "--size {}: {SIZE_MIN} to {size_max} bytes, so that a message fits into a packet",
-            self.size
-        );
-        ensure!(
-            (1..=1000).contains(&self.burst),
-            "--burst {}: 1 to 1000 milliseconds",
-            self.burst
-        );
-        ensure!(self.rounds > 0, "--rounds 0: at least one");
-        Ok(())
-    }
-
-    fn program(&self) -> Result<PathBuf> {
-        let own = std::env::current_exe()?;
-        let program = self
-            .xtipcd
-            .clone()
-            .unwrap_or_else(|| own.with_file_name("xtipcd"));
-        ensure!(
-            program.exists(),
-            "{} does not exist: build xtipcd or name it by --xtipcd",
-            program.display()
-        );
-        Ok(program)
-    }
-}
+/// Between requests of what is paced: 10,000 a second, far below what any subject here can do.
+const INTERVAL: Duration = Duration::from_micros(100);
+/// An idle daemon does something every now and then only.
+const IDLE_BURSTS: u32 = 5;
+/// The binding of a kernel's socket reaches the other node within this time.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// The hidden command `measure`.
 pub(crate) fn measure(options: &Options) -> Result<()> {
     let autogroup_nice = session::begin()?;
     options.check()?;
-    let steps = select(&options.only);
+    let cpus = options.cpus()?;
+    let directory = options.directory.clone().context("no --directory")?;
+    let mut environment = Environment::record(cpus, autogroup_nice);
+    let ground = match options.peer {
+        None => Ground::Lab(Lab::new()?, directory),
+        Some(peer) => {
+            let bearer = options.bearer.as_deref();
+            let bearer = bearer.context("--peer needs --bearer eth:INTERFACE")?;
+            let own = Description {
+                directory,
+                ..serve::describe(bearer, environment.clone())?
+            };
+            environment.interface = Some(InterfaceFacts::record(&own.interface));
+            Ground::Hosts(Box::new(Hosts::meet(peer, own)?))
+        }
+    };
+    let sets = options.sets();
+    let selected = select(&sets, &options.only);
     ensure!(
-        !steps.is_empty(),
+        !selected.is_empty(),
         "--only {}: no step has this in its name",
         options.only.join(" --only ")
     );
-    let cpus = options.cpus()?;
     let mut bench = Bench {
-        lab: Lab::new(options.mtu)?,
+        present: (Stage::Bare, crate::step::MTU),
+        ground,
         daemons: None,
         options,
-        directory: options.directory.clone().context("no --directory")?,
         cpus,
-        environment: Environment::record(cpus, autogroup_nice),
+        environment,
     };
+    let (mut steps, mut left_out) = (Vec::new(), Vec::new());
+    for step in selected {
+        match bench.obstacle(step) {
+            None => steps.push(step),
+            Some(why) => left_out.push((step.to_string(), why.to_owned())),
+        }
+    }
+    ensure!(
+        !steps.is_empty(),
+        "nothing of it can be measured here: {left_out:?}"
+    );
     let mut rounds = Vec::new();
     while rounds.len() < options.rounds || bench.lacks_pairs(&rounds) {
         rounds.push(bench.round(&steps)?);
         eprint!("\rround {}", rounds.len());
     }
     eprint!("\r");
-    bench.set_stage(Stage::Bare)?;
-    let report = Report::new(bench.environment, options.size, steps, rounds);
+    bench.set_stage(Stage::Bare, crate::step::MTU)?;
+    let needed = bench.pairs_needed();
+    let other = match &bench.ground {
+        Ground::Hosts(hosts) => Some(hosts.other.environment.clone()),
+        Ground::Lab(..) => None,
+    };
+    let comparisons = bench.comparisons();
+    let counted = options.operations.is_some();
+    let mut report = Report::new(bench.environment, steps, rounds, comparisons, needed);
+    (report.other_host, report.left_out, report.counted) = (other, left_out, counted);
     report.print();
     if let Some(file) = &options.json {
-        let json = serde_json::to_string_pretty(&report)? + "\n";
-        fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
+        write(file, &(serde_json::to_string(&report)? + "\n"))?;
+    }
+    if let Some(file) = &options.html {
+        write(file, &html::page(&report))?;
     }
     if options.check {
         report.check()?;
@@ -146,35 +108,73 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn write(file: &PathBuf, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
 struct Bench<'a> {
-    lab: Lab,
+    /// What stands on the wire.
+    present: (Stage, u32),
+    ground: Ground,
     /// Those of the present stage.
     daemons: Option<Daemons>,
     options: &'a Options,
-    directory: PathBuf,
     cpus: [usize; 2],
     environment: Environment,
 }
 
 impl Bench<'_> {
+    fn comparisons(&self) -> &'static [Comparison] {
+        match self.options.operations {
+            None => &COMPARISONS,
+            Some(_) => &OF_INSTRUCTIONS,
+        }
+    }
+
+    const fn pairs_needed(&self) -> usize {
+        match self.options.operations {
+            None => PAIRS_MIN,
+            Some(_) => 1,
+        }
+    }
+
+    /// Why a step cannot be measured here.
+    fn obstacle(&self, step: Step) -> Option<&'static str> {
+        let between_hosts = matches!(self.ground, Ground::Hosts(_));
+        if step.stage == Stage::Kernel && between_hosts {
+            Some("the kernel's TIPC is not set up on other hosts")
+        } else if step.stage == Stage::Kernel && !kernel_tipc::is_there() {
+            Some("this kernel has no TIPC")
+        } else if !self.ground.allows_mtu(step.mtu) {
+            Some("the MTU of the interface between two hosts is left as it is")
+        } else if between_hosts && step.place != Place::Apart {
+            Some("it is inside of one host")
+        } else {
+            None
+        }
+    }
+
     /// Whether a goal cannot be judged yet, but by more rounds.
     fn lacks_pairs(&self, rounds: &[Round]) -> bool {
-        let goals = COMPARISONS.iter().filter(|c| c.goal.is_some());
-        let verdicts = goals.filter_map(|goal| Verdict::of(*goal, rounds));
-        self.options.rounds >= PAIRS_MIN
+        let goals = self.comparisons().iter().filter(|c| c.goal.is_some());
+        let needed = self.pairs_needed();
+        let verdicts = goals.filter_map(|goal| Verdict::of(*goal, rounds, needed));
+        self.options.rounds >= needed
             && rounds.len() < self.options.rounds_max
             && verdicts.into_iter().any(|verdict| !verdict.is_sound())
     }
 
     fn round(&mut self, steps: &[Step]) -> Result<Round> {
-        self.set_stage(steps[0].stage)?;
+        self.set_stage(steps[0].stage, steps[0].mtu)?;
         let calibration_before_ns = self.calibrate()?;
         let mut measured = Vec::new();
         for &step in steps {
-            self.set_stage(step.stage)?;
+            self.set_stage(step.stage, step.mtu)?;
             let figure = match step.kind {
-                Kind::RoundTrip => self.round_trip(step),
-                Kind::Rate => self.rate(step),
+                Kind::RoundTrip | Kind::Paced => self.round_trip(step),
+                Kind::Rate => self.rate(step).map(Figure::Flow),
+                Kind::Load => self.load(step),
+                Kind::Idle => self.idle(step),
             };
             measured.push(Measured {
                 step,
@@ -189,82 +189,171 @@ impl Bench<'_> {
     }
 
     fn calibrate(&self) -> Result<Calibration> {
-        calibrate(self.cpus, calibrator::DURATION)
+        match self.options.operations {
+            None => calibrate(self.cpus, calibrator::DURATION),
+            Some(_) => Ok(Calibration::NONE),
+        }
     }
 
-    /// Starts and stops daemons as a stage needs them.
-    fn set_stage(&mut self, stage: Stage) -> Result<()> {
-        let settings = match stage {
-            Stage::Bare => None,
-            Stage::Bundling | Stage::Single => Some(Settings {
-                program: self.options.program()?,
-                directory: self.directory.clone(),
-                cpus: self.cpus,
-                policy: self.options.policy.clone(),
-                bundling: stage == Stage::Bundling,
-            }),
-        };
-        if self.daemons.as_ref().map(|daemons| &daemons.settings) == settings.as_ref() {
+    /// Starts and stops daemons, or the kernel's TIPC, as a stage needs them.
+    fn set_stage(&mut self, stage: Stage, mtu: u32) -> Result<()> {
+        if self.present == (stage, mtu) {
             return Ok(());
         }
         if let Some(daemons) = self.daemons.take() {
             daemons.stop()?;
         }
-        if let Some(settings) = settings {
-            let daemons = Daemons::start(&self.lab, &settings)?;
-            self.environment.bearer_mode = Some(daemons.mode()?);
-            self.daemons = Some(daemons);
+        if let (Stage::Kernel, Ground::Lab(lab, _)) = (self.present.0, &self.ground) {
+            lab.set_kernel_tipc(false)?;
         }
+        if self.present.1 != mtu {
+            self.ground.set_mtu(mtu)?;
+        }
+        match (stage, &self.ground) {
+            (Stage::Kernel, Ground::Lab(lab, _)) => lab.set_kernel_tipc(true)?,
+            (Stage::Bare | Stage::Kernel, _) => {}
+            (Stage::Bundling | Stage::Single, ground) => {
+                let settings = Settings {
+                    program: self.options.xtipcd.clone(),
+                    cpus: self.cpus,
+                    policy: self.options.policy.clone(),
+                    bundling: stage == Stage::Bundling,
+                    mtu,
+                };
+                let mut daemons = Daemons::start(ground, &settings)?;
+                self.environment.bearer_mode = Some(daemons.state(0)?.mode);
+                self.daemons = Some(daemons);
+            }
+        }
+        self.present = (stage, mtu);
         Ok(())
     }
 
+    const fn extent(&self) -> Extent {
+        match self.options.operations {
+            None => Extent::Lasting(Duration::from_millis(self.options.burst)),
+            Some(operations) => Extent::Counted(operations),
+        }
+    }
+
     fn part(&self, step: Step, role: Role) -> Result<Worker> {
-        let side = match role {
-            Role::Ask | Role::Send => 0,
-            Role::Echo | Role::Receive => 1,
+        // Those that only answer or receive.
+        let far = matches!(role, Role::Echo | Role::EchoUrgently | Role::Receive);
+        let [near_cpu, far_cpu] = match step.place {
+            Place::Apart | Place::Together => self.cpus,
+            Place::OneProcessor => [self.cpus[0]; 2],
         };
-        let burst = Duration::from_millis(self.options.burst);
-        let daemons = self.daemons.as_ref();
+        let side = usize::from(far && step.place == Place::Apart);
         let part = Part {
             role,
-            subject: step.subject,
-            wait: step.wait,
-            size: self.options.size,
-            side,
-            cpu: self.cpus[side],
-            namespace: self.lab.process(side),
-            attach_socket: daemons.map(|daemons| daemons.attach_socket(side)),
-            warm_up: burst / 10,
-            duration: burst,
+            step,
+            cpus: if far {
+                [far_cpu, near_cpu]
+            } else {
+                [near_cpu, far_cpu]
+            },
+            namespace: self.ground.namespace(side),
+            wire: self.ground.wire(side, step.place),
+            attach_socket: step
+                .subject
+                .needs_daemons()
+                .then(|| self.ground.attach_socket(side)),
+            extent: self.extent(),
+            interval: (step.kind == Kind::Paced).then_some(INTERVAL),
         };
-        let mut command = own_program("part")?;
-        command.arg(serde_json::to_string(&part)?);
-        Worker::start(&format!("{role:?} of {step}"), command)
+        let started = self
+            .ground
+            .start(side, "part", &serde_json::to_string(&part)?);
+        started.with_context(|| format!("{role:?}"))
     }
 
     fn round_trip(&self, step: Step) -> Result<Figure> {
+        if step.subject.is_alone() {
+            let mut itself = self.part(step, Role::AskItself)?;
+            return Ok(Figure::Times(itself.answer()?));
+        }
         let _echo = self.part(step, Role::Echo)?;
         let mut ask = self.part(step, Role::Ask)?;
         Ok(Figure::Times(ask.answer()?))
     }
 
-    fn rate(&self, step: Step) -> Result<Figure> {
-        let packets = || match &self.daemons {
-            Some(daemons) => daemons.tx_packets(0).map(Some),
-            None => Ok(None),
-        };
+    fn packets(&mut self) -> Result<Option<u64>> {
+        let daemons = self.daemons.as_mut();
+        daemons
+            .map(|daemons| Ok(daemons.state(0)?.tx_packets))
+            .transpose()
+    }
+
+    fn rate(&mut self, step: Step) -> Result<Flow> {
+        if step.subject.is_alone() {
+            let mut itself = self.part(step, Role::SendItself)?;
+            let (sent, received): (Sent, Received) = itself.answer()?;
+            return Flow::of(sent, received, 1, None).context("too few messages came");
+        }
         let mut receive = self.part(step, Role::Receive)?;
-        let before = packets()?;
+        if step.subject == Subject::KernelTipc {
+            std::thread::sleep(SETTLE);
+        }
+        let before = self.packets()?;
         let mut send = self.part(step, Role::Send)?;
         let sent: Sent = send.answer()?;
         receive.tell(FINISH)?;
         let received: Received = receive.answer()?;
-        let packets = packets()?.zip(before).map(|(after, before)| after - before);
-        let flow = Flow::of(sent, received, packets).context("too few messages came")?;
-        // RDM between nodes whose link stays up loses and doubles nothing.
-        if step.subject == Subject::Xtipc && (flow.lost > 0 || flow.out_of_order > 0) {
+        let packets = self.packets()?.zip(before);
+        let packets = packets
+            .map(|(after, before)| after - before)
+            .filter(|_| step.place == Place::Apart);
+        let flow = match self.options.operations {
+            None => Flow::of(sent, received, step.copies, packets),
+            Some(_) => Flow::whole(sent, received, packets),
+        };
+        let flow = flow.context("too few messages came")?;
+        // Between nodes whose link stays up nothing is lost or doubled.
+        if step.subject.is_reliable() && (flow.lost > 0 || flow.out_of_order > 0) {
             bail!("xtipc lost, doubled or reordered messages: {flow:?}");
         }
-        Ok(Figure::Flow(flow))
+        Ok(flow)
+    }
+
+    fn load(&self, step: Step) -> Result<Figure> {
+        let _echo = self.part(step, Role::EchoUrgently)?;
+        let mut receive = self.part(step, Role::Receive)?;
+        let senders = (0..step.copies).map(|_| self.part(step, Role::Send));
+        let mut senders = senders.collect::<Result<Vec<_>>>()?;
+        let mut ask = self.part(step, Role::AskUrgently)?;
+        let urgent = ask.answer()?;
+        let mut all = Sent::default();
+        for sender in &mut senders {
+            let sent: Sent = sender.answer()?;
+            all.messages += sent.messages;
+            all.returned += sent.returned;
+        }
+        receive.tell(FINISH)?;
+        let flow = Flow::of(all, receive.answer()?, 1, None).context("too few messages came")?;
+        ensure!(flow.lost == 0, "messages vanished: {flow:?}");
+        Ok(Figure::Load { flow, urgent })
+    }
+
+    /// First a new daemon alone, for some steps' time, then with sockets.
+    fn idle(&mut self, step: Step) -> Result<Figure> {
+        self.set_stage(Stage::Bare, step.mtu)?;
+        self.set_stage(step.stage, step.mtu)?;
+        let daemons = self.daemons.as_mut().context("there is no daemon")?;
+        let before = daemons.state(0)?;
+        let begun = std::time::Instant::now();
+        std::thread::sleep(IDLE_BURSTS * Duration::from_millis(self.options.burst));
+        let after = daemons.state(0)?;
+        let spent = (after.processor_ns - before.processor_ns) as f64;
+        let processor_share = spent / begun.elapsed().as_nanos() as f64;
+        let _holder = self.part(step, Role::Hold)?;
+        let daemons = self.daemons.as_mut().context("there is no daemon")?;
+        let full = daemons.state(0)?;
+        let more = full.private_bytes.saturating_sub(after.private_bytes);
+        Ok(Figure::Cost(Cost {
+            processor_share,
+            private_bytes: after.private_bytes,
+            resident_bytes: after.resident_bytes,
+            socket_bytes: more as f64 / step.copies as f64,
+        }))
     }
 }

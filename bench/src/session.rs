@@ -14,7 +14,6 @@ use nix::sys::signal::{SigSet, Signal};
 use tempfile::TempDir;
 
 use crate::child::{die_with_parent, own_program};
-use crate::run::Options;
 
 /// Where the daemons keep their sockets; the paths of sockets are short.
 const DIRECTORY_BASE: &str = "/run";
@@ -22,8 +21,8 @@ const DIRECTORY_PREFIX: &str = "xtipc-bench-";
 /// Of a group of processes, as of a process.
 const NICE_HIGHEST: i32 = -20;
 
-/// Runs the measurement; ends this process with its status.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Runs this program in a role, `measure` or `serving`, with these arguments; ends this process with its status.
+pub(crate) fn run(role: &str, arguments: &[String]) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "needs root: it makes network namespaces, loads XDP programs and sets priorities"
@@ -40,8 +39,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Signal::SIGCHLD,
     ]);
     signals.thread_block()?;
-    let mut measuring = own_program("measure")?
-        .args(options.to_arguments())
+    let mut measuring = own_program(role)?
+        .args(arguments)
         .arg("--directory")
         .arg(directory.path())
         .spawn()

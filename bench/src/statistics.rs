@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// Median and spread of some rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) least: f64,
@@ -55,6 +55,28 @@ impl Percentiles {
             p99: nanoseconds.value_at_quantile(0.99),
             p999: nanoseconds.value_at_quantile(0.999),
             max: nanoseconds.max(),
+        }
+    }
+}
+
+/// Percentiles, and all they were made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Times {
+    #[serde(flatten)]
+    pub(crate) percentiles: Percentiles,
+    /// Upper ends of the occupied buckets in nanoseconds, three significant digits, and how many times fell into each.
+    pub(crate) histogram: Vec<(u64, u64)>,
+}
+
+impl Times {
+    /// Of a histogram of nanoseconds.
+    pub(crate) fn of(nanoseconds: &Histogram<u64>) -> Self {
+        let buckets = nanoseconds.iter_recorded();
+        Self {
+            percentiles: Percentiles::of(nanoseconds),
+            histogram: buckets
+                .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+                .collect(),
         }
     }
 }

@@ -1,26 +1,89 @@
 //! What is measured. Each subject is two ends, in processes of their own.
 
+pub(crate) mod connect;
+pub(crate) mod fan;
+pub(crate) mod kernel_tipc;
+pub(crate) mod memory;
+pub(crate) mod packet;
+mod raw_socket;
+pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod udp;
+pub(crate) mod unix;
 pub(crate) mod xdp;
 pub(crate) mod xtipc;
+#[cfg(feature = "zeromq")]
+pub(crate) mod zeromq;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What carries the messages.
+/// What carries the messages, or does what is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Subject {
-    /// A daemon on each side, and an application of it.
+    /// A daemon on each side, and an application of it: RDM.
     Xtipc,
+    /// The same: a STREAM connection.
+    XtipcStream,
+    /// Set-up of a SEQPACKET connection, a message there and back, and its end.
+    XtipcConnect,
+    /// From a request to the event of the binding that it asked for.
+    XtipcEvent,
+    /// One message for several sockets at a service range.
+    XtipcMulticast,
+    /// One message for several members of a group.
+    XtipcGroup,
     /// The kernel's.
     Tcp,
+    /// Set-up of a connection, a message there and back, and its end.
+    TcpConnect,
     /// The kernel's.
     Udp,
+    /// One message for several sockets, each by a datagram of its own.
+    UdpFan,
     /// AF_XDP sockets without any protocol: the limit.
     Xdp,
+    /// Ethernet frames through AF_PACKET sockets.
+    Packet,
+    /// The kernel's RDM, where the kernel has it.
+    KernelTipc,
+    /// Words that two threads share: the limit inside of a machine.
+    Memory,
+    /// Wakes a thread, and nothing else.
+    Eventfd,
+    /// The kernel's.
+    UnixStream,
+    /// The kernel's.
+    UnixSeqpacket,
+    /// PUSH and PULL or REQ and REP of ZeroMQ.
+    #[cfg(feature = "zeromq")]
+    Zeromq,
+}
+
+impl Subject {
+    pub(crate) const fn needs_daemons(self) -> bool {
+        matches!(
+            self,
+            Self::Xtipc
+                | Self::XtipcStream
+                | Self::XtipcConnect
+                | Self::XtipcEvent
+                | Self::XtipcMulticast
+                | Self::XtipcGroup
+        )
+    }
+
+    /// Both ends are threads of one process.
+    pub(crate) const fn is_alone(self) -> bool {
+        matches!(self, Self::Memory | Self::Eventfd)
+    }
+
+    /// Every message sent comes, once and in order, or goes back to its sender.
+    pub(crate) const fn is_reliable(self) -> bool {
+        self.needs_daemons()
+    }
 }
 
 /// How an end waits for a message.
@@ -37,9 +100,24 @@ impl fmt::Display for Subject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Xtipc => "xtipc",
+            Self::XtipcStream => "xtipc stream",
+            Self::XtipcConnect => "xtipc connect",
+            Self::XtipcEvent => "xtipc event",
+            Self::XtipcMulticast => "xtipc multicast",
+            Self::XtipcGroup => "xtipc group",
             Self::Tcp => "TCP",
+            Self::TcpConnect => "TCP connect",
             Self::Udp => "UDP",
+            Self::UdpFan => "UDP to each",
             Self::Xdp => "raw AF_XDP",
+            Self::Packet => "AF_PACKET",
+            Self::KernelTipc => "kernel TIPC",
+            Self::Memory => "shared memory",
+            Self::Eventfd => "eventfd",
+            Self::UnixStream => "Unix stream",
+            Self::UnixSeqpacket => "Unix seqpacket",
+            #[cfg(feature = "zeromq")]
+            Self::Zeromq => "ZeroMQ",
         })
     }
 }
@@ -56,16 +134,12 @@ impl fmt::Display for Wait {
 /// Port of the kernel's protocols.
 const PORT: u16 = 7777;
 
-/// Every message begins with its number.
-const NUMBER_LEN: usize = 8;
-
-/// Smallest message: it begins with its number.
-pub(crate) const SIZE_MIN: usize = NUMBER_LEN;
-
-fn put_number(message: &mut [u8], number: u64) {
-    message[..NUMBER_LEN].copy_from_slice(&number.to_ne_bytes());
-}
-
-fn number_of(message: &[u8]) -> Option<u64> {
-    message.first_chunk().copied().map(u64::from_ne_bytes)
+/// Repeats what would block.
+fn insist<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::hint::spin_loop(),
+            outcome => return outcome,
+        }
+    }
 }

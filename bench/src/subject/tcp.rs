@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{PORT, Wait, number_of, put_number};
+use super::{PORT, Wait};
 use crate::child::say_ready;
-use crate::lab::ADDRESSES;
-use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source};
+use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};
 use crate::round_trip::{Asker, PATIENCE};
 
 /// What a receiver of a stream reads at once.
-const READ_LEN: usize = 64 << 10;
+const READ_LEN: usize = 128 << 10;
 
 fn configure(stream: &TcpStream, wait: Wait) -> Result<()> {
     stream.set_nodelay(true)?;
@@ -29,8 +28,8 @@ fn accept(wait: Wait) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn connect(wait: Wait) -> Result<TcpStream> {
-    let address = SocketAddr::from((ADDRESSES[1], PORT));
+fn connect(peer: Ipv4Addr, wait: Wait) -> Result<TcpStream> {
+    let address = SocketAddr::from((peer, PORT));
     let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     configure(&stream, wait)?;
     if wait == Wait::Sleeping {
@@ -78,8 +77,8 @@ pub(crate) fn echo(wait: Wait, size: usize) -> Result<()> {
 pub(crate) struct Ask(TcpStream);
 
 impl Ask {
-    pub(crate) fn new(wait: Wait) -> Result<Self> {
-        Ok(Self(connect(wait)?))
+    pub(crate) fn new(peer: Ipv4Addr, wait: Wait) -> Result<Self> {
+        Ok(Self(connect(peer, wait)?))
     }
 }
 
@@ -98,8 +97,8 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    pub(crate) fn new(size: usize) -> Result<Self> {
-        let stream = connect(Wait::Sleeping)?;
+    pub(crate) fn new(peer: Ipv4Addr, size: usize) -> Result<Self> {
+        let stream = connect(peer, Wait::Sleeping)?;
         // As a program does that wants throughput.
         stream.set_nodelay(false)?;
         Ok(Self {
@@ -142,7 +141,7 @@ impl Receive {
 }
 
 impl Sink for Receive {
-    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+    fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self.stream.read(&mut self.buffer[self.filled..]) {
             Ok(0) => std::thread::sleep(Duration::from_millis(1)), // closed: nothing more will come
             Ok(n) => self.filled += n,
@@ -151,7 +150,7 @@ impl Sink for Receive {
         }
         let messages = self.buffer[..self.filled].chunks_exact(self.size);
         let rest = messages.remainder().len();
-        messages.filter_map(number_of).for_each(seen);
+        messages.for_each(seen);
         self.buffer.copy_within(self.filled - rest..self.filled, 0);
         self.filled = rest;
         Ok(())

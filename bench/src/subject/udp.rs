@@ -1,6 +1,6 @@
 //! UDP: datagrams, for rates many of them in one system call.
 
-use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 
@@ -10,10 +10,9 @@ use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
 
-use super::{NUMBER_LEN, PORT, Wait, number_of, put_number};
+use super::{PORT, Wait, insist};
 use crate::child::say_ready;
-use crate::lab::ADDRESSES;
-use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source};
+use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};
 use crate::round_trip::{Asker, PATIENCE};
 
 /// Beyond the system's limit, so that a receiver that is off its processor for a while loses little.
@@ -23,20 +22,10 @@ fn server() -> Result<UdpSocket> {
     Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT))?)
 }
 
-fn client() -> Result<UdpSocket> {
+fn client(peer: Ipv4Addr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((ADDRESSES[1], PORT))?;
+    socket.connect((peer, PORT))?;
     Ok(socket)
-}
-
-/// Repeats what would block.
-fn insist<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Sends everything back.
@@ -58,8 +47,8 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    pub(crate) fn new(wait: Wait) -> Result<Self> {
-        let socket = client()?;
+    pub(crate) fn new(peer: Ipv4Addr, wait: Wait) -> Result<Self> {
+        let socket = client(peer)?;
         match wait {
             Wait::Spinning => socket.set_nonblocking(true)?,
             Wait::Sleeping => socket.set_read_timeout(Some(PATIENCE))?,
@@ -86,9 +75,9 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    pub(crate) fn new(size: usize) -> Result<Self> {
+    pub(crate) fn new(peer: Ipv4Addr, size: usize) -> Result<Self> {
         Ok(Self {
-            socket: client()?,
+            socket: client(peer)?,
             messages: vec![vec![0; size]; BATCH],
             headers: MultiHeaders::preallocate(BATCH, None),
         })
@@ -135,7 +124,7 @@ impl Receive {
 }
 
 impl Sink for Receive {
-    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+    fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
         let received = {
             let messages = self.messages.iter_mut();
             let mut slices: Vec<_> = messages.map(|m| [IoSliceMut::new(m)]).collect();
@@ -147,15 +136,12 @@ impl Sink for Receive {
                 None,
             );
             match results {
-                Ok(results) => results
-                    .filter(|message| message.bytes >= NUMBER_LEN)
-                    .count(),
+                Ok(results) => results.count(),
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         };
-        let messages = self.messages[..received].iter();
-        messages.filter_map(|m| number_of(m)).for_each(seen);
+        self.messages[..received].iter().for_each(|m| seen(m));
         Ok(())
     }
 }

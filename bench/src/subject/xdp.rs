@@ -7,17 +7,16 @@ use xtipc_ebpf::{AttachMode, Classifier};
 use xtipc_xsk::interface::Interface;
 use xtipc_xsk::{BindMode, FramePool, PoolConfig, Reserve, SocketConfig, XskSocket};
 
-use super::{number_of, put_number};
 use crate::child::say_ready;
-use crate::lab::{INTERFACE, MACS};
-use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source};
+use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};
 use crate::round_trip::{Asker, PATIENCE};
+use crate::wire::Wire;
 
 const HEADER_LEN: usize = 14;
 const ETHERTYPE: [u8; 2] = [0x88, 0xca];
 const FRAME_MAX: usize = 2048;
 
-/// One side's socket on queue 0, in generic mode: the faster one on veth.
+/// One side's socket on queue 0.
 struct Port {
     header: [u8; HEADER_LEN],
     socket: XskSocket,
@@ -27,18 +26,31 @@ struct Port {
 }
 
 impl Port {
-    fn open(side: usize) -> Result<Self> {
-        let interface = Interface::query(INTERFACE)?;
+    /// In the fastest mode that the interface grants: generic where no driver of a device is behind it, as on veth.
+    fn open(wire: &Wire) -> Result<Self> {
+        let device = format!("/sys/class/net/{}/device", wire.interface);
+        if std::fs::exists(device)? {
+            for bind in [BindMode::ZeroCopy, BindMode::Copy] {
+                if let Ok(port) = Self::open_in(wire, AttachMode::Native, bind) {
+                    return Ok(port);
+                }
+            }
+        }
+        Self::open_in(wire, AttachMode::Generic, BindMode::Copy)
+    }
+
+    fn open_in(wire: &Wire, attach: AttachMode, bind: BindMode) -> Result<Self> {
+        let interface = Interface::query(&wire.interface)?;
         let mut pool = FramePool::new(&PoolConfig::default())?;
-        let config = SocketConfig::new(interface.index, 0, BindMode::Copy);
+        let config = SocketConfig::new(interface.index, 0, bind);
         let socket = XskSocket::open(&mut pool, &config)?;
         let mut classifier = Classifier::load()?;
         classifier.allow_vlan(0)?;
         classifier.insert_socket(0, &socket)?;
-        classifier.attach(INTERFACE, AttachMode::Generic)?;
+        classifier.attach(&wire.interface, attach)?;
         let mut header = [0; HEADER_LEN];
-        header[..6].copy_from_slice(&MACS[1 - side]);
-        header[6..12].copy_from_slice(&MACS[side]);
+        header[..6].copy_from_slice(&wire.peer_mac);
+        header[6..12].copy_from_slice(&wire.mac);
         header[12..].copy_from_slice(&ETHERTYPE);
         Ok(Self {
             header,
@@ -88,8 +100,8 @@ impl Port {
 }
 
 /// Sends everything back.
-pub(crate) fn echo(side: usize) -> Result<()> {
-    let mut port = Port::open(side)?;
+pub(crate) fn echo(wire: &Wire) -> Result<()> {
+    let mut port = Port::open(wire)?;
     say_ready();
     let (mut answer, mut len) = ([0; FRAME_MAX], 0);
     loop {
@@ -108,8 +120,8 @@ pub(crate) fn echo(side: usize) -> Result<()> {
 pub(crate) struct Ask(Port);
 
 impl Ask {
-    pub(crate) fn new(side: usize) -> Result<Self> {
-        Ok(Self(Port::open(side)?))
+    pub(crate) fn new(wire: &Wire) -> Result<Self> {
+        Ok(Self(Port::open(wire)?))
     }
 }
 
@@ -143,13 +155,13 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    pub(crate) fn new(side: usize, size: usize) -> Result<Self> {
+    pub(crate) fn new(wire: &Wire, size: usize) -> Result<Self> {
         ensure!(
             HEADER_LEN + size <= FRAME_MAX,
             "raw frames have at most {FRAME_MAX} bytes"
         );
         Ok(Self {
-            port: Port::open(side)?,
+            port: Port::open(wire)?,
             message: vec![0; size],
         })
     }
@@ -170,22 +182,18 @@ impl Source for Send {
 pub(crate) struct Receive(Port);
 
 impl Receive {
-    pub(crate) fn new(side: usize) -> Result<Self> {
-        let port = Port::open(side)?;
+    pub(crate) fn new(wire: &Wire) -> Result<Self> {
+        let port = Port::open(wire)?;
         say_ready();
         Ok(Self(port))
     }
 }
 
 impl Sink for Receive {
-    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+    fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
         let begun = Instant::now();
         for round in 1_u32.. {
-            let received = self.0.receive(BATCH, |message| {
-                if let Some(number) = number_of(message) {
-                    seen(number);
-                }
-            })?;
+            let received = self.0.receive(BATCH, &mut *seen)?;
             if received > 0 || (round % 256 == 0 && begun.elapsed() > SINK_PATIENCE) {
                 break;
             }

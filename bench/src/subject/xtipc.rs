@@ -5,16 +5,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xtipc::{Datagram, Error, Kind, Message, Node, Scope, ServiceAddress};
+use xtipc::{Datagram, Error, Importance, Kind, Message, Node, Scope, ServiceAddress};
 
-use super::{Wait, number_of, put_number};
+use super::Wait;
 use crate::child::say_ready;
-use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source};
+use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};
 use crate::round_trip::{Asker, PATIENCE};
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 18890,
     instance: 1,
+};
+/// Where echoes are that others' load must not delay.
+const URGENT: ServiceAddress = ServiceAddress {
+    type_: 18890,
+    instance: 2,
 };
 /// As much as the kernel's sockets have here.
 const RECEIVE_BUFFER: u32 = 16 << 20;
@@ -29,20 +34,20 @@ fn open(attach_socket: &Path) -> Result<Datagram> {
     Ok(socket)
 }
 
-fn serve(attach_socket: &Path) -> Result<Datagram> {
+fn serve(attach_socket: &Path, service: ServiceAddress) -> Result<Datagram> {
     let socket = open(attach_socket)?;
-    socket.bind(SERVICE, Scope::Cluster)?;
+    socket.bind(service, Scope::Cluster)?;
     say_ready();
     Ok(socket)
 }
 
 /// Opens a socket and waits until the binding of the other side has come.
-fn reach(attach_socket: &Path) -> Result<Datagram> {
+fn reach(attach_socket: &Path, service: ServiceAddress) -> Result<Datagram> {
     let socket = open(attach_socket)?;
     let begun = Instant::now();
     loop {
         // Receivers throw empty messages away.
-        match socket.send_to(b"", SERVICE) {
+        match socket.send_to(b"", service) {
             Ok(()) => return Ok(socket),
             Err(Error::Unreachable { .. }) if begun.elapsed() < PATIENCE => {
                 thread::sleep(Duration::from_millis(1));
@@ -67,7 +72,17 @@ fn receive(socket: &Datagram, wait: Wait) -> Result<Message, Error> {
 
 /// Sends everything back.
 pub(crate) fn echo(attach_socket: &Path, wait: Wait) -> Result<()> {
-    let socket = serve(attach_socket)?;
+    echo_at(serve(attach_socket, SERVICE)?, wait)
+}
+
+/// The same for [`Ask::urgent`].
+pub(crate) fn echo_urgent(attach_socket: &Path, wait: Wait) -> Result<()> {
+    let socket = serve(attach_socket, URGENT)?;
+    socket.set_importance(Importance::Critical)?;
+    echo_at(socket, wait)
+}
+
+fn echo_at(socket: Datagram, wait: Wait) -> Result<()> {
     loop {
         match receive(&socket, wait) {
             Ok(message) => socket.post_to(&message, message.source())?,
@@ -80,19 +95,35 @@ pub(crate) fn echo(attach_socket: &Path, wait: Wait) -> Result<()> {
 /// The end that asks.
 pub(crate) struct Ask {
     socket: Datagram,
+    service: ServiceAddress,
     wait: Wait,
 }
 
 impl Ask {
     pub(crate) fn new(attach_socket: &Path, wait: Wait) -> Result<Self> {
-        let socket = reach(attach_socket)?;
-        Ok(Self { socket, wait })
+        let socket = reach(attach_socket, SERVICE)?;
+        Ok(Self {
+            socket,
+            service: SERVICE,
+            wait,
+        })
+    }
+
+    /// With messages of the highest importance, to an echo of its own beside other traffic.
+    pub(crate) fn urgent(attach_socket: &Path, wait: Wait) -> Result<Self> {
+        let socket = reach(attach_socket, URGENT)?;
+        socket.set_importance(Importance::Critical)?;
+        Ok(Self {
+            socket,
+            service: URGENT,
+            wait,
+        })
     }
 }
 
 impl Asker for Ask {
     fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
-        self.socket.post_to(message, SERVICE)?;
+        self.socket.post_to(message, self.service)?;
         let echo = receive(&self.socket, self.wait).context("no echo")?;
         if let Some(reason) = echo.error() {
             bail!("the message came back: {reason:?}");
@@ -113,7 +144,7 @@ pub(crate) struct Send {
 impl Send {
     pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
         Ok(Self {
-            socket: reach(attach_socket)?,
+            socket: reach(attach_socket, SERVICE)?,
             batch: vec![vec![0; size]; BATCH],
             returned: 0,
         })
@@ -181,14 +212,27 @@ impl Receive {
 }
 
 impl Sink for Receive {
-    fn receive(&mut self, seen: &mut dyn FnMut(u64)) -> Result<()> {
+    fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
         match self.socket.recv_many(&mut self.batch, BATCH) {
             Ok(_) | Err(Error::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
         for message in self.batch.drain(..) {
-            number_of(&message).into_iter().for_each(&mut *seen);
+            // An empty one asked whether this service is there.
+            if !message.is_empty() {
+                seen(&message);
+            }
         }
         Ok(())
     }
+}
+
+/// Opens sockets and keeps them: what is measured is the daemon.
+pub(crate) fn hold(attach_socket: &Path, sockets: usize) -> Result<()> {
+    let node = Node::builder().socket_path(attach_socket).attach()?;
+    let open = (0..sockets).map(|_| Datagram::open(&node, Kind::Rdm));
+    let _sockets = open.collect::<Result<Vec<_>, _>>()?;
+    say_ready();
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
 }

@@ -1,0 +1,203 @@
+//! What is compared with what, and what the ratio has to be.
+
+use serde::Serialize;
+
+use crate::plan::{
+    ASLEEP, BUNDLED_RATE, CONNECT, GROUP, IDLE, KERNEL, KERNEL_RATE, LARGE, LOAD, LOCAL,
+    LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST, PACED_TCP,
+    PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE, SLEEPING_TCP, SLEEPING_UDP,
+    SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_RATE, UDP_FAN, UDP_RATE,
+    UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, bulk,
+};
+use crate::step::Place::OneProcessor;
+use crate::step::Step;
+
+/// What a ratio has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    pub(crate) fn holds(self, ratio: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => ratio <= bound,
+            Self::AtLeast(bound) => ratio >= bound,
+        }
+    }
+}
+
+/// A bound with the number it has in `docs/performance.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Goal {
+    pub(crate) number: &'static str,
+    pub(crate) bound: Bound,
+}
+
+/// By what two steps are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum By {
+    /// The median time, or bytes per second.
+    Value,
+    /// Of one step: the 99th percentile over the median.
+    Tail,
+    /// Of one step: its value itself.
+    Itself,
+    /// The 99th percentile of what is urgent.
+    UrgentTail,
+}
+
+/// Two steps of a round that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) step: Step,
+    pub(crate) against: Step,
+    pub(crate) by: By,
+    /// `None`: only reported.
+    pub(crate) goal: Option<Goal>,
+}
+
+const fn compare(step: Step, against: Step) -> Comparison {
+    Comparison {
+        step,
+        against,
+        by: By::Value,
+        goal: None,
+    }
+}
+
+const fn alone(step: Step, by: By) -> Comparison {
+    Comparison {
+        by,
+        ..compare(step, step)
+    }
+}
+
+impl Comparison {
+    const fn at_most(mut self, number: &'static str, bound: f64) -> Self {
+        let bound = Bound::AtMost(bound);
+        self.goal = Some(Goal { number, bound });
+        self
+    }
+
+    const fn at_least(mut self, number: &'static str, bound: f64) -> Self {
+        let bound = Bound::AtLeast(bound);
+        self.goal = Some(Goal { number, bound });
+        self
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match self.by {
+            By::Value => format!("{} / {}", self.step, self.against),
+            By::Tail => format!("{}: p99 / p50", self.step),
+            By::Itself => format!("{}: share of a processor", self.step),
+            By::UrgentTail => format!("{} / {}: urgent p99", self.step, self.against),
+        }
+    }
+}
+
+/// In the order of the goals; what has none is only reported.
+pub(crate) const COMPARISONS: [Comparison; 36] = [
+    compare(SPINNING_XTIPC, RAW),
+    compare(SPINNING_XTIPC, SPINNING_TCP),
+    compare(SLEEPING_XTIPC, SLEEPING_TCP).at_most("2", 0.5),
+    compare(SLEEPING_XTIPC, SLEEPING_UDP),
+    compare(SLEEPING_XTIPC, KERNEL),
+    compare(PACED_XTIPC, PACED_TCP),
+    compare(ASLEEP, SLEEPING_TCP.at(OneProcessor)),
+    compare(SINGLE_RATE, RAW_RATE).at_least("4", 0.75),
+    compare(SINGLE_RATE, UDP_RATE).at_least("4", 3.0),
+    compare(BUNDLED_RATE, UDP_RATE).at_least("5", 15.0),
+    compare(BUNDLED_RATE, TCP_RATE),
+    compare(BUNDLED_RATE, KERNEL_RATE),
+    compare(bulk(STREAM, 1500), RAW_BULK).at_least("6", 0.85),
+    compare(bulk(STREAM, 1500), bulk(TCP_RATE, 1500)),
+    compare(bulk(BUNDLED_RATE, 1500), bulk(TCP_RATE, 1500)),
+    compare(bulk(STREAM, 9000), bulk(TCP_RATE, 9000)).at_least("7", 0.9),
+    compare(bulk(BUNDLED_RATE, 9000), bulk(TCP_RATE, 9000)),
+    compare(bulk(STREAM, 65_535), bulk(TCP_RATE, 65_535)),
+    compare(bulk(BUNDLED_RATE, 65_535), bulk(TCP_RATE, 65_535)),
+    compare(LOCAL, LOCAL_MEMORY).at_most("8", 2.5),
+    compare(LOCAL, LOCAL_UNIX),
+    compare(LOCAL, LOCAL_TCP),
+    compare(LOCAL_RATE, RING_RATE).at_least("9", 0.5),
+    compare(LOCAL_RATE, UNIX_RATE),
+    compare(LOCAL_LARGE, UNIX_LARGE).at_most("10", 0.1),
+    compare(ASLEEP, UNIX_ASLEEP).at_most("11", 0.8),
+    compare(ASLEEP, WAKE),
+    alone(SPINNING_XTIPC, By::Tail).at_most("12", 1.5),
+    alone(IDLE, By::Itself).at_most("13", 0.01),
+    compare(CONNECT, TCP_CONNECT),
+    compare(MULTICAST, UDP_FAN),
+    compare(GROUP, UDP_FAN),
+    compare(LOAD.times(2), LOAD).at_least("load", 0.9),
+    compare(LOAD.times(3), LOAD).at_least("load", 0.9),
+    Comparison {
+        by: By::UrgentTail,
+        ..compare(LOAD.times(3), LOAD)
+    },
+    compare(LOCAL_LARGE, LOCAL),
+];
+
+/// Where instructions are counted. Rates are messages per instruction, so "a tenth of the instructions" is ten times the rate.
+pub(crate) const OF_INSTRUCTIONS: [Comparison; 8] = [
+    compare(BUNDLED_RATE, KERNEL_RATE).at_least("i1", 10.0),
+    compare(BUNDLED_RATE.at(OneProcessor), KERNEL_RATE.at(OneProcessor)).at_least("i2", 50.0),
+    compare(BUNDLED_RATE.sized(LARGE), KERNEL_RATE.sized(LARGE)).at_least("i3", 1.0 / 0.7),
+    compare(ASLEEP, KERNEL.at(OneProcessor)).at_most("i4", 0.4),
+    compare(SLEEPING_XTIPC, KERNEL).at_most("i6", 2.0),
+    compare(SLEEPING_XTIPC, SLEEPING_TCP),
+    compare(KERNEL, SLEEPING_TCP),
+    compare(BUNDLED_RATE, TCP_RATE),
+];
+
+/// Goals for which there is nothing to measure yet.
+pub(crate) const NOT_MEASURED: [(&str, &str); 6] = [
+    (
+        "1",
+        "there is no embedded node, whose waiting thread polls the wire",
+    ),
+    (
+        "3",
+        "there is no embedded node; isolated daemons on one processor are only reported",
+    ),
+    (
+        "8",
+        "iceoryx2 is not built into this program: only the limit is compared with",
+    ),
+    (
+        "10",
+        "there are no loaned buffers: a large message is copied",
+    ),
+    (
+        "14",
+        "the share of messages that go direct is not counted by the daemon",
+    ),
+    (
+        "15",
+        "the daemon chooses a mode by the driver: the other one is not measured in a run",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_holds_at_its_own_value() {
+        assert!(Bound::AtMost(0.6).holds(0.6) && !Bound::AtMost(0.6).holds(0.61));
+        assert!(Bound::AtLeast(5.0).holds(5.0) && !Bound::AtLeast(5.0).holds(4.99));
+    }
+
+    #[test]
+    fn only_like_is_compared_with_like() {
+        for comparison in COMPARISONS.iter().chain(&OF_INSTRUCTIONS) {
+            assert_eq!(comparison.step.kind, comparison.against.kind);
+            let alone = matches!(comparison.by, By::Tail | By::Itself);
+            assert!(!alone || comparison.step == comparison.against);
+        }
+    }
+}

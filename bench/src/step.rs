@@ -1,0 +1,151 @@
+//! One measurement: what is measured, of what, between whom.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::subject::{Subject, Wait};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Times of operations, the next one when the one before has ended.
+    RoundTrip,
+    /// The same at a fixed rate, from when each was due.
+    Paced,
+    /// Messages per second, one way.
+    Rate,
+    /// The same of [`Step::copies`] senders at once, and meanwhile round trips of the highest importance.
+    Load,
+    /// What a daemon costs that has nothing to do, and what a socket of it does.
+    Idle,
+}
+
+/// Where the two ends are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Place {
+    /// On two nodes, each with a processor.
+    Apart,
+    /// On one node, each with a processor.
+    Together,
+    /// On one node and one processor.
+    OneProcessor,
+}
+
+/// What stands on the wire while a step is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stage {
+    /// Nothing but the interfaces.
+    Bare,
+    /// Daemons that let messages share a packet.
+    Bundling,
+    /// Daemons that send each message in a packet of its own.
+    Single,
+    /// The kernel's TIPC.
+    Kernel,
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) kind: Kind,
+    pub(crate) subject: Subject,
+    pub(crate) wait: Wait,
+    pub(crate) stage: Stage,
+    pub(crate) place: Place,
+    /// Bytes of a message.
+    pub(crate) size: usize,
+    /// Of the interfaces.
+    pub(crate) mtu: u32,
+    /// Senders of a load, receivers of a multicast.
+    pub(crate) copies: usize,
+}
+
+/// What names leave out.
+const SIZE: usize = 64;
+pub(crate) const MTU: u32 = 1500;
+
+impl Step {
+    /// 64 bytes between two nodes, MTU 1500.
+    pub(crate) const fn new(kind: Kind, subject: Subject, wait: Wait) -> Self {
+        let stage = match subject {
+            Subject::KernelTipc => Stage::Kernel,
+            _ if subject.needs_daemons() => Stage::Bundling,
+            _ => Stage::Bare,
+        };
+        Self {
+            kind,
+            subject,
+            wait,
+            stage,
+            place: Place::Apart,
+            size: SIZE,
+            mtu: MTU,
+            copies: 1,
+        }
+    }
+
+    pub(crate) const fn single(mut self) -> Self {
+        self.stage = Stage::Single;
+        self
+    }
+
+    pub(crate) const fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    pub(crate) const fn sized(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
+    pub(crate) const fn over(mut self, mtu: u32) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    pub(crate) const fn times(mut self, copies: usize) -> Self {
+        self.copies = copies;
+        self
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::RoundTrip => "round trip",
+            Kind::Paced => "paced",
+            Kind::Rate => "rate",
+            Kind::Load => "load",
+            Kind::Idle => "idle",
+        };
+        write!(f, "{kind} {}", self.subject)?;
+        match self.kind {
+            Kind::RoundTrip | Kind::Paced => write!(f, " {}", self.wait)?,
+            Kind::Rate if self.subject == Subject::Xtipc => f.write_str(match self.stage {
+                Stage::Single => " single",
+                _ => " bundled",
+            })?,
+            Kind::Rate | Kind::Load | Kind::Idle => {}
+        }
+        match self.place {
+            Place::Apart => {}
+            Place::Together => f.write_str(" local")?,
+            Place::OneProcessor => f.write_str(" local, one processor")?,
+        }
+        if self.size != SIZE {
+            write!(f, " {} B", self.size)?;
+        }
+        if self.mtu != MTU {
+            write!(f, " MTU {}", self.mtu)?;
+        }
+        if self.copies != 1 {
+            write!(f, " x{}", self.copies)?;
+        }
+        Ok(())
+    }
+}
