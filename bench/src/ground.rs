@@ -123,7 +123,7 @@ impl Ground {
                 peer: hosts.side(1 - side).address,
             },
         };
-        if place != Place::Apart {
+        if !place.is_apart() {
             wire.peer = Ipv4Addr::LOCALHOST;
         }
         wire

@@ -44,8 +44,17 @@ pub(crate) fn page(report: &Report) -> String {
     }
     page += &ratios(report);
     page += &latencies(report, "Round trips between two nodes", Place::Apart);
+    page += &latencies(
+        report,
+        "Round trips between two nodes on one processor",
+        Place::Crowded,
+    );
     page += &latencies(report, "Round trips on one node", Place::Together);
-    page += &latencies(report, "Round trips on one processor", Place::OneProcessor);
+    page += &latencies(
+        report,
+        "Round trips on one node and one processor",
+        Place::OneProcessor,
+    );
     page += &by_size(report);
     page += &by_mtu(report);
     page += &by_senders(report);

@@ -7,7 +7,7 @@
 //! A [`step`] measures a *kind* of a *subject* ([`subject`]); [`plan`] says in which order, [`run`] does it on a [`ground`],
 //! [`judge`] makes ratios of it for the [`goals`], [`report`] and [`html`] show them.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod calibrator;
 mod child;

@@ -40,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     pub(crate) operations: Option<u64>,
     /// Processors of the two nodes: of each daemon and its application
-    #[arg(long, default_value = "0,1", value_delimiter = ',', num_args = 2)]
+    #[arg(long, default_value = "0,1", value_delimiter = ',')]
     pub(crate) cpus: Vec<usize>,
     /// What an idle worker of the daemon does: busy, adaptive or sleep
     #[arg(long, default_value = "adaptive")]

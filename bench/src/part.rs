@@ -1,10 +1,11 @@
 //! One end of a measurement: a process that is pinned, in the network namespace of its side.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ::xtipc::{EmbeddedNode, Node};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,9 @@ pub(crate) struct Part {
     /// A process in the network namespace of the side, if that is not the present one.
     pub(crate) namespace: Option<u32>,
     pub(crate) wire: Wire,
+    pub(crate) side: usize,
+    /// For a node of its own.
+    pub(crate) run_directory: PathBuf,
     /// Of the side's daemon, if there is one.
     pub(crate) attach_socket: Option<PathBuf>,
     pub(crate) extent: Extent,
@@ -86,7 +90,7 @@ pub(crate) fn run(part: &str) -> Result<()> {
     pin(part.cpus[0])?;
     match part.role {
         Role::Echo => part.echo(),
-        Role::EchoUrgently => xtipc::echo_urgent(part.attach_socket()?, part.step.wait),
+        Role::EchoUrgently => xtipc::echo_urgent(&part.node()?, part.step.wait),
         Role::Ask | Role::AskItself | Role::AskUrgently => {
             let mut asker = part.asker()?;
             say_ready();
@@ -110,7 +114,7 @@ pub(crate) fn run(part: &str) -> Result<()> {
             say_ready();
             part.send_itself()
         }
-        Role::Hold => xtipc::hold(part.attach_socket()?, part.step.copies),
+        Role::Hold => xtipc::hold(&part.node()?, part.step.copies),
     }
 }
 
@@ -120,8 +124,24 @@ fn answer(result: &impl Serialize) -> Result<()> {
 }
 
 impl Part {
-    fn attach_socket(&self) -> Result<&Path> {
-        self.attach_socket.as_deref().context("there is no daemon")
+    /// The daemon's, or one of this process's own.
+    fn node(&self) -> Result<Node> {
+        if self.step.subject != Subject::XtipcEmbedded {
+            let socket = self.attach_socket.as_ref().context("there is no daemon")?;
+            return Ok(Node::builder().socket_path(socket).attach()?);
+        }
+        let policy = match self.step.wait {
+            Wait::Sleeping => "adaptive",
+            Wait::Spinning => "busy",
+        };
+        let directory = self.run_directory.display();
+        let Wire { interface, .. } = &self.wire;
+        let settings = format!(
+            "identity = \"bench-{}\"\nbearer = [\"eth:{interface}\"]\nrun_dir = \"{directory}\"\npolicy = \"{policy}\"\n\
+             cpus = [{}]\nlog = \"warn\"\n",
+            self.side, self.cpus[0]
+        );
+        Ok(EmbeddedNode::start(&settings)?.attach()?)
     }
 
     #[cfg(feature = "zeromq")]
@@ -132,9 +152,9 @@ impl Part {
     fn echo(&self) -> Result<()> {
         let Step { size, wait, .. } = self.step;
         match self.step.subject {
-            Subject::Xtipc => xtipc::echo(self.attach_socket()?, wait),
-            Subject::XtipcConnect => connect::xtipc_echo(self.attach_socket()?),
-            Subject::XtipcEvent => fan::event_echo(self.attach_socket()?),
+            Subject::Xtipc | Subject::XtipcEmbedded => xtipc::echo(&self.node()?, wait),
+            Subject::XtipcConnect => connect::xtipc_echo(&self.node()?),
+            Subject::XtipcEvent => fan::event_echo(&self.node()?),
             Subject::Tcp => tcp::echo(wait, size),
             Subject::TcpConnect => connect::tcp_echo(size),
             Subject::Udp => udp::echo(wait, size),
@@ -153,12 +173,14 @@ impl Part {
         let Step { size, wait, .. } = self.step;
         let peer = self.wire.peer;
         if self.role == Role::AskUrgently {
-            return Ok(Box::new(xtipc::Ask::urgent(self.attach_socket()?, wait)?));
+            return Ok(Box::new(xtipc::Ask::urgent(&self.node()?, wait)?));
         }
         Ok(match self.step.subject {
-            Subject::Xtipc => Box::new(xtipc::Ask::new(self.attach_socket()?, wait)?),
-            Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(self.attach_socket()?)?),
-            Subject::XtipcEvent => Box::new(fan::EventAsk::new(self.attach_socket()?)?),
+            Subject::Xtipc | Subject::XtipcEmbedded => {
+                Box::new(xtipc::Ask::new(&self.node()?, wait)?)
+            }
+            Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(&self.node()?)?),
+            Subject::XtipcEvent => Box::new(fan::EventAsk::new(&self.node()?)?),
             Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),
             Subject::TcpConnect => Box::new(connect::TcpAsk(peer)),
             Subject::Udp => Box::new(udp::Ask::new(peer, wait)?),
@@ -178,14 +200,12 @@ impl Part {
     fn source(&self) -> Result<Box<dyn Source>> {
         let (size, copies, peer) = (self.step.size, self.step.copies, self.wire.peer);
         Ok(match self.step.subject {
-            Subject::Xtipc => Box::new(xtipc::Send::new(self.attach_socket()?, size)?),
-            Subject::XtipcStream => Box::new(stream::Send::new(self.attach_socket()?, size)?),
-            Subject::XtipcMulticast => {
-                Box::new(fan::Multicast::new(self.attach_socket()?, size, copies)?)
+            Subject::Xtipc | Subject::XtipcEmbedded => {
+                Box::new(xtipc::Send::new(&self.node()?, size)?)
             }
-            Subject::XtipcGroup => {
-                Box::new(fan::Broadcast::new(self.attach_socket()?, size, copies)?)
-            }
+            Subject::XtipcStream => Box::new(stream::Send::new(&self.node()?, size)?),
+            Subject::XtipcMulticast => Box::new(fan::Multicast::new(&self.node()?, size, copies)?),
+            Subject::XtipcGroup => Box::new(fan::Broadcast::new(&self.node()?, size, copies)?),
             Subject::Tcp => Box::new(tcp::Send::new(peer, size)?),
             Subject::Udp => Box::new(udp::Send::new(peer, size)?),
             Subject::UdpFan => Box::new(fan::UdpSend::new(peer, size, copies)?),
@@ -203,12 +223,12 @@ impl Part {
     fn sink(&self) -> Result<Box<dyn Sink>> {
         let (size, copies) = (self.step.size, self.step.copies);
         Ok(match self.step.subject {
-            Subject::Xtipc => Box::new(xtipc::Receive::new(self.attach_socket()?)?),
-            Subject::XtipcStream => Box::new(stream::Receive::new(self.attach_socket()?, size)?),
-            Subject::XtipcMulticast => {
-                Box::new(fan::Receivers::bound(self.attach_socket()?, copies)?)
+            Subject::Xtipc | Subject::XtipcEmbedded => {
+                Box::new(xtipc::Receive::new(&self.node()?)?)
             }
-            Subject::XtipcGroup => Box::new(fan::Receivers::joined(self.attach_socket()?, copies)?),
+            Subject::XtipcStream => Box::new(stream::Receive::new(&self.node()?, size)?),
+            Subject::XtipcMulticast => Box::new(fan::Receivers::bound(&self.node()?, copies)?),
+            Subject::XtipcGroup => Box::new(fan::Receivers::joined(&self.node()?, copies)?),
             Subject::Tcp => Box::new(tcp::Receive::new(size)?),
             Subject::Udp => Box::new(udp::Receive::new(size)?),
             Subject::UdpFan => Box::new(fan::UdpReceivers::new(size, copies)?),

@@ -3,11 +3,11 @@
 use clap::ValueEnum;
 
 use crate::step::Kind::{Idle, Load, Paced, Rate, RoundTrip};
-use crate::step::Place::{OneProcessor, Together};
+use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::Step;
 use crate::subject::Subject::{
     Eventfd, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket, UnixStream,
-    Xdp, Xtipc, XtipcConnect, XtipcEvent, XtipcGroup, XtipcMulticast, XtipcStream,
+    Xdp, Xtipc, XtipcConnect, XtipcEmbedded, XtipcEvent, XtipcGroup, XtipcMulticast, XtipcStream,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
 
@@ -17,6 +17,9 @@ pub(crate) const SLEEPING_TCP: Step = Step::new(RoundTrip, Tcp, Sleeping);
 pub(crate) const SPINNING_TCP: Step = Step::new(RoundTrip, Tcp, Spinning);
 pub(crate) const SLEEPING_UDP: Step = Step::new(RoundTrip, Udp, Sleeping);
 pub(crate) const KERNEL: Step = Step::new(RoundTrip, KernelTipc, Sleeping);
+pub(crate) const EMBEDDED: Step = Step::new(RoundTrip, XtipcEmbedded, Spinning);
+pub(crate) const EMBEDDED_CROWDED: Step = Step::new(RoundTrip, XtipcEmbedded, Sleeping).at(Crowded);
+pub(crate) const TCP_CROWDED: Step = SLEEPING_TCP.at(Crowded);
 pub(crate) const RAW: Step = Step::new(RoundTrip, Xdp, Spinning);
 pub(crate) const PACED_XTIPC: Step = Step::new(Paced, Xtipc, Sleeping);
 pub(crate) const PACED_TCP: Step = Step::new(Paced, Tcp, Sleeping);
@@ -111,9 +114,12 @@ impl Set {
         let mut steps = match self {
             Self::Wire => vec![
                 RAW,
+                EMBEDDED,
                 Step::new(RoundTrip, Packet, Spinning),
                 SPINNING_TCP,
                 Step::new(RoundTrip, Udp, Spinning),
+                EMBEDDED_CROWDED,
+                TCP_CROWDED,
                 SLEEPING_UDP,
                 PACED_TCP,
                 SLEEPING_TCP,
@@ -164,6 +170,7 @@ impl Set {
             Self::Instructions => vec![
                 SLEEPING_TCP,
                 SLEEPING_UDP,
+                EMBEDDED_CROWDED,
                 TCP_RATE,
                 KERNEL,
                 KERNEL_RATE,
@@ -256,8 +263,9 @@ mod tests {
             select(&[Set::Wire], &words)
         };
         assert_eq!(of(&[]), Set::Wire.steps());
+        assert_eq!(of(&["embedded", "spin"]), [EMBEDDED]);
         assert_eq!(of(&["rate", "XTIPC"]), [BUNDLED_RATE, SINGLE_RATE]);
-        assert_eq!(of(&["trip tcp sleeping"]), [SLEEPING_TCP]);
+        assert_eq!(of(&["trip tcp sleeping"]), [TCP_CROWDED, SLEEPING_TCP]);
         assert_eq!(of(&["sctp"]), []);
     }
 

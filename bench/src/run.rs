@@ -23,7 +23,7 @@ use crate::rate::{Flow, Received, Sent};
 use crate::report::Report;
 use crate::serve;
 use crate::session;
-use crate::step::{Kind, Place, Stage, Step};
+use crate::step::{Kind, Place, Stage, Step, Surroundings};
 use crate::subject::{Subject, kernel_tipc};
 
 /// Between requests of what is paced: 10,000 a second, far below what any subject here can do.
@@ -61,7 +61,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
         options.only.join(" --only ")
     );
     let mut bench = Bench {
-        present: (Stage::Bare, crate::step::MTU),
+        present: (Stage::Bare, crate::step::MTU, false),
         ground,
         daemons: None,
         options,
@@ -85,7 +85,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
         eprint!("\rround {}", rounds.len());
     }
     eprint!("\r");
-    bench.set_stage(Stage::Bare, crate::step::MTU)?;
+    bench.set_stage((Stage::Bare, crate::step::MTU, false))?;
     let needed = bench.pairs_needed();
     let other = match &bench.ground {
         Ground::Hosts(hosts) => Some(hosts.other.environment.clone()),
@@ -114,7 +114,7 @@ fn write(file: &PathBuf, text: &str) -> Result<()> {
 
 struct Bench<'a> {
     /// What stands on the wire.
-    present: (Stage, u32),
+    present: Surroundings,
     ground: Ground,
     /// Those of the present stage.
     daemons: Option<Daemons>,
@@ -165,11 +165,11 @@ impl Bench<'_> {
     }
 
     fn round(&mut self, steps: &[Step]) -> Result<Round> {
-        self.set_stage(steps[0].stage, steps[0].mtu)?;
+        self.set_stage(steps[0].surroundings())?;
         let calibration_before_ns = self.calibrate()?;
         let mut measured = Vec::new();
         for &step in steps {
-            self.set_stage(step.stage, step.mtu)?;
+            self.set_stage(step.surroundings())?;
             let figure = match step.kind {
                 Kind::RoundTrip | Kind::Paced => self.round_trip(step),
                 Kind::Rate => self.rate(step).map(Figure::Flow),
@@ -196,8 +196,9 @@ impl Bench<'_> {
     }
 
     /// Starts and stops daemons, or the kernel's TIPC, as a stage needs them.
-    fn set_stage(&mut self, stage: Stage, mtu: u32) -> Result<()> {
-        if self.present == (stage, mtu) {
+    fn set_stage(&mut self, surroundings: Surroundings) -> Result<()> {
+        let (stage, mtu, crowded) = surroundings;
+        if self.present == surroundings {
             return Ok(());
         }
         if let Some(daemons) = self.daemons.take() {
@@ -215,7 +216,11 @@ impl Bench<'_> {
             (Stage::Bundling | Stage::Single, ground) => {
                 let settings = Settings {
                     program: self.options.xtipcd.clone(),
-                    cpus: self.cpus,
+                    cpus: if crowded {
+                        [self.cpus[0]; 2]
+                    } else {
+                        self.cpus
+                    },
                     policy: self.options.policy.clone(),
                     bundling: stage == Stage::Bundling,
                     mtu,
@@ -225,7 +230,7 @@ impl Bench<'_> {
                 self.daemons = Some(daemons);
             }
         }
-        self.present = (stage, mtu);
+        self.present = surroundings;
         Ok(())
     }
 
@@ -241,9 +246,9 @@ impl Bench<'_> {
         let far = matches!(role, Role::Echo | Role::EchoUrgently | Role::Receive);
         let [near_cpu, far_cpu] = match step.place {
             Place::Apart | Place::Together => self.cpus,
-            Place::OneProcessor => [self.cpus[0]; 2],
+            Place::OneProcessor | Place::Crowded => [self.cpus[0]; 2],
         };
-        let side = usize::from(far && step.place == Place::Apart);
+        let side = usize::from(far && step.place.is_apart());
         let part = Part {
             role,
             step,
@@ -254,6 +259,8 @@ impl Bench<'_> {
             },
             namespace: self.ground.namespace(side),
             wire: self.ground.wire(side, step.place),
+            side,
+            run_directory: self.ground.run_directory(side),
             attach_socket: step
                 .subject
                 .needs_daemons()
@@ -302,7 +309,7 @@ impl Bench<'_> {
         let packets = self.packets()?.zip(before);
         let packets = packets
             .map(|(after, before)| after - before)
-            .filter(|_| step.place == Place::Apart);
+            .filter(|_| step.place.is_apart());
         let flow = match self.options.operations {
             None => Flow::of(sent, received, step.copies, packets),
             Some(_) => Flow::whole(sent, received, packets),
@@ -336,8 +343,8 @@ impl Bench<'_> {
 
     /// First a new daemon alone, for some steps' time, then with sockets.
     fn idle(&mut self, step: Step) -> Result<Figure> {
-        self.set_stage(Stage::Bare, step.mtu)?;
-        self.set_stage(step.stage, step.mtu)?;
+        self.set_stage((Stage::Bare, step.mtu, false))?;
+        self.set_stage(step.surroundings())?;
         let daemons = self.daemons.as_mut().context("there is no daemon")?;
         let before = daemons.state(0)?;
         let begun = std::time::Instant::now();

@@ -32,6 +32,15 @@ pub(crate) enum Place {
     Together,
     /// On one node and one processor.
     OneProcessor,
+    /// On two nodes that share a processor.
+    Crowded,
+}
+
+impl Place {
+    /// On two nodes.
+    pub(crate) const fn is_apart(self) -> bool {
+        matches!(self, Self::Apart | Self::Crowded)
+    }
 }
 
 /// What stands on the wire while a step is measured.
@@ -47,6 +56,9 @@ pub(crate) enum Stage {
     /// The kernel's TIPC.
     Kernel,
 }
+
+/// The stage of a step, the MTU, and whether daemons share a processor.
+pub(crate) type Surroundings = (Stage, u32, bool);
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +126,18 @@ impl Step {
     }
 }
 
+impl Step {
+    /// What it is measured in: changing that takes a second.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        let has_daemons = matches!(self.stage, Stage::Bundling | Stage::Single);
+        (
+            self.stage,
+            self.mtu,
+            has_daemons && self.place == Place::Crowded,
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -136,6 +160,7 @@ impl fmt::Display for Step {
             Place::Apart => {}
             Place::Together => f.write_str(" local")?,
             Place::OneProcessor => f.write_str(" local, one processor")?,
+            Place::Crowded => f.write_str(", one processor")?,
         }
         if self.size != SIZE {
             write!(f, " {} B", self.size)?;

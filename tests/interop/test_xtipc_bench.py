@@ -34,7 +34,7 @@ class BenchTest(SegmentTest):
         self.assertLessEqual({"round trip xtipc sleeping", "round trip TCP sleeping", "round trip UDP sleeping"}, steps)
         for environment in (report["environment"], report["other_host"]):
             self.assertEqual(environment["interface"]["name"], "eth0")
-            self.assertEqual(environment["interface"]["mtu"], "1500")
+            self.assertRegex(environment["interface"]["mtu"], "^[0-9]+$")
         for measured in report["rounds"][0]["measured"]:
             times = measured["figure"]["times"]
             self.assertEqual(sum(count for _, count in times["histogram"]), times["count"])

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,9 +19,8 @@ const SERVICE: ServiceAddress = ServiceAddress {
 const KIND: ConnectionKind = ConnectionKind::Seqpacket;
 
 /// Answers on one connection after the other.
-pub(crate) fn xtipc_echo(attach_socket: &Path) -> Result<()> {
-    let node = Node::builder().socket_path(attach_socket).attach()?;
-    let listener = Listener::bind(&node, KIND, SERVICE, Scope::Cluster)?;
+pub(crate) fn xtipc_echo(node: &Node) -> Result<()> {
+    let listener = Listener::bind(node, KIND, SERVICE, Scope::Cluster)?;
     say_ready();
     loop {
         let (connection, _) = listener.accept()?;
@@ -37,12 +35,11 @@ pub(crate) fn xtipc_echo(attach_socket: &Path) -> Result<()> {
 pub(crate) struct XtipcAsk(Node);
 
 impl XtipcAsk {
-    pub(crate) fn new(attach_socket: &Path) -> Result<Self> {
-        let node = Node::builder().socket_path(attach_socket).attach()?;
+    pub(crate) fn new(node: &Node) -> Result<Self> {
         let begun = Instant::now();
         loop {
-            match Connection::connect(&node, KIND, SERVICE) {
-                Ok(_) => return Ok(Self(node)),
+            match Connection::connect(node, KIND, SERVICE) {
+                Ok(_) => return Ok(Self(node.clone())),
                 Err(error) => ensure!(begun.elapsed() < PATIENCE, "no connection: {error}"),
             }
             thread::sleep(Duration::from_millis(1));

@@ -2,7 +2,6 @@
 //! subscriber is told of a binding.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use xtipc::{
@@ -34,10 +33,6 @@ const RECEIVE_BUFFER: u32 = 16 << 20;
 /// Messages that a socket gives before the next one is asked.
 const TURN: usize = 64;
 
-fn attach(attach_socket: &Path) -> Result<Node> {
-    Ok(Node::builder().socket_path(attach_socket).attach()?)
-}
-
 /// Waits until as many receivers are bound as the sender is to reach.
 fn await_receivers(node: &Node, copies: usize) -> Result<()> {
     let subscriber = Subscriber::open(node)?;
@@ -56,10 +51,9 @@ pub(crate) struct Multicast {
 }
 
 impl Multicast {
-    pub(crate) fn new(attach_socket: &Path, size: usize, copies: usize) -> Result<Self> {
-        let node = attach(attach_socket)?;
-        await_receivers(&node, copies)?;
-        let socket = Datagram::open(&node, Kind::Rdm)?;
+    pub(crate) fn new(node: &Node, size: usize, copies: usize) -> Result<Self> {
+        await_receivers(node, copies)?;
+        let socket = Datagram::open(node, Kind::Rdm)?;
         let message = vec![0; size];
         Ok(Self { socket, message })
     }
@@ -82,8 +76,8 @@ pub(crate) struct Broadcast {
 }
 
 impl Broadcast {
-    pub(crate) fn new(attach_socket: &Path, size: usize, copies: usize) -> Result<Self> {
-        let group = Group::join(&attach(attach_socket)?, SENDER, Joining::default())?;
+    pub(crate) fn new(node: &Node, size: usize, copies: usize) -> Result<Self> {
+        let group = Group::join(node, SENDER, Joining::default())?;
         let mut members = 0;
         while members < copies {
             let event = group
@@ -147,15 +141,14 @@ impl Receiver for Group {
 }
 
 impl Receivers<Datagram> {
-    pub(crate) fn bound(attach_socket: &Path, copies: usize) -> Result<Self> {
-        let node = attach(attach_socket)?;
+    pub(crate) fn bound(node: &Node, copies: usize) -> Result<Self> {
         let sockets = (0..copies).map(|_| {
-            let socket = Datagram::open(&node, Kind::Rdm)?;
+            let socket = Datagram::open(node, Kind::Rdm)?;
             socket.set_receive_buffer(RECEIVE_BUFFER)?;
             Ok(socket)
         });
         let sockets = sockets.collect::<Result<Vec<_>>>()?;
-        let poller = Poller::new(&node);
+        let poller = Poller::new(node);
         for (token, socket) in sockets.iter().enumerate() {
             poller.add(socket, token, Readiness::READABLE)?;
             socket.bind(RANGE, Scope::Cluster)?;
@@ -170,11 +163,10 @@ impl Receivers<Datagram> {
 }
 
 impl Receivers<Group> {
-    pub(crate) fn joined(attach_socket: &Path, copies: usize) -> Result<Self> {
-        let node = attach(attach_socket)?;
-        let poller = Poller::new(&node);
+    pub(crate) fn joined(node: &Node, copies: usize) -> Result<Self> {
+        let poller = Poller::new(node);
         let sockets = (0..copies).map(|token| {
-            let group = Group::join(&node, RECEIVER, Joining::default())?;
+            let group = Group::join(node, RECEIVER, Joining::default())?;
             poller.add(&group, token, Readiness::READABLE)?;
             Ok(group)
         });
@@ -293,15 +285,14 @@ const ANSWERS: ServiceAddress = ServiceAddress {
 };
 
 impl EventAsk {
-    pub(crate) fn new(attach_socket: &Path) -> Result<Self> {
-        let node = attach(attach_socket)?;
-        let subscriber = Subscriber::open(&node)?;
+    pub(crate) fn new(node: &Node) -> Result<Self> {
+        let subscriber = Subscriber::open(node)?;
         subscriber.set_read_timeout(Some(PATIENCE));
         subscriber.subscribe(&Subscription::bindings(REQUESTS))?;
         subscriber.recv().context("the other side is not bound")?;
         subscriber.cancel(&Subscription::bindings(REQUESTS))?;
         subscriber.subscribe(&Subscription::bindings(ANSWERS))?;
-        let socket = Datagram::open(&node, Kind::Rdm)?;
+        let socket = Datagram::open(node, Kind::Rdm)?;
         Ok(Self { socket, subscriber })
     }
 }
@@ -317,9 +308,8 @@ impl Asker for EventAsk {
 }
 
 /// Binds and unbinds in turns, when it is asked to.
-pub(crate) fn event_echo(attach_socket: &Path) -> Result<()> {
-    let node = attach(attach_socket)?;
-    let socket = Datagram::open(&node, Kind::Rdm)?;
+pub(crate) fn event_echo(node: &Node) -> Result<()> {
+    let socket = Datagram::open(node, Kind::Rdm)?;
     socket.bind(REQUESTS, Scope::Cluster)?;
     say_ready();
     loop {

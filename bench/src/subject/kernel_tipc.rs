@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use xtipc_bench_sockets::{Address, RawSocket};
 
-use super::raw_socket::{Address, RawSocket};
 use super::{Wait, insist};
 use crate::child::say_ready;
 use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};

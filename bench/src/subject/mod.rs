@@ -5,7 +5,6 @@ pub(crate) mod fan;
 pub(crate) mod kernel_tipc;
 pub(crate) mod memory;
 pub(crate) mod packet;
-mod raw_socket;
 pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod udp;
@@ -25,7 +24,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Subject {
     /// A daemon on each side, and an application of it: RDM.
     Xtipc,
-    /// The same: a STREAM connection.
+    /// A node inside of each application: RDM.
+    XtipcEmbedded,
+    /// With daemons: a STREAM connection.
     XtipcStream,
     /// Set-up of a SEQPACKET connection, a message there and back, and its end.
     XtipcConnect,
@@ -82,7 +83,7 @@ impl Subject {
 
     /// Every message sent comes, once and in order, or goes back to its sender.
     pub(crate) const fn is_reliable(self) -> bool {
-        self.needs_daemons()
+        self.needs_daemons() || matches!(self, Self::XtipcEmbedded)
     }
 }
 
@@ -100,6 +101,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Xtipc => "xtipc",
+            Self::XtipcEmbedded => "xtipc embedded",
             Self::XtipcStream => "xtipc stream",
             Self::XtipcConnect => "xtipc connect",
             Self::XtipcEvent => "xtipc event",

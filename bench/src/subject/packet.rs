@@ -3,8 +3,8 @@
 use std::io;
 
 use anyhow::{Context, Result};
+use xtipc_bench_sockets::{Address, RawSocket};
 
-use super::raw_socket::{Address, RawSocket};
 use super::{Wait, insist};
 use crate::child::say_ready;
 use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};

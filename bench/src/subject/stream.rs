@@ -1,7 +1,6 @@
 //! xtipc: a STREAM connection between applications, cut into messages of one size.
 
 use std::io::{ErrorKind, Read};
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,11 +26,10 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
-        let node = Node::builder().socket_path(attach_socket).attach()?;
+    pub(crate) fn new(node: &Node, size: usize) -> Result<Self> {
         let begun = Instant::now();
         let connection = loop {
-            match Connection::connect(&node, KIND, SERVICE) {
+            match Connection::connect(node, KIND, SERVICE) {
                 Ok(connection) => break connection,
                 Err(error) => ensure!(begun.elapsed() < PATIENCE, "no connection: {error}"),
             }
@@ -69,9 +67,8 @@ pub(crate) struct Receive {
 }
 
 impl Receive {
-    pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
-        let node = Node::builder().socket_path(attach_socket).attach()?;
-        let listener = Listener::bind(&node, KIND, SERVICE, Scope::Cluster)?;
+    pub(crate) fn new(node: &Node, size: usize) -> Result<Self> {
+        let listener = Listener::bind(node, KIND, SERVICE, Scope::Cluster)?;
         say_ready();
         let (connection, _) = listener.accept()?;
         connection.set_read_timeout(Some(SINK_PATIENCE));

@@ -1,12 +1,12 @@
 //! Unix sockets: streams, and sequences of packets. Only inside of a machine.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind, connect, listen,
-    recv, send, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv,
+    send, socket,
 };
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
@@ -53,15 +53,12 @@ impl End {
         Self { fd, kind, flags }
     }
 
-    #[allow(unsafe_code, reason = "nix gives the accepted descriptor as a number")]
     fn accept(kind: Kind, wait: Wait) -> Result<Self> {
         let listener = open(kind)?;
         bind(listener.as_raw_fd(), &UnixAddr::new_abstract(NAME)?)?;
         listen(&listener, Backlog::new(1)?)?;
         say_ready();
-        let accepted = accept(listener.as_raw_fd())?;
-        // SAFETY: a descriptor just made, that nothing else owns.
-        let fd = unsafe { OwnedFd::from_raw_fd(accepted) };
+        let fd = rustix::net::accept(&listener)?;
         Ok(Self::new(fd, kind, wait))
     }
 

@@ -1,6 +1,5 @@
 //! xtipc: RDM sockets of applications that are attached to daemons.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,24 +25,23 @@ const RECEIVE_BUFFER: u32 = 16 << 20;
 /// When nothing came back for so long, nothing more will.
 const RETURNS_PATIENCE: Duration = Duration::from_millis(100);
 
-fn open(attach_socket: &Path) -> Result<Datagram> {
-    let node = Node::builder().socket_path(attach_socket).attach()?;
-    let socket = Datagram::open(&node, Kind::Rdm)?;
+fn open(node: &Node) -> Result<Datagram> {
+    let socket = Datagram::open(node, Kind::Rdm)?;
     // What is rejected shall come back, so that every message is accounted for.
     socket.set_dest_droppable(false)?;
     Ok(socket)
 }
 
-fn serve(attach_socket: &Path, service: ServiceAddress) -> Result<Datagram> {
-    let socket = open(attach_socket)?;
+fn serve(node: &Node, service: ServiceAddress) -> Result<Datagram> {
+    let socket = open(node)?;
     socket.bind(service, Scope::Cluster)?;
     say_ready();
     Ok(socket)
 }
 
 /// Opens a socket and waits until the binding of the other side has come.
-fn reach(attach_socket: &Path, service: ServiceAddress) -> Result<Datagram> {
-    let socket = open(attach_socket)?;
+fn reach(node: &Node, service: ServiceAddress) -> Result<Datagram> {
+    let socket = open(node)?;
     let begun = Instant::now();
     loop {
         // Receivers throw empty messages away.
@@ -71,13 +69,13 @@ fn receive(socket: &Datagram, wait: Wait) -> Result<Message, Error> {
 }
 
 /// Sends everything back.
-pub(crate) fn echo(attach_socket: &Path, wait: Wait) -> Result<()> {
-    echo_at(serve(attach_socket, SERVICE)?, wait)
+pub(crate) fn echo(node: &Node, wait: Wait) -> Result<()> {
+    echo_at(serve(node, SERVICE)?, wait)
 }
 
 /// The same for [`Ask::urgent`].
-pub(crate) fn echo_urgent(attach_socket: &Path, wait: Wait) -> Result<()> {
-    let socket = serve(attach_socket, URGENT)?;
+pub(crate) fn echo_urgent(node: &Node, wait: Wait) -> Result<()> {
+    let socket = serve(node, URGENT)?;
     socket.set_importance(Importance::Critical)?;
     echo_at(socket, wait)
 }
@@ -100,8 +98,8 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    pub(crate) fn new(attach_socket: &Path, wait: Wait) -> Result<Self> {
-        let socket = reach(attach_socket, SERVICE)?;
+    pub(crate) fn new(node: &Node, wait: Wait) -> Result<Self> {
+        let socket = reach(node, SERVICE)?;
         Ok(Self {
             socket,
             service: SERVICE,
@@ -110,8 +108,8 @@ impl Ask {
     }
 
     /// With messages of the highest importance, to an echo of its own beside other traffic.
-    pub(crate) fn urgent(attach_socket: &Path, wait: Wait) -> Result<Self> {
-        let socket = reach(attach_socket, URGENT)?;
+    pub(crate) fn urgent(node: &Node, wait: Wait) -> Result<Self> {
+        let socket = reach(node, URGENT)?;
         socket.set_importance(Importance::Critical)?;
         Ok(Self {
             socket,
@@ -142,9 +140,9 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    pub(crate) fn new(attach_socket: &Path, size: usize) -> Result<Self> {
+    pub(crate) fn new(node: &Node, size: usize) -> Result<Self> {
         Ok(Self {
-            socket: reach(attach_socket, SERVICE)?,
+            socket: reach(node, SERVICE)?,
             batch: vec![vec![0; size]; BATCH],
             returned: 0,
         })
@@ -198,8 +196,8 @@ pub(crate) struct Receive {
 }
 
 impl Receive {
-    pub(crate) fn new(attach_socket: &Path) -> Result<Self> {
-        let socket = open(attach_socket)?;
+    pub(crate) fn new(node: &Node) -> Result<Self> {
+        let socket = open(node)?;
         socket.set_receive_buffer(RECEIVE_BUFFER)?;
         socket.bind(SERVICE, Scope::Cluster)?;
         socket.set_read_timeout(Some(SINK_PATIENCE));
@@ -228,9 +226,8 @@ impl Sink for Receive {
 }
 
 /// Opens sockets and keeps them: what is measured is the daemon.
-pub(crate) fn hold(attach_socket: &Path, sockets: usize) -> Result<()> {
-    let node = Node::builder().socket_path(attach_socket).attach()?;
-    let open = (0..sockets).map(|_| Datagram::open(&node, Kind::Rdm));
+pub(crate) fn hold(node: &Node, sockets: usize) -> Result<()> {
+    let open = (0..sockets).map(|_| Datagram::open(node, Kind::Rdm));
     let _sockets = open.collect::<Result<Vec<_>, _>>()?;
     say_ready();
     std::io::stdin().read_line(&mut String::new())?;
