@@ -85,6 +85,7 @@ need_for() {
         need "cargo_has fmt" rustfmt-web "format check"
         need "cargo_has clippy" rust-web-clippy "lints"
         need "has git" git "lists the files that the house rules are for"
+        need "has valgrind" valgrind "counts the instructions of hot paths"
         ;;
     programs)
         need "[ -x /usr/bin/python3 ]" python3 "programs that are run under xtipc"

@@ -1,0 +1,72 @@
+//! `xtipc-paths PATH COUNT`: walks one hot path of the program so many times, and does nothing else that depends on the
+//! count. `scripts/paths` runs it twice under callgrind: the difference is what one walk costs.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod host;
+mod rings;
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result, bail};
+use xtipc_protocol::addr::NodeAddr;
+use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRange};
+
+/// All paths; their names are the argument.
+const PATHS: [(&str, fn(u64)); 8] = [
+    ("message_single", |count| {
+        engine::messages(count, 64, engine::Packets::One)
+    }),
+    ("message_bundled", |count| {
+        engine::messages(count, 64, engine::Packets::Shared)
+    }),
+    ("message_1400", |count| {
+        engine::messages(count, 1400, engine::Packets::One)
+    }),
+    ("message_fragmented", |count| {
+        engine::messages(count, 10_000, engine::Packets::One)
+    }),
+    ("message_local", engine::local_messages),
+    ("idle_millisecond", engine::idle),
+    ("look_up", look_up),
+    ("rings", rings::requests_and_deliveries),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, count] = &arguments[..] else {
+        let names = PATHS.map(|(name, _)| name);
+        bail!("xtipc-paths PATH COUNT; paths: {}", names.join(", "));
+    };
+    let path = PATHS.iter().find(|(path, _)| path == name);
+    let (_, walk) = path.with_context(|| format!("no path {name}"))?;
+    walk(
+        count
+            .parse()
+            .with_context(|| format!("{count} is no count"))?,
+    );
+    Ok(())
+}
+
+/// An instance among 1000 instances, each bound by four nodes.
+fn look_up(count: u64) {
+    const INSTANCES: u32 = 1000;
+    let mut table = BindingTable::new(0x0100_1001, 1);
+    for binding in 0..4 * INSTANCES {
+        let (instance, node) = (binding / 4, binding % 4);
+        let publication = Publication {
+            range: ServiceRange::instance(1000, instance),
+            scope: Scope::Cluster,
+            port: instance + 1,
+            node: NodeAddr(0x0100_2000 + node).0,
+            key: instance + 2,
+        };
+        let published = table.publish(publication);
+        published.expect("the table is far below its limits");
+    }
+    for number in 0..count {
+        let instance = (number as u32).wrapping_mul(2_654_435_761) % INSTANCES;
+        assert_ne!(black_box(table.anycast(1000, instance, 0)), Lookup::None);
+    }
+}
