@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let unit = match step.kind {
             Kind::RoundTrip | Kind::Paced => "ns",
             Kind::Rate | Kind::Load => "B/s",
-            Kind::Idle => "",
+            Kind::Idle | Kind::Cluster => "",
         };
         let verdict = match interval(&a, &b) {
             None => format!("too few rounds: {} and {}", a.len(), b.len()),

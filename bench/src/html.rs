@@ -58,6 +58,7 @@ pub(crate) fn page(report: &Report) -> String {
     page += &by_size(report);
     page += &by_mtu(report);
     page += &by_senders(report);
+    page += &by_nodes(report);
     page += &all_steps(report);
     page += "</body>\n</html>\n";
     page
@@ -234,6 +235,29 @@ fn by_senders(report: &Report) -> String {
     .to_html()
 }
 
+fn by_nodes(report: &Report) -> String {
+    let clusters = report.summaries.iter();
+    let clusters = clusters.filter(|s| s.step.kind == Kind::Cluster);
+    let points: Vec<_> = clusters
+        .map(|s| (s.step.copies as f64, 1e6 * s.spread.median))
+        .collect();
+    let lines = if points.is_empty() {
+        Vec::new()
+    } else {
+        vec![Line {
+            name: "an idle engine".into(),
+            points,
+        }]
+    };
+    Plot {
+        title: "Cost by cluster size (simulated)",
+        x: ("nodes", Scale::Linear),
+        y: ("µs of processor time per node and second", Scale::Linear),
+        lines,
+    }
+    .to_html()
+}
+
 fn all_steps(report: &Report) -> String {
     let mut rows = String::new();
     for summary in &report.summaries {
@@ -246,7 +270,7 @@ fn all_steps(report: &Report) -> String {
         let (unit, scale) = match summary.step.kind {
             Kind::RoundTrip | Kind::Paced => report.unit_of_times(),
             Kind::Rate | Kind::Load => ("MB/s", 1e6),
-            Kind::Idle => ("% of a processor", 0.01),
+            Kind::Idle | Kind::Cluster => ("% of a processor", 0.01),
         };
         let _ = writeln!(
             rows,

@@ -27,6 +27,8 @@ pub(crate) enum Figure {
         urgent: Times,
     },
     Cost(Cost),
+    /// Of a processor, that one node's engine takes.
+    Share(f64),
 }
 
 /// Of a daemon that has nothing to do.
@@ -36,8 +38,8 @@ pub(crate) struct Cost {
     pub(crate) processor_share: f64,
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
-    /// What a socket adds to the private ones.
-    pub(crate) socket_bytes: f64,
+    /// What the step's sockets add to the private ones beyond what the daemon has set aside.
+    pub(crate) sockets_bytes: u64,
 }
 
 impl Figure {
@@ -47,6 +49,7 @@ impl Figure {
             Self::Times(times) => times.percentiles.p50 as f64,
             Self::Flow(flow) | Self::Load { flow, .. } => flow.messages_per_second * size as f64,
             Self::Cost(cost) => cost.processor_share,
+            Self::Share(share) => *share,
         }
     }
 
@@ -54,14 +57,14 @@ impl Figure {
     pub(crate) const fn percentiles(&self) -> Option<&Percentiles> {
         match self {
             Self::Times(times) | Self::Load { urgent: times, .. } => Some(&times.percentiles),
-            Self::Flow(_) | Self::Cost(_) => None,
+            Self::Flow(_) | Self::Cost(_) | Self::Share(_) => None,
         }
     }
 
     pub(crate) const fn flow(&self) -> Option<&Flow> {
         match self {
             Self::Flow(flow) | Self::Load { flow, .. } => Some(flow),
-            Self::Times(_) | Self::Cost(_) => None,
+            Self::Times(_) | Self::Cost(_) | Self::Share(_) => None,
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod calibrator;
 mod child;
+mod cluster;
 mod compare;
 mod daemon;
 mod environment;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::step::Kind::{Idle, Load, Paced, Rate, RoundTrip};
+use crate::step::Kind::{Cluster, Idle, Load, Paced, Rate, RoundTrip};
 use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::Step;
 use crate::subject::Subject::{
@@ -76,6 +76,9 @@ pub(crate) const UDP_FAN: Step = Step::new(Rate, UdpFan, Sleeping).times(RECEIVE
 pub(crate) const LOAD: Step = Step::new(Load, Xtipc, Sleeping);
 pub(crate) const IDLE: Step = Step::new(Idle, Xtipc, Sleeping).times(SOCKETS);
 
+/// Nodes of simulated clusters.
+const CLUSTERS: [usize; 5] = [2, 8, 16, 32, 64];
+
 /// Steps that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Set {
@@ -93,13 +96,15 @@ pub(crate) enum Set {
     Load,
     /// Processor time and memory of an idle node
     Idle,
+    /// Processor time of an idle node's engine by cluster size, in simulated time
+    Cluster,
     /// For counted instructions: beside the kernel's TIPC on one processor; only with --operations
     Instructions,
 }
 
 impl Set {
     /// All but that for instructions.
-    pub(crate) const STANDARD: [Self; 7] = [
+    pub(crate) const STANDARD: [Self; 8] = [
         Self::Wire,
         Self::Local,
         Self::Sizes,
@@ -107,6 +112,7 @@ impl Set {
         Self::Setup,
         Self::Load,
         Self::Idle,
+        Self::Cluster,
     ];
 
     /// What is compared stands close together, and what has the same daemons too: each start of them costs a second.
@@ -167,6 +173,10 @@ impl Set {
             Self::Setup => vec![TCP_CONNECT, CONNECT, EVENT, MULTICAST, GROUP, UDP_FAN],
             Self::Load => [1, 2, 3].map(|senders| LOAD.times(senders)).to_vec(),
             Self::Idle => vec![IDLE],
+            Self::Cluster => {
+                let of = |nodes| Step::new(Cluster, Xtipc, Sleeping).times(nodes);
+                CLUSTERS.map(of).to_vec()
+            }
             Self::Instructions => vec![
                 SLEEPING_TCP,
                 SLEEPING_UDP,

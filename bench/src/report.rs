@@ -82,6 +82,7 @@ impl Report {
         self.print_times();
         self.print_rates();
         self.print_costs();
+        self.print_clusters();
         self.print_ratios();
     }
 
@@ -246,11 +247,21 @@ impl Report {
             };
             println!(
                 "\nan idle node with one link: {:.2} % of a processor, {:.1} MB of its own, {:.1} MB with what it shares; \
-                 a socket adds {:.0} bytes",
+                 10,000 sockets add {:.3} MB to its own",
                 100.0 * of(&|cost| cost.processor_share),
                 of(&|cost| cost.private_bytes as f64) / 1e6,
                 of(&|cost| cost.resident_bytes as f64) / 1e6,
-                of(&|cost| cost.socket_bytes),
+                of(&|cost| cost.sockets_bytes as f64) / 1e6,
+            );
+        }
+    }
+
+    fn print_clusters(&self) {
+        for summary in self.steps(&[Kind::Cluster]) {
+            println!(
+                "an idle engine among {} nodes (simulated): {:.1} us of processor time per second",
+                summary.step.copies,
+                1e6 * summary.spread.median
             );
         }
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::calibrator::{self, Calibration, calibrate};
 use crate::child::Worker;
+use crate::cluster;
 use crate::daemon::{Daemons, Settings};
 use crate::environment::{Environment, InterfaceFacts};
 use crate::extent::Extent;
@@ -175,6 +176,7 @@ impl Bench<'_> {
                 Kind::Rate => self.rate(step).map(Figure::Flow),
                 Kind::Load => self.load(step),
                 Kind::Idle => self.idle(step),
+                Kind::Cluster => Ok(Figure::Share(cluster::idle_share(step.copies))),
             };
             measured.push(Measured {
                 step,
@@ -355,12 +357,11 @@ impl Bench<'_> {
         let _holder = self.part(step, Role::Hold)?;
         let daemons = self.daemons.as_mut().context("there is no daemon")?;
         let full = daemons.state(0)?;
-        let more = full.private_bytes.saturating_sub(after.private_bytes);
         Ok(Figure::Cost(Cost {
             processor_share,
             private_bytes: after.private_bytes,
             resident_bytes: after.resident_bytes,
-            socket_bytes: more as f64 / step.copies as f64,
+            sockets_bytes: full.private_bytes.saturating_sub(after.private_bytes),
         }))
     }
 }

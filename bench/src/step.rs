@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Load,
     /// What a daemon costs that has nothing to do, and what a socket of it does.
     Idle,
+    /// The same of an engine among [`Step::copies`] nodes, in simulated time.
+    Cluster,
 }
 
 /// Where the two ends are.
@@ -85,6 +87,7 @@ impl Step {
     pub(crate) const fn new(kind: Kind, subject: Subject, wait: Wait) -> Self {
         let stage = match subject {
             Subject::KernelTipc => Stage::Kernel,
+            _ if matches!(kind, Kind::Cluster) => Stage::Bare,
             _ if subject.needs_daemons() => Stage::Bundling,
             _ => Stage::Bare,
         };
@@ -146,6 +149,7 @@ impl fmt::Display for Step {
             Kind::Rate => "rate",
             Kind::Load => "load",
             Kind::Idle => "idle",
+            Kind::Cluster => "cluster",
         };
         write!(f, "{kind} {}", self.subject)?;
         match self.kind {
@@ -154,7 +158,7 @@ impl fmt::Display for Step {
                 Stage::Single => " single",
                 _ => " bundled",
             })?,
-            Kind::Rate | Kind::Load | Kind::Idle => {}
+            Kind::Rate | Kind::Load | Kind::Idle | Kind::Cluster => {}
         }
         match self.place {
             Place::Apart => {}

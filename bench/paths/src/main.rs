@@ -13,8 +13,11 @@ use anyhow::{Context, Result, bail};
 use xtipc_protocol::addr::NodeAddr;
 use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRange};
 
+/// Walks a path so many times.
+type Walk = fn(u64);
+
 /// All paths; their names are the argument.
-const PATHS: [(&str, fn(u64)); 8] = [
+const PATHS: [(&str, Walk); 8] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
