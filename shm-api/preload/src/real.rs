@@ -34,22 +34,38 @@ macro_rules! real {
                     address
                 }
 
-                #[inline]
+                /// The first call, if it comes before the library is loaded. A function of its own, so that the others save
+                /// nothing for it.
+                #[cold]
+                #[inline(never)]
+                pub(super) fn first($($argument: $type),*) -> $result {
+                    let address = resolve();
+                    if address.is_null() {
+                        return crate::errno::fail(libc::ENOSYS) as $result;
+                    }
+                    call(address, $($argument),*)
+                }
+
+                #[inline(always)]
+                pub(super) fn call(address: *mut c_void, $($argument: $type),*) -> $result {
+                    // SAFETY: the C library's function of this name has this type.
+                    let function = unsafe { std::mem::transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(address) };
+                    function($($argument),*)
+                }
+
+                #[inline(always)]
                 pub(super) fn address() -> *mut c_void {
-                    let address = ADDRESS.load(Ordering::Relaxed);
-                    if address.is_null() { resolve() } else { address }
+                    ADDRESS.load(Ordering::Relaxed)
                 }
             }
 
-            #[inline]
+            #[inline(always)]
             pub(crate) fn $name($($argument: $type),*) -> $result {
                 let address = $name::address();
-                if address.is_null() {
-                    return crate::errno::fail(libc::ENOSYS) as $result;
+                match address.is_null() {
+                    true => $name::first($($argument),*),
+                    false => $name::call(address, $($argument),*),
                 }
-                // SAFETY: the C library's function of this name has this type.
-                let function = unsafe { std::mem::transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(address) };
-                function($($argument),*)
             }
         )*
 

@@ -105,12 +105,13 @@ impl Open {
     }
 }
 
+#[inline(always)]
 fn slot(fd: RawFd) -> Option<&'static AtomicPtr<Entry>> {
     TABLE.get(fd as usize)
 }
 
 /// Whether a descriptor has something to do with TIPC.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_known(fd: RawFd) -> bool {
     slot(fd).is_some_and(|slot| !slot.load(Ordering::Acquire).is_null())
 }

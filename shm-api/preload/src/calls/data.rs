@@ -56,6 +56,15 @@ fn address_of<'a>(address: In<sockaddr>, len: socklen_t) -> Result<Option<&'a [u
 /// `send`
 #[unsafe(no_mangle)]
 pub extern "C" fn send(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> ssize_t {
+    match table::is_known(fd) {
+        true => send_known(fd, data, len, flags),
+        false => real::send(fd, data, len, flags),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn send_known(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> ssize_t {
     match table::socket(fd) {
         Some(open) => counted(
             data.slice(len)
@@ -74,6 +83,22 @@ pub extern "C" fn __send(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> 
 /// `sendto`
 #[unsafe(no_mangle)]
 pub extern "C" fn sendto(
+    fd: c_int,
+    data: In<u8>,
+    len: size_t,
+    flags: c_int,
+    address: In<sockaddr>,
+    address_len: socklen_t,
+) -> ssize_t {
+    match table::is_known(fd) {
+        true => sendto_known(fd, data, len, flags, address, address_len),
+        false => real::sendto(fd, data, len, flags, address, address_len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn sendto_known(
     fd: c_int,
     data: In<u8>,
     len: size_t,
@@ -172,6 +197,15 @@ pub extern "C" fn sendmmsg(
 /// `write`
 #[unsafe(no_mangle)]
 pub extern "C" fn write(fd: c_int, data: In<u8>, len: size_t) -> ssize_t {
+    match table::is_known(fd) {
+        true => write_known(fd, data, len),
+        false => real::write(fd, data, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write_known(fd: RawFd, data: In<u8>, len: size_t) -> ssize_t {
     match table::socket(fd) {
         Some(_) => send(fd, data, len, 0),
         None => real::write(fd, data, len),
@@ -187,6 +221,15 @@ pub extern "C" fn __write(fd: c_int, data: In<u8>, len: size_t) -> ssize_t {
 /// `writev`
 #[unsafe(no_mangle)]
 pub extern "C" fn writev(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
+    match table::is_known(fd) {
+        true => writev_known(fd, parts, count),
+        false => real::writev(fd, parts, count),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn writev_known(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
     match table::socket(fd) {
         Some(open) => counted(
             counted_parts(parts, count).and_then(|parts| send_parts(&open, fd, parts, 0, None)),
@@ -205,6 +248,15 @@ fn counted_parts<'a>(parts: In<iovec>, count: c_int) -> Result<&'a [iovec], Errn
 /// `recv`
 #[unsafe(no_mangle)]
 pub extern "C" fn recv(fd: c_int, data: Out<u8>, len: size_t, flags: c_int) -> ssize_t {
+    match table::is_known(fd) {
+        true => recv_known(fd, data, len, flags),
+        false => real::recv(fd, data, len, flags),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn recv_known(fd: c_int, data: Out<u8>, len: size_t, flags: c_int) -> ssize_t {
     match table::socket(fd) {
         Some(open) => counted(data.slice(len).and_then(|data| {
             let received = receive_at(&open, fd, data, None, flags)?;
@@ -232,6 +284,22 @@ pub extern "C" fn __recv_chk(
 /// `recvfrom`
 #[unsafe(no_mangle)]
 pub extern "C" fn recvfrom(
+    fd: c_int,
+    data: Out<u8>,
+    len: size_t,
+    flags: c_int,
+    address: Out<sockaddr>,
+    address_len: InOut<socklen_t>,
+) -> ssize_t {
+    match table::is_known(fd) {
+        true => recvfrom_known(fd, data, len, flags, address, address_len),
+        false => real::recvfrom(fd, data, len, flags, address, address_len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn recvfrom_known(
     fd: c_int,
     data: Out<u8>,
     len: size_t,
@@ -383,10 +451,19 @@ pub extern "C" fn recvmmsg(
 #[unsafe(no_mangle)]
 pub extern "C" fn read(fd: c_int, data: Out<u8>, len: size_t) -> ssize_t {
     match table::is_known(fd) {
+        true => read_known(fd, data, len),
+        false => real::read(fd, data, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn read_known(fd: RawFd, data: Out<u8>, len: size_t) -> ssize_t {
+    match table::socket(fd) {
         // As the kernel does before it asks the socket.
-        true if len == 0 => 0,
-        true if table::socket(fd).is_some() => recv(fd, data, len, 0),
-        _ => real::read(fd, data, len),
+        Some(_) if len == 0 => 0,
+        Some(_) => recv(fd, data, len, 0),
+        None => real::read(fd, data, len),
     }
 }
 
@@ -408,6 +485,15 @@ pub extern "C" fn __read_chk(fd: c_int, data: Out<u8>, len: size_t, room: size_t
 /// `readv`
 #[unsafe(no_mangle)]
 pub extern "C" fn readv(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
+    match table::is_known(fd) {
+        true => readv_known(fd, parts, count),
+        false => real::readv(fd, parts, count),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn readv_known(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
     match table::socket(fd) {
         Some(open) => counted(counted_parts(parts, count).and_then(|parts| {
             if parts.iter().all(|part| part.iov_len == 0) {

@@ -43,6 +43,21 @@ pub extern "C" fn getsockopt(
     value: Out<u8>,
     len: InOut<socklen_t>,
 ) -> c_int {
+    match table::is_known(fd) {
+        true => getsockopt_known(fd, level, name, value, len),
+        false => real::getsockopt(fd, level, name, value, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn getsockopt_known(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: Out<u8>,
+    len: InOut<socklen_t>,
+) -> c_int {
     match table::socket(fd) {
         Some(_) if level == libc::SOL_SOCKET && !is_of_tipc(name) => {
             real::getsockopt(fd, level, name, value, len)
@@ -74,6 +89,15 @@ pub extern "C" fn setsockopt(
     value: In<u8>,
     len: socklen_t,
 ) -> c_int {
+    match table::is_known(fd) {
+        true => setsockopt_known(fd, level, name, value, len),
+        false => real::setsockopt(fd, level, name, value, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn setsockopt_known(fd: c_int, level: c_int, name: c_int, value: In<u8>, len: socklen_t) -> c_int {
     match table::socket(fd) {
         Some(_) if level == libc::SOL_SOCKET && !is_of_tipc(name) => {
             real::setsockopt(fd, level, name, value, len)
@@ -107,6 +131,15 @@ fn set(
 /// `ioctl`
 #[unsafe(no_mangle)]
 pub extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: InOut<u8>) -> c_int {
+    match table::is_known(fd) {
+        true => ioctl_known(fd, request, argument),
+        false => real::ioctl(fd, request, argument),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn ioctl_known(fd: c_int, request: c_ulong, argument: InOut<u8>) -> c_int {
     let Some(open) = table::socket(fd) else {
         return real::ioctl(fd, request, argument);
     };
@@ -155,6 +188,15 @@ fn note_flags(open: &Open, fd: RawFd) {
 /// `fcntl`. The third argument is of whatever type the command wants, or not there.
 #[unsafe(no_mangle)]
 pub extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    match table::is_known(fd) {
+        true => fcntl_known(fd, command, argument),
+        false => real::fcntl(fd, command, argument),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn fcntl_known(fd: c_int, command: c_int, argument: usize) -> c_int {
     let Some(open) = table::socket(fd) else {
         return real::fcntl(fd, command, argument);
     };

@@ -68,6 +68,15 @@ pub extern "C" fn accept4(
     len: InOut<socklen_t>,
     flags: c_int,
 ) -> c_int {
+    match table::is_known(fd) {
+        true => accept4_known(fd, address, len, flags),
+        false => real::accept4(fd, address, len, flags),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn accept4_known(fd: c_int, address: Out<sockaddr>, len: InOut<socklen_t>, flags: c_int) -> c_int {
     match table::socket(fd) {
         Some(_) if flags & !TYPE_FLAGS != 0 => done(Err(Errno(libc::EINVAL))),
         Some(open) => made(accept_at(&open, fd, address, len, flags)),
@@ -105,6 +114,15 @@ pub(super) fn put_address(
 /// `bind`
 #[unsafe(no_mangle)]
 pub extern "C" fn bind(fd: c_int, address: In<sockaddr>, len: socklen_t) -> c_int {
+    match table::is_known(fd) {
+        true => bind_known(fd, address, len),
+        false => real::bind(fd, address, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn bind_known(fd: c_int, address: In<sockaddr>, len: socklen_t) -> c_int {
     match table::socket(fd) {
         Some(open) => done(
             open.socket(fd)
@@ -117,6 +135,15 @@ pub extern "C" fn bind(fd: c_int, address: In<sockaddr>, len: socklen_t) -> c_in
 /// `connect`
 #[unsafe(no_mangle)]
 pub extern "C" fn connect(fd: c_int, address: In<sockaddr>, len: socklen_t) -> c_int {
+    match table::is_known(fd) {
+        true => connect_known(fd, address, len),
+        false => real::connect(fd, address, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn connect_known(fd: c_int, address: In<sockaddr>, len: socklen_t) -> c_int {
     match table::socket(fd) {
         Some(open) => done(connect_at(&open, fd, address, len)),
         None => real::connect(fd, address, len),
@@ -141,6 +168,15 @@ pub extern "C" fn __connect(fd: c_int, address: In<sockaddr>, len: socklen_t) ->
 /// `listen`
 #[unsafe(no_mangle)]
 pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    match table::is_known(fd) {
+        true => listen_known(fd, backlog),
+        false => real::listen(fd, backlog),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn listen_known(fd: c_int, backlog: c_int) -> c_int {
     match table::socket(fd) {
         Some(open) => done(open.socket(fd).and_then(|socket| socket.listen(backlog))),
         None => real::listen(fd, backlog),
@@ -150,6 +186,15 @@ pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
 /// `getsockname`
 #[unsafe(no_mangle)]
 pub extern "C" fn getsockname(fd: c_int, address: Out<sockaddr>, len: InOut<socklen_t>) -> c_int {
+    match table::is_known(fd) {
+        true => getsockname_known(fd, address, len),
+        false => real::getsockname(fd, address, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn getsockname_known(fd: c_int, address: Out<sockaddr>, len: InOut<socklen_t>) -> c_int {
     match table::socket(fd) {
         Some(open) => done(name(&open, fd, Socket::local_address, address, len)),
         None => real::getsockname(fd, address, len),
@@ -159,6 +204,15 @@ pub extern "C" fn getsockname(fd: c_int, address: Out<sockaddr>, len: InOut<sock
 /// `getpeername`
 #[unsafe(no_mangle)]
 pub extern "C" fn getpeername(fd: c_int, address: Out<sockaddr>, len: InOut<socklen_t>) -> c_int {
+    match table::is_known(fd) {
+        true => getpeername_known(fd, address, len),
+        false => real::getpeername(fd, address, len),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn getpeername_known(fd: c_int, address: Out<sockaddr>, len: InOut<socklen_t>) -> c_int {
     match table::socket(fd) {
         Some(open) => done(name(&open, fd, Socket::peer_address, address, len)),
         None => real::getpeername(fd, address, len),
@@ -179,6 +233,15 @@ fn name(
 /// `shutdown`
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    match table::is_known(fd) {
+        true => shutdown_known(fd, how),
+        false => real::shutdown(fd, how),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn shutdown_known(fd: c_int, how: c_int) -> c_int {
     match table::socket(fd) {
         Some(open) => done(open.socket(fd).and_then(|socket| socket.shutdown(how))),
         None => real::shutdown(fd, how),

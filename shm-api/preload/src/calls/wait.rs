@@ -78,6 +78,7 @@ fn arm(open: &Open, fd: RawFd) {
     let _ = open.socket(fd).and_then(|socket| socket.arm());
 }
 
+#[inline(always)]
 fn has_sockets(fds: InOut<pollfd>, count: nfds_t) -> bool {
     let fds = fds.slice(count as usize);
     fds.is_ok_and(|fds| fds.iter().any(|entry| table::is_known(entry.fd)))
@@ -87,9 +88,15 @@ fn has_sockets(fds: InOut<pollfd>, count: nfds_t) -> bool {
 #[unsafe(no_mangle)]
 pub extern "C" fn poll(fds: InOut<pollfd>, count: nfds_t, timeout: c_int) -> c_int {
     match has_sockets(fds, count) {
-        true => made(poll_mixed(fds, count, Until::millis(timeout), In::null())),
+        true => poll_known(fds, count, timeout),
         false => real::poll(fds, count, timeout),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn poll_known(fds: InOut<pollfd>, count: nfds_t, timeout: c_int) -> c_int {
+    made(poll_mixed(fds, count, Until::millis(timeout), In::null()))
 }
 
 /// `poll`, by the other name it has.
