@@ -43,14 +43,13 @@ macro_rules! real {
                     if address.is_null() {
                         return crate::errno::fail(libc::ENOSYS) as $result;
                     }
-                    call(address, $($argument),*)
+                    of(address)($($argument),*)
                 }
 
                 #[inline(always)]
-                pub(super) fn call(address: *mut c_void, $($argument: $type),*) -> $result {
+                pub(super) fn of(address: *mut c_void) -> extern "C" fn($($type),*) -> $result {
                     // SAFETY: the C library's function of this name has this type.
-                    let function = unsafe { std::mem::transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(address) };
-                    function($($argument),*)
+                    unsafe { std::mem::transmute::<*mut c_void, extern "C" fn($($type),*) -> $result>(address) }
                 }
 
                 #[inline(always)]
@@ -64,7 +63,7 @@ macro_rules! real {
                 let address = $name::address();
                 match address.is_null() {
                     true => $name::first($($argument),*),
-                    false => $name::call(address, $($argument),*),
+                    false => $name::of(address)($($argument),*),
                 }
             }
         )*
