@@ -29,6 +29,10 @@ pub(crate) enum Command {
     NodeGetAddress,
     /// Net id is another word for the cluster id.
     NodeGetClusterId,
+    MonitorGetThreshold,
+    MonitorSetThreshold,
+    MonitorSummary,
+    MonitorList,
     NodeGetKey,
     NodeSetKey,
     NodeFlushKey,
@@ -313,7 +317,46 @@ static ROOT: &[Word<Command>] = &[
                     ),
                 ],
             ),
-            absent("monitor", ""),
+            group(
+                "monitor",
+                "Show or get/set link monitor properties",
+                &[
+                    group(
+                        "set",
+                        "Set monitor parameters",
+                        &[Word {
+                            name: "threshold",
+                            about: "Set monitor activation threshold",
+                            meaning: Meaning::Setting {
+                                command: Command::MonitorSetThreshold,
+                                keys: &[],
+                                usage: " SIZE",
+                            },
+                        }],
+                    ),
+                    group(
+                        "get",
+                        "Get monitor parameters",
+                        &[command(
+                            "threshold",
+                            "Get monitor activation threshold",
+                            Command::MonitorGetThreshold,
+                        )],
+                    ),
+                    command(
+                        "summary",
+                        "Show local node monitor summary",
+                        Command::MonitorSummary,
+                    ),
+                    with_keys(
+                        "list",
+                        "Show links monitor",
+                        Command::MonitorList,
+                        &["media", "device", "name"],
+                        " [ media MEDIA { device DEVICE | name NAME } ]",
+                    ),
+                ],
+            ),
         ],
     ),
     group(
@@ -519,7 +562,8 @@ mod tests {
              list                  - List links\n \
              get                   - Get various link properties\n \
              set                   - Set various link properties\n \
-             statistics            - Show statistics\n"
+             statistics            - Show statistics\n \
+             monitor               - Show or get/set link monitor properties\n"
         );
         assert_eq!(
             error("link stat -h show x y"),

@@ -122,10 +122,7 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
             "Usage: xtipc socket COMMAND [ARGS] ...\n\nCOMMANDS\n list                  - List sockets (ports), with -d also their owners and what they wait for\n",
         ),
         ("socket list -h", "Usage: xtipc socket list\n"),
-        (
-            "link monitor summary",
-            "error, \"link monitor\" is not supported by this version of xtipc\n",
-        ),
+        ("link monitor set threshold", "error, missing value\n"),
     ];
     for (line, stderr) in table {
         assert_eq!(daemon.xtipc(line), failed(stderr), "xtipc {line}");

@@ -26,6 +26,23 @@ fn text_and_json_are_those_of_the_tipc_tool() {
         ("node get address", "0a010000\n"),
         ("node get netid", "4711\n"),
         ("node get clusterid", "4711\n"),
+        ("link monitor get threshold", "32\n"),
+        ("-j link mon get threshold", "[{\"threshold\":32}]\n"),
+        ("link monitor set threshold 8", ""),
+        (
+            "link monitor summary",
+            include_str!("data/monitor-summary.txt"),
+        ),
+        (
+            "link monitor summary -j",
+            include_str!("data/monitor-summary.json"),
+        ),
+        ("link monitor list", include_str!("data/monitor-list.txt")),
+        ("link monitor list media eth device eth1", ""),
+        (
+            "link monitor list -j",
+            include_str!("data/monitor-list.json"),
+        ),
         ("node get key", include_str!("data/node-get-key.txt")),
         (
             "node get k -jp",

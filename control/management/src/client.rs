@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::transport::{self, TransportError, decode_response, encode_request};
 use crate::{
     BearerInfo, Failure, KeysInfo, LinkFilter, LinkInfo, LinkSummary, MAX_RESPONSE, MediaInfo,
-    NodeInfo, OwnNode, Publication, Reply, Request, Response, SocketInfo, Status,
+    MonitorsInfo, NodeInfo, OwnNode, Publication, Reply, Request, Response, SocketInfo, Status,
 };
 
 /// How long a daemon may take for an answer; it normally takes well under a millisecond.
@@ -137,6 +137,8 @@ impl Client {
         name_table(), Request::NameTable, NameTable => Vec<Publication>);
     typed_request!(/// The sockets.
         sockets(details: bool), Request::SocketList { details }, Sockets => Vec<SocketInfo>);
+    typed_request!(/// Who watches whom.
+        monitors(), Request::MonitorGet, Monitors => MonitorsInfo);
     typed_request!(/// The keys in use.
         keys(), Request::KeyGet, Keys => KeysInfo);
     typed_request!(/// How the daemon runs.

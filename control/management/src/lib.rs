@@ -15,6 +15,7 @@ mod identity;
 mod key;
 mod link;
 mod message;
+mod monitor;
 mod path;
 mod socket;
 mod status;
@@ -29,6 +30,7 @@ pub use link::{
     LinkFilter, LinkInfo, LinkKind, LinkState, LinkStatistics, LinkSummary, SizeProfile,
 };
 pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Property, Reply, Request, Response};
+pub use monitor::{MonitorInfo, MonitoredInfo, MonitorsInfo};
 pub use path::{InstanceNameError, attach_socket, control_socket, runtime_directory};
 pub use socket::{
     Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, Publication, Scope,

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BearerInfo, KeyText, KeysInfo, LinkFilter, LinkInfo, LinkSummary, NodeIdentity, Publication,
-    RekeyingTime, SocketInfo, Status,
+    BearerInfo, KeyText, KeysInfo, LinkFilter, LinkInfo, LinkSummary, MonitorsInfo, NodeIdentity,
+    Publication, RekeyingTime, SocketInfo, Status,
 };
 
 /// What a tool asks the daemon. In JSON an object whose `request` names it, such as
@@ -108,6 +108,13 @@ pub enum Request {
     KeyFlush,
     /// Which keys there are. Answer: [`Reply::Keys`].
     KeyGet,
+    /// Who watches whom. Answer: [`Reply::Monitors`].
+    MonitorGet,
+    /// Change the threshold of the monitors. Answer: [`Reply::Done`].
+    MonitorSet {
+        /// 0 to 4095 nodes.
+        threshold: u32,
+    },
     /// Change what bearers of a media start with that are enabled later. Answer: [`Reply::Done`].
     MediaSet {
         /// Its name.
@@ -197,6 +204,8 @@ pub enum Reply {
     NameTable(Vec<Publication>),
     /// To [`Request::SocketList`].
     Sockets(Vec<SocketInfo>),
+    /// To [`Request::MonitorGet`].
+    Monitors(MonitorsInfo),
     /// To [`Request::KeyGet`].
     Keys(KeysInfo),
     /// To [`Request::Status`].

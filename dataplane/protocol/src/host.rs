@@ -166,6 +166,8 @@ pub enum Disconnect {
 pub enum DownReason {
     /// Nothing was heard for the link's tolerance.
     Silence,
+    /// Several nodes that watch the peer report it lost.
+    Reported,
     /// The peer reset its endpoint.
     PeerReset,
     /// The peer stopped in order.

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod group;
 pub mod host;
 pub mod link;
+pub mod monitor;
 pub mod name;
 pub mod node;
 pub mod port;

@@ -5,6 +5,7 @@
 mod bearer;
 mod keys;
 mod link;
+mod monitor;
 mod node;
 mod socket;
 mod status;
@@ -43,6 +44,26 @@ pub(crate) fn answer(
             node::cluster_id_json,
             node::cluster_id_text,
         ),
+        Command::MonitorGetThreshold => {
+            out.print_number("threshold", connect()?.monitors()?.threshold)
+        }
+        Command::MonitorSetThreshold => {
+            let threshold = typed.number.unwrap_or_default();
+            out.change(connect, &Request::MonitorSet { threshold })
+        }
+        Command::MonitorSummary => out.print(
+            &connect()?.monitors()?,
+            monitor::summary_json,
+            monitor::summary_text,
+        ),
+        Command::MonitorList => {
+            let bearer = typed
+                .value("media")
+                .map(|_| words::name(typed))
+                .transpose()?;
+            let monitors = monitor::selected(connect()?.monitors()?, bearer.as_deref());
+            out.print(&monitors, monitor::list_json, monitor::list_text)
+        }
         Command::NodeGetKey => out.print(&connect()?.keys()?, |keys| [*keys], keys::text),
         Command::NodeSetKey => out.change(connect, &key::request(typed)?),
         Command::NodeFlushKey => out.change(connect, &Request::KeyFlush),

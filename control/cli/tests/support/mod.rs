@@ -161,7 +161,9 @@ fn answer(request: Request) -> Response {
         | Request::LinkSet { .. }
         | Request::MediaSet { .. }
         | Request::KeySet { .. }
-        | Request::KeyFlush => Reply::Done,
+        | Request::KeyFlush
+        | Request::MonitorSet { .. } => Reply::Done,
+        Request::MonitorGet => Reply::Monitors(monitors()),
         Request::KeyGet => Reply::Keys(KeysInfo {
             master: true,
             active: Some(SessionKeyInfo {
@@ -177,6 +179,31 @@ fn answer(request: Request) -> Response {
             switches: 6,
         }),
     })
+}
+
+fn monitors() -> MonitorsInfo {
+    let node = |address, up, direct, domain: Option<&[(u32, bool)]>, applied| MonitoredInfo {
+        address,
+        up,
+        direct,
+        generation: if domain.is_some() { 2 } else { 0 },
+        domain: domain.map(<[_]>::to_vec),
+        applied,
+    };
+    let seven = [1, 2, 3, 4, 5, 6, 7].map(|address| (0x0100_1000 + address, address != 3));
+    MonitorsInfo {
+        threshold: 32,
+        bearers: vec![MonitorInfo {
+            bearer: "eth:eth0".to_owned(),
+            generation: 2,
+            ring: false,
+            nodes: vec![
+                node(OWN, true, true, Some(&[]), 0),
+                node(NODE_2, true, true, Some(&seven), 6),
+                node(0x435c_6465, false, false, None, 0),
+            ],
+        }],
+    }
 }
 
 fn own_node() -> OwnNode {

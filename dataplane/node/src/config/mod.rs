@@ -19,6 +19,7 @@ use serde::Deserialize;
 use xtipc_management::NodeIdentity;
 use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::crypto::ClearText;
+use xtipc_protocol::monitor::Supervision;
 
 pub use bearer::{BearerSpec, EthernetSpec, MediaSpec};
 pub(crate) use udp::{HEADERS_V4, HEADERS_V6, MTU_MAX, REMOTES_MAX};
@@ -93,6 +94,10 @@ pub struct Settings {
     /// [default: 0]
     #[arg(long, value_name = "COUNT")]
     pub direct_after: Option<Value>,
+    /// Links that are watched: all (mesh), those of the ring once there are more than 32 nodes (ring), or auto: all up
+    /// to 1,000 nodes [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub supervision: Option<Value>,
     /// File with the session key of the cluster, readable by its owner only
     #[arg(long, value_name = "PATH")]
     pub key_file: Option<Value>,
@@ -205,6 +210,8 @@ pub struct Config {
     pub bundling: bool,
     /// Messages of a connection before it gets a direct channel, 0 for never.
     pub direct_after: u32,
+    /// Which links are watched.
+    pub supervision: Supervision,
     /// Known to hold a key when the settings were checked.
     pub key_file: Option<PathBuf>,
     /// The same.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 use xtipc_management::{NodeIdentity, runtime_directory};
 use xtipc_protocol::crypto::ClearText;
+use xtipc_protocol::monitor::Supervision;
 
 use super::value::{Given, number_list};
 use super::{Access, BearerSpec, Config, ConfigError, LOG_VARIABLE, Settings, Value, XdpMode};
@@ -130,6 +131,12 @@ impl Layers<'_> {
                 DIRECT_AFTER,
                 0..=1_000_000,
                 " (messages)",
+            )?,
+            supervision: self.choice(
+                "supervision",
+                |s| &s.supervision,
+                Supervision::Auto,
+                &SUPERVISION,
             )?,
             key_file: self.key_file("key_file", |s| &s.key_file)?,
             master_key_file: self.key_file("master_key_file", |s| &s.master_key_file)?,
@@ -323,6 +330,12 @@ const POLICIES: [(&str, Policy); 3] = [
     ("busy", Policy::Busy),
     ("adaptive", Policy::Adaptive),
     ("sleep", Policy::Sleep),
+];
+
+const SUPERVISION: [(&str, Supervision); 3] = [
+    ("auto", Supervision::Auto),
+    ("mesh", Supervision::Mesh),
+    ("ring", Supervision::Ring),
 ];
 
 const ENCRYPTION: [(&str, ClearText); 3] = [

@@ -63,6 +63,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         frames: 8192,
         bundling: true,
         direct_after: 0,
+        supervision: Supervision::Auto,
         key_file: None,
         master_key_file: None,
         rekeying_minutes: None,
@@ -93,6 +94,7 @@ fn every_key_of_the_file_is_taken() {
         frames = 2048
         bundling = false
         direct_after = 1
+        supervision = "ring"
         rekeying = 0
         encryption = "required"
         state_dir = "/tmp/state"
@@ -120,8 +122,12 @@ fn every_key_of_the_file_is_taken() {
         Path::new("/tmp/run/red/control.sock")
     );
     assert_eq!(
-        (config.rekeying_minutes, config.encryption),
-        (Some(0), ClearText::Refused)
+        (
+            config.rekeying_minutes,
+            config.encryption,
+            config.supervision
+        ),
+        (Some(0), ClearText::Refused, Supervision::Ring)
     );
     assert_eq!(config.state_dir, Path::new("/tmp/state/red"));
     assert_eq!((config.workers, &config.cpus[..]), (2, &[0, 2, 3][..]));

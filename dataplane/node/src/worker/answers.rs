@@ -30,6 +30,9 @@ impl Worker {
             Request::KeySet { .. } | Request::KeyFlush | Request::KeyGet => {
                 return self.manage_keys(now, request, query.epoch);
             }
+            Request::MonitorGet | Request::MonitorSet { .. } => {
+                return self.manage_monitors(request);
+            }
             Request::BearerEnable { .. }
             | Request::BearerDisable { .. }
             | Request::BearerAdd { .. }

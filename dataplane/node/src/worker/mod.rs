@@ -18,6 +18,7 @@ mod groups;
 mod handles;
 mod host;
 mod keys;
+mod monitors;
 mod paths;
 mod readiness;
 mod requests;
@@ -227,6 +228,7 @@ impl Worker {
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
         let now = Instant(started_ns);
+        engine.set_supervision(config.supervision);
         if let Err(error) = keys::load(&own, now, &mut engine, &mut host) {
             close_all(bearers, &mut host.pool);
             return Err(error);

@@ -70,6 +70,7 @@ impl Engine {
             return;
         };
         let addr = peer.addr;
+        ctx.core.monitors[link.bearer.index()].peer_up(ctx.core.own, addr);
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         link.open(&mut ctx, &view);
         let due = link.next_timeout();
@@ -149,6 +150,7 @@ impl Engine {
         }
         self.on_bearers_changed();
         self.on_bearer_link_down(now, bearer);
+        self.on_monitored_down(now, bearer, addr, host);
         host.notice(Notice::LinkDown(addr, reason));
         host.notice(Notice::Contact {
             node: addr,
@@ -236,6 +238,7 @@ impl Engine {
         if let Some(peer) = self.peers[index].take() {
             self.peer_index.remove(&peer.addr);
             self.core.crypto.forget(peer.addr);
+            self.forget_monitored(peer.addr);
         }
     }
 

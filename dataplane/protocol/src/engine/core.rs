@@ -1,10 +1,11 @@
 //! What every part of the engine shares while it acts on one input.
 
-use crate::addr::{BearerId, NodeAddr, PortId};
+use crate::addr::{BearerId, MAX_BEARERS, NodeAddr, PortId};
 use crate::crypto::Crypto;
 use crate::frame::{Frame, FrameRef, FrameTable};
 use crate::host::{Host, MediaDest, Notice, Reserve};
 use crate::link::DEFERRED_MIN;
+use crate::monitor::Monitor;
 use crate::reassembly::Buffers;
 use crate::seqno::SeqNo;
 use crate::stats::Drops;
@@ -32,6 +33,8 @@ pub struct Core {
     pub gathered: Vec<NodeAddr>,
     /// Packets out of order that one peer may pin.
     pub deferred_share: usize,
+    /// Who watches whom, by bearer.
+    pub monitors: [Monitor; MAX_BEARERS],
     /// Keys.
     pub crypto: Crypto,
 }

@@ -22,6 +22,7 @@ mod group_receive;
 mod group_send;
 mod groups;
 mod inner;
+mod monitoring;
 mod names;
 mod parting;
 mod receive;
@@ -215,6 +216,7 @@ impl Engine {
                 gathering: false,
                 gathered: Vec::new(),
                 deferred_share: host.frame_count() as usize / 4,
+                monitors: Default::default(),
                 crypto: Crypto::new(config.id, config.random, config.start),
             },
             wheel: Wheel::new(config.start),

@@ -153,6 +153,9 @@ impl Engine {
             link.send_ack(&mut ctx, &view);
         }
         self.act_on(now, index, verdict, host);
+        if is_state {
+            self.on_record(now, index, msg, with_gaps, host);
+        }
         if verdict == Verdict::Down(DownReason::PeerReset) {
             self.rejoin(now, index, &message, host);
         }

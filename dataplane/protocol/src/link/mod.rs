@@ -368,6 +368,11 @@ impl Link {
         Duration::from_millis(self.tolerance_ms.into())
     }
 
+    /// For how long the peer has not been heard.
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.watch.silence(now)
+    }
+
     /// Ticks that make up the tolerance.
     pub fn ticks_of_tolerance(&self) -> u32 {
         self.tolerance_ms / self.tick_interval().as_millis().max(1) as u32
@@ -425,7 +430,10 @@ impl Link {
     pub fn next_timeout(&mut self) -> Instant {
         let next = match self.state {
             LinkState::Reset | LinkState::Establishing => self.next_tick,
-            LinkState::Established => self.next_tick.min(self.watch.next_look(self.tolerance())),
+            LinkState::Established => {
+                let look = self.watch.next_look(self.tolerance());
+                look.map_or(self.next_tick, |look| look.min(self.next_tick))
+            }
         };
         // Timers fire at whole milliseconds: what is later than that is a stall.
         self.due = Instant::from_millis(next.0.div_ceil(1_000_000));
@@ -445,7 +453,9 @@ impl Link {
             LinkState::Established => {
                 let stall = ctx.now.since(self.due);
                 self.watch.on_own_stall(ctx.now, stall, self.tolerance());
-                if self.watch.is_over(ctx.now, self.tolerance()) {
+                let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
+                self.watch.set_pace(ctx.now, pace);
+                if self.watch.is_over(ctx.now) {
                     return Look::Silent;
                 }
                 self.look_at_peer(ctx, bcast, ticks);
@@ -482,6 +492,7 @@ impl Link {
             state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
             let idle = self.queue.snd_nxt == self.checkpoint;
             // A probe shows the peer what it misses at the end, and asks what is missing here.
+            probe |= ctx.core.monitors[self.bearer.index()].is_untold(self.peer);
             probe |= !self.deferred.is_empty() || idle && !self.queue.transmit.is_empty();
             if idle {
                 self.restart_window();

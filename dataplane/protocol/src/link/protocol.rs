@@ -6,7 +6,9 @@ use super::{BroadcastView, Link};
 use crate::engine::Ctx;
 use crate::host::{DownReason, Host};
 use crate::seqno::SeqNo;
-use crate::wire::{Body, Capabilities, GapAckRecord, LinkProtocol, Reset, State, size};
+use crate::wire::{
+    Body, Capabilities, DomainRecord, GapAckRecord, LinkProtocol, Reset, State, field, size,
+};
 
 /// Why a STATE is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +242,8 @@ impl Link {
     /// The link went up: from now on the peer has to be heard. The STATE is what opens its end.
     pub fn open<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.watch.open(ctx.now, ctx.core.own < self.peer);
+        let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
+        self.watch.set_pace(ctx.now, pace);
         self.send_ack(ctx, bcast);
     }
 
@@ -328,7 +332,20 @@ impl Link {
             self.untold.tolerance = left;
             message.tolerance_ms = self.tolerance_ms as u16;
         }
-        self.send_once(ctx, |out| message.emit(out));
+        let mut record = [0; DomainRecord::MAX_SIZE];
+        let len = ctx.core.monitors[self.bearer.index()].emit(self.peer, &mut record);
+        self.send_once(ctx, |out| {
+            let end = message.emit(out);
+            out[end..end + len].copy_from_slice(&record[..len]);
+            field::SIZE.set(out, (end + len) as u32);
+            end + len
+        });
+    }
+
+    /// Asks the peer for an answer, and tells it what it has not been told.
+    pub fn send_probe<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.watch.on_probe(ctx.now);
+        self.send_state(ctx, bcast, StateReason::Tick { probe: true }, 0);
     }
 
     /// Sends a RESET; `stopping` announces that this end goes down for good.

@@ -1,14 +1,10 @@
 //! Whether the peer is alive, judged by its silence (`docs/protocol/link.md`, silence).
 
-use super::{TICK_MAX, TRANSIT_MAX};
+use super::TICK_MAX;
+use crate::monitor::Pace;
 use crate::time::Instant;
 use std::time::Duration;
 
-/// A peer that was not heard for this part of the tolerance is probed, so one that stands still for nine tenths of it
-/// is heard again in time.
-const PROBES_PER_TOLERANCE: u32 = 10;
-/// Shortest time between two probes.
-const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Probes in the time of a tick while there is reason to doubt that the peer still knows this link.
 const PROBES_PER_TICK_IN_DOUBT: u32 = 4;
 
@@ -23,6 +19,9 @@ pub(super) struct Watch {
     leads: bool,
     /// This node stood still, and what the peer thinks of it has to be found out soon.
     in_doubt: bool,
+    pace: Pace,
+    /// When this node began to watch it as closely as now.
+    watched: Instant,
 }
 
 impl Watch {
@@ -30,6 +29,19 @@ impl Watch {
     pub(super) fn open(&mut self, now: Instant, leads: bool) {
         self.leads = leads;
         self.on_sign_of_life(now);
+    }
+
+    /// How closely it is watched from now on. Silence while it was watched less closely, or by others, proves nothing.
+    pub(super) fn set_pace(&mut self, now: Instant, pace: Pace) {
+        if self.pace.interval.is_none() || pace.limit < self.pace.limit {
+            self.watched = now;
+        }
+        self.pace = pace;
+    }
+
+    /// For how long the peer has not been heard.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now.since(self.heard)
     }
 
     /// The peer spoke.
@@ -52,7 +64,7 @@ impl Watch {
             self.in_doubt = true;
             self.probed = Instant::default();
             let rest = 2 * self.probe_interval(tolerance);
-            let before = limit(tolerance).saturating_sub(rest);
+            let before = self.pace.limit.saturating_sub(rest);
             self.heard = Instant(now.0.saturating_sub(before.as_nanos() as u64));
         } else {
             self.heard = (self.heard + stall).min(now);
@@ -60,19 +72,24 @@ impl Watch {
     }
 
     /// The peer was silent for so long that it has to be given up.
-    pub(super) fn is_over(&self, now: Instant, tolerance: Duration) -> bool {
-        now >= self.heard + limit(tolerance)
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.pace.interval.is_some() && now >= self.end()
     }
 
     /// Nothing was heard for a while, and it is time to ask.
     pub(super) fn is_probe_due(&self, now: Instant, tolerance: Duration) -> bool {
-        now >= self.next_probe(tolerance)
+        self.pace.interval.is_some() && now >= self.next_probe(tolerance)
     }
 
     /// When there is something to do unless the peer speaks.
-    pub(super) fn next_look(&self, tolerance: Duration) -> Instant {
-        self.next_probe(tolerance)
-            .min(self.heard + limit(tolerance))
+    pub(super) fn next_look(&self, tolerance: Duration) -> Option<Instant> {
+        let next = self.next_probe(tolerance);
+        self.pace.interval.map(|_| next.min(self.end()))
+    }
+
+    /// When the silence has lasted for too long.
+    fn end(&self) -> Instant {
+        self.heard.max(self.watched) + self.pace.limit
     }
 
     fn next_probe(&self, tolerance: Duration) -> Instant {
@@ -88,17 +105,11 @@ impl Watch {
         if self.in_doubt {
             return TICK_MAX.min(tolerance / 4) / PROBES_PER_TICK_IN_DOUBT;
         }
-        let interval = (tolerance / PROBES_PER_TOLERANCE).clamp(PROBE_INTERVAL_MIN, TICK_MAX);
+        let interval = self.pace.interval.unwrap_or(tolerance);
         if self.leads {
             interval
         } else {
             interval + interval / 8
         }
     }
-}
-
-/// The answer to a probe may be under way when the tolerance is over. With the shortest tolerance, and a timer that is
-/// late by a tick, a loss is told within twice that.
-fn limit(tolerance: Duration) -> Duration {
-    tolerance + TRANSIT_MAX.min(tolerance * 9 / 10)
 }

@@ -24,7 +24,8 @@ pub struct DomainRecord<'a> {
 }
 
 impl<'a> DomainRecord<'a> {
-    pub(super) const MAX_SIZE: usize = FIXED + 4 * MAX_DOMAIN_MEMBERS;
+    /// Longest record.
+    pub const MAX_SIZE: usize = FIXED + 4 * MAX_DOMAIN_MEMBERS;
 
     /// Parses a record that fills `bytes`. Stated length, number of members and the bytes at hand
     /// must agree exactly.

@@ -11,6 +11,7 @@ mod garbage;
 mod groups;
 mod hostile;
 mod link;
+mod monitoring;
 mod multicast_order;
 mod names;
 mod order;

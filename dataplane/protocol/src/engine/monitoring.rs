@@ -1,0 +1,112 @@
+//! What links and the monitor of their bearer tell each other (`docs/protocol/monitor.md`).
+
+use super::{Engine, PeerIndex};
+use crate::addr::{BearerId, NodeAddr};
+use crate::host::{DownReason, Host};
+use crate::monitor::{Monitor, Supervision};
+use crate::time::Instant;
+use crate::wire::{LinkProtocol, Msg};
+use std::time::Duration;
+
+impl Engine {
+    /// Which links are watched.
+    pub fn set_supervision(&mut self, supervision: Supervision) {
+        for monitor in &mut self.core.monitors {
+            monitor.set_supervision(supervision);
+        }
+    }
+
+    /// Nodes up to which no records are sent and no ring is kept.
+    pub fn set_monitor_threshold(&mut self, threshold: usize) {
+        for monitor in &mut self.core.monitors {
+            monitor.set_threshold(threshold);
+        }
+    }
+
+    /// The monitor of a bearer that is enabled.
+    pub fn monitor(&self, bearer: BearerId) -> Option<&Monitor> {
+        let enabled = self.bearers[bearer.index()].is_some();
+        enabled.then(|| &self.core.monitors[bearer.index()])
+    }
+
+    /// The record behind a STATE that the peer's link accepted. One that is not well-formed says nothing; the STATE
+    /// counts all the same.
+    pub(super) fn on_record<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        msg: Msg<'_>,
+        with_gaps: bool,
+        host: &mut H,
+    ) {
+        let Some(peer) = self.peer(index).filter(|peer| peer.is_up()) else {
+            return;
+        };
+        let Some(bearer) = peer.link.as_ref().map(|link| link.bearer) else {
+            return;
+        };
+        let addr = peer.addr;
+        if let Ok(Some(record)) = LinkProtocol::domain(msg, with_gaps) {
+            self.core.monitors[bearer.index()].on_record(addr, &record);
+            self.look_at_suspects(now, bearer, host);
+        }
+    }
+
+    /// A link of the bearer went down: what others go by is told at once.
+    pub(super) fn on_monitored_down<H: Host>(
+        &mut self,
+        now: Instant,
+        bearer: BearerId,
+        addr: NodeAddr,
+        host: &mut H,
+    ) {
+        if self.core.monitors[bearer.index()].peer_down(addr) {
+            for index in 0..self.peers.len() {
+                self.probe(now, index, bearer, host);
+            }
+        }
+        self.look_at_suspects(now, bearer, host);
+    }
+
+    pub(super) fn forget_monitored(&mut self, addr: NodeAddr) {
+        for monitor in &mut self.core.monitors {
+            monitor.remove(addr);
+        }
+    }
+
+    /// Sends a STATE that asks for an answer, with the own record if it has to be told.
+    fn probe<H: Host>(&mut self, now: Instant, index: PeerIndex, bearer: BearerId, host: &mut H) {
+        let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
+            return;
+        };
+        let Some(link) = peer.link.as_mut() else {
+            return;
+        };
+        if link.bearer == bearer && ctx.core.monitors[bearer.index()].is_untold(peer.addr) {
+            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+            link.send_probe(&mut ctx, &view);
+        }
+    }
+
+    /// Others lost nodes: those that were not heard here either for half a tolerance are lost, if enough say so; the
+    /// rest is looked at.
+    fn look_at_suspects<H: Host>(&mut self, now: Instant, bearer: BearerId, host: &mut H) {
+        while let Some((addr, believed)) = self.core.monitors[bearer.index()].pop_suspect() {
+            let Some(index) = self.reachable(addr) else {
+                continue;
+            };
+            let silent = self
+                .peer(index)
+                .and_then(|peer| peer.link.as_ref())
+                .is_some_and(|link| {
+                    let half = Duration::from_millis(u64::from(link.tolerance_ms / 2));
+                    link.bearer == bearer && link.silence(now) >= half
+                });
+            if believed && silent {
+                self.fail_link(now, index, DownReason::Reported, host);
+            } else {
+                self.wheel.arm(Self::peer_timer(index), now);
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Who supervises whom on a bearer: overlapping ring monitoring (`docs/protocol/monitor.md`).
+//!
+//! A [`Monitor`] keeps the nodes of a bearer as a ring in the order of their addresses, the domain records they send,
+//! and what follows: which links this node watches and how closely, and who was reported lost. It sends nothing; links
+//! ask it for the record that goes into their STATE messages.
+
+mod ring;
+
+use crate::addr::NodeAddr;
+use crate::wire::{DomainRecord, MAX_DOMAIN_MEMBERS};
+use ring::Entry;
+use std::time::Duration;
+
+pub use ring::Role;
+
+/// Nodes up to which no records are sent, unless set otherwise; as in Linux.
+pub const THRESHOLD_DEFAULT: usize = 32;
+/// Largest threshold.
+pub const THRESHOLD_MAX: usize = 4095;
+/// Nodes up to which every link is watched unless set otherwise.
+const MESH_MAX: usize = 1000;
+/// Reports after which a node counts as lost without a look of one's own.
+const REPORTS: u8 = 4;
+/// Packets a node may send each second to watch all links, or those of the ring; some are left for changes.
+const MESH_BUDGET: u64 = 1700;
+const RING_BUDGET: u64 = 165;
+/// A peer of which nothing was heard for this part of the tolerance is probed, so one that stands still for nine
+/// tenths of it is heard again in time.
+const PROBES_PER_TOLERANCE: u32 = 10;
+/// Shortest and longest time between two probes.
+const PROBE_INTERVAL: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(500));
+/// The answer to a probe may be under way when the tolerance is over. With the shortest tolerance, and a timer that is
+/// late by a tick, a loss is told within twice that.
+const SLACK: Duration = Duration::from_millis(50);
+/// The same where probes are too far apart for all stalls below the tolerance to be told from losses.
+const RING_SLACK: Duration = Duration::from_millis(250);
+
+/// Which links are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Supervision {
+    /// All up to 1,000 nodes, those of the ring beyond.
+    #[default]
+    Auto,
+    /// All.
+    Mesh,
+    /// Those of the ring, once there are more nodes than the threshold.
+    Ring,
+}
+
+/// How closely a link is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Silence after which the peer is probed; `None` if others watch it.
+    pub interval: Option<Duration>,
+    /// Silence after which it is lost.
+    pub limit: Duration,
+}
+
+/// The monitor of a bearer.
+#[derive(Debug, Default)]
+pub struct Monitor {
+    own: NodeAddr,
+    /// This node and its peers in the order of their addresses; empty without peers.
+    entries: Vec<Entry>,
+    supervision: Supervision,
+    threshold: Option<usize>,
+    /// Of the own record.
+    generation: u16,
+    /// Changes whenever roles do.
+    list_generation: u16,
+    members: Vec<NodeAddr>,
+    up_map: u64,
+    suspects: Vec<NodeAddr>,
+}
+
+/// A node of the ring as operators see it.
+#[derive(Clone, Debug)]
+pub struct MonitoredNode {
+    /// Its address.
+    pub addr: NodeAddr,
+    /// There is a link to it.
+    pub up: bool,
+    /// Who watches it.
+    pub role: Role,
+    /// Generation of its record, 0 without one.
+    pub generation: u16,
+    /// Members of its record, whether each is up, and how many of them follow it on this node's ring, too.
+    pub record: Option<(Vec<(NodeAddr, bool)>, usize)>,
+}
+
+impl Monitor {
+    /// Takes what operators set.
+    pub fn set_supervision(&mut self, supervision: Supervision) {
+        self.supervision = supervision;
+    }
+
+    /// Nodes, this one included, up to which there are no records and no ring.
+    pub fn threshold(&self) -> usize {
+        self.threshold.unwrap_or(THRESHOLD_DEFAULT)
+    }
+
+    /// Changes the threshold.
+    pub fn set_threshold(&mut self, threshold: usize) {
+        self.threshold = Some(threshold.min(THRESHOLD_MAX));
+    }
+
+    /// Nodes on the ring, this one included.
+    pub fn nodes(&self) -> usize {
+        self.entries.len().max(1)
+    }
+
+    /// Number that changes whenever roles do.
+    pub fn list_generation(&self) -> u16 {
+        self.list_generation
+    }
+
+    /// Records are sent.
+    fn sends_records(&self) -> bool {
+        self.nodes() > self.threshold()
+    }
+
+    /// Only the links of the ring are watched.
+    pub fn is_ring(&self) -> bool {
+        self.sends_records()
+            && match self.supervision {
+                Supervision::Auto => self.nodes() > MESH_MAX,
+                Supervision::Mesh => false,
+                Supervision::Ring => true,
+            }
+    }
+
+    /// The nodes in the order of the ring, from this one on.
+    pub fn list(&self) -> impl Iterator<Item = MonitoredNode> + '_ {
+        let start = self.index_of(self.own).unwrap_or(0);
+        let (before, after) = self.entries.split_at(start);
+        after.iter().chain(before).map(|entry| entry.view(self.own))
+    }
+
+    /// How closely to watch the link to a peer with this tolerance.
+    pub fn pace(&self, peer: NodeAddr, tolerance: Duration) -> Pace {
+        let interval = tolerance / PROBES_PER_TOLERANCE;
+        let close = Pace {
+            interval: Some(interval.clamp(PROBE_INTERVAL.0, PROBE_INTERVAL.1)),
+            limit: tolerance + SLACK.min(tolerance * 9 / 10),
+        };
+        let all = self.nodes() as u64 - 1;
+        let per_second =
+            |packets: u64, budget: u64| Duration::from_micros(packets * 1_000_000 / budget.max(1));
+        let near = self.members.len() as u64;
+        let entry = || self.index_of(peer).map(|index| &self.entries[index]);
+        if self.is_ring() {
+            let heads = all / (near + 1);
+            let interval = per_second(2 * (near + heads), RING_BUDGET);
+            let ring = if close.interval >= Some(interval) {
+                close
+            } else {
+                Pace {
+                    interval: Some(interval),
+                    limit: tolerance + RING_SLACK,
+                }
+            };
+            return match entry() {
+                Some(entry) if entry.is_suspected() => close,
+                Some(entry) if !entry.is_watched() => Pace::default(),
+                _ => ring,
+            };
+        }
+        if close.interval >= Some(per_second(all, MESH_BUDGET)) {
+            return close;
+        }
+        if entry().is_none_or(|entry| entry.is_suspected() || entry.is_local()) {
+            return close;
+        }
+        // Its supervisors, for whom it is near, tell when it is lost.
+        let rate = Duration::from_secs(1).as_micros() as u64 / interval.as_micros().max(1) as u64;
+        let budget = MESH_BUDGET.saturating_sub(2 * near * rate);
+        let interval = per_second(all.saturating_sub(2 * near), budget);
+        Pace {
+            interval: Some(interval),
+            limit: tolerance + SLACK + interval + interval / 8,
+        }
+    }
+
+    /// The own record has not reached this peer, as far as is known.
+    pub fn is_untold(&self, peer: NodeAddr) -> bool {
+        self.sends_records()
+            && self
+                .index_of(peer)
+                .is_some_and(|index| self.entries[index].acked != self.generation)
+    }
+
+    /// Writes the record for a STATE to this peer; gives its length, 0 for none.
+    pub fn emit(&self, peer: NodeAddr, out: &mut [u8]) -> usize {
+        let index = self.index_of(peer).filter(|_| self.sends_records());
+        let Some(entry) = index.map(|index| &self.entries[index]) else {
+            return 0;
+        };
+        let knows = entry.acked == self.generation && entry.synchronised;
+        let mut members = [[0; 4]; MAX_DOMAIN_MEMBERS];
+        let count = if knows { 0 } else { self.members.len() };
+        for (bytes, member) in members.iter_mut().zip(&self.members[..count]) {
+            *bytes = member.0.to_be_bytes();
+        }
+        let record = DomainRecord {
+            generation: self.generation,
+            ack_generation: entry.peer_generation,
+            up_map: if knows { 0 } else { self.up_map },
+            members: &members[..count],
+        };
+        record.emit(out)
+    }
+
+    /// Peers that were reported lost since the last call, or whose supervisor was lost. True: often enough to believe it.
+    pub fn pop_suspect(&mut self) -> Option<(NodeAddr, bool)> {
+        let addr = self.suspects.pop()?;
+        let reports = self.index_of(addr).map_or(0, |i| self.entries[i].reports);
+        Some((addr, reports >= REPORTS))
+    }
+}
