@@ -112,7 +112,7 @@ pub(crate) fn list_json(monitors: &MonitorsInfo) -> Vec<Fields<String, Json>> {
     monitors.bearers.iter().map(of_bearer).collect()
 }
 
-fn of_other((node, up): &(u32, bool)) -> String {
+fn of_other((node, up): &Member) -> String {
     format!("{node:x}:{}", letter(*up))
 }
 
@@ -142,8 +142,11 @@ fn place(address: u32) -> String {
     )
 }
 
+/// A node and whether it is up.
+type Member = (u32, bool);
+
 /// The members that follow the node on the own ring, and the others.
-fn domain(node: &MonitoredInfo) -> Option<(&[(u32, bool)], &[(u32, bool)])> {
+fn domain(node: &MonitoredInfo) -> Option<(&[Member], &[Member])> {
     let domain = node.domain.as_ref()?;
     Some(domain.split_at((node.applied as usize).min(domain.len())))
 }
