@@ -161,7 +161,7 @@ pub struct Link {
     params: LinkParams,
     /// STATEs that still carry a priority an operator has set, and a tolerance.
     untold: Untold,
-    own_mtu: usize,
+    own_mtu: u32,
     own_interface: [u8; INTERFACE_NAME],
     session: SeqNo,
     /// The peer has spoken as if this endpoint were up since the last tick: it needs a RESET.
@@ -253,7 +253,7 @@ impl Link {
             assembly: Assembly::default(),
             params,
             untold: Untold::default(),
-            own_mtu: setup.mtu,
+            own_mtu: setup.mtu as u32,
             own_interface: setup.interface,
             session: SeqNo(setup.session),
             unaware: false,
@@ -404,7 +404,7 @@ impl Link {
         self.reset_ticks = 0;
         self.checkpoint = SeqNo(0);
         self.acked_in_window = 0;
-        self.mtu = self.own_mtu;
+        self.mtu = self.own_mtu as usize;
         self.stats = LinkStats::default();
     }
 

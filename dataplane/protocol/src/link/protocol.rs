@@ -374,7 +374,7 @@ impl Link {
     fn reset_body(&self, peer_stopping: bool) -> Reset {
         Reset {
             peer_stopping,
-            max_packet: self.own_mtu as u32,
+            max_packet: self.own_mtu,
             interface: self.own_interface,
         }
     }

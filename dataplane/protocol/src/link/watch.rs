@@ -1,7 +1,7 @@
 //! Whether the peer is alive, judged by its silence (`docs/protocol/link.md`, silence).
 
 use super::TICK_MAX;
-use crate::monitor::Pace;
+use crate::monitor::{Pace, PackedPace};
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub(super) struct Watch {
     leads: bool,
     /// This node stood still, and what the peer thinks of it has to be found out soon.
     in_doubt: bool,
-    pace: Pace,
-    /// When this node began to watch it as closely as now.
-    watched: Instant,
+    pace: PackedPace,
+    /// The millisecond in which this node began to watch it as closely as now; it wraps.
+    watched_ms: u32,
 }
 
 impl Watch {
@@ -33,10 +33,11 @@ impl Watch {
 
     /// How closely it is watched from now on. Silence while it was watched less closely, or by others, proves nothing.
     pub(super) fn set_pace(&mut self, now: Instant, pace: Pace) {
-        if self.pace.interval.is_none() || pace.limit < self.pace.limit {
-            self.watched = now;
+        let before = self.pace();
+        if before.interval.is_none() || pace.limit < before.limit {
+            self.watched_ms = now.as_millis() as u32;
         }
-        self.pace = pace;
+        self.pace = pace.into();
     }
 
     /// For how long the peer has not been heard.
@@ -47,6 +48,7 @@ impl Watch {
     /// The peer spoke.
     pub(super) fn on_sign_of_life(&mut self, now: Instant) {
         self.heard = now;
+        self.watched_ms = now.as_millis() as u32;
         self.in_doubt = false;
     }
 
@@ -64,7 +66,7 @@ impl Watch {
             self.in_doubt = true;
             self.probed = Instant::default();
             let rest = 2 * self.probe_interval(tolerance);
-            let before = self.pace.limit.saturating_sub(rest);
+            let before = self.pace().limit.saturating_sub(rest);
             self.heard = Instant(now.0.saturating_sub(before.as_nanos() as u64));
         } else {
             self.heard = (self.heard + stall).min(now);
@@ -73,23 +75,29 @@ impl Watch {
 
     /// The peer was silent for so long that it has to be given up.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.pace.interval.is_some() && now >= self.end()
+        self.pace().interval.is_some() && now >= self.end()
     }
 
     /// Nothing was heard for a while, and it is time to ask.
     pub(super) fn is_probe_due(&self, now: Instant, tolerance: Duration) -> bool {
-        self.pace.interval.is_some() && now >= self.next_probe(tolerance)
+        self.pace().interval.is_some() && now >= self.next_probe(tolerance)
     }
 
     /// When there is something to do unless the peer speaks.
     pub(super) fn next_look(&self, tolerance: Duration) -> Option<Instant> {
         let next = self.next_probe(tolerance);
-        self.pace.interval.map(|_| next.min(self.end()))
+        self.pace().interval.map(|_| next.min(self.end()))
     }
 
-    /// When the silence has lasted for too long.
+    fn pace(&self) -> Pace {
+        self.pace.into()
+    }
+
+    /// When the silence has lasted for too long, counted from when this node began to watch it closely.
     fn end(&self) -> Instant {
-        self.heard.max(self.watched) + self.pace.limit
+        let later_ms = self.watched_ms.wrapping_sub(self.heard.as_millis() as u32);
+        let later = Duration::from_millis(later_ms.cast_signed().max(0).unsigned_abs().into());
+        self.heard + later + self.pace().limit
     }
 
     fn next_probe(&self, tolerance: Duration) -> Instant {
@@ -105,7 +113,7 @@ impl Watch {
         if self.in_doubt {
             return TICK_MAX.min(tolerance / 4) / PROBES_PER_TICK_IN_DOUBT;
         }
-        let interval = self.pace.interval.unwrap_or(tolerance);
+        let interval = self.pace().interval.unwrap_or(tolerance);
         if self.leads {
             interval
         } else {

@@ -57,6 +57,27 @@ pub struct Pace {
     pub limit: Duration,
 }
 
+/// The same in a link, where there may be a thousand: in microseconds, 0 for no interval.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PackedPace(u32, u32);
+
+impl From<Pace> for PackedPace {
+    fn from(pace: Pace) -> Self {
+        let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+        Self(pace.interval.map_or(0, micros), micros(pace.limit))
+    }
+}
+
+impl From<PackedPace> for Pace {
+    fn from(PackedPace(interval, limit): PackedPace) -> Self {
+        let span = |micros: u32| Duration::from_micros(micros.into());
+        Self {
+            interval: (interval > 0).then(|| span(interval)),
+            limit: span(limit),
+        }
+    }
+}
+
 /// The monitor of a bearer.
 #[derive(Debug, Default)]
 pub struct Monitor {

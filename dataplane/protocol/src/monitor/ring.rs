@@ -132,6 +132,9 @@ impl Monitor {
         let index = match place {
             Ok(index) => index,
             Err(index) => {
+                if self.entries.len() == self.entries.capacity() {
+                    self.entries.reserve_exact(self.entries.len() / 8 + 8);
+                }
                 self.entries.insert(index, Entry::new(addr));
                 self.reapply_before(index);
                 index
