@@ -4,6 +4,7 @@
 mod host;
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,45 @@ fn what_was_sent_before_the_end_is_read_before_the_end() {
     }
     assert!(other.recv().unwrap().is_none());
     assert!(other.send(b"x").is_err());
+}
+
+#[test]
+fn sharing_leaves_the_channel_and_nothing_is_lost_or_reordered() {
+    const MESSAGES: u32 = 3000;
+    let host = direct_host();
+    for kind in [SEQPACKET, ConnectionKind::Stream] {
+        let (one, other) = direct_pair(&host, kind);
+        let adopter = host.attach();
+        thread::scope(|s| {
+            s.spawn(|| {
+                for n in 0..MESSAGES {
+                    one.send(&n.to_be_bytes()).unwrap();
+                }
+            });
+            let mut all = Vec::new();
+            let mut part = [0; 4];
+            for _ in 0..100 {
+                (&other).read_exact(&mut part).unwrap();
+                all.extend_from_slice(&part);
+            }
+            if kind == ConnectionKind::Stream {
+                all.push(0);
+                (&other).read_exact(&mut part[..1]).unwrap();
+            }
+            thread::sleep(Duration::from_millis(5));
+            let handle = other.share().unwrap();
+            assert!(!other.is_direct().unwrap());
+            let adopted = Connection::adopt(&adopter, &handle).unwrap();
+            drop(other);
+            while all.len() < MESSAGES as usize * 4 {
+                all.extend_from_slice(&adopted.recv().unwrap().unwrap());
+            }
+            let expected: Vec<u8> = (0..MESSAGES).flat_map(u32::to_be_bytes).collect();
+            assert_eq!(all, expected);
+            adopted.send(b"back").unwrap();
+            assert_eq!(&*one.recv().unwrap().unwrap(), b"back");
+        });
+    }
 }
 
 /// Set for the process that is killed: the attach socket.

@@ -10,3 +10,5 @@ mod async_sockets;
 mod connections;
 #[path = "poller.rs"]
 mod poller;
+#[path = "sharing.rs"]
+mod sharing;

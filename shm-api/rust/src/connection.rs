@@ -14,6 +14,7 @@ use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
 use crate::core::{Core, Custody};
 use crate::datagram::check_bindable;
+use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
 /// Type of a connection's socket; both talk to each other.
@@ -161,7 +162,8 @@ impl Listener {
 
     /// A handle of the socket, for other processes to accept too. Each request goes to one of them.
     pub fn share(&self) -> Result<SharedHandle> {
-        self.socket.attachment.share(self.socket.id, || Ok(0))
+        let attachment = &self.socket.attachment;
+        attachment.share(self.socket.id, || Ok(ReadPart::default()))
     }
 
     /// Accepts at the socket of a handle, together with the others who do.
@@ -287,7 +289,19 @@ impl Connection {
             if inbox.readers > 0 {
                 return Err(Error::from_result(-libc::EBUSY));
             }
-            Ok(inbox.partial.as_ref().map_or(0, |(_, read)| *read))
+            Ok(match &inbox.partial {
+                None => ReadPart::default(),
+                Some((Buffer::Direct(chunk), read)) => {
+                    chunk.consumed();
+                    let rest = chunk[*read..].to_vec();
+                    inbox.partial = None;
+                    ReadPart { read: 0, rest }
+                }
+                Some((_, read)) => ReadPart {
+                    read: *read,
+                    rest: Vec::new(),
+                },
+            })
         })?;
         if let Some((buffer, _)) = inbox.partial.take() {
             self.socket.attachment.give_back(buffer);

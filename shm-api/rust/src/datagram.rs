@@ -12,6 +12,7 @@ use xtipc_segment::{
 
 use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Custody, Interest};
+use crate::sharing::ReadPart;
 use crate::watch::Descriptor;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
@@ -51,7 +52,7 @@ impl Datagram {
     /// A handle of the socket, for other processes to use it too. The daemon then keeps what arrives, and each receive
     /// asks it.
     pub fn share(&self) -> Result<SharedHandle> {
-        self.attachment.share(self.id, || Ok(0))
+        self.attachment.share(self.id, || Ok(ReadPart::default()))
     }
 
     /// Uses the socket of a handle, together with the others who do.

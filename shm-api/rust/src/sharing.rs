@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// The socket is closed when no process uses it any more and no handle of it is open. Of those who use it, each message
 /// goes to one, and a stream's bytes to whoever reads first; the end of a connection goes to all. A message that a
 /// process was given and had not received when it ended goes to another one. A member of a group cannot be shared, and a
-/// shared socket cannot be polled. A connection with a direct channel cannot be shared either.
+/// shared socket cannot be polled.
 #[derive(Debug)]
 pub struct SharedHandle(OwnedFd);
 
@@ -40,6 +40,15 @@ impl From<SharedHandle> for OwnedFd {
     fn from(handle: SharedHandle) -> Self {
         handle.0
     }
+}
+
+/// What was read of the oldest message that is not consumed.
+#[derive(Debug, Default)]
+pub(crate) struct ReadPart {
+    /// So many bytes of a message that the daemon has delivered.
+    pub(crate) read: usize,
+    /// What is left of one that came by a direct channel.
+    pub(crate) rest: Vec<u8>,
 }
 
 /// A socket that was adopted.
@@ -81,32 +90,34 @@ impl Attachment {
     pub(crate) fn share(
         &self,
         socket: u32,
-        read: impl FnOnce() -> Result<usize>,
+        read: impl FnOnce() -> Result<ReadPart>,
     ) -> Result<SharedHandle> {
         let handle = self.hand_over(socket, read)?;
         Ok(SharedHandle(handle.ok_or(Error::NodeGone)?))
     }
 
-    /// Hands the queue of a socket to the daemon, and gives a handle if it has no descriptor. `read` tells how much was
-    /// read of the oldest message that is not consumed, or that sharing has to be given up.
+    /// Hands the queue of a socket to the daemon, and gives a handle if it has no descriptor. `read` tells of a message that
+    /// was read in part, or that sharing has to be given up.
     pub(crate) fn hand_over(
         &self,
         socket: u32,
-        read: impl FnOnce() -> Result<usize>,
+        read: impl FnOnce() -> Result<ReadPart>,
     ) -> Result<Option<OwnedFd>> {
         let (turn, attach_socket) = self.converse()?;
         {
             let mut core = self.core()?;
             let queue = core.queue(socket)?;
-            if queue.watch.is_some() || queue.direct.is_some() {
+            if queue.watch.is_some() {
                 return Err(Error::from_result(-libc::EBUSY));
             }
             if queue.custody == Custody::Own {
                 queue.custody = Custody::InTransit;
             }
         }
-        let handle =
-            read().and_then(|read| ask_for_handle(&turn, attach_socket, socket, read as u32));
+        let handle = read().and_then(|part| {
+            self.leave_channel(socket, &part.rest)?;
+            ask_for_handle(&turn, attach_socket, socket, part.read as u32)
+        });
         let custody = match handle {
             Ok(_) => Custody::Shared,
             Err(_) => Custody::Own,

@@ -210,10 +210,10 @@ impl DaemonSide {
         Submission::decode(&words, self.segment.header.submission_arena.len).map(Some)
     }
 
-    /// The memory of a [`Request::Send`]; empty for other requests.
+    /// The memory of a [`Request::Send`] or [`Request::PutBack`]; empty for other requests.
     pub fn payload(&self, submission: &Submission) -> PayloadRef {
         let place = match submission.request {
-            Request::Send { payload, .. } => payload,
+            Request::Send { payload, .. } | Request::PutBack { payload } => payload,
             _ => PayloadPlace::default(),
         };
         // A `Submission` of another process must not reach outside this one's arena.

@@ -12,7 +12,7 @@ use loom::thread;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Consumer, Producer, RingMemory};
 use crate::stamped::{StampedConsumer, StampedProducer};
-use crate::wake::{Progress, Sleeper, Waker};
+use crate::wake::{Progress, REVOKED, Sleeper, Waker, revoke};
 
 struct Bell {
     rung: Mutex<bool>,
@@ -229,6 +229,23 @@ fn on_a_channel_no_wake_up_is_lost_and_no_entry_is_torn() {
         let receiver = thread::spawn(move || other.receive(2));
         channel.send(2);
         receiver.join().expect("the receiver got everything");
+    });
+}
+
+#[test]
+fn what_was_published_when_a_receiver_revokes_is_seen_by_it_or_known_to_be_late() {
+    check(4, || {
+        let channel = Channel::new(4);
+        let other = Arc::clone(&channel);
+        let sender = thread::spawn(move || {
+            StampedProducer::default().push(&other.entries, 1, std::iter::once(1));
+            Waker::default().must_ring(&other.consumer_sleep, Progress::Work);
+            other.consumer_sleep.load(Ordering::Relaxed) == REVOKED
+        });
+        revoke(&channel.consumer_sleep);
+        let seen = StampedConsumer::default().peek(&channel.entries).is_some();
+        let may_be_late = sender.join().expect("no panic");
+        assert!(seen || may_be_late);
     });
 }
 

@@ -245,6 +245,12 @@ pub enum Request {
     /// The application filled the descriptor so that nothing can be written to it: empty it as soon as the socket can
     /// send, or its connection is over.
     Unblock,
+    /// Deliver to the socket again what came by its direct channel and was not read, before it is shared. -EAGAIN: there is
+    /// no room now.
+    PutBack {
+        /// The message.
+        payload: PayloadPlace,
+    },
     /// Free a slot.
     ClosePath {
         /// The slot.
@@ -324,6 +330,7 @@ const UNBLOCK: u8 = 44;
 const RECEIVE: u8 = 32;
 const MAKE_CHANNEL: u8 = 50;
 const SWITCH_TO_CHANNEL: u8 = 51;
+const PUT_BACK: u8 = 52;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -435,6 +442,10 @@ impl Submission {
             Request::SwitchToChannel => Raw::op(SWITCH_TO_CHANNEL),
             Request::Arm => Raw::op(ARM),
             Request::Unblock => Raw::op(UNBLOCK),
+            Request::PutBack { payload } => Raw {
+                payload,
+                ..Raw::op(PUT_BACK)
+            },
             Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
@@ -470,6 +481,9 @@ impl Submission {
             OPEN_PATH => Request::OpenPath { node: a },
             MAKE_CHANNEL => Request::MakeChannel,
             SWITCH_TO_CHANNEL => Request::SwitchToChannel,
+            PUT_BACK => Request::PutBack {
+                payload: check_payload(words[4], arena)?,
+            },
             CLOSE_PATH => Request::ClosePath { slot: a },
             AWAIT => Request::Await {
                 ready: Ready::from_bits_truncate(a),

@@ -55,6 +55,11 @@ pub(crate) struct StampedConsumer {
 }
 
 impl StampedConsumer {
+    /// Number of the next entry: how many were read.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
     /// The next entry, if it is there: what its user put into word 0, and all of its words, of which the first is to be
     /// let alone.
     pub(crate) fn peek<'a, const W: usize>(

@@ -60,6 +60,17 @@ impl Sleeper {
     }
 }
 
+/// In place of a sleep word: the other side shall publish nothing more. Its last entry may be too late; where this side
+/// looked for the last time it tells in another way.
+pub(crate) const REVOKED: u32 = u32::MAX;
+
+/// Revokes. The caller then looks at the ring for the last time.
+pub(crate) fn revoke(word: &AtomicU32) {
+    word.store(REVOKED, Ordering::Relaxed);
+    // SYNC POINT with the fence in `Waker::call`: the publisher sees this, or what it published is seen.
+    fence(Ordering::SeqCst);
+}
+
 /// Whether a side has announced to sleep.
 pub(crate) fn sleeps(word: &AtomicU32) -> bool {
     word.load(Ordering::Relaxed) >> EPOCH_SHIFT != 0

@@ -112,8 +112,6 @@ const RETURNABLE: u64 = 1;
 const MEMBER_SHIFT: u32 = 32;
 /// Of a shared connection, whose next message waits until this one was read.
 const AWAITED: u64 = 2;
-/// Of a notice, which no socket has in its receive buffer.
-const NOTICE: u64 = 4;
 
 impl Application {
     pub(super) fn new(connection: OwnedFd, process: PeerProcess, side: DaemonSide) -> Self {
@@ -151,7 +149,6 @@ impl Application {
         let meta = Meta {
             socket: port.0,
             flags: DeliveryFlags::NOTICE,
-            cookie: NOTICE,
             ..Meta::default()
         };
         self.put(meta, &notice.encode()[..]);
@@ -249,6 +246,9 @@ impl Application {
         mut unread: impl FnMut(PortId, &Incoming, &[u8], u64),
     ) {
         let mut hand_out = |meta: &Meta, bytes: &[u8]| {
+            if meta.flags.contains(DeliveryFlags::NOTICE) {
+                return;
+            }
             let at_ns = meta.timestamp_ns;
             unread(PortId(meta.socket), &incoming_of(meta), bytes, at_ns);
         };
@@ -351,7 +351,8 @@ fn own_name_of(from: FromMember) -> DestinationName {
 
 /// Tells the engine of a message that left the receive buffer of its socket.
 pub(super) fn note_consumed(engine: &mut Engine, consumed: &Consumed) {
-    if consumed.cookie & NOTICE != 0 {
+    // What has no cost is in no receive buffer: notices, ends, what was put back.
+    if consumed.cost == 0 {
         return;
     }
     let port = PortId(consumed.socket);

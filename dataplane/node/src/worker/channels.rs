@@ -8,11 +8,14 @@ use std::os::fd::AsFd;
 use xtipc_protocol::addr::PortId;
 use xtipc_protocol::connection::{Connection, State, advertised_window};
 use xtipc_protocol::engine::Engine;
+use xtipc_protocol::host::Incoming;
 use xtipc_segment::attach::{ChannelOffer, Message, send_message};
 use xtipc_segment::channel::{self, ChannelFds};
-use xtipc_segment::{ChannelNotice, Request, ServiceAddress, SocketAddress};
+use xtipc_segment::{
+    ChannelNotice, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
+};
 
-use super::application::{Application, ChannelUse, Held};
+use super::application::{Application, Awaited, ChannelUse, Held, incoming_of_end};
 use super::applications::{Applications, Slot};
 use super::host::NodeHost;
 use super::requests::Answer;
@@ -73,6 +76,36 @@ pub(super) fn switch(engine: &Engine, host: &mut NodeHost, slot: Slot, port: Por
     let about = engine.port(port).ok_or(libc::EBADF)?;
     let options = about.importance as u64 | u64::from(about.dest_droppable) << 8;
     Ok([u64::from(window) << 32 | u64::from(unacked), options])
+}
+
+/// Delivers again what came by the channel and was not read: it is in no receive buffer, but goes back to the peer if it is
+/// never read.
+pub(super) fn put_back(
+    engine: &Engine,
+    host: &mut NodeHost,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+) -> Answer {
+    let about = engine.port(port).ok_or(libc::EBADF)?;
+    let connection = about.connection().ok_or(libc::EINVAL)?;
+    let incoming = Incoming {
+        source: connection.peer,
+        dest_name: connection.name,
+        importance: about.importance,
+        returnable: true,
+        ..incoming_of_end(0)
+    };
+    let at_ns = host.applications.round_ns;
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let payload = application.side.payload(submission);
+    if payload.len() > MESSAGE_LEN_MAX {
+        return Err(libc::EMSGSIZE);
+    }
+    let mut bytes = vec![0; payload.len()];
+    payload.copy_to(0, &mut bytes);
+    let delivered = application.hand_over(port, &incoming, &bytes, at_ns, Awaited::No);
+    delivered.map(|()| [0; 2]).map_err(|_| libc::EAGAIN)
 }
 
 /// The other end of an established connection between sockets of applications of this node, neither of them shared or with a descriptor.

@@ -127,6 +127,9 @@ fn perform(
                     connections::accept(engine, host, now, slot, port, submission)
                 }
                 Request::MakeChannel => Outcome::Done(channels::make(engine, host, slot, port)),
+                Request::PutBack { .. } => {
+                    Outcome::Done(channels::put_back(engine, host, slot, port, submission))
+                }
                 Request::SwitchToChannel => {
                     Outcome::Done(channels::switch(engine, host, slot, port))
                 }
@@ -291,6 +294,7 @@ fn on_socket(
         | Request::ClosePath { .. }
         | Request::MakeChannel
         | Request::SwitchToChannel
+        | Request::PutBack { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
 }

@@ -8,9 +8,9 @@ use xtipc_segment::application::{Wake, take_wake};
 use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, option};
 
 use super::{Outgoing, Way};
-use crate::Result;
 use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Interest, WAKE};
+use crate::{Error, Result};
 
 impl Attachment {
     /// Sends a message on a connection, by its direct channel if it has one; 0 or a negative errno.
@@ -43,6 +43,17 @@ impl Attachment {
                         _ => Look::Found(()),
                     })
                 })?,
+                Way::Revoked(number) => {
+                    let taken = self.wait(Patience::Endless, |core| {
+                        Ok(match core.queue(socket)?.was_taken(number.unwrap_or(0)) {
+                            Some(taken) => Look::Found(taken),
+                            None => Look::WaitFor(Interest::Room(socket)),
+                        })
+                    })?;
+                    if taken && number.is_some() {
+                        return Ok(0);
+                    }
+                }
                 Way::Congested if matches!(patience, Patience::None) => {
                     self.core()?.note_not_ready(socket, Ready::SEND);
                     return Ok(-libc::EAGAIN);
@@ -55,6 +66,25 @@ impl Attachment {
                 })?,
             }
         }
+    }
+
+    /// Leaves the channel of a socket that is being shared: what came by it and was not read is the daemon's. `rest`: what
+    /// is left of a message read in part.
+    pub(crate) fn leave_channel(&self, socket: u32, rest: &[u8]) -> Result<()> {
+        let unread = self.core()?.leave_channel(socket)?;
+        let rest = (!rest.is_empty()).then_some(rest);
+        for message in rest.into_iter().chain(unread.iter().map(Vec::as_slice)) {
+            loop {
+                let request = |payload: PayloadPlace, _| Request::PutBack { payload };
+                match self.send(socket, message, request, Patience::Endless)? {
+                    0.. => break,
+                    errno if errno == -libc::EAGAIN => std::thread::yield_now(),
+                    errno => return Err(Error::from_result(errno)),
+                }
+            }
+        }
+        self.core()?.left_channel(socket);
+        Ok(())
     }
 
     /// Something was set that a direct channel has to know.

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::time::{ClockId, clock_gettime};
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
-use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Side};
+use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Sending, Side};
 use xtipc_segment::{
     ChannelNotice, Completion, DestinationName, Importance, Meta, Ready, Request, SocketAddress,
     Violation,
@@ -24,6 +24,7 @@ use xtipc_segment::{
 use crate::buffer::Buffer;
 use crate::core::{Core, Interest, Queue};
 use crate::pending::Purpose;
+use crate::sharing::ReadPart;
 use crate::{Error, Result};
 
 /// Messages by the daemon before it is asked again for what it could not do.
@@ -50,6 +51,8 @@ pub(crate) enum Outgoing {
     Switching(u64),
     /// By the channel.
     Channel,
+    /// By the daemon, once the peer has told what it took of the channel.
+    Revoked,
     /// By the daemon, for ever.
     #[default]
     Never,
@@ -63,6 +66,8 @@ pub(crate) enum Way {
     Congested,
     /// It has to wait for the answer to a request.
     Switching(u64),
+    /// It has to wait for the peer to tell whether it took the message of this number, if that is this one.
+    Revoked(Option<u32>),
     /// It is to be given to the daemon, and [`Core::note_sent`] called when that has answered.
     Daemon,
 }
@@ -97,6 +102,22 @@ impl Queue {
         Some((meta, buffer))
     }
 
+    /// What was read of the first message, for the daemon; of one that came by the channel the rest goes there.
+    pub(crate) fn take_read_part(&mut self) -> ReadPart {
+        if self.read > 0
+            && let Some((_, Buffer::Direct(direct))) = self.messages.front()
+        {
+            direct.consumed();
+            let rest = direct[std::mem::take(&mut self.read)..].to_vec();
+            self.messages.pop_front();
+            return ReadPart { read: 0, rest };
+        }
+        ReadPart {
+            read: self.read,
+            rest: Vec::new(),
+        }
+    }
+
     /// What the daemon delivered.
     pub(crate) fn arrive(&mut self, meta: Meta, buffer: Buffer) {
         if self.by_channel {
@@ -127,13 +148,28 @@ impl Queue {
 
     /// Whether a message could be sent by the channel now. `None`: it would not go there.
     pub(crate) fn may_send(&mut self) -> Option<bool> {
-        let Outgoing::Channel = self.outgoing else {
-            return None;
+        let direct = match self.outgoing {
+            Outgoing::Channel => self.direct.as_mut()?,
+            Outgoing::Revoked => return self.was_taken(0).is_none().then_some(false),
+            _ => return None,
         };
-        let direct = self.direct.as_mut()?;
         let may = direct.channel.sender.may_send().unwrap_or(true);
         direct.room_awaited = !may;
         Some(may)
+    }
+
+    /// Of a channel that the peer has revoked: whether it took the message of this number. `None`: that is not known yet.
+    pub(crate) fn was_taken(&mut self, number: u32) -> Option<bool> {
+        let Outgoing::Revoked = self.outgoing else {
+            // The connection ended meanwhile.
+            return Some(false);
+        };
+        let Some(direct) = &mut self.direct else {
+            return Some(false);
+        };
+        let taken = direct.channel.sender.was_taken(number);
+        direct.room_awaited = taken.is_none();
+        taken
     }
 
     /// The option of the socket was set.
@@ -199,10 +235,14 @@ impl Core {
                 direct.tell_processor();
             }
             return match direct.channel.sender.send(direct.importance, payload) {
-                Ok(true) => Ok(Way::Sent),
-                Ok(false) => {
+                Ok(Sending::Done) => Ok(Way::Sent),
+                Ok(Sending::Congested) => {
                     direct.room_awaited = true;
                     Ok(Way::Congested)
+                }
+                Ok(Sending::Revoked(number)) => {
+                    queue.outgoing = Outgoing::Revoked;
+                    Ok(Way::Revoked(number))
                 }
                 Err(violation) => {
                     self.abort_connection(socket, violation)?;
@@ -213,6 +253,7 @@ impl Core {
         self.promote(socket)?;
         match self.queue(socket)?.outgoing {
             Outgoing::Switching(tag) => Ok(Way::Switching(tag)),
+            Outgoing::Revoked => Ok(Way::Revoked(None)),
             _ => self.by_daemon(socket),
         }
     }
@@ -255,6 +296,11 @@ impl Core {
                     )?
                 {
                     self.queue(socket)?.outgoing = Outgoing::Switching(tag);
+                }
+            }
+            Outgoing::Revoked => {
+                if queue.was_taken(0).is_some() {
+                    queue.outgoing = Outgoing::Never;
                 }
             }
             Outgoing::Asked | Outgoing::Switching(_) | Outgoing::Channel | Outgoing::Never => {}
@@ -316,13 +362,8 @@ impl Core {
                 queue.by_channel = true;
                 queue.settle_take_over();
             }
-            // The peer switches only when this side has mapped the channel.
-            (ChannelNotice::Switched { .. }, None) => {
-                return Err(Violation::Field {
-                    field: "channel notice",
-                    value: socket,
-                });
-            }
+            // This side has left the channel, and the peer hears of that before it sends.
+            (ChannelNotice::Switched { .. }, None) => {}
         }
         Ok(())
     }
@@ -469,7 +510,7 @@ impl Core {
             watch.set_again();
         }
         let awaited = |direct: &Direct| direct.room_awaited;
-        let room = queue.direct.as_deref().is_some_and(awaited) && queue.may_send() == Some(true);
+        let room = queue.direct.as_deref().is_some_and(awaited) && queue.may_send() != Some(false);
         if room {
             queue.note_room();
         }
@@ -488,7 +529,8 @@ impl Core {
 
     /// The end of a connection has come: of what was sent by the channel and not read, the oldest comes back with it.
     pub(crate) fn take_returned(&mut self, socket: u32) -> Option<Vec<u8>> {
-        let sent = self.queue(socket).ok()?.outgoing == Outgoing::Channel;
+        let outgoing = self.queue(socket).ok()?.outgoing;
+        let sent = matches!(outgoing, Outgoing::Channel | Outgoing::Revoked);
         self.end_sending(socket);
         let queue = self.queue(socket).ok()?;
         let direct = queue
@@ -505,6 +547,50 @@ impl Core {
             queue.outgoing = Outgoing::Never;
             self.progress += 1;
             self.tell(|interest| interest == Interest::Room(socket));
+        }
+    }
+
+    /// Leaves the channel both ways; the socket is being shared. Gives what came by it and was not read, which the daemon is to
+    /// have before [`Core::left_channel`] lets the peer go on. `Err`: that is not possible now.
+    pub(crate) fn leave_channel(&mut self, socket: u32) -> Result<Vec<Vec<u8>>> {
+        let busy = || Error::from_result(-libc::EBUSY);
+        self.dispatch();
+        let queue = self.queue(socket)?;
+        let Some(direct) = &mut queue.direct else {
+            return Ok(Vec::new());
+        };
+        let switched = match queue.outgoing {
+            Outgoing::Switching(_) | Outgoing::Revoked => false,
+            Outgoing::Channel => direct.channel.sender.switch_back().map_err(|_| busy())?,
+            _ => true,
+        };
+        if !switched || queue.later.front().is_some() {
+            return Err(busy());
+        }
+        direct.channel.sleep.revoke();
+        self.pull(socket).map_err(|_| busy())?;
+        self.end_sending(socket);
+        let queue = self.queue(socket)?;
+        let mut unread = Vec::new();
+        queue.messages.retain_mut(|(_, buffer)| {
+            if let Buffer::Direct(direct) = buffer {
+                direct.consumed();
+                direct.make_own();
+                unread.push(direct.to_vec());
+                return false;
+            }
+            true
+        });
+        Ok(unread)
+    }
+
+    /// The daemon has what was not read.
+    pub(crate) fn left_channel(&mut self, socket: u32) {
+        if let Ok(queue) = self.queue(socket)
+            && let Some(direct) = queue.direct.take()
+        {
+            queue.leave_channel();
+            direct.channel.receiver.finish();
         }
     }
 

@@ -68,7 +68,7 @@ impl Socket {
         if self.is_shared()? {
             return Ok(());
         }
-        let read = || Ok(self.attachment.core()?.queue(self.id)?.read);
+        let read = || Ok(self.attachment.core()?.queue(self.id)?.take_read_part());
         self.attachment.hand_over(self.id, read)?;
         self.armed.store(true, Ordering::Relaxed);
         Ok(())

@@ -46,6 +46,11 @@ impl Memory {
         self.0.double_word_at(side as usize * CONTROL_LEN + 8)
     }
 
+    /// How many messages a side had taken when it revoked, with bit 32 set.
+    pub(super) fn taken_at_last(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 16)
+    }
+
     /// Whether a side has mapped the channel: not 0.
     pub(super) fn present(&self, side: Side) -> &AtomicU32 {
         self.0.word_at(side as usize * CONTROL_LEN + 136)

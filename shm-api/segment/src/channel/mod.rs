@@ -6,6 +6,7 @@
 //! ```text
 //!        0  control block of side 0          each control block, written by its side alone:
 //!     1024  control block of side 1               0  messages consumed: u32     8  window:32 units acknowledged:32
+//!                                                16  messages taken in all, once it takes no more: 1:32 count:32
 //!     4096  messages of side 0 (1024 of 256)    128  sleep word: u32          132  processor + 1, 0 if not told: u32
 //!   266240  messages of side 1
 //!   528384  returns of side 0 (1024 of 8)     what side 0 gives back of the arena of side 1
@@ -42,11 +43,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, SharedBytes};
-pub use sender::{ChannelSender, Loan};
+pub use sender::{ChannelSender, Loan, Sending};
 
 use crate::area::{make_memfd, seal_size, sealed_len};
 use crate::primitive::Ordering;
-use crate::wake::{Sleeper, Waker};
+use crate::wake::{Sleeper, Waker, revoke};
 use memory::Memory;
 
 /// Longest message that lies in the ring itself.
@@ -181,6 +182,7 @@ impl Channel {
                 memory,
                 side,
                 sleeper: Sleeper::default(),
+                revoked: false,
             },
             rung: fds.rung,
         })
@@ -224,19 +226,32 @@ pub struct ChannelSleep {
     memory: Arc<Memory>,
     side: Side,
     sleeper: Sleeper,
+    revoked: bool,
 }
 
 impl ChannelSleep {
     /// Announces that a thread is about to sleep on [`Channel::rung`]. The caller then looks at the channel once more, and
     /// sleeps only if nothing is there. `wants_room`: ring also when messages were consumed.
     pub fn announce(&mut self, wants_room: bool) {
+        if self.revoked {
+            return;
+        }
         self.sleeper
             .announce(self.memory.sleep(self.side), wants_room);
     }
 
     /// Takes the announcement back.
     pub fn awake(&mut self) {
-        self.sleeper.awake(self.memory.sleep(self.side));
+        if !self.revoked {
+            self.sleeper.awake(self.memory.sleep(self.side));
+        }
+    }
+
+    /// Has the other side send nothing more by the channel. The caller then takes what is there, and at last calls
+    /// [`ChannelReceiver::finish`].
+    pub fn revoke(&mut self) {
+        self.revoked = true;
+        revoke(self.memory.sleep(self.side));
     }
 
     /// Tells on which processor this side waits.

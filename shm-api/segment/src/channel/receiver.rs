@@ -192,6 +192,15 @@ impl ChannelReceiver {
         self.messages.peek(messages).is_some()
     }
 
+    /// Tells the other side, after [`super::ChannelSleep::revoke`], what was taken: the rest it sends by another path.
+    pub fn finish(&self) {
+        let word = self.memory.taken_at_last(self.side);
+        // SYNC POINT with the load in `ChannelSender::was_taken`.
+        let taken = 1 << 32 | u64::from(self.messages.next());
+        word.store(taken, Ordering::Release);
+        self.acknowledger.call(&mut self.acknowledger.lock());
+    }
+
     /// The next message.
     pub fn take_next(&mut self) -> Result<Option<Incoming>, Violation> {
         let from = self.side.other();

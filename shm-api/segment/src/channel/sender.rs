@@ -10,7 +10,7 @@ use crate::blocks::{BlockMap, Run};
 use crate::primitive::Ordering;
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
-use crate::wake::Progress;
+use crate::wake::{Progress, REVOKED};
 
 /// Kinds of messages.
 pub(super) const INLINE: u32 = 1;
@@ -26,6 +26,18 @@ pub(super) fn encode_head(kind: u32, importance: Importance, len: usize) -> u32 
 /// What a message of `len` bytes counts.
 pub(super) fn units(len: usize) -> u32 {
     ((len + 24) / 1024 + 1) as u32
+}
+
+/// What came of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It is sent.
+    Done,
+    /// It has to wait for the other side to read.
+    Congested,
+    /// The other side takes nothing more. If there is a number the message is in the ring, and
+    /// [`ChannelSender::was_taken`] tells whether it was in time.
+    Revoked(Option<u32>),
 }
 
 /// A message that was sent, as long as it may be unread.
@@ -129,14 +141,17 @@ impl ChannelSender {
         self.window = window;
     }
 
-    /// Sends a message. `Ok(false)`: it has to wait for the other side to read.
+    /// Sends a message.
     ///
     /// # Panics
     /// If it is longer than [`MESSAGE_LEN_MAX`].
-    pub fn send(&mut self, importance: Importance, payload: &[u8]) -> Result<bool, Violation> {
+    pub fn send(&mut self, importance: Importance, payload: &[u8]) -> Result<Sending, Violation> {
         assert!(payload.len() <= MESSAGE_LEN_MAX, "checked by the caller");
+        if self.is_revoked() {
+            return Ok(Sending::Revoked(None));
+        }
         if !self.may_send()? {
-            return Ok(false);
+            return Ok(Sending::Congested);
         }
         if payload.len() <= INLINE_MAX {
             let head = encode_head(INLINE, importance, payload.len());
@@ -146,14 +161,37 @@ impl ChannelSender {
                 u64::from_le_bytes(bytes)
             });
             self.publish(head, words, payload.len(), None);
-            return Ok(true);
+            return Ok(self.outcome());
         }
         let Some(mut loan) = self.loan(payload.len())? else {
-            return Ok(false);
+            return Ok(Sending::Congested);
         };
         loan.write(0, payload);
         self.publish_loan(COPIED, importance, &loan);
-        Ok(true)
+        Ok(self.outcome())
+    }
+
+    /// After publishing, whose fence comes before this.
+    fn outcome(&self) -> Sending {
+        if self.is_revoked() {
+            Sending::Revoked(Some(self.messages.next().wrapping_sub(1)))
+        } else {
+            Sending::Done
+        }
+    }
+
+    fn is_revoked(&self) -> bool {
+        let word = self.memory.sleep(self.side.other());
+        word.load(Ordering::Relaxed) == REVOKED
+    }
+
+    /// Of a channel that was revoked: whether the other side took the message of this number. `None`: it has not finished.
+    pub fn was_taken(&self, number: u32) -> Option<bool> {
+        let word = self.memory.taken_at_last(self.side.other());
+        // SYNC POINT with the store in `ChannelReceiver::finish`.
+        let taken = word.load(Ordering::Acquire);
+        let is_later = |end: u32| end.wrapping_sub(number).wrapping_sub(1) < u32::MAX / 2;
+        (taken >> 32 != 0).then(|| is_later(taken as u32))
     }
 
     /// Memory for a message of `len` bytes. `None`: there is no room now.
@@ -180,18 +218,21 @@ impl ChannelSender {
         }))
     }
 
-    /// Sends a loan, whose memory belongs to the other side until that returns it. `Err`: it has to wait for the other
-    /// side to read.
+    /// Sends a loan of this channel, whose memory belongs to the other side until that returns it. `Err`: it is not sent,
+    /// but as the second says.
     pub fn send_loan(
         &mut self,
         importance: Importance,
         loan: Loan,
-    ) -> Result<Result<(), Loan>, Violation> {
-        if !Arc::ptr_eq(&loan.memory, &self.memory) || !self.may_send()? {
-            return Ok(Err(loan));
+    ) -> Result<Result<Sending, (Loan, Sending)>, Violation> {
+        if !Arc::ptr_eq(&loan.memory, &self.memory) || self.is_revoked() {
+            return Ok(Err((loan, Sending::Revoked(None))));
+        }
+        if !self.may_send()? {
+            return Ok(Err((loan, Sending::Congested)));
         }
         self.publish_loan(LOANED, importance, &loan);
-        Ok(Ok(()))
+        Ok(Ok(self.outcome()))
     }
 
     /// Takes a loan back that was not sent.

@@ -24,10 +24,12 @@ fn next(channel: &mut Channel) -> Option<DirectBuffer> {
 }
 
 fn send(channel: &mut Channel, payload: &[u8]) -> bool {
-    channel
-        .sender
-        .send(Importance::Low, payload)
-        .expect("an honest peer")
+    let sent = channel.sender.send(Importance::Low, payload);
+    match sent.expect("an honest peer") {
+        Sending::Done => true,
+        Sending::Congested => false,
+        Sending::Revoked(_) => panic!("nobody revoked"),
+    }
 }
 
 #[test]
@@ -215,6 +217,25 @@ fn the_switch_comes_behind_what_was_sent_before() {
     let switch = other.receiver.take_next();
     assert!(matches!(switch, Ok(Some(Incoming::Switch))));
     assert_eq!(one.sender.unread(), Ok(0));
+}
+
+#[test]
+fn a_receiver_that_takes_no_more_tells_what_it_took() {
+    let (mut one, mut other, _memory) = pair();
+    assert!(send(&mut one, b"in time"));
+    other.sleep.revoke();
+    // The sender did not see that before it published.
+    let sent = one.sender.send(Importance::Low, b"x");
+    assert_eq!(sent, Ok(Sending::Revoked(None)));
+    next(&mut other).expect("what was in time").consumed();
+    assert_eq!(one.sender.was_taken(0), None);
+    other.receiver.finish();
+    assert_eq!(one.sender.was_taken(0), Some(true));
+    assert_eq!(one.sender.was_taken(1), Some(false));
+    other.sleep.announce(true);
+    other.sleep.awake();
+    let sent = one.sender.send(Importance::Low, b"x");
+    assert_eq!(sent, Ok(Sending::Revoked(None)), "for ever");
 }
 
 proptest! {
