@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::Host;
-use xtipc::{Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress};
+use xtipc::{
+    Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress, SharedMessage,
+};
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 6000,
@@ -170,6 +172,42 @@ fn sharing_leaves_the_channel_and_nothing_is_lost_or_reordered() {
             adopted.send(b"back").unwrap();
             assert_eq!(&*one.recv().unwrap().unwrap(), b"back");
         });
+    }
+}
+
+#[test]
+fn loans_arrive_whole_by_the_channel_and_without_one() {
+    for (direct, option) in [(false, "--direct-after=0"), (true, "--direct-after=1")] {
+        let host = Host::start_with(&[option]);
+        let (one, other, _) = host.connect(&host.attach(), SEQPACKET, SERVICE);
+        if direct {
+            warm_up(&one, &other);
+        }
+        let mut held = Vec::new();
+        for fill in 1..=5u8 {
+            let mut loan = one.loan(66_000).unwrap();
+            assert_eq!(loan.len(), 66_000);
+            loan.write(0, &[fill; 66_000]);
+            loan.write(65_999, b"!");
+            drop(one.loan(66_000).unwrap());
+            assert_eq!(one.send_loan(loan).unwrap(), 66_000);
+            let message = other.recv_shared().unwrap().unwrap();
+            assert_eq!(matches!(message, SharedMessage::Shared(_)), direct);
+            held.push((fill, message));
+        }
+        held.swap(0, 3);
+        for (fill, message) in held {
+            let bytes = message.to_vec();
+            assert_eq!((bytes[0], bytes[65_998], bytes[65_999]), (fill, fill, b'!'));
+            let mut last = [0; 2];
+            message.copy_to(65_998, &mut last);
+            assert_eq!(last, [fill, b'!']);
+        }
+        // Who does not ask for it as a loan gets a message like any other.
+        let mut loan = one.loan(1000).unwrap();
+        loan.write(0, &[9; 1000]);
+        one.send_loan(loan).unwrap();
+        assert_eq!(*other.recv().unwrap().unwrap(), [9; 1000]);
     }
 }
 

@@ -24,7 +24,7 @@ use xtipc_segment::{
 };
 
 use crate::buffer::Buffer;
-use crate::core::{Bells, Core, Custody, Failure, Interest};
+use crate::core::{Bells, Core, Custody, Failure, Interest, Queue};
 use crate::pending::Purpose;
 use crate::rounds::{Driving, Rounds};
 use crate::{Error, Message, Result, lock};
@@ -667,7 +667,8 @@ impl Attachment {
 
     /// The next message for a socket.
     pub(crate) fn receive(self: &Arc<Self>, socket: u32, patience: Patience) -> Result<Message> {
-        let (meta, buffer) = self.next(socket, MESSAGE_LEN_MAX, patience, |_, _| true)?;
+        let (meta, buffer) =
+            self.next(socket, MESSAGE_LEN_MAX, patience, Queue::pop, |_, _| true)?;
         Ok(Message::new(Arc::clone(self), meta, buffer))
     }
 
@@ -678,6 +679,7 @@ impl Attachment {
         socket: u32,
         len: usize,
         patience: Patience,
+        pop: fn(&mut Queue) -> Option<(Meta, Buffer)>,
         consumes: impl Fn(&Meta, &Buffer) -> bool,
     ) -> Result<(Meta, Buffer)> {
         let note = |meta: &Meta, buffer: &Buffer| {
@@ -692,7 +694,7 @@ impl Attachment {
                 if queue.custody != Custody::Own {
                     return Ok((queue.custody == Custody::Shared).then_some(None));
                 }
-                let Some((meta, buffer)) = queue.pop() else {
+                let Some((meta, buffer)) = pop(queue) else {
                     return Ok(None);
                 };
                 note(&meta, &buffer)?;

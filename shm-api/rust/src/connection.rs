@@ -12,7 +12,7 @@ use xtipc_segment::{
 
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Custody};
+use crate::core::{Core, Custody, Queue};
 use crate::datagram::check_bindable;
 use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
@@ -367,11 +367,20 @@ impl Connection {
     }
 
     fn recv_with(&self, patience: Patience) -> Result<Option<Message>> {
-        let Some((meta, buffer)) = self.next(MESSAGE_LEN_MAX, patience, |_, _| true)? else {
-            return Ok(None);
-        };
-        let attachment = Arc::clone(&self.socket.attachment);
-        Ok(Some(Message::new(attachment, meta, buffer)))
+        let next = self.next(MESSAGE_LEN_MAX, patience, Queue::pop, |_, _| true)?;
+        Ok(next.map(|(meta, buffer)| self.message(meta, buffer)))
+    }
+
+    pub(crate) fn message(&self, meta: Meta, buffer: Buffer) -> Message {
+        Message::new(Arc::clone(&self.socket.attachment), meta, buffer)
+    }
+
+    pub(crate) fn patience_to_write(&self) -> Patience {
+        lock(&self.inbox).patience_to_write()
+    }
+
+    pub(crate) fn patience_to_read(&self) -> Patience {
+        lock(&self.inbox).patience_to_read()
     }
 
     /// The same if something waits; else [`Error::WouldBlock`].
@@ -381,16 +390,20 @@ impl Connection {
 
     /// The same, spinning until then; [`Error::TimedOut`] if nothing came. Never sleeps.
     pub fn recv_spin(&self, until: Instant) -> Result<Option<Message>> {
+        self.spin_for_message(until)?;
+        self.try_recv()
+    }
+
+    /// Spins until a message, or the end, is there.
+    pub(crate) fn spin_for_message(&self, until: Instant) -> Result<()> {
         let id = self.socket.id;
         let is_there = |core: &mut Core| {
             let queue = core.queue(id)?;
             let asks = queue.custody != Custody::Own;
             Ok((asks || queue.has_rest || !queue.messages.is_empty()).then_some(()))
         };
-        match self.socket.attachment.spin(until, is_there)? {
-            Some(()) => self.try_recv(),
-            None => Err(Error::TimedOut),
-        }
+        let found = self.socket.attachment.spin(until, is_there)?;
+        found.ok_or(Error::TimedOut)
     }
 
     /// Sends as [`Connection::send`] if there is room; else [`Error::WouldBlock`].
@@ -415,17 +428,18 @@ impl Connection {
     }
 
     /// The next message or chunk that is data; of a shared stream at most `len` bytes.
-    fn next(
+    pub(crate) fn next(
         &self,
         len: usize,
         patience: Patience,
+        pop: fn(&mut Queue) -> Option<(Meta, Buffer)>,
         consumes: impl Fn(&Meta, &Buffer) -> bool,
     ) -> Result<Option<(Meta, Buffer)>> {
         if let Some(code) = self.ended() {
             return end_of(code);
         }
         let (attachment, id) = (&self.socket.attachment, self.socket.id);
-        let (meta, buffer) = attachment.next(id, len, patience, consumes)?;
+        let (meta, buffer) = attachment.next(id, len, patience, pop, consumes)?;
         if meta.error == 0 {
             return Ok(Some((meta, buffer)));
         }
@@ -489,7 +503,7 @@ impl Connection {
         };
         let (buffer, start, consumed) = match partial {
             Some((buffer, start)) => (buffer, start, false),
-            None => match self.next(room, patience, takes_all)? {
+            None => match self.next(room, patience, Queue::pop, takes_all)? {
                 Some((meta, buffer)) => {
                     let consumed = takes_all(&meta, &buffer);
                     (buffer, 0, consumed)

@@ -131,6 +131,7 @@ mod direct;
 mod embedded;
 mod error;
 mod group;
+mod loan;
 mod message;
 mod node;
 mod path;
@@ -152,6 +153,7 @@ pub use datagram::{Datagram, MulticastMethod};
 pub use embedded::EmbeddedNode;
 pub use error::{Error, Result};
 pub use group::{Group, GroupEvent, Joining, Member};
+pub use loan::{Loan, SharedMessage};
 pub use message::{Message, Rejection};
 pub use node::{Node, NodeBuilder};
 pub use path::Path;
@@ -159,6 +161,7 @@ pub use poller::{Handle, PollEvent, Pollable, Poller, Readiness};
 pub use sharing::SharedHandle;
 pub use subscriber::{Events, Subscriber};
 pub use tracking::{Event, EventKind, Subject, Subscription};
+pub use xtipc_segment::channel::SharedBytes;
 pub use xtipc_segment::{
     ConnectionWindow, Destination, DestinationName, Importance, MESSAGE_LEN_MAX, PathState, Scope,
     ServiceAddress, ServiceRange, SocketAddress, SocketKind as Kind,

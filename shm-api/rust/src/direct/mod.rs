@@ -15,10 +15,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::time::{ClockId, clock_gettime};
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
-use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Sending, Side};
+use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Loan, Sending, Side};
 use xtipc_segment::{
-    ChannelNotice, Completion, DestinationName, Importance, Meta, Ready, Request, SocketAddress,
-    Violation,
+    ChannelNotice, Completion, DestinationName, Importance, MESSAGE_LEN_MAX, Meta, Ready, Request,
+    SocketAddress, Violation,
 };
 
 use crate::buffer::Buffer;
@@ -96,9 +96,8 @@ pub(crate) type Offer = (ChannelOffer, Vec<OwnedFd>);
 impl Queue {
     /// Takes the next message out, with its bytes readable.
     pub(crate) fn pop(&mut self) -> Option<(Meta, Buffer)> {
-        let (meta, mut buffer) = self.messages.pop_front()?;
+        let (meta, mut buffer) = self.pop_shared()?;
         buffer.make_own();
-        self.settle_take_over();
         Some((meta, buffer))
     }
 
@@ -116,6 +115,13 @@ impl Queue {
             read: self.read,
             rest: Vec::new(),
         }
+    }
+
+    /// The same; what was loaned stays where it is.
+    pub(crate) fn pop_shared(&mut self) -> Option<(Meta, Buffer)> {
+        let message = self.messages.pop_front()?;
+        self.settle_take_over();
+        Some(message)
     }
 
     /// What the daemon delivered.
@@ -256,6 +262,68 @@ impl Core {
             Outgoing::Revoked => Ok(Way::Revoked(None)),
             _ => self.by_daemon(socket),
         }
+    }
+
+    /// Memory of a channel for a message. `None`: there is no channel, or no room in it.
+    pub(crate) fn loan(&mut self, socket: u32, len: usize) -> Result<Option<Loan>> {
+        let queue = self.queue(socket)?;
+        match &mut queue.direct {
+            Some(direct) if queue.outgoing == Outgoing::Channel => {
+                Ok(direct.channel.sender.loan(len).unwrap_or_default())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes a loan back that was not sent.
+    pub(crate) fn take_loan_back(&mut self, socket: u32, loan: Loan) {
+        if let Ok(queue) = self.queue(socket)
+            && let Some(direct) = &mut queue.direct
+        {
+            direct.channel.sender.take_back(loan);
+        }
+    }
+
+    /// Sends a loan. `None`: there is no channel any more, nor a connection.
+    pub(crate) fn send_by_channel(
+        &mut self,
+        socket: u32,
+        loan: Loan,
+    ) -> Option<Result<std::result::Result<Sending, (Loan, Sending)>>> {
+        let queue = self.queue(socket).ok()?;
+        if queue.outgoing != Outgoing::Channel {
+            return Some(Ok(Err((loan, Sending::Revoked(None)))));
+        }
+        let direct = queue.direct.as_mut()?;
+        Some(
+            match direct.channel.sender.send_loan(direct.importance, loan) {
+                Ok(sent) => {
+                    match &sent {
+                        Err((_, Sending::Congested)) => direct.room_awaited = true,
+                        Ok(Sending::Revoked(_)) | Err((_, Sending::Revoked(_))) => {
+                            queue.outgoing = Outgoing::Revoked;
+                        }
+                        _ => {}
+                    }
+                    Ok(sent)
+                }
+                Err(violation) => match self.abort_connection(socket, violation) {
+                    Ok(()) => Err(Error::from_result(-libc::ECONNRESET)),
+                    Err(error) => Err(error),
+                },
+            },
+        )
+    }
+
+    /// A message that was sent by a channel, and was too late.
+    pub(crate) fn sent_by_channel(&mut self, socket: u32, number: u32) -> Vec<u8> {
+        let direct = self
+            .queue(socket)
+            .ok()
+            .and_then(|queue| queue.direct.as_ref());
+        direct.map_or_else(Vec::new, |direct| {
+            direct.channel.sender.sent(number, MESSAGE_LEN_MAX)
+        })
     }
 
     fn by_daemon(&mut self, socket: u32) -> Result<Way> {

@@ -305,6 +305,11 @@ impl DirectBuffer {
         self.len() == 0
     }
 
+    /// Whether it lies in memory of the other side.
+    pub fn is_loan(&self) -> bool {
+        matches!(self.body, Body::Loaned(_))
+    }
+
     /// Copies what lies in memory of the other side, so that it can be looked at.
     pub fn make_own(&mut self) {
         if let Body::Loaned(shared) = &self.body {

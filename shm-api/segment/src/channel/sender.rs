@@ -87,6 +87,14 @@ impl Loan {
             .copy_in(self.side, self.offset as usize + offset, bytes);
     }
 
+    /// A copy of what it holds now.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.memory
+            .copy_out(self.side, self.offset as usize, &mut bytes);
+        bytes
+    }
+
     /// Where its bytes are, for writers of their own. The other side may write there too.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.memory.at(self.side, self.offset as usize, self.len)
@@ -287,20 +295,25 @@ impl ChannelSender {
         if self.unread()? == 0 {
             return Ok(None);
         }
-        let sent = self.sent[(self.consumed % ENTRIES) as usize];
+        Ok(Some(self.sent(self.consumed, len)))
+    }
+
+    /// The message of this number, cut to `len` bytes, as long as the other side may not have consumed it.
+    pub fn sent(&self, number: u32, len: usize) -> Vec<u8> {
+        let sent = self.sent[(number % ENTRIES) as usize];
         let len = len.min(sent.len as usize);
         let mut bytes = vec![0; len];
         match sent.offset {
             Some(offset) => self.memory.copy_out(self.side, offset as usize, &mut bytes),
             None => {
-                let entry = &self.memory.messages(self.side)[(self.consumed % ENTRIES) as usize];
+                let entry = &self.memory.messages(self.side)[(number % ENTRIES) as usize];
                 for (chunk, word) in bytes.chunks_mut(8).zip(&entry[1..]) {
                     let word = word.load(Ordering::Relaxed).to_le_bytes();
                     chunk.copy_from_slice(&word[..chunk.len()]);
                 }
             }
         }
-        Ok(Some(bytes))
+        bytes
     }
 
     fn ring_has_room(&mut self) -> Result<bool, Violation> {
