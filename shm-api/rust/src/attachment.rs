@@ -10,6 +10,7 @@
 
 use std::hint::spin_loop;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +39,12 @@ const ROUNDS_BEFORE_YIELD: u32 = 32;
 /// A non-blocking receive makes no system call, so it would never see the daemon's end; each time this many of them
 /// found nothing, one asks the kernel.
 const FRUITLESS_MAX: u32 = 64;
+
+/// Between two looks whether the daemon has taken entries of a full release ring.
+const FULL_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000,
+};
 
 /// Until when to wait.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +103,8 @@ pub(crate) struct Attachment {
     incarnation: Incarnation,
     core: Mutex<Core>,
     releaser: Arc<Mutex<Releaser>>,
+    /// Entries found the release ring full.
+    overflowed: Arc<AtomicBool>,
     pub(crate) wake: Arc<OwnedFd>,
     /// The epoll instance to sleep on instead, once there are direct channels.
     bells: Arc<OnceLock<Arc<OwnedFd>>>,
@@ -115,6 +124,7 @@ impl Attachment {
         welcome: Welcome,
         rounds: Option<Rounds>,
     ) -> Result<Self> {
+        let overflowed = side.releaser.overflowed();
         let releaser = Arc::new(Mutex::new(side.releaser));
         let socket = Arc::new(socket);
         let bells = Bells {
@@ -138,6 +148,7 @@ impl Attachment {
                 bells,
             )),
             releaser,
+            overflowed,
             socket,
             conversation: Mutex::new(()),
             paths: side.paths,
@@ -200,11 +211,18 @@ impl Attachment {
                 Ok(Look::WaitFor(interest)) => interest,
                 Err(error) => break Err(error),
             };
+            core.make_room();
             if let Some(failure) = core.failure {
                 break Err(failure.into());
             }
             if interrupted && matches!(patience, Patience::UntilSignal(_)) {
                 break Err(Error::Interrupted);
+            }
+            if self.overflowed.load(Ordering::Relaxed) {
+                drop(core);
+                self.settle_releases();
+                core = lock(&self.core);
+                continue;
             }
             let left = match patience.left() {
                 Ok(left) => left,
@@ -226,7 +244,28 @@ impl Attachment {
             };
         };
         core.hand_over();
+        drop(core);
+        self.settle_releases();
         result
+    }
+
+    /// Has the daemon take what found the release ring full. Not to be called with the lock held: another thread may need
+    /// it to have the daemon work.
+    pub(crate) fn settle_releases(&self) {
+        while self.overflowed.load(Ordering::Relaxed) && self.is_ours() {
+            if !matches!(lock(&self.releaser).flush(), Ok(false)) {
+                return;
+            }
+            self.send_off();
+            let mut daemon = [PollFd::from_borrowed_fd(
+                self.wake.as_fd(),
+                PollFlags::empty(),
+            )];
+            if let Ok(1..) = poll(&mut daemon, Some(&FULL_WAIT)) {
+                // It has closed its end: nobody takes anything any more.
+                return;
+            }
+        }
     }
 
     /// Waits as a guest of the driver.
@@ -391,12 +430,16 @@ impl Attachment {
         core.announce_to_peers();
         core.asleep = true;
         core.dispatch();
+        core.make_room();
         if !core.unmapped.is_empty() {
             // Another thread has the offer in hand.
             drop(core);
             thread::yield_now();
             core = lock(&self.core);
-        } else if core.progress == before && !self.ring_has_room(&mut core, interest) {
+        } else if core.progress == before
+            && !self.overflowed.load(Ordering::Relaxed)
+            && !self.ring_has_room(&mut core, interest)
+        {
             drop(core);
             wake = self.sleep(left);
             core = lock(&self.core);
@@ -514,6 +557,20 @@ impl Attachment {
         })
     }
 
+    /// Makes a request with a payload that is no message, and waits for its answer.
+    pub(crate) fn tell(
+        &self,
+        socket: u32,
+        payload: &[u8],
+        request: impl Fn(PayloadPlace) -> Request,
+    ) -> Result<()> {
+        let tag = self.submit(socket, payload, request, Purpose::Call, Patience::Endless)?;
+        match self.completion(tag, Patience::Endless)?.result {
+            0.. => Ok(()),
+            errno => Err(Error::from_result(errno)),
+        }
+    }
+
     /// Waits for an answer; what is not answered in time is taken back, unless it is done meanwhile.
     fn completion_or_cancel(&self, tag: u64, patience: Patience) -> Result<Completion> {
         match self.completion(tag, patience) {
@@ -573,6 +630,12 @@ impl Attachment {
             match look(&mut core) {
                 Ok(None) => {}
                 found => break found,
+            }
+            core.make_room();
+            if self.overflowed.load(Ordering::Relaxed) {
+                drop(core);
+                self.settle_releases();
+                core = lock(&self.core);
             }
             if let Some(failure) = core.failure {
                 break Err(failure.into());

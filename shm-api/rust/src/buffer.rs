@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 
-use xtipc_segment::application::DeliveryBuffer;
+use xtipc_segment::Violation;
+use xtipc_segment::application::{DeliveryBuffer, Releaser};
 use xtipc_segment::channel::DirectBuffer;
 
 /// See the module. To be given back by [`crate::attachment::Attachment::give_back`].
@@ -29,6 +30,22 @@ impl Deref for Buffer {
 }
 
 impl Buffer {
+    /// Moves it out of the memory that is for messages on their way.
+    pub(crate) fn keep(&mut self, releaser: &mut Releaser) -> Result<(), Violation> {
+        match self {
+            Self::Delivered(buffer) => releaser.keep(buffer),
+            Self::Direct(_) | Self::Own(_) => Ok(()),
+        }
+    }
+
+    /// Its number if the daemon knows it as kept.
+    pub(crate) fn kept_id(&self) -> Option<u64> {
+        match self {
+            Self::Delivered(buffer) => buffer.kept_id(),
+            Self::Direct(_) | Self::Own(_) => None,
+        }
+    }
+
     /// Makes its bytes readable, if they are in memory of another process.
     pub(crate) fn make_own(&mut self) {
         if let Self::Direct(buffer) = self {

@@ -12,7 +12,7 @@ use xtipc_segment::{
 
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Custody, Queue};
+use crate::core::{Core, Custody, Partial, Queue};
 use crate::datagram::check_bindable;
 use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
@@ -180,14 +180,9 @@ impl Listener {
     }
 }
 
-/// The chunk of a stream, and how much of it was read.
-type Partial = (Buffer, usize);
-
-/// What has been received and not read.
+/// How reading and sending are done.
 #[derive(Debug, Default)]
 struct Inbox {
-    /// The chunk of a stream that was read in part, and how far.
-    partial: Option<Partial>,
     /// Threads that read bytes now: each may have a chunk in hand.
     readers: u32,
     /// Why the connection is over, once that was read.
@@ -284,17 +279,20 @@ impl Connection {
     /// for them. The daemon then keeps what arrives, and each read asks it. Fails with `EBUSY` while another thread reads
     /// a stream.
     pub fn share(&self) -> Result<SharedHandle> {
-        let mut inbox = lock(&self.inbox);
-        let handle = self.socket.attachment.share(self.socket.id, || {
+        let inbox = lock(&self.inbox);
+        let (attachment, id) = (&self.socket.attachment, self.socket.id);
+        let handle = attachment.share(id, || {
             if inbox.readers > 0 {
                 return Err(Error::from_result(-libc::EBUSY));
             }
-            Ok(match &inbox.partial {
+            let mut core = attachment.core()?;
+            let queue = core.queue(id)?;
+            Ok(match &queue.partial {
                 None => ReadPart::default(),
                 Some((Buffer::Direct(chunk), read)) => {
                     chunk.consumed();
                     let rest = chunk[*read..].to_vec();
-                    inbox.partial = None;
+                    queue.partial = None;
                     ReadPart { read: 0, rest }
                 }
                 Some((_, read)) => ReadPart {
@@ -303,8 +301,8 @@ impl Connection {
                 },
             })
         })?;
-        if let Some((buffer, _)) = inbox.partial.take() {
-            self.socket.attachment.give_back(buffer);
+        if let Some((buffer, _)) = self.take_partial()? {
+            attachment.give_back(buffer);
         }
         Ok(handle)
     }
@@ -445,15 +443,9 @@ impl Connection {
         }
         attachment.give_back(buffer);
         lock(&self.inbox).end = Some(meta.error);
-        self.note_rest(true)?;
+        let mut core = attachment.core()?;
+        core.queue(id)?.has_rest = true;
         end_of(meta.error)
-    }
-
-    /// Whether there is something to read that is not in the queue.
-    fn note_rest(&self, has_rest: bool) -> Result<()> {
-        let mut core = self.socket.attachment.core()?;
-        core.queue(self.socket.id)?.has_rest = has_rest;
-        Ok(())
     }
 
     fn ended(&self) -> Option<u8> {
@@ -475,8 +467,9 @@ impl Connection {
         }
         let partial = {
             let mut inbox = lock(&self.inbox);
+            let partial = self.take_partial()?;
             inbox.readers += 1;
-            inbox.partial.take()
+            partial
         };
         let was_partial = partial.is_some();
         let read = self.read_on(partial, patience, out);
@@ -484,10 +477,16 @@ impl Connection {
         inbox.readers -= 1;
         let (len, rest) = read?;
         if was_partial || rest.is_some() {
-            self.note_rest(rest.is_some())?;
-            inbox.partial = rest;
+            let mut core = self.socket.attachment.core()?;
+            core.set_partial(self.socket.id, rest)?;
         }
+        self.socket.attachment.settle_releases();
         Ok(len)
+    }
+
+    fn take_partial(&self) -> Result<Option<Partial>> {
+        let mut core = self.socket.attachment.core()?;
+        Ok(core.queue(self.socket.id)?.partial.take())
     }
 
     /// Reads from a chunk that was read in part, or from the next one. Gives what is left of it too.
@@ -542,10 +541,7 @@ impl Connection {
     /// Lets go of a chunk that was read in part.
     fn discard_partial(&self) -> Result<()> {
         let attachment = &self.socket.attachment;
-        if !attachment.is_ours() {
-            return Err(Error::Forked);
-        }
-        let Some((buffer, _)) = lock(&self.inbox).partial.take() else {
+        let Some((buffer, _)) = self.take_partial()? else {
             return Ok(());
         };
         attachment.note_all_consumed([&buffer])?;

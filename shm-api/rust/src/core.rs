@@ -62,6 +62,9 @@ struct Parked {
     seat: Arc<Condvar>,
 }
 
+/// The chunk of a stream, and how much of it was read.
+pub(crate) type Partial = (Buffer, usize);
+
 /// One socket of the attachment.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -75,6 +78,8 @@ pub(crate) struct Queue {
     pub(crate) outgoing: Outgoing,
     /// Sends of a connection that the daemon has not answered.
     pub(crate) sends_under_way: u32,
+    /// The chunk of a stream that a [`crate::Connection`] read in part, and how far.
+    pub(crate) partial: Option<Partial>,
     /// Posts under way.
     pub(crate) posts: u32,
     /// Result and destination of the first post that failed since the last flush.
@@ -225,6 +230,8 @@ pub(crate) struct Core {
     pub(crate) conversing: bool,
     /// See [`xtipc_segment::attach::Welcome`]; with 0 offers are not taken either.
     pub(crate) direct_after: u32,
+    /// Count of `progress` when what was unread was last kept: since then there is nothing new to keep.
+    kept_at: Option<u64>,
     bells: Bells,
     queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
     parked: Vec<Parked>,
@@ -261,6 +268,7 @@ impl Core {
             spin: SPIN_MAX,
             stand_by: StandBy::default(),
             fruitless: 0,
+            kept_at: None,
             queues: HashMap::default(),
             parked: Vec::new(),
             seats: Vec::new(),
@@ -313,6 +321,43 @@ impl Core {
         // The daemon then closes the wake pipe, which ends the sleep of a driver. It fails only if the connection has
         // ended already.
         let _ = shutdown(&*self.socket, Shutdown::Both);
+    }
+
+    /// While messages wait for delivery memory: copies out what is unread of all sockets. Called by whoever waits, since
+    /// what it waits for may be behind messages that nobody reads.
+    pub(crate) fn make_room(&mut self) {
+        if !self.receiver.is_crowded() || self.kept_at == Some(self.progress) {
+            return;
+        }
+        self.kept_at = Some(self.progress);
+        if let Err(violation) = self.keep_unread() {
+            self.fail(Failure::Corrupted(violation));
+        }
+    }
+
+    fn keep_unread(&mut self) -> std::result::Result<(), Violation> {
+        let mut releaser = crate::lock(&self.releaser);
+        for queue in self.queues.values_mut() {
+            // What is being handed to the daemon has its place already.
+            if queue.custody == Custody::InTransit {
+                continue;
+            }
+            let partial = queue.partial.iter_mut().map(|(buffer, _)| buffer);
+            let messages = queue.messages.iter_mut().chain(&mut queue.later);
+            for buffer in partial.chain(messages.map(|(_, buffer)| buffer)) {
+                buffer.keep(&mut releaser)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays a chunk that was read in part aside, or notes that there is none.
+    pub(crate) fn set_partial(&mut self, socket: u32, partial: Option<Partial>) -> Result<()> {
+        let queue = self.queue(socket)?;
+        queue.has_rest = partial.is_some();
+        queue.partial = partial;
+        self.kept_at = None;
+        Ok(())
     }
 
     fn try_dispatch(&mut self) -> std::result::Result<(), Violation> {

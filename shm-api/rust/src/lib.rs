@@ -110,7 +110,8 @@
 //! * [`Poller::wait`] that finds something, or that looks for things to read and does not wait;
 //! * dropping a [`Message`], and all it can tell; [`Path::state`].
 //!
-//! There are three exceptions. The first calls find out how large tables have to be. A receive, or a message dropped, wakes a node
+//! There are four exceptions. The first calls find out how large tables have to be. While a program has more unread
+//! messages than its shared memory takes (4,096, or 4 MiB), a call that has to wait, and [`Poller::wait`], copy them out. A receive, or a message dropped, wakes a node
 //! that sleeps if somebody waits for that: for an acknowledgement that becomes due on the connection, a member of the
 //! group, or messages that found no room. A receive that finds nothing asks the kernel now and then whether the node is still there, and one
 //! on a socket whose descriptor is polled clears that.

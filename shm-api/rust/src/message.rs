@@ -14,7 +14,8 @@ use crate::group::Member;
 /// A received message, read in place: it derefs to its bytes.
 ///
 /// Its memory goes back to the daemon when it is dropped, in any order. Memory that is held is not there for new
-/// messages of this process, so what is kept for long is better copied. The room it took in the socket's receive
+/// messages of this process: who holds 4,096 messages or 4 MiB gets no more until some are dropped. So what is kept for
+/// long is better copied. The room it took in the socket's receive
 /// buffer is free from the moment it was received.
 pub struct Message {
     attachment: Arc<Attachment>,
@@ -132,6 +133,7 @@ impl Drop for Message {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.attachment.give_back(buffer);
+            self.attachment.settle_releases();
         }
     }
 }

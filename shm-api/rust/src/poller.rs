@@ -199,6 +199,8 @@ fn look(
     entries: &mut Vec<Entry>,
     events: &mut Vec<PollEvent>,
 ) -> Result<Option<Interest>> {
+    // Also when something is ready: the program may pass that over.
+    core.make_room();
     let mut lacks = None;
     entries.retain(|entry| core.is_open(entry.socket));
     for entry in entries.iter() {

@@ -114,16 +114,36 @@ impl Attachment {
                 queue.custody = Custody::InTransit;
             }
         }
-        let handle = read().and_then(|part| {
-            self.leave_channel(socket, &part.rest)?;
-            ask_for_handle(&turn, attach_socket, socket, part.read as u32)
-        });
+        let handle = self
+            .restore(socket)
+            .and_then(|()| read())
+            .and_then(|part| {
+                self.leave_channel(socket, &part.rest)?;
+                ask_for_handle(&turn, attach_socket, socket, part.read as u32)
+            });
         let custody = match handle {
             Ok(_) => Custody::Shared,
             Err(_) => Custody::Own,
         };
         self.settle_custody(socket, custody)?;
         handle
+    }
+
+    /// Tells the daemon the bytes of unread messages that are kept here.
+    fn restore(&self, socket: u32) -> Result<()> {
+        let kept: Vec<(u64, Vec<u8>)> = {
+            let mut core = self.core()?;
+            let queue = core.queue(socket)?;
+            let partial = queue.partial.iter().map(|(buffer, _)| buffer);
+            let unread = partial.chain(queue.messages.iter().map(|(_, buffer)| buffer));
+            unread
+                .filter_map(|buffer| Some((buffer.kept_id()?, buffer.to_vec())))
+                .collect()
+        };
+        for (id, bytes) in kept {
+            self.tell(socket, &bytes, |payload| Request::Restore { id, payload })?;
+        }
+        Ok(())
     }
 
     /// What was delivered before the daemon took the queue is the daemon's again.

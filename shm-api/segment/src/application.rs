@@ -6,10 +6,12 @@
 //! Nothing here may be called in a forked child of the process that attached: ask [`crate::fork::Incarnation`] first; a
 //! read of a [`DeliveryBuffer`] asks by itself.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::area::{Area, Segment, sealed_len};
 use crate::blocks::{BlockMap, Run};
@@ -97,6 +99,9 @@ impl ApplicationSide {
                 segment,
                 releases: Producer::default(),
                 bell: Bell::new(&doorbell),
+                kept: 0,
+                backlog: VecDeque::new(),
+                overflowed: Arc::default(),
             },
             wake: fds.wake,
         })
@@ -224,12 +229,18 @@ impl Receiver {
             return Ok(None);
         };
         let entry = DeliveryEntry::decode(&words, self.segment.header.delivery_arena.len)?;
-        let buffer = DeliveryBuffer {
+        let buffer = DeliveryBuffer(Memory::Shared {
             segment: Arc::clone(&self.segment),
             handle: entry.handle,
             place: entry.payload,
-        };
+        });
         Ok(Some((entry.meta, buffer)))
+    }
+
+    /// Whether messages wait for memory that others hold: whoever waits for one is to have them kept
+    /// ([`Releaser::keep`]).
+    pub fn is_crowded(&self) -> bool {
+        self.segment.crowded().load(Ordering::Relaxed) != 0
     }
 
     /// Where the daemon's worker is, seen from the calling thread. A hint: a wrong one costs time, nothing else.
@@ -264,14 +275,42 @@ impl Receiver {
     }
 }
 
-/// Memory of a delivered message; only the daemon can write it, and does not until it is returned.
+/// Memory of a delivered message; only the daemon can write it, and does not until it is returned. Or that of the
+/// process, if the message is kept.
 ///
 /// Dropping it without [`Releaser::returned`] keeps its room taken until the attachment ends.
 #[derive(Debug)]
-pub struct DeliveryBuffer {
-    segment: Arc<Segment>,
-    handle: u32,
-    place: PayloadPlace,
+pub struct DeliveryBuffer(Memory);
+
+#[derive(Debug)]
+enum Memory {
+    Shared {
+        segment: Arc<Segment>,
+        handle: u32,
+        place: PayloadPlace,
+    },
+    Kept {
+        id: u64,
+        bytes: Box<[u8]>,
+    },
+}
+
+impl DeliveryBuffer {
+    /// The number of a message that is kept.
+    pub fn kept_id(&self) -> Option<u64> {
+        match self.0 {
+            Memory::Shared { .. } => None,
+            Memory::Kept { id, .. } => Some(id),
+        }
+    }
+
+    /// How the release ring names it.
+    fn id(&self) -> (u64, ReleaseKind) {
+        match self.0 {
+            Memory::Shared { handle, .. } => (handle.into(), ReleaseKind::empty()),
+            Memory::Kept { id, .. } => (id, ReleaseKind::KEPT),
+        }
+    }
 }
 
 impl Deref for DeliveryBuffer {
@@ -280,15 +319,19 @@ impl Deref for DeliveryBuffer {
     /// # Panics
     /// In a forked child of the process that received the message: its memory is not there.
     fn deref(&self) -> &[u8] {
+        let (segment, place) = match &self.0 {
+            Memory::Shared { segment, place, .. } => (segment, place),
+            Memory::Kept { bytes, .. } => return bytes,
+        };
         assert!(
-            self.segment.daemon.is_mapped_here(),
+            segment.daemon.is_mapped_here(),
             "a TIPC message cannot be read in a forked child of the process that received it"
         );
-        let arena = self.segment.header.delivery_arena.offset as usize;
-        let at = arena + self.place.offset as usize;
+        let arena = segment.header.delivery_arena.offset as usize;
+        let at = arena + place.offset as usize;
         // SAFETY: the daemon gave this run to this buffer alone and does not write it until it is returned, which
         // consumes the buffer; nobody else can write the area at all (sealed).
-        unsafe { self.segment.daemon.bytes(at, self.place.len as usize) }
+        unsafe { segment.daemon.bytes(at, place.len as usize) }
     }
 }
 
@@ -313,32 +356,76 @@ pub struct Releaser {
     segment: Arc<Segment>,
     releases: Producer,
     bell: Bell,
+    /// Messages kept so far.
+    kept: u64,
+    /// Entries that found the ring full. Of buffers in the arena there are never so many, but of kept messages.
+    backlog: VecDeque<u64>,
+    overflowed: Arc<AtomicBool>,
 }
 
 impl Releaser {
     /// Reports that recv handed the message to its caller.
     pub fn consumed(&mut self, buffer: &DeliveryBuffer) -> Result<(), Violation> {
-        self.push(buffer.handle, ReleaseKind::CONSUMED)
+        let (id, kind) = buffer.id();
+        self.push(id, kind | ReleaseKind::CONSUMED)
     }
 
     /// Gives the memory back.
     pub fn returned(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
-        self.push(buffer.handle, ReleaseKind::RETURNED)
+        let (id, kind) = buffer.id();
+        self.push(id, kind | ReleaseKind::RETURNED)
     }
 
-    /// Both at once, for a message that nobody needs to see.
+    /// Both at once, for a message that was just delivered and that nobody needs to see.
     pub fn discarded(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
-        self.push(buffer.handle, ReleaseKind::CONSUMED | ReleaseKind::RETURNED)
+        let (id, kind) = buffer.id();
+        self.push(id, kind | ReleaseKind::CONSUMED | ReleaseKind::RETURNED)
     }
 
-    fn push(&mut self, handle: u32, kind: ReleaseKind) -> Result<(), Violation> {
+    /// Copies a message that nobody has read to memory of the process, and gives the shared memory back.
+    pub fn keep(&mut self, buffer: &mut DeliveryBuffer) -> Result<(), Violation> {
+        let Memory::Shared { handle, .. } = buffer.0 else {
+            return Ok(());
+        };
+        buffer.0 = Memory::Kept {
+            id: self.kept,
+            bytes: Box::from(&buffer[..]),
+        };
+        self.kept += 1;
+        self.push(handle.into(), ReleaseKind::KEPT)
+    }
+
+    /// Whether entries found the ring full, to be looked at without a lock. Whoever finds that is to call
+    /// [`Releaser::flush`] until they are gone, letting the daemon work in between.
+    pub fn overflowed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.overflowed)
+    }
+
+    /// Puts what found the ring full into it. False: some of it still does.
+    pub fn flush(&mut self) -> Result<bool, Violation> {
         let ring = self.segment.releases();
-        // Two entries for each buffer that can be out: it is full only if the daemon lost count.
-        if !self.releases.push(&ring, &[encode_release(handle, kind)])? {
-            return Err(Violation::Buffer { handle });
+        while let Some(word) = self.backlog.front() {
+            if !self.releases.push(&ring, &[*word])? {
+                self.bell.ring_if_asleep(&self.segment, Progress::Work);
+                return Ok(false);
+            }
+            self.backlog.pop_front();
         }
+        self.overflowed.store(false, Ordering::Relaxed);
         self.bell.ring_if_asleep(&self.segment, Progress::Room);
-        Ok(())
+        Ok(true)
+    }
+
+    fn push(&mut self, id: u64, kind: ReleaseKind) -> Result<(), Violation> {
+        let word = encode_release(id, kind);
+        let ring = self.segment.releases();
+        if self.backlog.is_empty() && self.releases.push(&ring, &[word])? {
+            self.bell.ring_if_asleep(&self.segment, Progress::Room);
+            return Ok(());
+        }
+        self.backlog.push_back(word);
+        self.overflowed.store(true, Ordering::Relaxed);
+        self.flush().map(drop)
     }
 }
 

@@ -282,6 +282,11 @@ impl Segment {
         self.daemon.word(Word::Processor)
     }
 
+    /// Whether messages wait for delivery memory.
+    pub(crate) fn crowded(&self) -> &AtomicU32 {
+        self.daemon.word(Word::Crowded)
+    }
+
     /// Sleep word of the daemon.
     pub(crate) fn daemon_sleep(&self) -> &AtomicU32 {
         self.daemon.word(Word::Sleep)

@@ -13,6 +13,15 @@ pub(crate) struct Taken {
     pub(crate) place: PayloadPlace,
 }
 
+/// A message whose buffer is given back although nobody has read it.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) meta: Meta,
+    pub(crate) place: PayloadPlace,
+    /// Order of delivery.
+    pub(crate) number: u64,
+}
+
 /// Effect of one release entry.
 #[derive(Debug)]
 pub(crate) struct Released {
@@ -101,12 +110,8 @@ impl Buffers {
         handle: u32,
         kind: ReleaseKind,
     ) -> Result<Released, Violation> {
-        let (index, generation) = (handle as u16, (handle >> 16) as u16);
-        let record = self
-            .records
-            .get_mut(usize::from(index))
-            .filter(|record| record.out && record.generation == generation)
-            .ok_or(Violation::Buffer { handle })?;
+        let index = self.find(handle)?;
+        let record = &mut self.records[usize::from(index)];
         let read = kind.contains(ReleaseKind::CONSUMED);
         let returned = kind.contains(ReleaseKind::RETURNED);
         if record.consumed && !returned && !std::mem::take(&mut record.taken) {
@@ -120,30 +125,60 @@ impl Buffers {
         });
         record.consumed = true;
         if returned {
-            record.out = false;
-            record.generation = record.generation.wrapping_add(1);
-            self.blocks.give_back(record.run);
-            self.free.push(index);
+            self.free(index);
         }
         Ok(Released { consumed, returned })
     }
 
-    /// Passes every buffer that is out and not consumed, oldest first, and counts it as consumed.
-    pub(crate) fn take_unread(
-        &mut self,
-        socket: Option<u32>,
-        mut on_unread: impl FnMut(&Meta, PayloadPlace),
-    ) {
-        let mut unread: Vec<&mut Record> = self
-            .records
-            .iter_mut()
-            .filter(|r| r.out && !r.consumed && socket.is_none_or(|s| s == r.meta.socket))
-            .collect();
-        unread.sort_unstable_by_key(|record| record.number);
-        for record in unread {
+    /// Takes a buffer back whose message the application keeps. `None`: the message was taken as unread before. The bytes
+    /// are there until the next call.
+    pub(crate) fn keep(&mut self, handle: u32) -> Result<Option<Unread>, Violation> {
+        let index = self.find(handle)?;
+        let record = &mut self.records[usize::from(index)];
+        let taken = std::mem::take(&mut record.taken);
+        if record.consumed && !taken {
+            return Err(Violation::Buffer { handle });
+        }
+        let unread = Unread {
+            meta: record.meta,
+            place: record.place,
+            number: record.number,
+        };
+        self.free(index);
+        Ok((!taken).then_some(unread))
+    }
+
+    /// The record of a buffer that is out.
+    fn find(&self, handle: u32) -> Result<u16, Violation> {
+        let (index, generation) = (handle as u16, (handle >> 16) as u16);
+        let record = self.records.get(usize::from(index));
+        match record.filter(|record| record.out && record.generation == generation) {
+            Some(_) => Ok(index),
+            None => Err(Violation::Buffer { handle }),
+        }
+    }
+
+    fn free(&mut self, index: u16) {
+        let record = &mut self.records[usize::from(index)];
+        record.out = false;
+        record.generation = record.generation.wrapping_add(1);
+        self.blocks.give_back(record.run);
+        self.free.push(index);
+    }
+
+    /// Gives every buffer that is out and not consumed, and counts it as consumed.
+    pub(crate) fn take_unread(&mut self, socket: Option<u32>) -> impl Iterator<Item = Unread> {
+        let is_unread = move |record: &&mut Record| {
+            record.out && !record.consumed && socket.is_none_or(|s| s == record.meta.socket)
+        };
+        self.records.iter_mut().filter(is_unread).map(|record| {
             record.consumed = true;
             record.taken = true;
-            on_unread(&record.meta, record.place);
-        }
+            Unread {
+                meta: record.meta,
+                place: record.place,
+                number: record.number,
+            }
+        })
     }
 }

@@ -9,6 +9,9 @@
 //! the attachment. The wake fds are pipes, not event fds: the flags of an event fd are shared by all who hold it, so
 //! an application could clear O_NONBLOCK and block the daemon's write; the daemon's end of a pipe is its own.
 //! SIGPIPE must be ignored, as Rust's runtime does.
+//!
+//! When a message finds no room the daemon says so in the segment: the memory is crowded. An application that waits then
+//! keeps what it has not read in its own memory ([`crate::delivery`]), until there is room for all that waits.
 
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
@@ -21,7 +24,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
 use crate::buffers::Buffers;
-use crate::delivery::{DeliveryEntry, Meta, decode_release};
+use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, decode_release};
+use crate::kept::{Kept, KeptMessage};
 use crate::layout::{Header, IDLE_CLASS, LayoutError, Sizes};
 #[cfg(doc)]
 use crate::path::PATHS_MAX;
@@ -135,6 +139,9 @@ pub struct DaemonSide {
     deliveries: Producer,
     releases: Consumer,
     buffers: Buffers,
+    kept: Kept,
+    /// Says so in the segment.
+    crowded: bool,
     sleeper: Sleeper,
     waker: Waker,
     /// Answers that nobody waits for, since the last that somebody does.
@@ -189,6 +196,8 @@ impl DaemonSide {
             deliveries: Producer::default(),
             releases: Consumer::default(),
             buffers: Buffers::new(sizes.deliveries, sizes.delivery_arena as usize),
+            kept: Kept::default(),
+            crowded: false,
             sleeper: Sleeper::default(),
             waker: Waker::default(),
             posted_answers: u32::MAX,
@@ -210,10 +219,12 @@ impl DaemonSide {
         Submission::decode(&words, self.segment.header.submission_arena.len).map(Some)
     }
 
-    /// The memory of a [`Request::Send`] or [`Request::PutBack`]; empty for other requests.
+    /// The memory of a [`Request::Send`], [`Request::PutBack`] or [`Request::Restore`]; empty for other requests.
     pub fn payload(&self, submission: &Submission) -> PayloadRef {
         let place = match submission.request {
-            Request::Send { payload, .. } | Request::PutBack { payload } => payload,
+            Request::Send { payload, .. }
+            | Request::PutBack { payload }
+            | Request::Restore { payload, .. } => payload,
             _ => PayloadPlace::default(),
         };
         // A `Submission` of another process must not reach outside this one's arena.
@@ -269,10 +280,10 @@ impl DaemonSide {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), DeliverError> {
         let ring = self.segment.deliveries();
-        if !self.deliveries.has_room(&ring)? {
-            return Err(DeliverError::NoRoom);
-        }
-        let Some(buffer) = self.buffers.take(meta, len) else {
+        let has_entry = self.deliveries.has_room(&ring)?;
+        let buffer = has_entry.then(|| self.buffers.take(meta, len)).flatten();
+        let Some(buffer) = buffer else {
+            self.set_crowded(true);
             return Err(DeliverError::NoRoom);
         };
         let arena = self.segment.header.delivery_arena.offset as usize;
@@ -294,6 +305,17 @@ impl DaemonSide {
         self.call_watch(meta.socket);
         self.made(Progress::Work);
         Ok(())
+    }
+
+    fn set_crowded(&mut self, crowded: bool) {
+        if crowded != self.crowded {
+            self.crowded = crowded;
+            let word = self.segment.crowded();
+            word.store(crowded.into(), Ordering::Relaxed);
+            if crowded {
+                self.made(Progress::Work);
+            }
+        }
     }
 
     /// Has the fd of a socket that is watched become readable at the end of the round: something happened that its owner
@@ -318,18 +340,61 @@ impl DaemonSide {
             let Some([word]) = self.releases.pop(&self.segment.releases())? else {
                 break;
             };
-            let (handle, kind) = decode_release(word)?;
-            let released = self.buffers.release(handle, kind)?;
-            returned += usize::from(released.returned);
-            if let Some(consumed) = released.consumed {
+            let (id, kind) = decode_release(word)?;
+            let consumed = if kind == ReleaseKind::KEPT {
+                self.keep(handle_of(id)?)?;
+                returned += 1;
+                None
+            } else if kind.contains(ReleaseKind::KEPT) {
+                self.kept
+                    .release(id, kind.contains(ReleaseKind::CONSUMED))?
+            } else {
+                let released = self.buffers.release(handle_of(id)?, kind)?;
+                returned += usize::from(released.returned);
+                released.consumed
+            };
+            if let Some(consumed) = consumed {
                 on_consumed(consumed);
             }
+        }
+        if returned > 0 {
+            // What still finds none says so again.
+            self.set_crowded(false);
         }
         Ok(returned)
     }
 
+    /// The application has copied a message out of its buffer.
+    fn keep(&mut self, handle: u32) -> Result<(), Violation> {
+        let arena = self.segment.header.delivery_arena.offset as usize;
+        let unread = self.buffers.keep(handle)?.map(|unread| {
+            let len = unread.place.len.min(unread.meta.retained) as usize;
+            // SAFETY: the run is written again only by a later `deliver`, which `&mut self` excludes here.
+            let bytes = unsafe {
+                self.segment
+                    .daemon
+                    .bytes(arena + unread.place.offset as usize, len)
+            };
+            let bytes = Box::from(bytes);
+            (unread, bytes)
+        });
+        self.kept.add(unread);
+        Ok(())
+    }
+
+    /// Takes note of all bytes of a message that the application keeps: [`Request::Restore`].
+    pub fn restore(&mut self, id: u64, payload: &PayloadRef) -> Result<(), Violation> {
+        if let Some(retained) = self.kept.restore(id, payload.place.len)? {
+            let mut bytes = vec![0; payload.len()];
+            payload.copy_to(0, &mut bytes);
+            *retained = bytes.into();
+        }
+        Ok(())
+    }
+
     /// At the end of a socket (or of the process, `None`): takes all release notices, then hands out what was delivered
-    /// but never consumed, oldest first, for the protocol to reject. There will be no notice for these.
+    /// but never consumed, oldest first, for the protocol to reject. There will be no notice for these. Of a message that
+    /// the application kept there is what [`Meta::retained`] asked for.
     ///
     /// A violation is reported after the messages were handed out.
     pub fn take_unread(
@@ -343,15 +408,27 @@ impl DaemonSide {
         let drained = self.drain_releases(budget, on_consumed);
         let arena = self.segment.header.delivery_arena.offset as usize;
         let segment = &self.segment;
-        self.buffers.take_unread(socket, |meta, place| {
+        let kept = self.kept.take(socket);
+        let mut unread: Vec<(u64, &Meta, &[u8])> = Vec::new();
+        for KeptMessage {
+            meta,
+            number,
+            bytes,
+        } in &kept
+        {
+            unread.push((*number, meta, bytes));
+        }
+        let delivered: Vec<_> = self.buffers.take_unread(socket).collect();
+        for message in &delivered {
+            let (at, len) = (message.place.offset as usize, message.place.len as usize);
             // SAFETY: the buffer is out, so it is not written until it is returned, which `&mut self` excludes here.
-            let bytes = unsafe {
-                segment
-                    .daemon
-                    .bytes(arena + place.offset as usize, place.len as usize)
-            };
+            let bytes = unsafe { segment.daemon.bytes(arena + at, len) };
+            unread.push((message.number, &message.meta, bytes));
+        }
+        unread.sort_unstable_by_key(|(number, ..)| *number);
+        for (_, meta, bytes) in unread {
             on_unread(meta, bytes);
-        });
+        }
         drained.map(|_| ())
     }
 
@@ -479,6 +556,10 @@ impl DaemonSide {
     fn made(&mut self, progress: Progress) {
         self.progress = self.progress.max(Some(progress));
     }
+}
+
+fn handle_of(id: u64) -> Result<u32, Violation> {
+    u32::try_from(id).map_err(|_| Violation::Kept { id })
 }
 
 fn wake_pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! delivery, 8 words                                       release, 1 word
-//!   0  socket:32 error:8 importance:8 name kind:8 flags:8   0  handle:32 kind:32 (1 consumed, 2 returned,
-//!   1  source port:32 source node:32                                             3 both)
-//!   2  name type:32 lower:32
+//!   0  socket:32 error:8 importance:8 name kind:8 flags:8   0  id:56 kind:8 (1 consumed, 2 returned, 3 both, 4 keep,
+//!   1  source port:32 source node:32                                         5 kept one consumed, 6 kept one let go)
+//!   2  name type:32 lower:32                                   the id is a handle, or the number of a kept message
 //!   3  name upper:32 handle:32
 //!   4  payload offset:32 length:32
 //!   5  original length:32 zero:32
@@ -15,6 +15,9 @@
 //! "Consumed" is the moment recv hands the message to the caller: it frees room in the socket's receive buffer.
 //! "Returned" is the moment the caller lets go of the memory. A buffer returned without having been consumed was
 //! never read.
+//!
+//! A message can be *kept*: the application has copied it to memory of its own and gives the buffer back, though nobody
+//! has read it. From then on it goes by a number that both sides count: the first that is kept is 0, the next 1.
 
 use bitflags::bitflags;
 
@@ -107,6 +110,8 @@ pub struct Meta {
     pub timestamp_ns: u64,
     /// What it costs in the socket's receive buffer. Not shared: reported back by the release.
     pub cost: u32,
+    /// So many bytes of it stay with the daemon when the application keeps it. Not shared.
+    pub retained: u32,
     /// For the daemon's own use. Not shared.
     pub cookie: u64,
 }
@@ -161,6 +166,7 @@ impl DeliveryEntry {
                 original_len: words[5] as u32,
                 timestamp_ns: words[6],
                 cost: 0,
+                retained: 0,
                 cookie: 0,
             },
             handle,
@@ -170,25 +176,31 @@ impl DeliveryEntry {
 }
 
 bitflags! {
-    /// What became of a delivery buffer.
+    /// What became of a delivery buffer, or of a kept message.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) struct ReleaseKind: u32 {
+    pub(crate) struct ReleaseKind: u8 {
         const CONSUMED = 1;
         const RETURNED = 2;
+        const KEPT = 4;
     }
 }
 
-pub(crate) fn encode_release(handle: u32, kind: ReleaseKind) -> u64 {
-    u64::from(kind.bits()) << 32 | u64::from(handle)
+const KIND_SHIFT: u32 = 56;
+
+/// `id` has at most 56 bits.
+pub(crate) fn encode_release(id: u64, kind: ReleaseKind) -> u64 {
+    u64::from(kind.bits()) << KIND_SHIFT | id
 }
 
-pub(crate) fn decode_release(word: u64) -> Result<(u32, ReleaseKind), Violation> {
-    let value = (word >> 32) as u32;
+pub(crate) fn decode_release(word: u64) -> Result<(u64, ReleaseKind), Violation> {
+    let value = (word >> KIND_SHIFT) as u8;
     match ReleaseKind::from_bits(value) {
-        Some(kind) if !kind.is_empty() => Ok((word as u32, kind)),
+        Some(kind) if !kind.is_empty() && !kind.is_all() => {
+            Ok((word & ((1 << KIND_SHIFT) - 1), kind))
+        }
         _ => Err(Violation::Field {
             field: "release kind",
-            value,
+            value: value.into(),
         }),
     }
 }
@@ -221,6 +233,7 @@ mod tests {
                     original_len,
                     timestamp_ns,
                     cost: 0,
+                    retained: 0,
                     cookie: 0,
                 },
                 handle,
@@ -243,6 +256,7 @@ mod tests {
     #[test]
     fn a_release_of_no_kind_is_a_violation() {
         assert!(decode_release(7).is_err());
+        assert!(decode_release(7 << KIND_SHIFT).is_err());
         assert!(decode_release(u64::MAX).is_err());
         let both = ReleaseKind::CONSUMED | ReleaseKind::RETURNED;
         assert_eq!(decode_release(encode_release(7, both)), Ok((7, both)));

@@ -9,6 +9,7 @@
 //!   1408  delivery head                           1408  delivery tail
 //!   1536  release tail                            1536  release head
 //!                                                 1664  where the daemon serves this segment
+//!                                                 1792  1: messages wait for delivery memory
 //!                                                 2048  path states (32 of 64 bytes)
 //!   4096  submission ring  (64-byte entries)      4096  completion ring (32-byte entries)
 //!      …  release ring     ( 8-byte entries)         …  delivery ring   (64-byte entries)
@@ -58,6 +59,7 @@ pub(crate) enum Word {
     Delivery = 3,
     Release = 4,
     Processor = 5,
+    Crowded = 6,
 }
 
 impl Word {
@@ -129,7 +131,7 @@ const _: () = {
     assert!(offset_of!(Header, deliveries) == 68);
     assert!(offset_of!(Header, delivery_arena) == 80);
     assert!(size_of::<Header>() <= FIRST_WORD);
-    assert!(Word::Processor.offset() + WORD_DISTANCE <= PATHS.offset as usize);
+    assert!(Word::Crowded.offset() + WORD_DISTANCE <= PATHS.offset as usize);
     assert!(PATHS.offset + PATHS.entries * PATHS.entry_size <= PAGE);
 };
 
@@ -138,7 +140,7 @@ const _: () = {
 pub struct Sizes {
     /// Entries of the submission ring; the completion ring has twice as many. A power of two, 2 to 65,536.
     pub submissions: u32,
-    /// Entries of the delivery ring, and limit of messages the application holds at once; the release ring has twice
+    /// Entries of the delivery ring, and limit of messages in the delivery arena at once; the release ring has twice
     /// as many entries. A power of two, 2 to 65,536.
     pub deliveries: u32,
     /// Bytes of the submission arena: a multiple of 4096, 128 KiB to 1 GiB.

@@ -18,7 +18,7 @@
 //!             submission ring ───────▶            requests; payloads in the submission arena
 //! application ◀─────── completion ring  daemon    one answer per request
 //!             ◀─────── delivery ring              messages; payloads in the delivery arena
-//!             release ring ──────────▶            messages consumed, memory returned
+//!             release ring ──────────▶            messages consumed, kept, memory returned
 //! ```
 //!
 //! Offsets and lengths only, no pointers. Memory lives in two sealed memfds: the *application area* is written by the
@@ -52,6 +52,8 @@ pub mod daemon;
 mod delivery;
 #[cfg(not(loom))]
 pub mod fork;
+#[cfg(not(loom))]
+mod kept;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]

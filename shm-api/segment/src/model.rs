@@ -259,3 +259,110 @@ fn on_a_full_channel_no_wake_up_is_lost_either() {
         receiver.join().expect("the receiver got everything");
     });
 }
+
+/// One ring in each direction between the daemon and a program, and a word of the daemon.
+struct Pair {
+    to_program: Arc<Shared>,
+    to_daemon: Arc<Shared>,
+    crowded: AtomicU32,
+}
+
+impl Pair {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            to_program: Shared::new(2),
+            to_daemon: Shared::new(2),
+            crowded: AtomicU32::new(0),
+        })
+    }
+}
+
+/// Waits for a notice of the program, as a daemon that wants room.
+fn await_release(shared: &Shared, releases: &mut Consumer, sleeper: &mut Sleeper) {
+    while releases.pop(&shared.ring()).expect("honest").is_none() {
+        sleeper.announce(&shared.consumer_sleep, true);
+        if releases.available(&shared.ring()).expect("honest") == 0 {
+            shared.consumer_bell.sleep_and_drain();
+        }
+        sleeper.awake(&shared.consumer_sleep);
+    }
+}
+
+#[test]
+fn who_waits_for_a_message_behind_one_it_does_not_read_is_not_left_asleep() {
+    check(3, || {
+        let pair = Pair::new();
+        let other = Arc::clone(&pair);
+        // There is memory for one message: the second finds none until the first is kept.
+        let daemon = thread::spawn(move || {
+            let (messages, releases) = (&other.to_program, &other.to_daemon);
+            let (mut producer, mut waker) = (Producer::default(), Waker::default());
+            let mut publish = |value: Option<u64>| {
+                if let Some(value) = value {
+                    assert!(producer.push(&messages.ring(), &[value]).expect("honest"));
+                }
+                if waker.must_ring(&messages.consumer_sleep, Progress::Work) {
+                    messages.consumer_bell.ring();
+                }
+            };
+            publish(Some(1));
+            other.crowded.store(1, Ordering::Relaxed);
+            publish(None);
+            await_release(releases, &mut Consumer::default(), &mut Sleeper::default());
+            other.crowded.store(0, Ordering::Relaxed);
+            publish(Some(2));
+        });
+        let (messages, releases) = (&pair.to_program, &pair.to_daemon);
+        let (mut deliveries, mut sleeper) = (Consumer::default(), Sleeper::default());
+        let (mut producer, mut waker) = (Producer::default(), Waker::default());
+        let mut unread = 0;
+        let mut look = || {
+            while let Some([value]) = deliveries.pop(&messages.ring()).expect("honest") {
+                if value == 2 {
+                    return true;
+                }
+                unread += 1;
+            }
+            if unread > 0 && pair.crowded.load(Ordering::Relaxed) == 1 {
+                unread = 0;
+                assert!(producer.push(&releases.ring(), &[0]).expect("honest"));
+                if waker.must_ring(&releases.consumer_sleep, Progress::Room) {
+                    releases.consumer_bell.ring();
+                }
+            }
+            false
+        };
+        while !look() {
+            sleeper.announce(&messages.consumer_sleep, false);
+            let found = look();
+            if !found {
+                messages.consumer_bell.sleep_and_drain();
+            }
+            sleeper.awake(&messages.consumer_sleep);
+            if found {
+                break;
+            }
+        }
+        daemon.join().expect("the daemon delivered everything");
+    });
+}
+
+#[test]
+fn a_read_wakes_the_daemon_and_the_daemon_the_blocked_sender() {
+    check(3, || {
+        let (reader, sender) = (Shared::new(1), Shared::new(1));
+        let (releases, answers) = (Arc::clone(&reader), Arc::clone(&sender));
+        let daemon = thread::spawn(move || {
+            await_release(&releases, &mut Consumer::default(), &mut Sleeper::default());
+            produce(&answers, 1);
+        });
+        let waits = thread::spawn(move || consume(&sender, 1));
+        let (mut producer, mut waker) = (Producer::default(), Waker::default());
+        assert!(producer.push(&reader.ring(), &[0]).expect("honest"));
+        if waker.must_ring(&reader.consumer_sleep, Progress::Room) {
+            reader.consumer_bell.ring();
+        }
+        daemon.join().expect("it heard of the read");
+        waits.join().expect("it was answered");
+    });
+}

@@ -180,6 +180,13 @@ pub enum Request {
         /// Most bytes of a stream to take.
         len: u32,
     },
+    /// Tell the daemon the bytes of a message that is kept, as before its socket is shared.
+    Restore {
+        /// Its number among those kept.
+        id: u64,
+        /// The message.
+        payload: PayloadPlace,
+    },
     /// End the connection in order.
     Shutdown,
     /// The value answered is [`address_value`] of the peer.
@@ -331,6 +338,7 @@ const RECEIVE: u8 = 32;
 const MAKE_CHANNEL: u8 = 50;
 const SWITCH_TO_CHANNEL: u8 = 51;
 const PUT_BACK: u8 = 52;
+const RESTORE: u8 = 33;
 
 /// The fields of a submission before they have a meaning.
 #[derive(Default)]
@@ -421,6 +429,13 @@ impl Submission {
                 flags: flags.bits(),
                 ..Raw::with(RECEIVE, [len, 0, 0, 0])
             },
+            Request::Restore { id, payload } => {
+                let [low, high] = halves(id);
+                Raw {
+                    payload,
+                    ..Raw::with(RESTORE, [low, high, 0, 0])
+                }
+            }
             Request::Shutdown => Raw::op(SHUTDOWN),
             Request::JoinGroup {
                 address,
@@ -532,6 +547,10 @@ impl Submission {
                 flags: SendFlags::from_bits_truncate(flags),
                 len: a,
             },
+            RESTORE => Request::Restore {
+                id: pair(a, b),
+                payload: check_payload(words[4], arena)?,
+            },
             SHUTDOWN => Request::Shutdown,
             GET_PEER => Request::GetPeer,
             JOIN_GROUP => Request::JoinGroup {
@@ -609,7 +628,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..32, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..33, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -698,6 +717,13 @@ mod tests {
                     28 => Request::SwitchToChannel,
                     29 => Request::Arm,
                     30 => Request::Unblock,
+                    31 => Request::Restore {
+                        id: pair(a, b),
+                        payload: PayloadPlace {
+                            offset: c % 4096,
+                            len: a % 4096,
+                        },
+                    },
                     _ => Request::Unknown { opcode: 200 },
                 }
             },
@@ -716,8 +742,9 @@ mod tests {
             mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..46, arena in 0u32..100_000,
         ) {
             words[0] = words[0] & !0xff | opcode;
-            if let Ok(Submission { request: Request::Send { payload, .. }, .. }) =
-                Submission::decode(&words, arena)
+            if let Ok(Submission {
+                request: Request::Send { payload, .. } | Request::Restore { payload, .. }, ..
+            }) = Submission::decode(&words, arena)
             {
                 prop_assert!(u64::from(payload.offset) + u64::from(payload.len) <= u64::from(arena));
             }

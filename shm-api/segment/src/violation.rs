@@ -38,6 +38,12 @@ pub enum Violation {
         /// The handle from the release ring.
         handle: u32,
     },
+    /// A kept message was consumed or let go that was never kept.
+    #[error("message {id} was not kept")]
+    Kept {
+        /// Its number.
+        id: u64,
+    },
     /// More requests are under way than can be answered.
     #[error("more requests under way than the {entries} entries of the completion ring")]
     TooManyRequests {

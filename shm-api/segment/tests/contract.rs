@@ -4,10 +4,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use xtipc_segment::application::{ApplicationSide, Place, drain_wake};
+use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Place, drain_wake};
 use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, SegmentFds};
 use xtipc_segment::layout::Sizes;
 use xtipc_segment::{
@@ -175,6 +176,120 @@ fn unread_messages_come_out_oldest_first_and_are_not_reported_again() {
     let (_, second) = app.receiver.next_delivery().expect("honest").expect("one");
     app.releaser.returned(second).expect("room");
     assert_eq!(drain(&mut daemon), (1, vec![]));
+}
+
+/// A message taken out of the delivery ring and kept.
+fn kept(app: &mut ApplicationSide) -> DeliveryBuffer {
+    let (_, mut buffer) = app.receiver.next_delivery().expect("honest").expect("one");
+    let bytes = buffer.to_vec();
+    app.releaser.keep(&mut buffer).expect("room");
+    assert_eq!(*buffer, bytes);
+    buffer
+}
+
+#[test]
+fn a_kept_message_gives_its_memory_back_and_counts_as_unread_until_it_is_consumed() {
+    let (mut daemon, mut app) = pair();
+    deliver(&mut daemon, &meta(1, 7), &[1; 66_000]).expect("room");
+    assert!(!app.receiver.is_crowded());
+    let no_room = Err(DeliverError::NoRoom);
+    assert_eq!(deliver(&mut daemon, &meta(2, 8), &[2; 66_000]), no_room);
+    assert!(app.receiver.is_crowded());
+    let first = kept(&mut app);
+    assert_eq!(drain(&mut daemon), (1, vec![]));
+    assert!(!app.receiver.is_crowded());
+    deliver(&mut daemon, &meta(2, 8), &[2; 66_000]).expect("room again");
+    assert_eq!(*first, [1; 66_000]);
+    app.releaser.consumed(&first).expect("room");
+    app.releaser.returned(first).expect("room");
+    let second = kept(&mut app);
+    app.releaser.returned(second).expect("room");
+    let (returned, consumed) = drain(&mut daemon);
+    assert_eq!((returned, consumed.len()), (1, 2));
+    assert_eq!((consumed[0].cookie, consumed[0].read), (7, true));
+    assert_eq!((consumed[1].cookie, consumed[1].read), (8, false));
+}
+
+#[test]
+fn of_a_kept_message_the_daemon_has_what_it_asked_for_or_was_told_again() {
+    let (mut daemon, mut app) = pair();
+    for cookie in 0..4 {
+        let meta = Meta {
+            retained: 2,
+            original_len: 3,
+            ..meta(1 + cookie as u32 % 2, cookie)
+        };
+        deliver(&mut daemon, &meta, &[cookie as u8; 3]).expect("room");
+    }
+    let buffers: Vec<_> = (0..3).map(|_| kept(&mut app)).collect();
+    let id = buffers[2].kept_id().expect("it is kept");
+    drain(&mut daemon);
+    let staged = app.submitter.stage(&[9; 3]).expect("room");
+    let payload = staged.place();
+    let request = Request::Restore { id, payload };
+    let (tag, socket) = (1, 1);
+    let submission = Submission {
+        tag,
+        socket,
+        request,
+    };
+    assert_eq!(app.submitter.push(&submission), Ok(true));
+    let submission = daemon.pop().expect("honest").expect("one");
+    let payload = daemon.payload(&submission);
+    daemon.restore(id, &payload).expect("it is kept");
+    let mut unread = Vec::new();
+    for socket in [Some(1), None] {
+        let note = |meta: &Meta, bytes: &[u8]| unread.push((meta.cookie, bytes.to_vec()));
+        daemon.take_unread(socket, |_| (), note).expect("honest");
+    }
+    let expected = [
+        (0, vec![0; 2]),
+        (2, vec![9; 3]),
+        (1, vec![1; 2]),
+        (3, vec![3; 3]),
+    ];
+    assert_eq!(unread, expected);
+    for buffer in buffers {
+        app.releaser.returned(buffer).expect("room");
+    }
+    assert_eq!(drain(&mut daemon), (0, vec![]), "they were taken before");
+    assert!(daemon.restore(id + 1, &payload).is_err(), "never kept");
+}
+
+#[test]
+fn more_notices_than_the_ring_takes_wait_for_the_daemon() {
+    let (mut daemon, mut app) = pair();
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        deliver(&mut daemon, &meta(1, 0), b"x").expect("room");
+        held.push(kept(&mut app));
+        drain(&mut daemon);
+    }
+    let held = std::thread::scope(|s| {
+        let releaser = &mut app.releaser;
+        let reader = s.spawn(move || {
+            for buffer in &held {
+                releaser.consumed(buffer).expect("room in time");
+            }
+            while !releaser.flush().expect("honest daemon") {
+                std::thread::yield_now();
+            }
+            held
+        });
+        let mut consumed = 0;
+        while consumed < 40 {
+            consumed += drain(&mut daemon).1.len();
+        }
+        reader.join().expect("it ends")
+    });
+    let overflowed = app.releaser.overflowed();
+    assert!(!overflowed.load(Ordering::Relaxed));
+    for buffer in held {
+        app.releaser.returned(buffer).expect("kept here");
+    }
+    assert!(overflowed.load(Ordering::Relaxed));
+    drain(&mut daemon);
+    assert_eq!(app.releaser.flush(), Ok(false), "40 are more than twice 16");
 }
 
 #[test]

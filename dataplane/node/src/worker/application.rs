@@ -12,7 +12,7 @@ use xtipc_protocol::engine::Engine;
 use xtipc_protocol::group::MemberNo;
 use xtipc_protocol::host::{DestName, FromMember, Incoming, MemberNews, Payload};
 use xtipc_protocol::time::Instant;
-use xtipc_protocol::wire::Importance;
+use xtipc_protocol::wire::{Importance, size};
 use xtipc_segment::Submission;
 use xtipc_segment::attach::PeerProcess;
 use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, PayloadRef};
@@ -170,6 +170,8 @@ impl Application {
                     meta,
                     payload: bytes,
                 });
+                // A program that polls descriptors only calls the library, which makes room, if it hears of something.
+                self.side.call_watch(meta.socket);
             }
             Err(DeliverError::Violation(violation)) => self.violation = Some(violation),
         }
@@ -199,6 +201,8 @@ impl Application {
             return Err(DeliverError::NoRoom);
         }
         let mut meta = meta_of(port, about, bytes.len(), at_ns);
+        // It may be another one's next message.
+        meta.retained = bytes.len() as u32;
         if awaited == Awaited::Yes {
             meta.cookie |= AWAITED;
         }
@@ -325,6 +329,10 @@ fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
         original_len: len as u32,
         timestamp_ns: now_ns,
         cost: about.cost,
+        retained: match about.returnable {
+            true => len.min(size::MAX_RETURNED) as u32,
+            false => 0,
+        },
         cookie: match about.group.map(|from| from.news) {
             Some(MemberNews::Message(member)) => u64::from(member.0) << MEMBER_SHIFT,
             _ if about.returnable => RETURNABLE,

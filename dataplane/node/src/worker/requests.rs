@@ -139,6 +139,7 @@ fn perform(
                     host.applications.shared.handles.block(port);
                     Outcome::Done(Ok([0; 2]))
                 }
+                Request::Restore { id, .. } => Outcome::Done(restore(host, slot, submission, id)),
                 request => Outcome::Done(on_socket(engine, host, now, slot, port, request)),
             }
         }
@@ -286,6 +287,7 @@ fn on_socket(
         | Request::Accept { .. }
         | Request::LeaveGroup
         | Request::Receive { .. }
+        | Request::Restore { .. }
         | Request::Cancel { .. }
         | Request::Await { .. }
         | Request::Arm
@@ -296,6 +298,19 @@ fn on_socket(
         | Request::SwitchToChannel
         | Request::PutBack { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
+    }
+}
+
+/// The application tells a message again that it keeps.
+fn restore(host: &mut NodeHost, slot: Slot, submission: &Submission, id: u64) -> Answer {
+    let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let payload = application.side.payload(submission);
+    match application.side.restore(id, &payload) {
+        Ok(()) => Ok([0; 2]),
+        Err(violation) => {
+            application.violation = Some(violation);
+            Err(libc::EINVAL)
+        }
     }
 }
 

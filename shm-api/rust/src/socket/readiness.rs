@@ -28,6 +28,7 @@ impl Socket {
         let (readable, shut_down) = {
             let mut core = self.attachment.core()?;
             core.dispatch();
+            core.make_room();
             if let Some(may) = core.queue(self.id)?.may_send() {
                 state.set(SocketState::WRITABLE, may);
             }

@@ -94,6 +94,7 @@ impl Socket {
         let waited = own.unwrap_or_else(|| receiving.ask(patience));
         receiving.consume_freed()?;
         let received = receiving.received;
+        self.attachment.settle_releases();
         match waited {
             Ok(result) => result.map(|()| received),
             // The time is over, or the node is gone: what was read before counts.
