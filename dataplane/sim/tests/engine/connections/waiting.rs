@@ -100,6 +100,34 @@ fn a_congested_broadcast_link_is_shown_with_the_peer_that_is_behind() {
 }
 
 #[test]
+fn a_sender_whose_bindings_the_cluster_has_not_been_told_is_shown_to_wait_for_that() {
+    let mut c = Cluster::settled(74, 3);
+    let (behind, to) = (c.addr(1), c.open(2));
+    let from = c.open(0).port;
+    mute(&mut c);
+    // Each is a broadcast; the first that finds the window closed waits, and with it what is sent behind it.
+    let told = |c: &mut Cluster| c.send(0, from, Destination::Socket(to), &b"on"[..]);
+    let mut service = 1000;
+    while told(&mut c).is_ok() {
+        c.bind(0, from, (service, 0, 0));
+        service += 1;
+        c.run_for(Duration::from_micros(200));
+        assert!(service < 10_000, "nothing is held back");
+    }
+    c.run_for(Duration::from_millis(20));
+    let telling = Some(Obstacle::Telling(Some(behind)));
+    assert_eq!(
+        waits(&c, 0, from),
+        Some((telling, Duration::from_millis(20)))
+    );
+    c.segment.filter = None;
+    c.run_for(Duration::from_secs(2));
+    told(&mut c).unwrap();
+    assert_eq!(waits(&c, 0, from), None);
+    c.finish();
+}
+
+#[test]
 fn a_sender_without_frames_is_shown_to_wait_for_frames() {
     let mut c = small_cluster(73);
     let to = c.addr(1);
