@@ -26,6 +26,7 @@ use xtipc_segment::{
 
 use crate::buffer::Buffer;
 use crate::core::{Bells, Core, Custody, Failure, Interest, Queue};
+pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
 use crate::rounds::{Driving, Rounds};
 use crate::{Error, Message, Result, lock};
@@ -45,51 +46,6 @@ const FULL_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000,
 };
-
-/// Until when to wait.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
-    /// Not at all.
-    None,
-    /// Until then.
-    Until(Instant),
-    /// As long as it takes.
-    Endless,
-    /// Until then, or as long as it takes, but only until a signal comes that would end a system call.
-    UntilSignal(Option<Instant>),
-}
-
-impl Patience {
-    /// `None` is endless.
-    pub(crate) fn lasting(timeout: Option<Duration>) -> Self {
-        timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout))
-            .map_or(Self::Endless, Self::Until)
-    }
-
-    /// The same, ended by signals as system calls are.
-    pub(crate) fn of_system_call(self) -> Self {
-        match self {
-            Self::Until(end) => Self::UntilSignal(Some(end)),
-            Self::Endless => Self::UntilSignal(None),
-            other => other,
-        }
-    }
-
-    /// What is left; an error if nothing is. `Ok(None)` is endless.
-    fn left(self) -> Result<Option<Duration>> {
-        match self {
-            Self::None => Err(Error::WouldBlock),
-            Self::Endless | Self::UntilSignal(None) => Ok(None),
-            Self::Until(end) | Self::UntilSignal(Some(end)) => {
-                match end.checked_duration_since(Instant::now()) {
-                    None | Some(Duration::ZERO) => Err(Error::TimedOut),
-                    left => Ok(left),
-                }
-            }
-        }
-    }
-}
 
 /// Outcome of looking for something.
 pub(crate) enum Look<T> {

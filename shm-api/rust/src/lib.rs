@@ -136,6 +136,7 @@ mod loan;
 mod message;
 mod node;
 mod path;
+mod patience;
 mod pending;
 mod poller;
 mod rounds;
