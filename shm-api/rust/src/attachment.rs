@@ -41,12 +41,6 @@ const ROUNDS_BEFORE_YIELD: u32 = 32;
 /// found nothing, one asks the kernel.
 const FRUITLESS_MAX: u32 = 64;
 
-/// Between two looks whether the daemon has taken entries of a full release ring.
-const FULL_WAIT: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 20_000,
-};
-
 /// Outcome of looking for something.
 pub(crate) enum Look<T> {
     Found(T),
@@ -58,9 +52,9 @@ pub(crate) struct Attachment {
     /// The process that attached. A forked child finds neither memory nor usable locks.
     incarnation: Incarnation,
     core: Mutex<Core>,
-    releaser: Arc<Mutex<Releaser>>,
+    pub(crate) releaser: Arc<Mutex<Releaser>>,
     /// Entries found the release ring full.
-    overflowed: Arc<AtomicBool>,
+    pub(crate) overflowed: Arc<AtomicBool>,
     pub(crate) wake: Arc<OwnedFd>,
     /// The epoll instance to sleep on instead, once there are direct channels.
     bells: Arc<OnceLock<Arc<OwnedFd>>>,
@@ -126,31 +120,6 @@ impl Attachment {
         Ok(lock(&self.core))
     }
 
-    /// Gives the memory of a message back.
-    pub(crate) fn give_back(&self, buffer: Buffer) {
-        if let Buffer::Delivered(buffer) = buffer
-            && self.is_ours()
-        {
-            // It fails only if the daemon lost count, and then the next call that can report it does.
-            let _ = lock(&self.releaser).returned(buffer);
-        }
-    }
-
-    /// Tells the daemon, or the peer of a direct channel, that messages were read.
-    pub(crate) fn note_all_consumed<'a>(
-        &self,
-        buffers: impl IntoIterator<Item = &'a Buffer>,
-    ) -> Result<()> {
-        for buffer in buffers {
-            match buffer {
-                Buffer::Delivered(buffer) => lock(&self.releaser).consumed(buffer)?,
-                Buffer::Direct(buffer) => buffer.consumed(),
-                Buffer::Own(_) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until `look` finds what it looks for. It is called with the lock held, after a dispatch.
     pub(crate) fn wait<T>(
         &self,
@@ -203,25 +172,6 @@ impl Attachment {
         drop(core);
         self.settle_releases();
         result
-    }
-
-    /// Has the daemon take what found the release ring full. Not to be called with the lock held: another thread may need
-    /// it to have the daemon work.
-    pub(crate) fn settle_releases(&self) {
-        while self.overflowed.load(Ordering::Relaxed) && self.is_ours() {
-            if !matches!(lock(&self.releaser).flush(), Ok(false)) {
-                return;
-            }
-            self.send_off();
-            let mut daemon = [PollFd::from_borrowed_fd(
-                self.wake.as_fd(),
-                PollFlags::empty(),
-            )];
-            if let Ok(1..) = poll(&mut daemon, Some(&FULL_WAIT)) {
-                // It has closed its end: nobody takes anything any more.
-                return;
-            }
-        }
     }
 
     /// Waits as a guest of the driver.
@@ -359,7 +309,7 @@ impl Attachment {
     }
 
     /// What was submitted goes out, where no daemon is there to see to that.
-    fn send_off(&self) {
+    pub(crate) fn send_off(&self) {
         if let Some(rounds) = &self.rounds {
             rounds.make_one();
         }

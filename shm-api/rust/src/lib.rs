@@ -131,6 +131,7 @@ mod direct;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod giving_back;
 mod group;
 mod loan;
 mod message;

@@ -1,0 +1,62 @@
+//! Telling the daemon what was read, and giving its memory back.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::attachment::Attachment;
+use crate::buffer::Buffer;
+use crate::{Result, lock};
+
+/// Between two looks whether the daemon has taken entries of a full release ring.
+const FULL_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000,
+};
+
+impl Attachment {
+    /// Gives the memory of a message back.
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        if let Buffer::Delivered(buffer) = buffer
+            && self.is_ours()
+        {
+            // It fails only if the daemon lost count, and then the next call that can report it does.
+            let _ = lock(&self.releaser).returned(buffer);
+        }
+    }
+
+    /// Tells the daemon, or the peer of a direct channel, that messages were read.
+    pub(crate) fn note_all_consumed<'a>(
+        &self,
+        buffers: impl IntoIterator<Item = &'a Buffer>,
+    ) -> Result<()> {
+        for buffer in buffers {
+            match buffer {
+                Buffer::Delivered(buffer) => lock(&self.releaser).consumed(buffer)?,
+                Buffer::Direct(buffer) => buffer.consumed(),
+                Buffer::Own(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the daemon take what found the release ring full. Not to be called with the lock held: another thread may need
+    /// it to have the daemon work.
+    pub(crate) fn settle_releases(&self) {
+        while self.overflowed.load(Ordering::Relaxed) && self.is_ours() {
+            if !matches!(lock(&self.releaser).flush(), Ok(false)) {
+                return;
+            }
+            self.send_off();
+            let mut daemon = [PollFd::from_borrowed_fd(
+                self.wake.as_fd(),
+                PollFlags::empty(),
+            )];
+            if let Ok(1..) = poll(&mut daemon, Some(&FULL_WAIT)) {
+                // It has closed its end: nobody takes anything any more.
+                return;
+            }
+        }
+    }
+}
