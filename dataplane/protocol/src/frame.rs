@@ -4,6 +4,7 @@
 //! it or hands it on. [`FrameRef`] names a frame that some list owns. The lists are threaded through
 //! one table with an entry per frame, so a queue has no capacity of its own and never allocates.
 
+use crate::host::Host;
 use crate::seqno::SeqNo;
 use crate::time::Instant;
 use crate::wire::Importance;
@@ -201,6 +202,20 @@ impl FrameList {
         }
         self.len -= 1;
         Some(Frame(frame.0))
+    }
+
+    /// Appends all frames of another list.
+    pub fn append(&mut self, table: &mut FrameTable, mut other: Self) {
+        while let Some(frame) = other.pop_front(table) {
+            self.push_back(table, frame);
+        }
+    }
+
+    /// Gives all frames back.
+    pub fn free_all<H: Host>(&mut self, table: &FrameTable, host: &mut H) {
+        while let Some(frame) = self.pop_front(table) {
+            host.free(frame);
+        }
     }
 
     /// Inserts a frame in the order of the numbers in the table, all of which lie within 2^15.

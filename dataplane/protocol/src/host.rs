@@ -111,10 +111,10 @@ pub enum MemberNews {
 pub enum Notice {
     /// The node's address is final.
     AddressFinal(NodeAddr),
-    /// A link went up.
-    LinkUp(NodeAddr),
-    /// A link went down.
-    LinkDown(NodeAddr, DownReason),
+    /// The link over a bearer went up.
+    LinkUp(NodeAddr, BearerId),
+    /// The link over a bearer went down.
+    LinkDown(NodeAddr, DownReason, BearerId),
     /// The last link to a node went down, or the first went up.
     Contact {
         /// The node.
@@ -184,6 +184,10 @@ pub enum DownReason {
     MediaAddressChange,
     /// The bearer or the node stopped.
     Stopped,
+    /// The peer had lost it: what it still held comes over another link.
+    Failover,
+    /// What a lost link held cannot be brought by another one.
+    Tunnel,
 }
 
 /// What the engine runs on.

@@ -3,7 +3,7 @@
 //! One message at a time per link. The buffers belong to the node and go round, so that a message
 //! costs no allocation once traffic is steady and an idle link holds none.
 
-use crate::wire::{Msg, field, size};
+use crate::wire::{Msg, User, field, size};
 
 /// Buffers waiting for the next message.
 #[derive(Debug, Default)]
@@ -43,13 +43,41 @@ pub struct Assembly {
 }
 
 const FIRST: u32 = 0;
+const INNER: u32 = 1;
 const LAST: u32 = 2;
 
 impl Assembly {
     /// Adds a packet of user MSG_FRAGMENTER.
     pub fn on_fragment(&mut self, packet: Msg<'_>, buffers: &mut Buffers) -> Fragment {
-        let data = packet.payload();
-        match (packet.kind(), &mut self.message) {
+        let fragment = self.on_piece(packet.kind(), packet.payload(), buffers);
+        if let Fragment::Complete(message) = fragment {
+            let nests = Msg::check(&message).is_ok_and(|m| m.user() == User::MsgFragmenter);
+            if nests {
+                buffers.put(message);
+                return Fragment::Broken;
+            }
+            return Fragment::Complete(message);
+        }
+        fragment
+    }
+
+    /// Adds piece `number` of `count`, both from 1 on, of a tunnelled packet.
+    pub fn on_tunnelled(
+        &mut self,
+        (number, count): (u16, u16),
+        data: &[u8],
+        buffers: &mut Buffers,
+    ) -> Fragment {
+        let kind = match number {
+            1 => FIRST,
+            _ if number < count => INNER,
+            _ => LAST,
+        };
+        self.on_piece(kind, data, buffers)
+    }
+
+    fn on_piece(&mut self, kind: u32, data: &[u8], buffers: &mut Buffers) -> Fragment {
+        match (kind, &mut self.message) {
             (FIRST, None) => match first_fragment_size(data) {
                 Some(stated_size) => {
                     let mut message = buffers.take();
@@ -90,9 +118,7 @@ impl Assembly {
         let Some(message) = self.message.take() else {
             return Fragment::Broken;
         };
-        let whole =
-            Msg::check(&message).is_ok_and(|m| m.user() != crate::wire::User::MsgFragmenter);
-        if whole {
+        if Msg::check(&message).is_ok() {
             return Fragment::Complete(message);
         }
         buffers.put(message);
@@ -119,7 +145,7 @@ fn first_fragment_size(data: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Header, User};
+    use crate::wire::Header;
     use proptest::prelude::*;
 
     fn fragment(kind: u32, data: &[u8]) -> Vec<u8> {

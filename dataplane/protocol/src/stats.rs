@@ -133,6 +133,8 @@ drops! {
     PeerState => "peer_state",
     /// No link, or a link that is not up.
     LinkDown => "link_down",
+    /// What came through a tunnel leads nowhere.
+    Tunnel => "tunnel",
     /// LINK_PROTOCOL of another session.
     StaleSession => "stale_session",
     /// Acknowledges what was never sent.

@@ -6,9 +6,11 @@ use crate::segment::{Flight, Segment, mac_of, media_addr};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use xtipc_protocol::addr::{
-    BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+    BearerId, Destination, MAX_BEARERS, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
 };
-use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig, PeerView, SESSION_UNIT, SendError};
+use xtipc_protocol::engine::{
+    BearerSetup, Engine, LinkView, NodeConfig, PeerView, SESSION_UNIT, SendError,
+};
 use xtipc_protocol::host::{Notice, Payload};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::name::{Scope, ServiceRange};
@@ -42,6 +44,8 @@ pub struct Recipe {
     pub params: LinkParams,
     /// Longest time a transmission holds its frame.
     pub tx_hold_us: u64,
+    /// Segments that a node is on, each by a bearer: 1 to 3.
+    pub nets: usize,
     /// Cluster id.
     pub net_id: u32,
     /// Receive buffer of new sockets.
@@ -56,6 +60,7 @@ impl Default for Recipe {
             broadcast: true,
             params: LinkParams::default(),
             tx_hold_us: 0,
+            nets: 1,
             net_id: NET_ID,
             receive_buffer: xtipc_protocol::port::RECEIVE_BUFFER_DEFAULT,
         }
@@ -68,7 +73,7 @@ const RECEIVE_BUDGET: usize = 64;
 /// What arrives at a node while its process is stopped.
 struct Suspension {
     until: Instant,
-    ring: VecDeque<Flight>,
+    ring: VecDeque<(usize, Flight)>,
     /// Packets the receive ring holds; the rest is lost.
     room: usize,
 }
@@ -81,6 +86,8 @@ pub struct Cluster {
     pub rng: Rng,
     /// The Ethernet.
     pub segment: Segment,
+    /// Those of the second and third bearers.
+    pub others: [Segment; MAX_BEARERS - 1],
     /// How nodes are made from now on.
     pub recipe: Recipe,
     /// Check that each packet sent is one that the codec writes: no bit without a meaning.
@@ -99,6 +106,7 @@ impl Cluster {
             now: Instant::from_millis(5_000),
             rng,
             segment,
+            others: std::array::from_fn(|n| Segment::new(seed ^ (n as u64 + 1))),
             recipe,
             strict: true,
             nodes: Vec::new(),
@@ -137,33 +145,59 @@ impl Cluster {
             receive_buffer: recipe.receive_buffer,
             start: self.now,
         };
-        let mut interface = [0; 16];
-        interface[..4].copy_from_slice(b"eth0");
-        let setup = BearerSetup {
-            interface,
-            media: Media::Ethernet,
-            broadcast: recipe.broadcast,
-            media_addr: MediaAddr::ethernet(mac_of(station)),
-            mtu: recipe.mtu,
-            params: recipe.params,
-        };
-        let mut engine = Engine::new(config, &host);
-        engine
-            .add_bearer(self.now, setup, &mut host)
-            .expect("the first bearer with a sane MTU");
+        let engine = Engine::new(config, &host);
         if self.nodes.len() <= station {
             self.nodes.resize_with(station + 1, || None);
         }
         self.nodes[station] = Some(Node { engine, host });
-        self.segment.plug(station);
-        self.flush(station);
+        for _ in 0..recipe.nets {
+            self.add_bearer(station);
+        }
+    }
+
+    /// Puts a node on one more segment.
+    pub fn add_bearer(&mut self, station: usize) -> BearerId {
+        let (now, recipe) = (self.now, self.recipe);
+        let bearer = self.with(station, |node| {
+            let taken = |id: u8| node.engine.bearer_params(BearerId(id)).is_some();
+            let free = (0..MAX_BEARERS as u8).find(|id| !taken(*id));
+            let mut interface = *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0";
+            interface[3] += free.expect("a test adds no fourth bearer");
+            let setup = BearerSetup {
+                interface,
+                media: Media::Ethernet,
+                broadcast: recipe.broadcast,
+                media_addr: MediaAddr::ethernet(mac_of(station)),
+                mtu: recipe.mtu,
+                params: recipe.params,
+            };
+            let added = node.engine.add_bearer(now, setup, &mut node.host);
+            added.expect("a bearer with a sane MTU")
+        });
+        self.net(bearer.index()).plug(station);
+        bearer
+    }
+
+    /// The segment of a bearer.
+    pub fn net(&mut self, bearer: usize) -> &mut Segment {
+        match bearer {
+            0 => &mut self.segment,
+            other => &mut self.others[other - 1],
+        }
+    }
+
+    /// All segments.
+    pub fn nets(&self) -> impl Iterator<Item = &Segment> {
+        std::iter::once(&self.segment).chain(&self.others)
     }
 
     /// A node dies: nobody is told.
     pub fn kill(&mut self, station: usize) {
         self.nodes[station] = None;
         self.suspended.remove(&station);
-        self.segment.unplug(station);
+        for net in 0..MAX_BEARERS {
+            self.net(net).unplug(station);
+        }
     }
 
     /// A node stands still, and is deaf meanwhile: its receive rings are full.
@@ -239,8 +273,8 @@ impl Cluster {
         let now = self.now;
         loop {
             let batch = suspension.ring.len().min(RECEIVE_BUDGET);
-            for flight in suspension.ring.drain(..batch) {
-                self.receive(station, flight.source, &flight.bytes);
+            for (net, flight) in suspension.ring.drain(..batch) {
+                self.receive_on(net, station, flight.source, &flight.bytes);
             }
             self.with(station, |node| node.engine.on_time(now, &mut node.host));
             if suspension.ring.is_empty() {
@@ -281,7 +315,7 @@ impl Cluster {
         let Some(node) = &mut self.nodes[station] else {
             return;
         };
-        for sent in node.host.sent.drain(..) {
+        for sent in std::mem::take(&mut node.host.sent) {
             if self.strict && sent.bytes.len() < 9000 {
                 let decoded = Packet::decode(&sent.bytes);
                 assert!(
@@ -290,7 +324,9 @@ impl Cluster {
                     sent.bytes
                 );
             }
-            self.segment.send(self.now, station, sent.to, sent.bytes);
+            let now = self.now;
+            self.net(sent.bearer.index())
+                .send(now, station, sent.to, sent.bytes);
         }
     }
 
@@ -303,20 +339,22 @@ impl Cluster {
         let resumes = self.suspended.values().map(|s| s.until);
         let next = timeouts
             .chain(resumes)
-            .chain(self.segment.next_arrival())
+            .chain(self.nets().filter_map(Segment::next_arrival))
             .min();
         let Some(next) = next.map(|at| at.max(self.now)).filter(|at| *at <= end) else {
             self.now = end;
             return false;
         };
         self.now = next;
-        while let Some(flight) = self.segment.pop_arrived(next) {
-            if let Some(suspension) = self.suspended.get_mut(&flight.to) {
-                if suspension.ring.len() < suspension.room {
-                    suspension.ring.push_back(flight);
+        for net in 0..MAX_BEARERS {
+            while let Some(flight) = self.net(net).pop_arrived(next) {
+                if let Some(suspension) = self.suspended.get_mut(&flight.to) {
+                    if suspension.ring.len() < suspension.room {
+                        suspension.ring.push_back((net, flight));
+                    }
+                } else if self.is_running(flight.to) {
+                    self.receive_on(net, flight.to, flight.source, &flight.bytes);
                 }
-            } else if self.is_running(flight.to) {
-                self.receive(flight.to, flight.source, &flight.bytes);
             }
         }
         for station in self.stations() {
@@ -343,10 +381,15 @@ impl Cluster {
 
     /// Hands a packet to a node at once.
     pub fn receive(&mut self, station: usize, source: [u8; 6], bytes: &[u8]) {
-        let now = self.now;
+        self.receive_on(0, station, source, bytes);
+    }
+
+    /// The same from the segment of another bearer.
+    pub fn receive_on(&mut self, net: usize, station: usize, source: [u8; 6], bytes: &[u8]) {
+        let (now, bearer) = (self.now, BearerId(net as u8));
         self.with(station, |node| {
             node.engine
-                .on_packet(now, BearerId(0), media_addr(source), bytes, &mut node.host);
+                .on_packet(now, bearer, media_addr(source), bytes, &mut node.host);
         });
     }
 
@@ -391,6 +434,13 @@ impl Cluster {
     pub fn peer_view(&self, of: usize, peer: usize) -> Option<PeerView> {
         let id = self.node(peer).engine.config().id;
         self.node(of).engine.peers().find(|p| p.id == id)
+    }
+
+    /// The first link of a node to another.
+    pub fn link_view(&self, of: usize, peer: usize) -> LinkView {
+        let view = self.peer_view(of, peer);
+        let link = view.and_then(|peer| peer.links.into_iter().next());
+        link.expect("they have a link")
     }
 
     /// Whether `a` has a working link to `b`.

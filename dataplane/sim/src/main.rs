@@ -33,6 +33,9 @@ struct Options {
     /// Those that concern a group, in per mille.
     #[arg(long, default_value_t = Plan::default().grouping)]
     grouping: u32,
+    /// Segments that each node is on, 1 to 3 [default: two in every fourth run, else one]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3))]
+    nets: Option<u8>,
     /// Runs side by side.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
         events: options.events,
         connecting: options.connecting,
         grouping: options.grouping,
+        nets: options.nets.map(usize::from),
         log: options.log,
         sabotage: None,
     };

@@ -395,7 +395,7 @@ fn sabotaged(sabotage: Sabotage) -> Vec<Violation> {
         sabotage: Some(sabotage),
         ..Plan::default()
     };
-    let guilty = (0..8).filter_map(|seed| run(seed, &plan).err());
+    let guilty = (0..10).filter_map(|seed| run(seed, &plan).err());
     guilty.collect()
 }
 

@@ -9,7 +9,6 @@ use xtipc_management::{
 };
 use xtipc_protocol::addr::{BearerId, NodeAddr};
 use xtipc_protocol::engine::{LinkView, PeerView};
-use xtipc_protocol::link::fsm;
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::{name, stats};
 use xtipc_xsk::PageKind;
@@ -90,12 +89,10 @@ impl Worker {
             name: BROADCAST_LINK.into(),
             up: true,
         }];
-        links.extend(self.engine.peers().filter_map(|peer| {
-            let link = peer.link?;
-            Some(LinkSummary {
-                name: link.name,
-                up: link.state == fsm::LinkState::Established,
-            })
+        let unicast = self.engine.peers().flat_map(|peer| peer.links);
+        links.extend(unicast.map(|link| LinkSummary {
+            name: link.name,
+            up: link.up,
         }));
         links
     }
@@ -115,7 +112,7 @@ impl Worker {
                 kind: LinkKind::BroadcastReceive,
                 statistics: statistics(&peer.broadcast),
             });
-            links.extend(peer.link.map(link_info));
+            links.extend(peer.links.into_iter().map(link_info));
         }
         links
     }
@@ -232,10 +229,10 @@ fn peer_info(peer: &PeerView) -> PeerInfo {
         address: peer.addr.0,
         up: peer.up,
         capabilities: peer.capabilities.0,
-        links_up: peer.up.into(),
-        links: peer.link.is_some().into(),
+        links_up: peer.links.iter().filter(|link| link.up).count() as u32,
+        links: peer.links.len() as u32,
         worker: 0,
-        frames: peer.link.as_ref().map_or(0, |link| link.queue_len as u32),
+        frames: peer.links.iter().map(|link| link.queue_len as u32).sum(),
     }
 }
 
@@ -244,9 +241,10 @@ fn link_info(link: LinkView) -> LinkInfo {
         name: link.name,
         window: link.window.into(),
         kind: LinkKind::Unicast {
-            state: match link.state {
-                fsm::LinkState::Established => LinkState::Active,
-                fsm::LinkState::Reset | fsm::LinkState::Establishing => LinkState::Defunct,
+            state: match (link.up, link.active) {
+                (true, true) => LinkState::Active,
+                (true, false) => LinkState::Standby,
+                (false, _) => LinkState::Defunct,
             },
             mtu: link.mtu as u32,
             priority: link.priority.into(),

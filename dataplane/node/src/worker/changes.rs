@@ -220,7 +220,7 @@ impl Worker {
 
     fn unicast_link_named(&self, name: &str) -> Option<(NodeAddr, BearerId)> {
         self.engine.peers().find_map(|peer| {
-            let link = peer.link.filter(|link| link.name == name)?;
+            let link = peer.links.iter().find(|link| link.name == name)?;
             Some((peer.addr, link.bearer))
         })
     }

@@ -415,12 +415,12 @@ impl Worker {
                 Notice::AddressFinal(addr) => {
                     tracing::info!(address = %addr, identity = %self.engine.config().id, "node address is final");
                 }
-                Notice::LinkUp(peer) => {
-                    let (link, plane) = self.link_text(peer);
+                Notice::LinkUp(peer, bearer) => {
+                    let (link, plane) = self.link_text(peer, bearer);
                     tracing::info!("Established link <{link}> on network plane {plane}");
                 }
-                Notice::LinkDown(peer, reason) => {
-                    let (link, plane) = self.link_text(peer);
+                Notice::LinkDown(peer, reason, bearer) => {
+                    let (link, plane) = self.link_text(peer, bearer);
                     tracing::info!(?reason, "Lost link <{link}> on network plane {plane}");
                 }
                 Notice::Contact { node, up: false } => {
@@ -485,12 +485,10 @@ impl Worker {
     }
 
     /// Name and plane of the link to a peer, as the kernel's log lines have them.
-    fn link_text(&self, peer: NodeAddr) -> (String, char) {
-        let link = self
-            .engine
-            .peers()
-            .find(|p| p.addr == peer)
-            .and_then(|p| p.link);
+    fn link_text(&self, peer: NodeAddr, bearer: BearerId) -> (String, char) {
+        let links = self.engine.peers().find(|p| p.addr == peer);
+        let links = links.into_iter().flat_map(|peer| peer.links);
+        let link = links.into_iter().find(|link| link.bearer == bearer);
         link.map_or_else(
             || (peer.to_string(), '?'),
             |link| (link.name, link.network_plane),

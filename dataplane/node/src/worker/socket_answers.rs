@@ -116,8 +116,8 @@ impl Worker {
                         BlockedOn::Acknowledgement => MemberLacks::Acknowledgement,
                     },
                 },
-                engine::Obstacle::Link(peer) => Obstacle::Link {
-                    link: self.link_text(peer).0,
+                engine::Obstacle::Link(peer, bearer) => Obstacle::Link {
+                    link: self.link_text(peer, bearer).0,
                     address: peer.0,
                 },
                 engine::Obstacle::BroadcastLink(slowest) => Obstacle::BroadcastLink {

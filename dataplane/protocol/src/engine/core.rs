@@ -10,7 +10,7 @@ use crate::reassembly::Buffers;
 use crate::seqno::SeqNo;
 use crate::stats::Drops;
 use crate::time::Instant;
-use crate::wire::Importance;
+use crate::wire::{INTERFACE_NAME, Importance};
 use std::collections::VecDeque;
 
 /// State of the node that links and ports use.
@@ -19,6 +19,8 @@ pub struct Core {
     pub own: NodeAddr,
     /// Cluster id.
     pub net_id: u32,
+    /// Names of the bearers' interfaces, NUL-padded.
+    pub interfaces: [[u8; INTERFACE_NAME]; MAX_BEARERS],
     /// What is known of each frame.
     pub table: FrameTable,
     /// Drops by reason.

@@ -2,7 +2,7 @@
 
 use super::send::Message;
 use super::{Engine, PeerIndex};
-use crate::addr::{NodeAddr, PortId, SocketAddr};
+use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
 use crate::host::{DestName, DownReason, Host, Incoming, Payload};
 use crate::name::{Lookup, Scope, ScopeFilter, ServiceRange};
 use crate::port::{Ordered, Overdue, message_cost};
@@ -14,11 +14,13 @@ use crate::wire::{
     Bundle, Capabilities, DataType, Header, Importance, Msg, User, errcode, field, size,
 };
 
-/// Which link of a peer received a packet in order.
+/// By which way of a peer a packet came in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
-    /// The unicast link.
-    Link,
+    /// The unicast link over this bearer.
+    Link(BearerId),
+    /// A unicast link that was lost: another one carried it.
+    Tunnel,
     /// Its broadcast link.
     Broadcast,
 }
@@ -36,13 +38,22 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        let (stats, assembly) = match (via, &mut peer.link) {
-            (Via::Link, Some(link)) => (&mut link.stats, &mut link.assembly),
-            (Via::Link, None) => return,
-            (Via::Broadcast, _) => (&mut peer.bcast.stats, &mut peer.bcast.assembly),
+        let (stats, assembly) = match via {
+            Via::Link(id) => match peer.links.get_mut(id) {
+                Some(link) => (&mut link.stats, &mut link.assembly),
+                None => return,
+            },
+            Via::Tunnel => match (peer.links.carrier_mut(0), &mut peer.failover) {
+                (Some(link), Some(failover)) => (&mut link.stats, &mut failover.assembly),
+                _ => return,
+            },
+            Via::Broadcast => (&mut peer.bcast.stats, &mut peer.bcast.assembly),
         };
         match (msg.user(), via) {
-            (User::BcastProtocol, Via::Link) => {
+            (User::TunnelProtocol, Via::Link(id)) => self.on_tunnel(now, index, id, msg, host),
+            // The message that makes a failover never empty.
+            (User::Low, Via::Tunnel) if is_dummy(msg) => {}
+            (User::BcastProtocol, Via::Link(_) | Via::Tunnel) => {
                 peer.bcast.start(SeqNo(msg.get16(field::LAST_BCAST)));
                 // Peers of before this capability do not say which of their bindings are the last.
                 peer.bcast.told |= !peer.capabilities.has(Capabilities::NAMED_BCAST);
@@ -63,8 +74,8 @@ impl Engine {
                     Fragment::Broken => {
                         self.core.drops.count(Drop::Reassembly);
                         // The broadcast link lives with it: all others would suffer.
-                        if via == Via::Link {
-                            self.fail_link(now, index, DownReason::Reassembly, host);
+                        if via != Via::Broadcast {
+                            self.lose_contact(now, index, DownReason::Reassembly, host);
                         }
                     }
                 }
@@ -524,6 +535,11 @@ impl Engine {
         header.set_payload_len(payload);
         header
     }
+}
+
+/// True for a message for no socket that came back already.
+fn is_dummy(msg: Msg<'_>) -> bool {
+    msg.get(field::DEST_PORT) == 0 && msg.get(field::ERRCODE) != errcode::OK
 }
 
 /// True for the empty half of a pair that marks a switch of the multicast method. It is flagged as an

@@ -3,7 +3,7 @@
 use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr, NodeId};
 use crate::host::{Host, MediaDest, Notice};
-use crate::link::fsm::LinkState;
+use crate::link::fsm::{LinkEvent, LinkState};
 use crate::link::{Link, LinkSetup};
 use crate::node::{Peer, UNESTABLISHED_MAX};
 use crate::stats::Drop;
@@ -292,7 +292,7 @@ impl Engine {
             None => {
                 if self.peers.len() == self.peers.capacity() {
                     // Doubling would keep room for as many nodes that never come.
-                    self.peers.reserve_exact(self.peers.len() / 8 + 8);
+                    self.peers.reserve_exact(self.peers.len() / 32 + 8);
                 }
                 self.peers.push(None);
                 self.peers.len() - 1
@@ -372,17 +372,13 @@ impl Engine {
             return false;
         };
         let same_signature = peer.signature == Some(message.signature);
-        let link = peer.link.as_ref();
-        if link.is_some_and(|link| link.bearer != id) {
-            // One link per peer: the second bearer stands by.
-            return false;
-        }
+        let link = peer.links.get(id);
         let same_addr = link.is_some_and(|link| link.media_addr == source);
         let up = link.is_some_and(Link::is_up);
         // Nobody else changes how a running link is spoken on.
-        if same_addr || !up {
+        if same_addr || !peer.is_up() {
             peer.capabilities = message.capabilities;
-            if let Some(link) = &mut peer.link {
+            for link in peer.links.iter_mut() {
                 link.capabilities = message.capabilities;
             }
         }
@@ -424,9 +420,11 @@ impl Engine {
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
-        if let Some(link) = &mut peer.link {
+        if let Some(link) = peer.links.get_mut(id) {
             link.media_addr = source;
-            link.state = LinkState::Reset;
+            if link.state == LinkState::Establishing {
+                link.state = LinkState::Reset;
+            }
             return link.reset(&mut ctx);
         }
         let mut link = Link::new(&LinkSetup {
@@ -436,13 +434,16 @@ impl Engine {
             capabilities: peer.capabilities,
             params: setup.params,
             mtu: setup.mtu,
-            interface: setup.interface,
             session,
             now,
         });
-        let due = link.next_timeout();
-        peer.link = Some(link);
-        self.wheel.arm(Self::peer_timer(index), due);
+        let failover = peer.failover.as_ref();
+        if failover.is_some_and(|failover| failover.failed == id) {
+            // The one before it on this bearer is lost, and not all that it brought has come.
+            link.turn(LinkEvent::FailoverBegin);
+        }
+        peer.links.put(Box::new(link));
+        self.rearm(index);
     }
 
     fn session_at(&self, now: Instant) -> u16 {

@@ -268,7 +268,7 @@ impl Engine {
             return;
         };
         if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.up_link()
+            && let Some(link) = peer.links.carrier_mut(0)
             && let Some(frame) =
                 ctx.alloc_filled(Reserve::Control, Importance::System, &message[..len])
         {

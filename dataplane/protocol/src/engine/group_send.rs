@@ -242,7 +242,7 @@ impl Engine {
                 continue;
             };
             mss = mss.min(self.mss_to(index));
-            if method == McastMethod::Replicast && !self.tell_first(now, index, host) {
+            if method == McastMethod::Replicast && !self.tell_first(now, index, from.0, host) {
                 self.note_starved(from, NodeAddr::NONE, nodes.len());
                 return Err(SendError::Congested);
             }

@@ -508,7 +508,7 @@ impl Engine {
         let Some(index) = self.reachable(to.node) else {
             return true;
         };
-        if !self.tell_first(now, index, host) {
+        if !self.tell_first(now, index, mail.from.0, host) {
             return false;
         }
         let header = kind.message(from, to);

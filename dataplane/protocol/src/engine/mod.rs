@@ -3,7 +3,7 @@
 //! Inputs are packets ([`Engine::on_packet`]), time ([`Engine::on_time`]) and what applications ask
 //! for; outputs go to the [`Host`] that each input gets. One thread owns an engine. The parts:
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
-//! up and down, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
+//! up and down, `parallel` joins two links to one peer, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
 //! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators, `tuning` changes
 //! what they want changed, `waiting` tells them what senders wait for.
 
@@ -24,6 +24,7 @@ mod groups;
 mod inner;
 mod monitoring;
 mod names;
+mod parallel;
 mod parting;
 mod receive;
 mod send;
@@ -209,6 +210,7 @@ impl Engine {
             core: Core {
                 own: NodeAddr::NONE,
                 net_id: config.net_id,
+                interfaces: [[0; INTERFACE_NAME]; MAX_BEARERS],
                 table: FrameTable::new(host.frame_count()),
                 drops: Drops::default(),
                 buffers: Buffers::default(),
@@ -293,6 +295,7 @@ impl Engine {
             return Err(BearerError::TooMany);
         };
         let id = BearerId(index as u8);
+        self.core.interfaces[index] = setup.interface;
         self.bearers[index] = Some(Bearer {
             setup,
             links_up: 0,
@@ -311,7 +314,7 @@ impl Engine {
     /// Takes all links down and tells every peer so.
     pub fn stop<H: Host>(&mut self, now: Instant, host: &mut H) {
         for index in 0..self.peers.len() {
-            self.fail_link(now, index, DownReason::Stopped, host);
+            self.lose_contact(now, index, DownReason::Stopped, host);
         }
         self.settle(now, host);
     }

@@ -35,14 +35,12 @@ impl Engine {
         &mut self,
         now: Instant,
         index: PeerIndex,
+        bearer: BearerId,
         msg: Msg<'_>,
         with_gaps: bool,
         host: &mut H,
     ) {
         let Some(peer) = self.peer(index).filter(|peer| peer.is_up()) else {
-            return;
-        };
-        let Some(bearer) = peer.link.as_ref().map(|link| link.bearer) else {
             return;
         };
         let addr = peer.addr;
@@ -79,10 +77,10 @@ impl Engine {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
-        let Some(link) = peer.link.as_mut() else {
+        let Some(link) = peer.links.get_mut(bearer) else {
             return;
         };
-        if link.bearer == bearer && ctx.core.monitors[bearer.index()].is_untold(peer.addr) {
+        if ctx.core.monitors[bearer.index()].is_untold(peer.addr) {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_probe(&mut ctx, &view);
         }
@@ -97,13 +95,13 @@ impl Engine {
             };
             let silent = self
                 .peer(index)
-                .and_then(|peer| peer.link.as_ref())
+                .and_then(|peer| peer.links.get(bearer))
                 .is_some_and(|link| {
                     let half = Duration::from_millis(u64::from(link.tolerance_ms / 2));
-                    link.bearer == bearer && link.silence(now) >= half
+                    link.silence(now) >= half
                 });
             if believed && silent {
-                self.fail_link(now, index, DownReason::Reported, host);
+                self.fail_link(now, index, bearer, DownReason::Reported, host);
             } else {
                 self.wheel.arm(Self::peer_timer(index), now);
             }

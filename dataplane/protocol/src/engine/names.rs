@@ -2,7 +2,7 @@
 //! of them is in `telling`.
 
 use super::{Engine, PeerIndex};
-use crate::addr::PortId;
+use crate::addr::{BearerId, PortId};
 use crate::connection::State;
 use crate::host::{DownReason, Host};
 use crate::name::{
@@ -220,17 +220,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn publish_link_state(&mut self, index: PeerIndex) {
-        if let Some(publication) = self.link_state(index) {
+    pub(super) fn publish_link_state(&mut self, index: PeerIndex, id: BearerId) {
+        if let Some(publication) = self.link_state(index, id) {
             // Refused only if it is there already.
             let _ = self.publish(publication);
         }
     }
 
-    /// The binding that stands for the link to a peer.
-    pub(super) fn link_state(&self, index: PeerIndex) -> Option<Publication> {
+    /// The binding that stands for a link to a peer.
+    pub(super) fn link_state(&self, index: PeerIndex, id: BearerId) -> Option<Publication> {
         let peer = self.peer(index)?;
-        let link = peer.link.as_ref()?;
+        let link = peer.links.get(id)?;
         let own_bearer = link.bearer.0.into();
         Some(Publication::link_state(
             self.core.own.0,
@@ -290,7 +290,9 @@ impl Engine {
             }
             Ok(()) => {}
             Err(UpdateError::ForeignOrigin { .. }) => self.core.drops.count(Drop::BadBinding),
-            Err(UpdateError::Overflow(_)) => self.fail_link(now, index, DownReason::Overflow, host),
+            Err(UpdateError::Overflow(_)) => {
+                self.lose_contact(now, index, DownReason::Overflow, host)
+            }
         }
     }
 }

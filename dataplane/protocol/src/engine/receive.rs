@@ -6,7 +6,8 @@ use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::broadcast::{BroadcastSequenced, Report};
 use crate::host::{DownReason, Host};
-use crate::link::{Sequenced, Verdict};
+use crate::link::fsm::LinkState;
+use crate::link::{Link, Sequenced, Verdict};
 use crate::node::fsm::{NodeEvent, NodeState, step};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
@@ -78,9 +79,9 @@ impl Engine {
         } else if msg.header_size() > size::SHORT && msg.get(field::DEST_NODE) != self.core.own.0 {
             Err(Drop::OtherNode)
         } else if msg.user() == User::LinkProtocol {
-            self.on_link_protocol(now, index, msg, host)
+            self.on_link_protocol(now, index, bearer, msg, host)
         } else {
-            self.on_sequenced(now, index, msg, host)
+            self.on_sequenced(now, index, bearer, msg, host)
         }
     }
 
@@ -91,12 +92,11 @@ impl Engine {
             return Err(Drop::OwnPacket);
         }
         let index = *self.peer_index.get(&prev).ok_or(Drop::UnknownNode)?;
-        let link = self
-            .peer(index)
-            .and_then(|p| p.link.as_ref())
-            .ok_or(Drop::LinkDown)?;
-        let at_station = link.media_addr == source || source == MediaAddr::UNTOLD;
-        if link.bearer != bearer || !at_station {
+        let links = self.peer(index).map(|peer| &peer.links);
+        let links = links.filter(|links| links.iter().next().is_some());
+        let link = links.ok_or(Drop::LinkDown)?.get(bearer);
+        let is_its = |link: &Link| link.media_addr == source || source == MediaAddr::UNTOLD;
+        if !link.is_some_and(is_its) {
             return Err(Drop::ForeignStation);
         }
         Ok(index)
@@ -106,6 +106,7 @@ impl Engine {
         &mut self,
         now: Instant,
         index: PeerIndex,
+        id: BearerId,
         msg: Msg<'_>,
         host: &mut H,
     ) -> Result<(), Drop> {
@@ -114,7 +115,7 @@ impl Engine {
         };
         let with_gaps = peer.capabilities.has(Capabilities::GAP_ACK_BLOCK);
         let message = LinkProtocol::parse(msg, with_gaps).map_err(|_| Drop::MalformedControl)?;
-        let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
+        let link = peer.links.get_mut(id).ok_or(Drop::LinkDown)?;
         if !link.accepts(&message) {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.on_refused(&mut ctx, &message, &view);
@@ -129,7 +130,11 @@ impl Engine {
             NodeState::PeerComing if is_state && link.is_up() => {
                 peer.state = step(peer.state, NodeEvent::PeerUp);
             }
-            NodeState::PeerComing | NodeState::Down | NodeState::Up => {}
+            NodeState::PeerComing
+            | NodeState::Down
+            | NodeState::Up
+            | NodeState::Synching
+            | NodeState::FailingOver => {}
         }
         let mut missing = false;
         if let Body::State(state) = &message.body
@@ -141,24 +146,29 @@ impl Engine {
             }
             let report = report_of(&message, state);
             if !bcast.on_report(&mut ctx, &mut peer.bcast, &report, patience) {
-                let verdict = link.fail(DownReason::RetransmitFailure);
-                self.act_on(now, index, verdict, host);
+                self.lose_contact(now, index, DownReason::RetransmitFailure, host);
                 return Ok(());
             }
             missing = peer.bcast.on_last_bcast(now, SeqNo(message.last_bcast)) && !state.probe;
         }
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        let tolerance_ms = link.tolerance_ms;
         let verdict = link.on_link_protocol(&mut ctx, &message, &view);
         if missing {
             link.send_ack(&mut ctx, &view);
         }
-        self.act_on(now, index, verdict, host);
+        let is_changed = link.tolerance_ms != tolerance_ms;
+        self.act_on(now, index, id, verdict, host);
         if is_state {
-            self.on_record(now, index, msg, with_gaps, host);
+            self.on_record(now, index, id, msg, with_gaps, host);
         }
         if verdict == Verdict::Down(DownReason::PeerReset) {
-            self.rejoin(now, index, &message, host);
+            self.rejoin(now, index, id, &message, host);
         }
+        if is_changed {
+            self.rearm(index);
+        }
+        self.look_at_synch(now, index, host);
         Ok(())
     }
 
@@ -166,20 +176,24 @@ impl Engine {
         &mut self,
         now: Instant,
         index: PeerIndex,
+        id: BearerId,
         msg: Msg<'_>,
         host: &mut H,
     ) -> Result<(), Drop> {
+        if self.is_too_early(index, msg) {
+            return Err(Drop::PeerState);
+        }
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return Err(Drop::UnknownNode);
         };
         if peer.state == NodeState::PeerLeaving {
             return Err(Drop::PeerState);
         }
-        let link = peer.link.as_mut().ok_or(Drop::LinkDown)?;
+        let link = peer.links.get_mut(id).ok_or(Drop::LinkDown)?;
         if !link.is_up() {
             // Proves that the peer's end is up; the packet itself will be sent again.
             let verdict = link.on_proof_of_life();
-            self.act_on(now, index, verdict, host);
+            self.act_on(now, index, id, verdict, host);
             return Err(Drop::LinkDown);
         }
         peer.state = step(peer.state, NodeEvent::PeerUp);
@@ -196,11 +210,16 @@ impl Engine {
             };
             bcast.on_report(&mut ctx, &mut peer.bcast, &report, Duration::MAX);
         }
+        if link.state == LinkState::Synching {
+            link.hold_back(&mut ctx, msg);
+            self.look_at_synch(now, index, host);
+            return Ok(());
+        }
         match link.on_sequenced(&mut ctx, msg) {
             Sequenced::InOrder => {
-                self.deliver_packet(now, index, Via::Link, msg, host);
-                self.deliver_deferred(now, index, host);
-                self.acknowledge_if_due(now, index, host);
+                self.deliver_packet(now, index, Via::Link(id), msg, host);
+                self.deliver_deferred(now, index, id, host);
+                self.acknowledge_if_due(now, index, id, host);
             }
             Sequenced::Held { nack } => {
                 if nack {
@@ -213,15 +232,16 @@ impl Engine {
             }
         }
         self.repair_if_due(now, index, host);
+        self.look_at_synch(now, index, host);
         Ok(())
     }
 
     /// Tells the peer which of its broadcasts are missing here, now and then.
     fn repair_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.link.as_mut()
-            && link.is_up()
+            && peer.is_up()
             && peer.bcast.is_repair_due(&ctx)
+            && let Some(link) = peer.links.carrier_mut(0)
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_ack(&mut ctx, &view);
@@ -233,39 +253,54 @@ impl Engine {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
-        let Some(link) = peer.link.as_mut().filter(|link| link.is_up()) else {
-            return;
-        };
-        let Some(due) = link.ask_timeout(&ctx.core.table) else {
-            return;
-        };
-        if due <= now {
-            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-            link.send_nack(&mut ctx, &view);
+        let mut next: Option<Instant> = None;
+        for link in peer.links.iter_mut().filter(|link| link.is_up()) {
+            let due = link.ask_timeout(&ctx.core.table);
+            if due.is_some_and(|due| due <= now) {
+                let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+                link.send_nack(&mut ctx, &view);
+            }
+            next = next
+                .into_iter()
+                .chain(link.ask_timeout(&ctx.core.table))
+                .min();
         }
-        if let Some(at) = link.ask_timeout(&ctx.core.table) {
+        if let Some(at) = next {
             self.wheel.arm(Self::gap_timer(index), at);
         }
     }
 
     /// Delivers the deferred packets whose turn has come.
-    fn deliver_deferred<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+    pub(super) fn deliver_deferred<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        id: BearerId,
+        host: &mut H,
+    ) {
         let mut packet = std::mem::take(&mut self.packet);
         while let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.up_link()
+            && let Some(link) = peer.links.get_mut(id)
+            && link.state == LinkState::Established
             && link.next_deferred(&mut ctx, &mut packet)
             && let Ok(msg) = Msg::check(&packet)
         {
             if link.on_sequenced(&mut ctx, msg) == Sequenced::InOrder {
-                self.deliver_packet(now, index, Via::Link, msg, host);
+                self.deliver_packet(now, index, Via::Link(id), msg, host);
             }
         }
         self.packet = packet;
     }
 
-    fn acknowledge_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
+    pub(super) fn acknowledge_if_due<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        id: BearerId,
+        host: &mut H,
+    ) {
         if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.link.as_mut()
+            && let Some(link) = peer.links.get_mut(id)
             && link.is_ack_due()
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
@@ -320,7 +355,7 @@ impl Engine {
     /// Tells the peer which of its broadcasts are here.
     fn tell_of_broadcasts<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
-            && let Some(link) = peer.link.as_mut()
+            && let Some(link) = peer.links.carrier_mut(0)
         {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_ack(&mut ctx, &view);

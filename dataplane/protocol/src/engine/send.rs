@@ -88,10 +88,10 @@ impl Engine {
             let Some(index) = self.reachable(node) else {
                 continue;
             };
-            if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host)
-                && let Some(link) = peer.up_link()
-            {
-                link.advance(&mut ctx);
+            if let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) {
+                for link in peer.links.iter_mut() {
+                    link.advance(&mut ctx);
+                }
             }
         }
     }
@@ -233,7 +233,7 @@ impl Engine {
         self.await_telling(from, node)?;
         let mss = self.mss_to(index);
         let frames = packet_count(message.len(), mss);
-        if !self.tell_first(now, index, host)
+        if !self.tell_first(now, index, message.selector(), host)
             || !self.starved.admits(from, frames, host.frames_free())
         {
             self.note_starved(from, node, frames);
@@ -272,7 +272,8 @@ impl Engine {
         port.on_congestion(node);
         let importance = port.importance;
         let index = self.peer_index.get(&node).copied();
-        let link = index.and_then(|index| self.peers[index].as_mut()?.link.as_mut());
+        let peer = index.and_then(|index| self.peers[index].as_mut());
+        let link = peer.and_then(|peer| peer.links.carrier_mut(from.0));
         match link {
             Some(link) => link.wait(from, importance),
             None => self.bcast.wait(from),
@@ -314,11 +315,12 @@ impl Engine {
         self.transmit_cut(now, index, message, self.mss_to(index), host)
     }
 
-    /// Largest message that goes to a peer in one packet.
+    /// Largest message that goes to a peer in one packet, by whichever link.
     pub(super) fn mss_to(&self, index: PeerIndex) -> usize {
-        self.peer(index)
-            .and_then(|p| p.link.as_ref())
-            .map_or(usize::MAX, |link| link.mss())
+        let links = self.peer(index).map(|peer| &peer.links);
+        let carriers = [0, 1].map(|selector| links.and_then(|links| links.carrier(selector)));
+        let mss = carriers.into_iter().flatten().map(Link::mss);
+        mss.min().unwrap_or(usize::MAX)
     }
 
     /// The same with packets of at most `mss` bytes.
@@ -333,7 +335,8 @@ impl Engine {
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return Err(SendError::Unreachable);
         };
-        let link = peer.up_link().ok_or(SendError::Unreachable)?;
+        let link = peer.links.carrier_mut(message.selector());
+        let link = link.ok_or(SendError::Unreachable)?;
         let importance = message.importance();
         let congested = link.is_congested(importance);
         if congested && importance == Importance::System {
@@ -416,7 +419,7 @@ impl Engine {
         let before = self.ports.get(&from).map_or(wanted, |p| p.mcast_method);
         // A twin that has to wait for the window comes so late that its receivers hold all that follows
         // by the new way, which nothing slows down.
-        let method = if synchronised && self.is_waiting(before, nodes) {
+        let method = if synchronised && self.is_waiting(before, from, nodes) {
             before
         } else {
             wanted
@@ -425,7 +428,7 @@ impl Engine {
         if is_switch || method == McastMethod::Replicast {
             for node in nodes {
                 if let Some(index) = self.reachable(*node)
-                    && !self.tell_first(now, index, host)
+                    && !self.tell_first(now, index, from.0, host)
                 {
                     self.note_starved(from, NodeAddr::NONE, nodes.len());
                     return Err(SendError::Congested);
@@ -470,13 +473,13 @@ impl Engine {
     }
 
     /// Whether a multicast by this method would wait behind others for a window.
-    fn is_waiting(&self, method: McastMethod, nodes: &[NodeAddr]) -> bool {
+    fn is_waiting(&self, method: McastMethod, from: PortId, nodes: &[NodeAddr]) -> bool {
         if method == McastMethod::Broadcast {
             return self.bcast.is_waiting();
         }
         let links = nodes
             .iter()
-            .filter_map(|node| self.peer(self.reachable(*node)?)?.link.as_ref());
+            .filter_map(|node| self.peer(self.reachable(*node)?)?.links.carrier(from.0));
         links.into_iter().any(Link::is_waiting)
     }
 
@@ -584,6 +587,11 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
             joins: false,
             ..Self::new(header, payload)
         }
+    }
+
+    /// What decides which of two links it takes, always the same for a sending socket.
+    fn selector(&self) -> u32 {
+        self.header.get(field::ORIG_PORT)
     }
 
     fn len(&self) -> usize {

@@ -47,12 +47,8 @@ impl Engine {
             self.bcast.forget(id);
             self.starved.forget(id);
             self.untold.forget(id);
-            for link in self
-                .peers
-                .iter_mut()
-                .flatten()
-                .filter_map(|peer| peer.link.as_mut())
-            {
+            let peers = self.peers.iter_mut().flatten();
+            for link in peers.flat_map(|peer| peer.links.iter_mut()) {
                 link.forget(id);
             }
         }

@@ -173,40 +173,50 @@ impl Engine {
             return;
         };
         let message = update_message(update, ctx.core.own.0, peer.addr.0);
-        let Some(link) = peer.up_link() else {
+        let Some(link) = peer.links.carrier_mut(0) else {
             return;
         };
         let is_queued = link.queue_update(&mut ctx, &message);
         link.advance(&mut ctx);
         if !is_queued {
             // Its table would never be right again.
-            self.fail_link(now, index, DownReason::Overflow, host);
+            self.lose_contact(now, index, DownReason::Overflow, host);
         }
     }
 
     /// Sees to it that the next message to a peer does not overtake the bindings made before it: they
     /// travel by the broadcast link, and until the peer has said that it has them, copies go ahead of
-    /// the message by its own link. The peer drops what comes second.
+    /// the message by the link it takes. The peer drops what comes second.
     ///
     /// False if there are not frames enough for all copies.
     pub(super) fn tell_first<H: Host>(
         &mut self,
         now: Instant,
         index: PeerIndex,
+        selector: u32,
         host: &mut H,
     ) -> bool {
         let numbered = self.distributor.numbered();
-        if self.peer(index).is_none_or(|peer| peer.told == numbered) {
+        let link = self
+            .peer(index)
+            .and_then(|peer| peer.links.carrier(selector));
+        if link.is_none_or(|link| link.told == numbered) {
             return true;
         }
-        self.copy_updates(now, index, host)
+        self.copy_updates(now, index, selector, host)
     }
 
-    fn copy_updates<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) -> bool {
+    fn copy_updates<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        selector: u32,
+        host: &mut H,
+    ) -> bool {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
             return true;
         };
-        let Some(link) = peer.link.as_mut().filter(|link| link.is_up()) else {
+        let Some(link) = peer.links.carrier_mut(selector) else {
             return true;
         };
         let mut ctx = super::Ctx {
@@ -223,7 +233,7 @@ impl Engine {
                 continue;
             };
             let index = self.distributor.index_of(update.named_seqno);
-            if index < peer.told {
+            if index < link.told {
                 continue;
             }
             let message = update_message(&update, ctx.core.own.0, peer.addr.0);
@@ -231,10 +241,10 @@ impl Engine {
             if !complete {
                 break;
             }
-            peer.told = index + 1;
+            link.told = index + 1;
         }
         if complete {
-            peer.told = self.distributor.numbered();
+            link.told = self.distributor.numbered();
         }
         link.advance(&mut ctx);
         complete
@@ -247,7 +257,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        let Some(link) = peer.link.as_mut() else {
+        let Some(link) = peer.links.carrier_mut(0) else {
             return;
         };
         let mut ctx = super::Ctx {
@@ -256,7 +266,7 @@ impl Engine {
             host,
             bcast_ack: peer.bcast.ack(),
         };
-        peer.told = self.distributor.numbered();
+        link.told = self.distributor.numbered();
         let mut items = vec![0; link.mss() - size::INT];
         let mut complete = true;
         while let Some(message) = bulk.next_message(&mut items) {
@@ -282,7 +292,7 @@ impl Engine {
         drop(bulk);
         if !complete {
             // Its table would never be right; with the next contact it gets a new bulk.
-            self.fail_link(now, index, DownReason::Overflow, host);
+            self.lose_contact(now, index, DownReason::Overflow, host);
         }
     }
 }

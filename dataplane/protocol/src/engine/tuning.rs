@@ -5,7 +5,6 @@ use super::Engine;
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host};
 use crate::link::{Link, LinkParams, Setting};
-use crate::node::FORGET_AFTER;
 use crate::time::Instant;
 
 /// Bearers with links of the same priority, as on Linux: no peer can have more links that share the load.
@@ -24,7 +23,7 @@ impl Engine {
             .peers
             .iter()
             .flatten()
-            .filter_map(|peer| peer.link.as_ref());
+            .flat_map(|peer| peer.links.iter());
         bearers
             .map(|bearer| bearer.setup.params.tolerance_ms)
             .chain(links.map(|link| link.tolerance_ms))
@@ -88,13 +87,12 @@ impl Engine {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return false;
         };
-        let Some(link) = peer.link.as_mut().filter(|link| link.bearer == id) else {
+        let Some(link) = peer.links.get_mut(id) else {
             return false;
         };
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         link.set(&mut ctx, setting, &view);
-        let due = link.next_timeout();
-        self.wheel.arm(Self::peer_timer(index), due);
+        self.rearm(index);
         true
     }
 
@@ -114,29 +112,27 @@ impl Engine {
         station: MediaAddr,
         host: &mut H,
     ) {
-        self.remove_links_where(now, host, |link| {
-            link.bearer == id && link.media_addr == station
-        });
+        self.remove_links_where(now, id, host, |link| link.media_addr == station);
         self.settle(now, host);
     }
 
     /// The links of a bearer go; their peers stay known.
     pub(super) fn remove_links<H: Host>(&mut self, now: Instant, id: BearerId, host: &mut H) {
-        self.remove_links_where(now, host, |link| link.bearer == id);
+        self.remove_links_where(now, id, host, |_| true);
     }
 
     fn remove_links_where<H: Host>(
         &mut self,
         now: Instant,
+        id: BearerId,
         host: &mut H,
         goes: impl Fn(&Link) -> bool,
     ) {
         for index in 0..self.peers.len() {
-            let link = self.peer(index).and_then(|p| p.link.as_ref());
+            let link = self.peer(index).and_then(|peer| peer.links.get(id));
             if link.is_some_and(&goes) {
-                self.fail_link(now, index, DownReason::Stopped, host);
-                self.drop_link(now, index, host);
-                self.wheel.arm(Self::peer_timer(index), now + FORGET_AFTER);
+                self.fail_link(now, index, id, DownReason::Stopped, host);
+                self.drop_link(now, index, id, host);
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::broadcast::BROADCAST_WINDOW;
 use crate::link::Link;
 use crate::link::fsm::LinkState;
 use crate::name::{BindingTable, Publication};
+use crate::node::{Links, Peer};
 use crate::port::Port;
 use crate::stats::LinkStats;
 use crate::wire::{Capabilities, Importance};
@@ -22,6 +23,10 @@ pub struct LinkView {
     pub network_plane: char,
     /// Its state.
     pub state: LinkState,
+    /// Up.
+    pub up: bool,
+    /// Up, and carries messages.
+    pub active: bool,
     /// Largest packet.
     pub mtu: usize,
     /// Priority in force.
@@ -68,8 +73,8 @@ pub struct PeerView {
     pub up: bool,
     /// What it can do.
     pub capabilities: Capabilities,
-    /// The link to it.
-    pub link: Option<LinkView>,
+    /// The links to it, in the order of their bearers.
+    pub links: Vec<LinkView>,
     /// What arrived on its broadcast link.
     pub broadcast: LinkStats,
 }
@@ -124,16 +129,21 @@ impl Engine {
             addr: peer.addr,
             up: peer.is_up(),
             capabilities: peer.capabilities,
-            link: peer.link.as_ref().map(|link| self.link_view(link, peer.id)),
+            links: peer
+                .links
+                .iter()
+                .map(|link| self.link_view(link, peer))
+                .collect(),
             broadcast: peer.bcast.stats,
         })
     }
 
     /// The stations on a bearer that have a link which is up.
     pub fn stations(&self, bearer: BearerId) -> impl Iterator<Item = MediaAddr> + '_ {
-        let links = self.peers.iter().flatten().filter_map(|p| p.link.as_ref());
-        links
-            .filter(move |link| link.bearer == bearer && link.is_up())
+        let peers = self.peers.iter().flatten();
+        peers
+            .filter_map(move |peer| peer.links.get(bearer))
+            .filter(|link| link.is_up())
             .map(|link| link.media_addr)
     }
 
@@ -146,24 +156,24 @@ impl Engine {
             };
         }
         let peer = self.peer_index.get(&node).and_then(|i| self.peer(*i));
-        let link = peer.and_then(|p| p.link.as_ref());
-        link.map_or_else(PathView::default, |link| PathView {
-            up: link.is_up(),
-            congested: link.is_congested(Importance::Low),
-            round_trip: link.round_trip(),
-            in_flight: (link.queue_len() - link.waiting_len()) as u32,
-            waiting: link.waiting_len() as u32,
-            window: link.window().into(),
-            mss: link.mss() as u32,
-        })
+        let links = peer.map(|peer| &peer.links);
+        let active = links.and_then(Links::active);
+        let ids = active.map_or([None, None], |[even, odd]| {
+            [Some(even), Some(odd).filter(|odd| *odd != even)]
+        });
+        let paths = ids.into_iter().flatten();
+        let paths = paths.filter_map(|id| Some(path_of(links?.get(id)?)));
+        paths.reduce(PathView::beside).unwrap_or_default()
     }
 
-    fn link_view(&self, link: &Link, peer: NodeId) -> LinkView {
+    fn link_view(&self, link: &Link, peer: &Peer) -> LinkView {
         LinkView {
-            name: self.link_name(link, peer),
+            name: self.link_name(link, peer.id),
             bearer: link.bearer,
             network_plane: (b'A' + (link.net_plane & 7)) as char,
             state: link.state,
+            up: link.is_up(),
+            active: link.is_up() && peer.links.is_active(link.bearer),
             mtu: link.mtu,
             priority: link.priority,
             tolerance_ms: link.tolerance_ms,
@@ -177,7 +187,7 @@ impl Engine {
     /// Name of the link to a node over a bearer, if there is one.
     pub fn name_of_link(&self, node: NodeAddr, bearer: BearerId) -> Option<String> {
         let peer = self.peer(*self.peer_index.get(&node)?)?;
-        let link = peer.link.as_ref().filter(|link| link.bearer == bearer)?;
+        let link = peer.links.get(bearer)?;
         Some(self.link_name(link, peer.id))
     }
 
@@ -231,6 +241,34 @@ impl Engine {
     /// The sockets of this node.
     pub fn sockets(&self) -> impl Iterator<Item = (PortId, &Port)> + '_ {
         self.ports.iter().map(|(id, port)| (*id, port))
+    }
+}
+
+fn path_of(link: &Link) -> PathView {
+    PathView {
+        up: link.is_up(),
+        congested: link.is_congested(Importance::Low),
+        round_trip: link.round_trip(),
+        in_flight: (link.queue_len() - link.waiting_len()) as u32,
+        waiting: link.waiting_len() as u32,
+        window: link.window().into(),
+        mss: link.mss() as u32,
+    }
+}
+
+impl PathView {
+    /// Two links that share the load. Congested if one is: which one a message takes depends on its socket.
+    fn beside(self, other: Self) -> Self {
+        let round_trips = self.round_trip.into_iter().chain(other.round_trip);
+        Self {
+            up: self.up || other.up,
+            congested: self.congested || other.congested,
+            round_trip: round_trips.min(),
+            in_flight: self.in_flight + other.in_flight,
+            waiting: self.waiting + other.waiting,
+            window: self.window + other.window,
+            mss: self.mss.min(other.mss),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! a socket only remembers when it was refused.
 
 use super::Engine;
-use crate::addr::{NodeAddr, PortId, SocketAddr};
+use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
 use crate::group::Blocked;
 use crate::port::Port;
 use crate::time::Instant;
@@ -17,8 +17,8 @@ pub enum Obstacle {
     Window(SocketAddr),
     /// A member of its group.
     Member(Blocked),
-    /// The link to this node is congested at the sender's importance.
-    Link(NodeAddr),
+    /// The link to this node over this bearer is congested at the sender's importance.
+    Link(NodeAddr, BearerId),
     /// The broadcast link is congested. The node is the peer that has acknowledged least, if there is one.
     BroadcastLink(Option<NodeAddr>),
     /// Peers have not been told of bindings the sender's process made before, which its message must not
@@ -107,8 +107,18 @@ impl Engine {
         } else if node == NodeAddr::NONE {
             Obstacle::BroadcastLink(self.slowest_of_broadcast())
         } else {
-            Obstacle::Link(node)
+            Obstacle::Link(node, self.bearer_to(node, port.id))
         })
+    }
+
+    /// The bearer that messages of a socket to a node take.
+    fn bearer_to(&self, node: NodeAddr, port: PortId) -> BearerId {
+        let peer = self
+            .peer_index
+            .get(&node)
+            .and_then(|index| self.peer(*index));
+        let link = peer.and_then(|peer| peer.links.carrier(port.0));
+        link.map_or(BearerId(0), |link| link.bearer)
     }
 
     /// The peer that has acknowledged the fewest broadcasts, if not all have acknowledged all.

@@ -12,19 +12,20 @@ pub mod queue;
 mod receive;
 mod round_trip;
 mod transmit;
+mod tunnel;
 mod watch;
 
 use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId};
 use crate::crypto;
 use crate::engine::Ctx;
-use crate::frame::FrameList;
+use crate::frame::{FrameList, FrameTable};
 use crate::host::{Host, MediaDest, Reserve};
 use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::LinkStats;
 use crate::time::Instant;
 use crate::wire::{Capabilities, GapBlocks, INTERFACE_NAME, Importance, size};
-use fsm::LinkState;
+use fsm::{LinkEvent, LinkState};
 use patience::Patience;
 use queue::SendQueue;
 use round_trip::RoundTrip;
@@ -40,6 +41,8 @@ pub const ACK_THRESHOLD: u16 = 16;
 pub const RECEIVE_WINDOW: u16 = 8191;
 /// Longest time that a packet is taken to be on its way.
 pub const TRANSIT_MAX: Duration = Duration::from_millis(50);
+/// Tolerances that a failover may take.
+const FAILOVER_TOLERANCES: u32 = 10;
 /// Longest interval between two ticks of a link.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
@@ -158,11 +161,21 @@ pub struct Link {
     pub stats: LinkStats,
     /// The message being put together.
     pub assembly: Assembly,
-    params: LinkParams,
+    /// It carries messages, alone or beside another link.
+    pub joined: bool,
+    /// How many of this node's binding updates it has carried, or the peer has from the broadcast link.
+    pub told: u64,
+    /// It has been up since the last reset.
+    opened: bool,
+    /// The last packet that carries one of another link.
+    tunnelled_until: Option<SeqNo>,
+    /// What it is given waits: the peer has not acknowledged all that came before over another link.
+    held: bool,
+    min_window: u16,
+    max_window: u16,
     /// STATEs that still carry a priority an operator has set, and a tolerance.
     untold: Untold,
     own_mtu: u32,
-    own_interface: [u8; INTERFACE_NAME],
     session: SeqNo,
     /// The peer has spoken as if this endpoint were up since the last tick: it needs a RESET.
     unaware: bool,
@@ -214,8 +227,6 @@ pub struct LinkSetup {
     pub params: LinkParams,
     /// MTU of the bearer.
     pub mtu: usize,
-    /// Own interface name.
-    pub interface: [u8; INTERFACE_NAME],
     /// First session number: later than any this node used towards the peer before.
     pub session: u16,
     /// Now.
@@ -251,10 +262,15 @@ impl Link {
             mtu: setup.mtu,
             stats: LinkStats::default(),
             assembly: Assembly::default(),
-            params,
+            joined: false,
+            told: 0,
+            opened: false,
+            tunnelled_until: None,
+            held: false,
+            min_window: params.min_window,
+            max_window: params.max_window,
             untold: Untold::default(),
             own_mtu: setup.mtu as u32,
-            own_interface: setup.interface,
             session: SeqNo(setup.session),
             unaware: false,
             ignored: false,
@@ -289,7 +305,6 @@ impl Link {
 
     /// Changes a setting, and tells the peer what concerns it.
     pub fn set<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, setting: Setting, bcast: &BroadcastView) {
-        self.params.set(setting);
         match setting {
             Setting::Priority(priority) => {
                 self.priority = priority;
@@ -301,7 +316,8 @@ impl Link {
                 self.untold.tolerance = ANNOUNCEMENTS;
             }
             Setting::Window(max_window) => {
-                self.window = self.params.min_window;
+                self.max_window = max_window;
+                self.window = self.min_window;
                 self.slow_start_threshold = max_window;
                 return;
             }
@@ -311,12 +327,57 @@ impl Link {
 
     /// Packets that may be in flight at most.
     pub fn window_max(&self) -> u16 {
-        self.params.max_window
+        self.max_window
     }
 
     /// True while messages can be sent.
     pub fn is_up(&self) -> bool {
-        self.state == LinkState::Established
+        matches!(self.state, LinkState::Established | LinkState::Synching)
+    }
+
+    /// True once it has received a packet with a number.
+    pub fn has_received(&self) -> bool {
+        self.rcv_nxt != SeqNo(1)
+    }
+
+    /// The number expected next.
+    pub fn rcv_nxt(&self) -> SeqNo {
+        self.rcv_nxt
+    }
+
+    /// True once it was given a packet to send.
+    pub fn has_carried(&self) -> bool {
+        self.queue.snd_nxt != SeqNo(1) || !self.queue.is_empty()
+    }
+
+    /// True between going down and [`Self::reset`].
+    pub fn is_to_be_reset(&self) -> bool {
+        !self.is_up() && self.opened
+    }
+
+    /// True if there is something to do.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.due
+    }
+
+    /// True while the peer is not known to have all that another link gave this one when it was lost.
+    pub fn carries_failover(&self, table: &FrameTable) -> bool {
+        self.tunnelled_until
+            .is_some_and(|last| !self.has_acked(table, last))
+    }
+
+    /// What it held has arrived over another link: it may come up again.
+    pub fn end_failover(&mut self, now: Instant) {
+        if self.state == LinkState::FailingOver {
+            self.turn(LinkEvent::FailoverEnd);
+            self.reset_ticks = 0;
+            self.next_tick = self.mute_until.max(now);
+        }
+    }
+
+    /// Packets that it lets out now.
+    fn open_window(&self) -> u16 {
+        if self.held { 0 } else { self.window }
     }
 
     /// True if so much was received since the last acknowledgement that one is due.
@@ -382,9 +443,10 @@ impl Link {
     pub fn reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
         self.fall_mute(ctx.now);
         self.queue.purge(&ctx.core.table, ctx.host);
-        while let Some(frame) = self.deferred.pop_front(&ctx.core.table) {
-            ctx.host.free(frame);
-        }
+        self.deferred.free_all(&ctx.core.table, ctx.host);
+        self.held = false;
+        self.opened = false;
+        self.tunnelled_until = None;
         self.assembly.clear(&mut ctx.core.buffers);
         ctx.core
             .woken
@@ -429,8 +491,8 @@ impl Link {
     /// When to call [`Self::on_timeout`] next.
     pub fn next_timeout(&mut self) -> Instant {
         let next = match self.state {
-            LinkState::Reset | LinkState::Establishing => self.next_tick,
-            LinkState::Established => {
+            LinkState::Reset | LinkState::Establishing | LinkState::FailingOver => self.next_tick,
+            LinkState::Established | LinkState::Synching => {
                 let look = self.watch.next_look(self.tolerance());
                 look.map_or(self.next_tick, |look| look.min(self.next_tick))
             }
@@ -450,7 +512,13 @@ impl Link {
             LinkState::Reset if ticks => self.tick_reset(ctx, bcast),
             LinkState::Establishing if ticks => self.send_activate(ctx, bcast),
             LinkState::Reset | LinkState::Establishing => {}
-            LinkState::Established => {
+            LinkState::FailingOver => {
+                self.reset_ticks += u32::from(ticks);
+                if self.reset_ticks > self.ticks_of_tolerance() * FAILOVER_TOLERANCES {
+                    return Look::Silent;
+                }
+            }
+            LinkState::Established | LinkState::Synching => {
                 let stall = ctx.now.since(self.due);
                 self.watch.on_own_stall(ctx.now, stall, self.tolerance());
                 let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
@@ -542,7 +610,7 @@ impl Link {
             Importance::High,
             Importance::Critical,
         ] {
-            let limit = queue::backlog_limit(importance, self.params.min_window, self.mtu);
+            let limit = queue::backlog_limit(importance, self.min_window, self.mtu);
             room[importance as usize] = limit.saturating_sub(self.queue.backlog_len(importance));
         }
         let woken = &mut ctx.core.woken;

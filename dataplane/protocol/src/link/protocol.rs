@@ -40,6 +40,9 @@ pub enum Verdict {
 impl Link {
     /// True if the message belongs to the session in force, or may start one.
     pub fn accepts(&self, message: &LinkProtocol) -> bool {
+        if self.state == LinkState::FailingOver {
+            return false;
+        }
         let session = SeqNo(message.session);
         match &message.body {
             Body::Reset(_) => !self.in_session || session.after(self.peer_session),
@@ -201,7 +204,8 @@ impl Link {
         self.peer_snd_nxt = SeqNo(message.next_sent);
         let tail_lost = (state.probe || state.keepalive)
             && SeqNo(message.next_sent).after(self.rcv_nxt)
-            && self.deferred.is_empty();
+            && self.deferred.is_empty()
+            && self.state != LinkState::Synching;
         let verdict = self.acknowledge_state(ctx, message, state);
         if tail_lost || state.probe {
             let reason = if state.probe {
@@ -235,12 +239,16 @@ impl Link {
     pub fn on_proof_of_life(&mut self) -> Verdict {
         match self.state {
             LinkState::Establishing => self.apply(LinkEvent::Establish, DownReason::PeerReset),
-            LinkState::Reset | LinkState::Established => Verdict::Fine,
+            LinkState::Reset
+            | LinkState::Established
+            | LinkState::Synching
+            | LinkState::FailingOver => Verdict::Fine,
         }
     }
 
     /// The link went up: from now on the peer has to be heard. The STATE is what opens its end.
     pub fn open<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
+        self.opened = true;
         self.watch.open(ctx.now, ctx.core.own < self.peer);
         let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
         self.watch.set_pace(ctx.now, pace);
@@ -261,6 +269,11 @@ impl Link {
         } else {
             self.send_activate(ctx, bcast);
         }
+    }
+
+    /// Begins or ends to wait for another link, in either direction of its life.
+    pub fn turn(&mut self, event: LinkEvent) {
+        self.state = step(self.state, event).0;
     }
 
     /// Takes an established link down.
@@ -355,7 +368,7 @@ impl Link {
         bcast: &BroadcastView,
         stopping: bool,
     ) {
-        let body = Body::Reset(self.reset_body(stopping));
+        let body = Body::Reset(self.reset_body(ctx, stopping));
         let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
         self.send_once(ctx, |out| message.emit(out));
     }
@@ -364,18 +377,18 @@ impl Link {
     pub fn send_activate<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         let dest_session = Some(self.peer_session.0);
         let body = Body::Activate {
-            reset: self.reset_body(false),
+            reset: self.reset_body(ctx, false),
             dest_session,
         };
         let message = self.message(ctx.core.own.0, bcast, SeqNo(0x8000), body);
         self.send_once(ctx, |out| message.emit(out));
     }
 
-    fn reset_body(&self, peer_stopping: bool) -> Reset {
+    fn reset_body<H: Host>(&self, ctx: &Ctx<'_, H>, peer_stopping: bool) -> Reset {
         Reset {
             peer_stopping,
             max_packet: self.own_mtu,
-            interface: self.own_interface,
+            interface: ctx.core.interfaces[self.bearer.index()],
         }
     }
 

@@ -153,14 +153,23 @@ impl SendQueue {
         true
     }
 
+    /// Takes every packet out, the oldest first, with the numbers that those in the backlog would have got.
+    pub fn take_all(&mut self, table: &mut FrameTable) -> FrameList {
+        while self.advance(table, u16::MAX).is_some() {}
+        std::mem::take(&mut self.transmit)
+    }
+
+    /// Puts packets of importance SYSTEM before all that wait for the window.
+    pub fn put_before_waiting(&mut self, table: &mut FrameTable, mut packets: FrameList) {
+        self.backlog_len[Importance::System as usize] += packets.len() as u16;
+        packets.append(table, std::mem::take(&mut self.backlog));
+        self.backlog = packets;
+    }
+
     /// Takes every packet out, as after a reset.
     pub fn purge<H: Host>(&mut self, table: &FrameTable, host: &mut H) {
-        while let Some(frame) = self.transmit.pop_front(table) {
-            host.free(frame);
-        }
-        while let Some(frame) = self.backlog.pop_front(table) {
-            host.free(frame);
-        }
+        self.transmit.free_all(table, host);
+        self.backlog.free_all(table, host);
         *self = Self::default();
     }
 }

@@ -4,6 +4,7 @@ use super::{Link, RECEIVE_WINDOW};
 use crate::engine::Ctx;
 use crate::frame::{FrameList, FrameTable, Inserted};
 use crate::host::{Host, Reserve};
+use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
@@ -52,6 +53,27 @@ impl Link {
         self.patience.on_accepted();
         self.stats.rx_packets += 1;
         Sequenced::InOrder
+    }
+
+    /// While this link waits for another one, what arrives is kept and not asked for.
+    pub fn hold_back<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) {
+        self.note_sign_of_life(ctx.now, SeqNo(packet.get16(field::ACK)));
+        let seqno = SeqNo(packet.get16(field::SEQNO));
+        if !self.is_in_window(seqno) {
+            self.on_duplicate(ctx.now, seqno);
+            return ctx.core.drops.count(Drop::Duplicate);
+        }
+        self.on_ack(ctx, SeqNo(packet.get16(field::ACK)));
+        self.defer(ctx, packet, seqno);
+    }
+
+    /// Takes the packets that came too early, and the message being put together: another link brings what belongs
+    /// before.
+    pub fn take_unfinished(&mut self) -> (FrameList, Assembly) {
+        (
+            std::mem::take(&mut self.deferred),
+            std::mem::take(&mut self.assembly),
+        )
     }
 
     /// True of the number expected next and of those that may come early.

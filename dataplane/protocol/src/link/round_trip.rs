@@ -13,8 +13,8 @@ const SPAN: Duration = Duration::from_secs(5);
 /// The estimate of one link.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoundTrip {
-    /// The shortest of the present span, and of the one before.
-    shortest: [Option<Duration>; 2],
+    /// The shortest of the present span, and of the one before, in nanoseconds; 0 before there is one.
+    shortest: [u32; 2],
     began: Instant,
     /// A probe that was not answered yet.
     probed_at: Option<Instant>,
@@ -37,17 +37,21 @@ impl RoundTrip {
     pub(super) fn on_sample(&mut self, now: Instant, took: Duration) {
         let age = now.since(self.began);
         if age >= SPAN {
-            let before = self.shortest[0].filter(|_| age < 2 * SPAN);
-            self.shortest = [None, before];
+            let before = if age < 2 * SPAN { self.shortest[0] } else { 0 };
+            self.shortest = [0, before];
             self.began = now;
         }
+        let took = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX).max(1);
         let present = &mut self.shortest[0];
-        *present = Some(present.map_or(took, |shortest| shortest.min(took)));
+        if *present == 0 || took < *present {
+            *present = took;
+        }
     }
 
     /// The shortest of late, if there was any.
     pub(super) fn estimate(&self) -> Option<Duration> {
-        self.shortest.iter().flatten().min().copied()
+        let known = self.shortest.into_iter().filter(|shortest| *shortest > 0);
+        known.min().map(|ns| Duration::from_nanos(ns.into()))
     }
 }
 

@@ -27,8 +27,7 @@ impl Link {
     /// True if the backlog of this importance is full: the message at hand is still taken, but its
     /// sender has to wait before the next.
     pub fn is_congested(&self, importance: Importance) -> bool {
-        self.queue.backlog_len(importance)
-            >= backlog_limit(importance, self.params.min_window, self.mtu)
+        self.queue.backlog_len(importance) >= backlog_limit(importance, self.min_window, self.mtu)
     }
 
     /// Tries to add a message to a packet that waits, for the window or for more messages.
@@ -40,7 +39,7 @@ impl Link {
         write: impl FnOnce(&mut [u8]),
     ) -> bool {
         let mss = self.mss();
-        if !self.queue.is_blocked(self.window) || !bundles(len, mss) {
+        if !self.queue.is_blocked(self.open_window()) || !bundles(len, mss) {
             return false;
         }
         let (table, host) = (&mut ctx.core.table, &mut *ctx.host);
@@ -85,7 +84,7 @@ impl Link {
 
     /// True if the next packet would wait for the window.
     pub fn is_waiting(&self) -> bool {
-        self.queue.is_blocked(self.window)
+        self.queue.is_blocked(self.open_window())
     }
 
     /// Notes for the counters that `count` fragments of one message were submitted.
@@ -102,7 +101,7 @@ impl Link {
     /// The same, but leaves the last `kept` packets.
     fn advance_until<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, kept: usize) {
         while self.queue.waiting() > kept
-            && let Some(frame) = self.queue.advance(&mut ctx.core.table, self.window)
+            && let Some(frame) = self.queue.advance(&mut ctx.core.table, self.open_window())
         {
             self.stats.tx_packets += 1;
             self.send(ctx, frame);
@@ -264,12 +263,9 @@ impl Link {
         }
         self.acked_in_window = self.acked_in_window.saturating_add(released);
         if self.window <= self.slow_start_threshold {
-            self.window = self
-                .window
-                .saturating_add(released)
-                .min(self.params.max_window);
+            self.window = self.window.saturating_add(released).min(self.max_window);
         } else if self.acked_in_window >= self.window {
-            self.window = (self.window + 1).min(self.params.max_window);
+            self.window = (self.window + 1).min(self.max_window);
             self.acked_in_window = 0;
         }
     }
@@ -285,7 +281,7 @@ impl Link {
     /// An idle link starts anew.
     pub(super) fn restart_window(&mut self) {
         self.slow_start_threshold = (self.window / 2).max(WINDOW_FLOOR);
-        self.window = self.params.min_window;
+        self.window = self.min_window;
     }
 }
 

@@ -1,8 +1,13 @@
-//! A peer node: what is known of it, its link, its broadcasts (`docs/protocol/peer.md`).
+//! A peer node: what is known of it, its links, its broadcasts (`docs/protocol/peer.md`).
 
+mod failover;
 pub mod fsm;
+mod links;
 
-use crate::addr::{NodeAddr, NodeId};
+pub use failover::{Failover, Tunnelled};
+pub use links::{Links, Place};
+
+use crate::addr::{BearerId, NodeAddr, NodeId};
 use crate::broadcast::BroadcastPeer;
 use crate::link::{Link, Progress};
 use crate::name::UpdateQueue;
@@ -30,14 +35,18 @@ pub struct Peer {
     pub capabilities: Capabilities,
     /// Contact with it.
     pub state: NodeState,
-    /// The link to it.
-    pub link: Option<Link>,
+    /// The links to it.
+    pub links: Links,
+    /// What is still to come by a link that was lost.
+    pub failover: Option<Box<Failover>>,
+    /// The peer began to use a link beside another one.
+    pub synch: Option<Synch>,
+    /// This node did.
+    pub hold: Option<Synch>,
     /// The broadcast link, in both directions.
     pub bcast: BroadcastPeer,
     /// Its binding updates.
     pub updates: UpdateQueue,
-    /// How many of this node's updates its link carries, or it has from the broadcast link.
-    pub told: u64,
     /// When it was met, or last lost.
     pub since: Instant,
     /// It has had a link that was up.
@@ -46,6 +55,17 @@ pub struct Peer {
     pub restarted: bool,
     link_quiet: Quiet,
     bcast_quiet: Quiet,
+}
+
+/// A link that one end began to use, and what is waited for before: packet `point` of the link over `other`.
+#[derive(Clone, Copy, Debug)]
+pub struct Synch {
+    /// The new link.
+    pub link: BearerId,
+    /// The one used before.
+    pub other: BearerId,
+    /// The last packet given to that before.
+    pub point: SeqNo,
 }
 
 /// For how many ticks a link has brought nothing and has had nothing to bring. Ticks, not time: a node
@@ -78,10 +98,12 @@ impl Peer {
             signature: None,
             capabilities,
             state: NodeState::PeerLeaving,
-            link: None,
+            links: Links::default(),
+            failover: None,
+            synch: None,
+            hold: None,
             bcast: BroadcastPeer::default(),
             updates: UpdateQueue::new(addr.0),
-            told: 0,
             since: now,
             was_up: false,
             restarted: false,
@@ -96,26 +118,39 @@ impl Peer {
     pub fn overdue(&mut self, now: Instant, patience: Duration) -> Overdue {
         let ago = |span: Duration| Instant(now.0.saturating_sub(span.as_nanos() as u64));
         let mut overdue = Overdue::since(ago(patience));
-        let Some(link) = &self.link else {
+        let up = || self.links.iter().filter(|link| link.is_up());
+        let Some(tolerance_ms) = up().map(|link| link.tolerance_ms).max() else {
             return overdue;
         };
-        let limit = ago(Duration::from_millis(link.tolerance_ms.into()));
-        if self.link_quiet.look(link.progress()) > link.ticks_of_tolerance() {
+        let ticks = up().map(Link::ticks_of_tolerance).max().unwrap_or(0);
+        let progress = up().map(Link::progress).reduce(|all, one| Progress {
+            next: all.next + one.next.0,
+            missing: all.missing || one.missing,
+        });
+        let limit = ago(Duration::from_millis(tolerance_ms.into()));
+        if progress.is_some_and(|progress| self.link_quiet.look(progress) > ticks) {
             overdue.for_replicast = limit;
         }
-        if self.bcast_quiet.look(self.bcast.progress()) > link.ticks_of_tolerance() {
+        if self.bcast_quiet.look(self.bcast.progress()) > ticks {
             overdue.for_broadcast = limit;
         }
         overdue
     }
 
-    /// The link, if messages can be sent over it.
-    pub fn up_link(&mut self) -> Option<&mut Link> {
-        self.link.as_mut().filter(|link| link.is_up())
+    /// True while something waits for what another link brings, or has brought.
+    pub fn waits_for_other_link(&self) -> bool {
+        self.synch.is_some() || self.hold.is_some()
     }
 
     /// True while a link is up.
     pub fn is_up(&self) -> bool {
-        self.link.as_ref().is_some_and(Link::is_up)
+        self.links.is_up()
+    }
+
+    /// True if it can be spoken to over two links: what SYNCH and FAILOVER say it understands, and binding updates come
+    /// by a way that the choice of a link does not touch.
+    pub fn takes_tunnels(&self) -> bool {
+        let understood = Capabilities::TUNNEL_ENHANCED;
+        self.capabilities.has(understood) && self.capabilities.has(Capabilities::NAMED_BCAST)
     }
 }

@@ -40,6 +40,26 @@ const SYNCH: u32 = 0;
 const FAILOVER: u32 = 1;
 
 impl TunnelKind {
+    /// The header of a tunnel message between these nodes, without payload, about the link over the bearer that the
+    /// receiver numbers so.
+    pub fn header(self, own: u32, peer: u32, bearer_id: u8) -> Header {
+        let mut h = Header::internal(User::TunnelProtocol, self.type_bits(), own, peer);
+        h.set(f::BEARER_ID, bearer_id.into());
+        match self {
+            Self::Synch { sync_point } => h.set(f::MSG_COUNT, sync_point.into()),
+            Self::Failover {
+                count,
+                fragment_no,
+                fragment_count,
+            } => h
+                .set(f::MSG_COUNT, count.into())
+                .set(f::FRAGMENT_NO, fragment_no.into())
+                .set(f::FRAGMENT_COUNT, fragment_count.into()),
+        };
+        h.set_payload_len(0);
+        h
+    }
+
     pub(super) fn type_bits(self) -> u32 {
         match self {
             Self::Synch { .. } => SYNCH,
@@ -49,7 +69,8 @@ impl TunnelKind {
 }
 
 impl<'a> TunnelProtocol<'a> {
-    pub(super) fn parse(msg: Msg<'a>) -> Result<Self, WireError> {
+    /// Reads a checked message of this user.
+    pub fn parse(msg: Msg<'a>) -> Result<Self, WireError> {
         let kind = match msg.kind() {
             SYNCH => TunnelKind::Synch {
                 sync_point: msg.get16(f::MSG_COUNT),
@@ -72,19 +93,7 @@ impl<'a> TunnelProtocol<'a> {
     }
 
     pub(super) fn header(&self) -> Header {
-        let mut h = Header::internal(User::TunnelProtocol, self.kind.type_bits(), 0, 0);
-        h.set(f::BEARER_ID, self.bearer_id.into());
-        match self.kind {
-            TunnelKind::Synch { sync_point } => h.set(f::MSG_COUNT, sync_point.into()),
-            TunnelKind::Failover {
-                count,
-                fragment_no,
-                fragment_count,
-            } => h
-                .set(f::MSG_COUNT, count.into())
-                .set(f::FRAGMENT_NO, fragment_no.into())
-                .set(f::FRAGMENT_COUNT, fragment_count.into()),
-        };
+        let mut h = self.kind.header(0, 0, self.bearer_id);
         self.route.emit(&mut h);
         h
     }

@@ -35,7 +35,7 @@ impl Run {
             120..128 => self.restart()?,
             128..136 => self.change_faults(),
             136..140 => self.partition(),
-            140..146 => self.cluster.segment.heal(),
+            140..146 => self.heal(),
             146..152 => self.slow_down(),
             152..158 => self.suspend(),
             158..186 => self.ask(),
@@ -188,8 +188,9 @@ impl Run {
     }
 
     fn change_faults(&mut self) {
+        let net = self.pick_net();
         let rng = &mut self.cluster.rng;
-        self.cluster.segment.faults = Faults {
+        let faults = Faults {
             loss: rng.pick(&[0, 10, 100, 250]),
             duplication: rng.pick(&[0, 0, 50, 300]),
             reordering: rng.pick(&[0, 0, 100, 400]),
@@ -200,28 +201,56 @@ impl Run {
                 0
             },
         };
-        self.cluster.segment.delay_us = rng.pick(&DELAYS_US);
-        self.say(|| format!("{:?}", self.cluster.segment.faults));
+        let delay_us = rng.pick(&DELAYS_US);
+        self.cluster.net(net).faults = faults;
+        self.cluster.net(net).delay_us = delay_us;
+        self.say(|| format!("net {net}: {faults:?}"));
+    }
+
+    fn pick_net(&mut self) -> usize {
+        match self.cluster.recipe.nets as u64 {
+            1 => 0,
+            nets => self.cluster.rng.below(nets) as usize,
+        }
+    }
+
+    /// A segment without cuts.
+    fn heal(&mut self) {
+        let net = self.pick_net();
+        self.say(|| format!("net {net} is whole"));
+        self.cluster.net(net).heal();
     }
 
     fn partition(&mut self) {
+        let net = self.pick_net();
         let (a, b) = (self.pick_station(), self.pick_station());
-        self.say(|| format!("partition of nodes {a} and {b}"));
+        if self.cluster.recipe.nets > 1 && self.cluster.rng.chance(400) {
+            self.say(|| format!("net {net} is gone"));
+            for (a, b) in (0..self.nodes).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                self.cluster.net(net).cut(a, b);
+            }
+            return;
+        }
+        self.say(|| format!("partition of nodes {a} and {b} on net {net}"));
         if self.cluster.rng.chance(300) {
-            self.cluster.segment.cuts.insert((a, b));
+            self.cluster.net(net).cuts.insert((a, b));
         } else {
-            self.cluster.segment.cut(a, b);
+            self.cluster.net(net).cut(a, b);
         }
     }
 
     /// A node becomes slow, or all are fast again.
     fn slow_down(&mut self) {
-        self.cluster.segment.slow.clear();
+        for net in 0..self.cluster.recipe.nets {
+            self.cluster.net(net).slow.clear();
+        }
         if self.cluster.rng.chance(600) {
             let station = self.pick_station();
             let by = self.cluster.rng.pick(&[5_000, 100_000, SLOWEST_US]);
             self.say(|| format!("node {station} is slow by {by} us"));
-            self.cluster.segment.slow.insert(station, by);
+            for net in 0..self.cluster.recipe.nets {
+                self.cluster.net(net).slow.insert(station, by);
+            }
         }
     }
 

@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 use xtipc_protocol::addr::{NodeAddr, PortId, SocketAddr};
+use xtipc_protocol::engine::PeerView;
 use xtipc_protocol::time::Instant;
 
 const SERVICE: u32 = 5000;
@@ -65,6 +66,8 @@ pub struct Plan {
     pub connecting: u32,
     /// Those that concern a group, in per mille.
     pub grouping: u32,
+    /// Segments that each node is on; `None`: two in every fourth run, else one.
+    pub nets: Option<usize>,
     /// Print each packet and event.
     pub log: bool,
     /// What the run itself breaks.
@@ -78,6 +81,7 @@ impl Default for Plan {
             events: 400,
             connecting: 200,
             grouping: 150,
+            nets: None,
             log: false,
             sabotage: None,
         }
@@ -173,8 +177,12 @@ impl Run {
         cluster.recipe.frames = cluster.rng.pick(&[600, 1500, 4096]);
         cluster.recipe.tx_hold_us = cluster.rng.pick(&[0, 0, 200, 20_000]);
         cluster.recipe.mtu = cluster.rng.pick(&[1500, 1500, 600, 2000]);
-        cluster.segment.log = plan.log;
-        cluster.segment.delay_us = cluster.rng.pick(&DELAYS_US);
+        cluster.recipe.nets = plan.nets.unwrap_or(1 + usize::from(seed % 4 == 3));
+        for net in 0..cluster.recipe.nets {
+            let delay_us = cluster.rng.pick(&DELAYS_US);
+            cluster.net(net).log = plan.log;
+            cluster.net(net).delay_us = delay_us;
+        }
         let longest = |of: &[u64]| of.iter().max().copied().unwrap_or(0);
         let transit = SLOWEST_US + longest(&STRAGGLES_US) + longest(&DELAYS_US);
         let params = cluster.recipe.params;
@@ -229,14 +237,21 @@ impl Run {
         }
     }
 
-    /// Who thinks it has a working link to whom.
+    /// Who thinks it has contact with whom.
     fn links(&self) -> BTreeSet<(usize, usize)> {
+        self.links_by(1)
+    }
+
+    /// Who thinks it has so many working links to whom.
+    fn links_by(&self, nets: usize) -> BTreeSet<(usize, usize)> {
         let all = self.cluster.stations();
         let by_addr: BTreeMap<NodeAddr, usize> =
             all.iter().map(|s| (self.cluster.addr(*s), *s)).collect();
         let mut links = BTreeSet::new();
         for a in all {
-            let up = self.cluster.node(a).engine.peers().filter(|p| p.up);
+            let count = |peer: &PeerView| peer.links.iter().filter(|link| link.up).count();
+            let peers = self.cluster.node(a).engine.peers();
+            let up = peers.filter(|peer| peer.up && count(peer) >= nets);
             links.extend(up.filter_map(|p| Some((a, *by_addr.get(&p.addr)?))));
         }
         links
@@ -283,7 +298,8 @@ impl Run {
         let end = self.cluster.now + MESH_WITHIN;
         let all = self.cluster.stations();
         loop {
-            let meshed = check_mesh(&self.links(), &all, MESH_WITHIN);
+            let links = self.links_by(self.cluster.recipe.nets);
+            let meshed = check_mesh(&links, &all, MESH_WITHIN);
             if meshed.is_ok() || self.cluster.now >= end {
                 return meshed;
             }
@@ -308,14 +324,19 @@ impl Run {
     }
 
     fn finish(mut self) -> Result<Outcome, Violation> {
-        self.cluster.segment.faults = Faults::default();
-        self.cluster.segment.slow.clear();
-        self.cluster.segment.heal();
+        for net in 0..self.cluster.recipe.nets {
+            let net = self.cluster.net(net);
+            net.faults = Faults::default();
+            net.slow.clear();
+            net.heal();
+        }
         for station in self.cluster.stations() {
             self.cluster.resume(station);
         }
         if self.sabotage == Some(Sabotage::Cut) {
-            self.cluster.segment.cut(0, 1);
+            for net in 0..self.cluster.recipe.nets {
+                self.cluster.net(net).cut(0, 1);
+            }
             self.pass(QUIET)?;
         }
         self.await_mesh()?;
@@ -354,9 +375,9 @@ impl Run {
         }
         self.stop_all()?;
         Ok(Outcome {
-            trace: self.cluster.segment.trace,
+            trace: self.cluster.nets().fold(0, |all, net| all ^ net.trace),
             nodes: self.nodes,
-            packets: self.cluster.segment.packets,
+            packets: self.cluster.nets().map(|net| net.packets).sum(),
             delivered: self.deliveries.count,
             carried: self.connections.bytes,
             ended: self.connections.ended,

@@ -200,11 +200,17 @@ impl Run {
             let own = self.cluster.addr(station);
             for notice in self.cluster.notices(station) {
                 match notice {
-                    Notice::LinkDown(peer, _) => {
+                    Notice::Contact {
+                        node: peer,
+                        up: false,
+                    } => {
                         self.deliveries.broke(own.0, peer.0);
                         self.connections.lost(own, Some(peer));
                     }
-                    Notice::LinkUp(peer) => {
+                    Notice::Contact {
+                        node: peer,
+                        up: true,
+                    } => {
                         let now = self.cluster.now;
                         self.contact
                             .extend([((own.0, peer.0), now), ((peer.0, own.0), now)]);

@@ -329,7 +329,7 @@ fn a_connection_message_to_a_datagram_socket_goes_back_in_a_longer_header() {
     let server = c.open(0);
     c.segment.record = true;
     let mut header = Header::new(User::Low, 0, size::SHORT);
-    let next = c.peer_view(1, 0).unwrap().link.unwrap().stats.tx_packets + 1;
+    let next = c.link_view(1, 0).stats.tx_packets + 1;
     header
         .set(field::PREV_NODE, c.addr(1).0)
         .set(field::ORIG_PORT, 77)

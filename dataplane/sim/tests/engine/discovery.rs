@@ -262,7 +262,7 @@ fn doubled_discovery_makes_one_node_and_one_link() {
     assert_eq!(
         c.notices(0)
             .iter()
-            .filter(|n| matches!(n, Notice::LinkUp(_)))
+            .filter(|n| matches!(n, Notice::LinkUp(..)))
             .count(),
         1
     );

@@ -19,7 +19,7 @@ fn a_single_loss_is_asked_for_at_the_third_packet_behind_it_and_sent_again_once(
     c.segment.record = true;
     let before = numbered_from(&c, 0).len();
     assert_eq!(before, 0);
-    let base = c.peer_view(0, 1).unwrap().link.unwrap();
+    let base = c.link_view(0, 1);
     assert_eq!(base.queue_len, 0);
     let mut first = None;
     lose_once(&mut c, move |msg| {
@@ -116,7 +116,7 @@ fn sixteen_packets_without_traffic_back_are_acknowledged_explicitly() {
 fn the_window_grows_under_load_shrinks_by_loss_and_restarts_when_idle() {
     let mut c = Cluster::settled(11, 2);
     let (port, to) = pair(&mut c);
-    let window = |c: &Cluster| c.peer_view(0, 1).unwrap().link.unwrap().window;
+    let window = |c: &Cluster| c.link_view(0, 1).window;
     assert_eq!(window(&c), 50);
     let payload = [0; 1300];
     let pump = |c: &mut Cluster, rounds: usize| {
@@ -310,7 +310,7 @@ fn messages_gathered_by_the_host_share_packets_and_keep_their_order() {
     });
     // 38 messages fit a packet: two before the three fragments of the long one, two behind; to each.
     assert_eq!(numbered_from(&c, 0).len(), 2 * (2 + 3 + 2));
-    assert_eq!(c.peer_view(0, 1).unwrap().link.unwrap().window, 50);
+    assert_eq!(c.link_view(0, 1).window, 50);
     c.run_for(Duration::from_millis(10));
     assert_eq!(c.texts(1, to.port), texts);
     assert_eq!(c.texts(2, other.port), texts);

@@ -72,7 +72,9 @@ fn mutated_packets_thrown_at_a_pair_do_no_lasting_harm() {
             if bytes.len() >= 12
                 && rng.chance(500)
                 && c.is_running(*to)
-                && let Some(link) = c.peer_view(*to, *from).and_then(|p| p.link)
+                && let Some(link) = c
+                    .peer_view(*to, *from)
+                    .and_then(|p| p.links.into_iter().next())
             {
                 let ahead = rng.below(4) as u32;
                 field::SEQNO.set(&mut bytes, link.stats.rx_packets + 1 + ahead);

@@ -5,7 +5,7 @@
 
 use super::link::link_protocol;
 use std::time::Duration;
-use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
+use xtipc_protocol::addr::{BearerId, Destination, PortId, SocketAddr};
 use xtipc_protocol::host::{DownReason, Notice};
 use xtipc_protocol::link::fsm::LinkState;
 use xtipc_protocol::port::McastMethod;
@@ -108,7 +108,7 @@ impl Siege {
         assert_eq!(honest, 3, "{got:?}");
         let honest_node = self.c.addr(2);
         let notices = self.c.notices(0);
-        let hurt = |n: &&Notice| matches!(n, Notice::LinkDown(node, _) if *node == honest_node);
+        let hurt = |n: &&Notice| matches!(n, Notice::LinkDown(node, ..) if *node == honest_node);
         assert!(!notices.iter().any(|n| hurt(&n)), "{notices:?}");
     }
 
@@ -258,10 +258,11 @@ fn h08_h09_cve_2024_36886_fragments_out_of_order_fail_the_link_and_leave_nothing
             s.strike(&h, &data);
         }
         let node = s.c.addr(1);
-        assert!(
-            s.c.notices(0)
-                .contains(&Notice::LinkDown(node, DownReason::Reassembly))
-        );
+        assert!(s.c.notices(0).contains(&Notice::LinkDown(
+            node,
+            DownReason::Reassembly,
+            BearerId(0)
+        )));
     }
     s.end();
 }
@@ -334,7 +335,7 @@ fn h11_acknowledging_what_was_never_sent_releases_nothing() {
     let before = s.drops(Drop::ImpossibleAck);
     for ack in [1000, 30_000] {
         let mut h = s.header(User::Low, 3, size::BASIC);
-        let next = s.c.peer_view(0, 1).unwrap().link.unwrap().stats.rx_packets + 1;
+        let next = s.c.link_view(0, 1).stats.rx_packets + 1;
         h.set(field::SEQNO, next)
             .set(field::ACK, ack)
             .set(field::BCAST_ACK, 999)
@@ -470,7 +471,7 @@ fn cve_2023_1390_a_tiny_mtu_is_not_taken() {
                 .set(field::MAX_PKT, max_packet);
             s.strike(&h, &[0; 16]);
         }
-        let link = s.c.peer_view(0, 1).unwrap().link.unwrap();
+        let link = s.c.link_view(0, 1);
         assert_eq!((link.state, link.mtu), (LinkState::Reset, 1500));
         s.c.until("up", |c| c.is_full_mesh());
     }
@@ -571,7 +572,7 @@ fn h20_to_h23_bindings_a_peer_may_not_make_are_refused() {
     let node = s.c.addr(1);
     assert!(
         s.c.notices(0)
-            .contains(&Notice::LinkDown(node, DownReason::Overflow))
+            .contains(&Notice::LinkDown(node, DownReason::Overflow, BearerId(0)))
     );
     s.c.until("up again", |c| c.is_full_mesh());
     s.c.run_for(Duration::from_secs(1));

@@ -49,15 +49,12 @@ pub(crate) fn numbered_from(c: &Cluster, from: usize) -> Vec<Seen> {
 }
 
 pub(crate) fn stats(c: &Cluster, of: usize, peer: usize) -> LinkStats {
-    c.peer_view(of, peer)
-        .and_then(|p| p.link)
-        .expect("they know each other")
-        .stats
+    c.link_view(of, peer).stats
 }
 
 pub(crate) fn down_reasons(c: &mut Cluster, station: usize) -> Vec<DownReason> {
     let down = |n| {
-        if let Notice::LinkDown(_, reason) = n {
+        if let Notice::LinkDown(_, reason, _) = n {
             Some(reason)
         } else {
             None

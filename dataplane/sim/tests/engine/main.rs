@@ -15,6 +15,7 @@ mod monitoring;
 mod multicast_order;
 mod names;
 mod order;
+mod parallel;
 mod round_trip;
 mod stall;
 mod stopped;

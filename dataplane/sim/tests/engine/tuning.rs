@@ -20,8 +20,7 @@ fn set_link(c: &mut Cluster, station: usize, peer: usize, setting: Setting) {
 }
 
 fn link(c: &Cluster, of: usize, peer: usize) -> LinkView {
-    let view = c.peer_view(of, peer).and_then(|p| p.link);
-    view.expect("they have a link")
+    c.link_view(of, peer)
 }
 
 #[test]
@@ -105,7 +104,7 @@ fn a_bearer_that_is_removed_tells_its_peers_and_keeps_nothing() {
     let now = c.now;
     c.with(0, |n| n.engine.remove_bearer(now, BEARER, &mut n.host));
     assert_eq!(c.node(0).engine.bearer_params(BEARER), None);
-    assert!(c.node(0).engine.peers().all(|peer| peer.link.is_none()));
+    assert!(c.node(0).engine.peers().all(|peer| peer.links.is_empty()));
     c.run_for(Duration::from_millis(1));
     assert!(!c.is_up(1, 0) && !c.is_up(2, 0) && c.is_up(1, 2));
     assert_eq!(c.node(0).host.owned(), 0);

@@ -15,7 +15,7 @@ use xtipc_sim::segment::mac_of;
 /// A message of node 1 for node 0, with the next number of their link.
 fn strike(c: &mut Cluster, header: &Header, payload: &[u8]) {
     let mut header = *header;
-    let next = c.peer_view(1, 0).unwrap().link.unwrap().stats.tx_packets + 1;
+    let next = c.link_view(1, 0).stats.tx_packets + 1;
     header
         .set(field::SEQNO, next)
         .set_payload_len(payload.len());

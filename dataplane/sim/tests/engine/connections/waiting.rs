@@ -2,7 +2,7 @@
 
 use super::{exhaust_frames, settle, small_cluster, wired};
 use std::time::Duration;
-use xtipc_protocol::addr::{Destination, PortId, SocketAddr};
+use xtipc_protocol::addr::{BearerId, Destination, PortId, SocketAddr};
 use xtipc_protocol::engine::{Obstacle, SendError};
 use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_sim::cluster::{Cluster, range};
@@ -62,7 +62,7 @@ fn a_congested_link_is_named_by_the_node_at_its_other_end() {
         .is_ok()
     {}
     c.run_for(Duration::from_millis(30));
-    let link = Some(Obstacle::Link(to.node));
+    let link = Some(Obstacle::Link(to.node, BearerId(0)));
     let for_so_long = Duration::from_millis(30);
     assert_eq!(waits(&c, 0, from), Some((link, for_so_long)));
     c.segment.filter = None;

@@ -1,0 +1,120 @@
+"""A second net beside the switch, and wires of both that are cut and put together under traffic."""
+import random
+import threading
+import time
+
+import lab
+import load
+
+TOLERANCE_MS = 300
+"""Of the links between the nodes, so that a cut need not last long to take one down."""
+CUT_S = (0.02, 1.2)
+"""Shortest and longest cut: some are over before the tolerance is."""
+BRIDGE = "second"
+
+
+class SecondNet:
+    """A bridge of its own in the namespace of the switch: ports on it do not hear those of the switch."""
+
+    def __init__(self, switch):
+        self.switch = switch
+        switch.ip("link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0")
+        switch.ip("link", "set", BRIDGE, "up")
+
+    def plug(self, namespace, port, interface="eth1"):
+        """A further interface of a node, on this net."""
+        self.switch.plug(namespace, port, interface)
+        self.move(port)
+
+    def move(self, port):
+        self.switch.ip("link", "set", port, "master", BRIDGE, "up")
+
+    def close(self):
+        self.switch.ip("link", "del", BRIDGE)
+
+
+class Wires:
+    """The wires of a node to both nets, by port; cut without a loss of carrier."""
+
+    def __init__(self, switch, first, second):
+        self.switch, self.ports = switch, ((first, "switch"), (second, BRIDGE))
+
+    def cut(self, net):
+        self.switch.ip("link", "set", self.ports[net][0], "nomaster")
+
+    def mend(self, net):
+        port, bridge = self.ports[net]
+        self.switch.ip("link", "set", port, "master", bridge)
+
+
+def up_links(node, other):
+    return [name for name, up in node.links().items() if up and f"-{other.identity}:" in name]
+
+
+class CutTraffic:
+    """Traffic between two nodes with two links, while the wires of one of them are cut and mended, never both at once."""
+
+    def __init__(self, test, one, other, wires, cuts):
+        self.test, self.one, self.other, self.wires, self.cuts = test, one, other, wires, cuts
+        self.random = random.Random(cuts)
+        self.failure, self.stalls = None, []
+
+    def await_links(self, timeout_s=10):
+        for node, peer in ((self.one, self.other), (self.other, self.one)):
+            lab.until(lambda: len(up_links(node, peer)) == 2, timeout_s, f"both links at {node.identity}")
+
+    def set_tolerance(self):
+        """By one end: the other hears of it."""
+        for link in up_links(self.one, self.other):
+            self.one.tool("link", "set", "tolerance", str(TOLERANCE_MS), "link", link)
+
+    def run(self):
+        self.await_links()
+        self.set_tolerance()
+        before = self.contacts()
+        meter = self.pairs()
+        cutter = threading.Thread(target=self.cut_all, args=(meter,))
+        cutter.start()
+        try:
+            traffic = load.Load(self.test, 1.3 * self.cuts + 1, self.one, self.other)
+            traffic.run()
+        finally:
+            cutter.join()
+        if self.failure:
+            raise self.failure
+        self.test.assertEqual(self.contacts(), before, "contact was lost")
+        self.await_links()
+        messages = sum(traffic.sent.values())
+        print(f"{self.cuts} cuts, {messages} messages each once and in order; longest stall"
+              f" {1000 * max(self.stalls):.0f} ms of {len(self.stalls)}, tolerance {TOLERANCE_MS} ms", flush=True)
+
+    def contacts(self):
+        """Contacts lost so far, by the log of the node."""
+        return self.one.log_text().count(f"Lost contact with {self.other.identity}")
+
+    def pairs(self):
+        """A sending and a receiving socket for each link: the last bit of the sender chooses."""
+        sender, receiver = self.test.drive(self.one), self.test.drive(self.other)
+        found = {}
+        while len(found) < 2:
+            socket = sender.open()
+            found.setdefault(socket.port & 1, socket)
+        return [(socket, receiver.open()) for socket in found.values()]
+
+    def cut_all(self, meter):
+        try:
+            for number in range(self.cuts):
+                net = self.random.randrange(2)
+                self.wires.cut(net)
+                mended = threading.Timer(self.random.uniform(*CUT_S), self.wires.mend, (net,))
+                mended.start()
+                for sender, receiver in meter:
+                    began = time.monotonic()
+                    sender.send(receiver.address, number, 100)
+                    self.test.assertIsNotNone(receiver.recv(10), "a message did not come within 10 s")
+                    self.stalls.append(time.monotonic() - began)
+                mended.join()
+                self.await_links(15)
+                time.sleep(self.random.uniform(0, 0.2))
+        except (lab.LabError, AssertionError) as error:
+            self.failure = error

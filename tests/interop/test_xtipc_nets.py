@@ -1,0 +1,84 @@
+"""Two links between xtipc nodes: wires that are cut and mended under traffic, a link added under load, carriers lost."""
+import threading
+import time
+
+import lab
+import load
+import nets
+from cluster import SegmentTest
+
+
+class XtipcNetsTest(SegmentTest):
+    def setUp(self):
+        self.net = self.enter(nets.SecondNet(self.switch))
+
+    def node(self, identity, *flags):
+        """A node on both nets, not started."""
+        daemon = self.enter(self.segment.daemon(identity, *flags))
+        self.net.plug(daemon.namespace, f"{identity}-2")
+        self.addCleanup(self.switch.ip, "link", "del", f"{identity}-2")
+        return daemon
+
+    def pair(self):
+        one, other = (self.node(identity, "--bearer", "eth:eth1") for identity in ("beta", "gamma"))
+        for daemon in (one, other):
+            daemon.start()
+        return one, other
+
+    def test_cuts_of_either_wire_under_traffic_lose_and_reorder_nothing(self):
+        one, other = self.pair()
+        wires = nets.Wires(self.switch, "beta", "beta-2")
+        nets.CutTraffic(self, one, other, wires, 500 if self.segment.full else 8).run()
+
+    def test_both_links_are_shown_and_a_lower_priority_stands_by(self):
+        one, other = self.pair()
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: len(nets.up_links(node, peer)) == 2, 5, "both links")
+        shown = one.tool("link", "statistics", "show", "link", "gamma")
+        self.assertEqual(shown.count("  ACTIVE  "), 2, shown)
+        self.assertIn("links up:2/2", one.tool("status"))
+        one.tool("link", "set", "priority", "5", "link", "beta:eth1-gamma:eth1")
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: node.tool("link", "statistics", "show").count("  STANDBY  MTU:1500  Priority:5  ") == 1, 5,
+                      f"a link that stands by at {node.identity}")
+
+    def test_a_link_added_under_load_disturbs_nothing(self):
+        one, other = (self.node(identity) for identity in ("beta", "gamma"))
+        for daemon in (one, other):
+            daemon.start()
+        self.await_link(one, other)
+        def add():
+            time.sleep(1.5)
+            for daemon in (one, other):
+                daemon.tool("bearer", "enable", "media", "eth", "device", "eth1")
+        adding = threading.Thread(target=add)
+        adding.start()
+        with self.without_resets(one, other):
+            traffic = load.Load(self, 5, one, other)
+            traffic.run()
+        adding.join()
+        self.assertEqual(len(nets.up_links(one, other)), 2)
+        traffic.report("a second link meanwhile")
+
+    def test_a_carrier_lost_for_a_moment_resets_nothing(self):
+        beta = self.started("beta")
+        self.await_link(self.alpha, beta)
+        for _ in range(3):
+            self.switch.ip("link", "set", "beta", "down")
+            time.sleep(0.11)
+            self.switch.ip("link", "set", "beta", "up")
+            time.sleep(1.2)
+        self.assertTrue(beta.is_linked_to("alpha"))
+        self.assertNotIn("Lost link", beta.log_text())
+
+    def test_another_mtu_is_followed_and_the_other_link_carries_on(self):
+        one, other = self.pair()
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: len(nets.up_links(node, peer)) == 2, 5, "both links")
+        one.namespace.ip("link", "set", "eth1", "mtu", "1300")
+        shown = lambda: one.tool("link", "statistics", "show", "link", "gamma")
+        lab.until(lambda: "  ACTIVE  MTU:1300  " in shown() and shown().count("  ACTIVE  ") == 2, 8, "the link with its new MTU")
+        self.assertNotIn("Lost contact with", one.log_text())
+        sender, receiver = self.drive(one).open(), self.drive(other).open()
+        sender.send(receiver.address, 5, 66000)
+        self.assertEqual(receiver.recv().size, 66000)
