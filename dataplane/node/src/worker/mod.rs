@@ -402,7 +402,7 @@ impl Worker {
 
     fn act_on_notices(&mut self, now: Instant) {
         let links_changed =
-            |notice: &Notice| matches!(notice, Notice::LinkUp(_) | Notice::LinkDown(..));
+            |notice: &Notice| matches!(notice, Notice::LinkUp(..) | Notice::LinkDown(..));
         if self.host.notices.iter().any(links_changed) {
             for (index, enabled) in self.bearers.iter_mut().enumerate() {
                 if let Some(Enabled { bearer, .. }) = enabled {
