@@ -114,13 +114,10 @@ impl Attachment {
                 queue.custody = Custody::InTransit;
             }
         }
-        let handle = self
-            .restore(socket)
-            .and_then(|()| read())
-            .and_then(|part| {
-                self.leave_channel(socket, &part.rest)?;
-                ask_for_handle(&turn, attach_socket, socket, part.read as u32)
-            });
+        let handle = self.restore(socket).and_then(|()| read()).and_then(|part| {
+            self.leave_channel(socket, &part.rest)?;
+            ask_for_handle(&turn, attach_socket, socket, part.read as u32)
+        });
         let custody = match handle {
             Ok(_) => Custody::Shared,
             Err(_) => Custody::Own,

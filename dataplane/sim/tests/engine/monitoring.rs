@@ -54,7 +54,7 @@ fn losses(c: &mut Cluster, died: Instant) -> Vec<(Duration, DownReason)> {
     while c.step(end) {
         for station in c.stations() {
             for notice in c.notices(station) {
-                if let Notice::LinkDown(_, reason) = notice {
+                if let Notice::LinkDown(_, reason, _) = notice {
                     losses.push((c.now.since(died), reason));
                 }
             }
