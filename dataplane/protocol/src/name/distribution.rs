@@ -308,8 +308,7 @@ pub struct UpdateQueue {
     /// Number of the next update once the bulk is complete.
     rcv_nxt: Option<u16>,
     waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
-    ignored_items: u64,
+    ignored_items: u32,
 }
 
 impl UpdateQueue {
@@ -319,7 +318,6 @@ impl UpdateQueue {
             peer,
             rcv_nxt: None,
             waiting: VecDeque::new(),
-            waiting_bytes: 0,
             ignored_items: 0,
         }
     }
@@ -335,7 +333,7 @@ impl UpdateQueue {
     }
 
     /// Items not handed out so far: empty ranges, and items of unknown message types.
-    pub const fn ignored_items(&self) -> u64 {
+    pub const fn ignored_items(&self) -> u32 {
         self.ignored_items
     }
 
@@ -343,7 +341,6 @@ impl UpdateQueue {
     pub fn reset(&mut self) {
         self.rcv_nxt = None;
         self.waiting = VecDeque::new();
-        self.waiting_bytes = 0;
     }
 
     /// Takes a message in the order of arrival, whichever link it came by, and calls `apply` for
@@ -387,11 +384,12 @@ impl UpdateQueue {
     }
 
     fn enqueue(&mut self, message_type: u8, seqno: u16, items: &[u8]) -> Result<(), UpdateError> {
-        let waiting_bytes = self.waiting_bytes + items.len();
-        if self.waiting.len() >= QUEUED_MESSAGES_MAX || waiting_bytes > QUEUED_BYTES_MAX {
+        let waiting_bytes: usize = self.waiting.iter().map(|w| w.items.len()).sum();
+        if self.waiting.len() >= QUEUED_MESSAGES_MAX
+            || waiting_bytes + items.len() > QUEUED_BYTES_MAX
+        {
             return Err(UpdateError::Overflow(self.peer));
         }
-        self.waiting_bytes = waiting_bytes;
         let items = items.to_vec();
         self.waiting.push_back(Waiting {
             message_type,
@@ -421,7 +419,6 @@ impl UpdateQueue {
             else {
                 return;
             };
-            self.waiting_bytes -= items.len();
             if seqno == rcv_nxt {
                 self.rcv_nxt = Some(rcv_nxt.wrapping_add(1));
                 self.process(message_type, &items, apply);
@@ -435,7 +432,7 @@ impl UpdateQueue {
         for item in Item::decode_all(items) {
             match operation {
                 Some(operation) if item.range.is_valid() => apply(operation, item),
-                _ => self.ignored_items += 1,
+                _ => self.ignored_items = self.ignored_items.wrapping_add(1),
             }
         }
     }
