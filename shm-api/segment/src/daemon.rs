@@ -11,7 +11,7 @@
 //! SIGPIPE must be ignored, as Rust's runtime does.
 //!
 //! When a message finds no room the daemon says so in the segment: the memory is crowded. An application that waits then
-//! keeps what it has not read in its own memory ([`crate::delivery`]), until there is room for all that waits.
+//! keeps what it has not read in its own memory (`delivery`), until there is room for all that waits.
 
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};

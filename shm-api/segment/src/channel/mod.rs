@@ -22,7 +22,7 @@
 //!
 //! Neither side trusts the other. What the other one writes is read once and checked; entries are atomic words, payloads
 //! are copied before anybody looks at them, or stay behind [`SharedBytes`], which makes no promise about them. Who gets
-//! hold of nonsense lets go of the channel ([`Violation`]).
+//! hold of nonsense lets go of the channel ([`crate::Violation`]).
 //!
 //! A message is *consumed* when a receive has handed it out: only then its place in the ring is free, so that the
 //! sender still has what was never read when the other side ends ([`ChannelSender::oldest_unread`]). Payload memory comes
