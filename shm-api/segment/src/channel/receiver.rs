@@ -79,10 +79,12 @@ impl Acknowledger {
         self.lock().next_window = window;
     }
 
-    /// All that came by another path was consumed; so many units of it are not acknowledged.
+    /// All that came by another path was consumed; so many units of it are not acknowledged. That is told at once: the
+    /// window may have changed on that path, so what this side takes for a part of it may be more than all of it.
     pub fn take_over(&self, unacked: u32) {
         let mut state = self.lock();
-        self.count(&mut state, unacked);
+        state.owed += unacked;
+        self.acknowledge(&mut state);
     }
 
     /// Notes that a message was consumed; once for each.
@@ -113,19 +115,23 @@ impl Acknowledger {
         state.owed += units;
         state.uncalled += units;
         let quarter = (state.window / 4).max(1);
-        let due = state.owed >= quarter;
-        if due {
-            state.acked = state.acked.wrapping_add(state.owed);
-            state.owed = 0;
-            state.window = state.next_window;
-            let told = u64::from(state.window) << 32 | u64::from(state.acked);
-            let word = self.memory.acknowledged(self.side);
-            word.store(told, Ordering::Relaxed);
-        }
-        if due || state.uncalled >= UNITS_PER_CALL {
+        if state.owed >= quarter {
+            self.acknowledge(state);
+        } else if state.uncalled >= UNITS_PER_CALL {
             state.uncalled = 0;
             self.call(state);
         }
+    }
+
+    fn acknowledge(&self, state: &mut Consumption) {
+        state.acked = state.acked.wrapping_add(state.owed);
+        state.owed = 0;
+        state.window = state.next_window;
+        let told = u64::from(state.window) << 32 | u64::from(state.acked);
+        let word = self.memory.acknowledged(self.side);
+        word.store(told, Ordering::Relaxed);
+        state.uncalled = 0;
+        self.call(state);
     }
 
     fn returned(&self, handle: u32) {

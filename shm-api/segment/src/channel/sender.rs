@@ -350,10 +350,11 @@ impl ChannelSender {
         let word = self.memory.acknowledged(self.side.other());
         let told = word.load(Ordering::Relaxed);
         let (acked, window) = (told as u32, (told >> 32) as u32);
-        let newly = acked.wrapping_sub(self.acked);
-        if newly == 0 {
+        // A window is never 0: nothing was told yet.
+        if told == 0 {
             return Ok(());
         }
+        let newly = acked.wrapping_sub(self.acked);
         if newly > self.unacked {
             return Err(Violation::Cursor {
                 ring: "acknowledgement",

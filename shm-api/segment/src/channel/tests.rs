@@ -97,6 +97,19 @@ fn what_was_under_way_before_counts_until_it_was_consumed() {
 }
 
 #[test]
+fn a_window_that_became_smaller_before_the_switch_holds_nobody_up() {
+    let (mut one, mut other, _memory) = pair();
+    // The sender has heard of the new window by the daemon, the receiver was told of it when the channel was made.
+    one.sender.begin(0, 1);
+    other.acknowledger.set_window(1);
+    other.acknowledger.take_over(0);
+    for n in 0..100 {
+        assert!(send(&mut one, b"x"), "message {n}");
+        next(&mut other).expect("it was sent").consumed();
+    }
+}
+
+#[test]
 fn the_ring_bounds_what_a_huge_window_would_allow_and_calls_the_sender_all_the_same() {
     let (mut one, mut other, _memory) = pair();
     one.sender.begin(WINDOW, WINDOW);
