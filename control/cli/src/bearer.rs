@@ -14,7 +14,7 @@ pub(crate) enum BearerWordsError {
     MissingMedia,
     #[error("error, missing bearer {0}\n")]
     Missing(&'static str),
-    #[error("error, invalid media type {0}: eth and udp are accepted\n")]
+    #[error("error, invalid media type {0}: eth, udp and shm are accepted\n")]
     UnknownMedia(String),
     #[error("error, udp bearer localip/device missing\n")]
     MissingLocal,
@@ -31,7 +31,7 @@ pub(crate) enum BearerWordsError {
 /// The port of TIPC over UDP.
 const UDP_PORT: u16 = 6118;
 /// Keys that the daemon's text form of a bearer has, too. A remote port belongs to the remote address before it.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "priority",
     "tolerance",
     "window",
@@ -41,6 +41,7 @@ const OPTIONS: [&str; 9] = [
     "localport",
     "remoteip",
     "remoteport",
+    "dir",
 ];
 
 /// The bearer's name, such as `eth:eth0`.
@@ -50,7 +51,7 @@ pub(crate) fn name(typed: &Typed<Command>) -> Result<String, BearerWordsError> {
     let media = media.ok_or(BearerWordsError::MissingMedia)?;
     let key = match media {
         "eth" => "device",
-        "udp" => "name",
+        "udp" | "shm" => "name",
         _ => return Err(BearerWordsError::UnknownMedia(media.to_owned())),
     };
     let name = typed.value(key).ok_or(BearerWordsError::Missing(key))?;

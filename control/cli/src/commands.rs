@@ -191,6 +191,7 @@ const ENABLE_KEYS: &[&str] = &[
     "localport",
     "remoteip",
     "remoteport",
+    "dir",
     "tolerance",
     "window",
     "vlan",
@@ -224,7 +225,8 @@ static ROOT: &[Word<Command>] = &[
                 " [ domain DOMAIN ] [ priority PRIORITY ] [ tolerance TOLERANCE ] [ window WINDOW ]\n  \
                  media eth device DEVICE [ vlan VLAN ] [ queues LIST ]\n  \
                  media udp name NAME { localip IP | device DEVICE } [ localport PORT ] \
-                 [ remoteip IP ] [ remoteport PORT ]",
+                 [ remoteip IP ] [ remoteport PORT ]\n  \
+                 media shm name NAME [ dir PATH ]",
             ),
             with_keys(
                 "disable",

@@ -220,6 +220,14 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1"}"#,
         ),
         (
+            "bearer enable media shm name pod dir /run/pod window 80",
+            r#"{"request":"bearer-enable","bearer":"shm:pod,window=80,dir=/run/pod"}"#,
+        ),
+        (
+            "bearer disable media shm name pod",
+            r#"{"request":"bearer-disable","name":"shm:pod"}"#,
+        ),
+        (
             "bearer add media udp name U remoteip 10.9.0.3",
             r#"{"request":"bearer-add","name":"udp:U","remote":"10.9.0.3:6118"}"#,
         ),

@@ -169,6 +169,8 @@ pub enum Media {
     Ib,
     /// UDP over IPv4 or IPv6.
     Udp,
+    /// Memory shared by nodes of one host.
+    Shm,
 }
 
 impl fmt::Display for Media {
@@ -177,6 +179,7 @@ impl fmt::Display for Media {
             Self::Eth => "eth",
             Self::Ib => "ib",
             Self::Udp => "udp",
+            Self::Shm => "shm",
         })
     }
 }
@@ -196,6 +199,8 @@ pub enum BearerMode {
     Packet,
     /// A UDP socket.
     Udp,
+    /// Memory shared with the other nodes.
+    SharedMemory,
 }
 
 /// An AF_XDP socket on one queue of an interface.

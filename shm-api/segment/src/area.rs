@@ -142,7 +142,7 @@ impl Area {
         unsafe { at.read() }
     }
 
-    /// A shared word.
+    /// A shared word of a segment.
     pub(crate) fn word(&self, word: Word) -> &AtomicU32 {
         self.word_at(word.offset())
     }
@@ -165,8 +165,12 @@ impl Area {
     }
 
     pub(crate) fn entries<const W: usize>(&self, place: RingPlace) -> &[[AtomicU64; W]] {
+        assert!(
+            place.offset.is_multiple_of(8),
+            "entries are aligned in every layout"
+        );
         let at = self.range(place.offset as usize, place.entries as usize * W * 8);
-        // SAFETY: inside the mapping, 128-byte aligned (layout), an array of atomics has no invalid bit pattern, and
+        // SAFETY: inside the mapping, aligned by the assertion, an array of atomics has no invalid bit pattern, and
         // all sides use these bytes as atomic words only.
         unsafe { std::slice::from_raw_parts(at.cast(), place.entries as usize) }
     }

@@ -378,7 +378,15 @@ pub fn send_message(
     message: &Message,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let bytes = message.encode();
+    send_bytes(socket, &message.encode(), fds)
+}
+
+/// Sends a datagram with up to four fds. Never raises SIGPIPE.
+pub(crate) fn send_bytes(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -387,7 +395,7 @@ pub fn send_message(
     rustix::io::retry_on_intr(|| {
         rustix::net::sendmsg(
             socket,
-            &[IoSlice::new(&bytes)],
+            &[IoSlice::new(bytes)],
             &mut ancillary,
             SendFlags::NOSIGNAL,
         )
@@ -414,20 +422,28 @@ fn receive(
     flags: RecvFlags,
 ) -> Result<Option<(Message, Vec<OwnedFd>)>, ReceiveError> {
     let mut bytes = [0u8; MESSAGE_MAX];
+    let Some((len, fds)) = receive_bytes(socket, &mut bytes, flags)? else {
+        return Ok(None);
+    };
+    Ok(Some((Message::decode(&bytes[..len])?, fds)))
+}
+
+/// Receives a datagram and its fds; gives its length. `None`: the other side closed.
+pub(crate) fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        let result = rustix::net::recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            flags,
-        );
+        let result =
+            rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags);
         match result {
             Ok(received) => break received,
             // Reported once, when the other side closed without having read all of ours; what it sent is still there.
             Err(Errno::CONNRESET | Errno::INTR) => {}
-            Err(error) => return Err(io::Error::from(error).into()),
+            Err(error) => return Err(error.into()),
         }
     };
     // Taking the fds out first: whatever the bytes are, they must not leak.
@@ -441,9 +457,12 @@ fn receive(
         return Ok(None);
     }
     if received.flags.contains(ReturnFlags::TRUNC) {
-        return Err(MessageError::Truncated { kind: 0 }.into());
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the datagram is too long",
+        ));
     }
-    Ok(Some((Message::decode(&bytes[..received.bytes])?, fds)))
+    Ok(Some((received.bytes, fds)))
 }
 
 impl SegmentFds {

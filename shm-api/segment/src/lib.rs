@@ -8,6 +8,7 @@
 //! | [`application`] | the application's side of a segment |
 //! | [`channel`] | direct channels between two applications |
 //! | [`fork`] | telling a process from its forked children |
+//! | [`line`](mod@line) | what two nodes of one host share instead: a ring of packets each way |
 //! | [`layout`] | where everything is in memory |
 //! | `path`, `snapshot` | what the daemon shows of the way to a node, to be read without asking; model-checked with loom |
 //! | `ring`, `stamped`, `wake` | single-producer single-consumer rings, sleep and wake handshake; model-checked with loom |
@@ -56,6 +57,8 @@ pub mod fork;
 mod kept;
 #[cfg(not(loom))]
 pub mod layout;
+#[cfg(not(loom))]
+pub mod line;
 #[cfg(not(loom))]
 mod path;
 #[cfg(not(loom))]

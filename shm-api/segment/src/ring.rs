@@ -25,7 +25,11 @@ impl<const W: usize> RingMemory<'_, W> {
     }
 
     fn entry(&self, counter: u32) -> &[AtomicU64; W] {
-        &self.entries[counter as usize & (self.entries.len() - 1)]
+        &self.entries[self.place(counter)]
+    }
+
+    fn place(&self, counter: u32) -> usize {
+        counter as usize & (self.entries.len() - 1)
     }
 
     /// Entries between `head` and `tail`, if that is possible at all.
@@ -81,7 +85,23 @@ impl Producer {
         &mut self,
         ring: &RingMemory<'_, W>,
     ) -> Result<bool, Violation> {
-        Ok(self.tail.wrapping_sub(self.head_seen) < ring.capacity() || self.free(ring)? > 0)
+        self.has_more_than(ring, 0)
+    }
+
+    /// Whether more than `reserve` entries are free; reads the consumer's cursor only if it must.
+    pub(crate) fn has_more_than<const W: usize>(
+        &mut self,
+        ring: &RingMemory<'_, W>,
+        reserve: u32,
+    ) -> Result<bool, Violation> {
+        // What was seen may be impossible, and was a violation then; it is one again.
+        let taken = self.tail.wrapping_sub(self.head_seen);
+        Ok(ring.capacity().saturating_sub(taken) > reserve || self.free(ring)? > reserve)
+    }
+
+    /// Index of the entry that the next [`Self::push`] writes.
+    pub(crate) fn place<const W: usize>(&self, ring: &RingMemory<'_, W>) -> usize {
+        ring.place(self.tail)
     }
 
     /// Appends an entry and publishes it. `Ok(false)`: the ring is full.
@@ -128,15 +148,36 @@ impl Consumer {
         &mut self,
         ring: &RingMemory<'_, W>,
     ) -> Result<Option<[u64; W]>, Violation> {
+        let words = self.front(ring)?;
+        if words.is_some() {
+            self.release(ring);
+        }
+        Ok(words)
+    }
+
+    /// A private copy of the oldest entry, which stays.
+    pub(crate) fn front<const W: usize>(
+        &mut self,
+        ring: &RingMemory<'_, W>,
+    ) -> Result<Option<[u64; W]>, Violation> {
         if self.head == self.tail_seen && self.available(ring)? == 0 {
             return Ok(None);
         }
         let slots = ring.entry(self.head);
         let words = core::array::from_fn(|i| slots[i].load(Ordering::Relaxed));
+        Ok(Some(words))
+    }
+
+    /// Index of the oldest entry.
+    pub(crate) fn place<const W: usize>(&self, ring: &RingMemory<'_, W>) -> usize {
+        ring.place(self.head)
+    }
+
+    /// Hands the place of the oldest entry back. There is one: [`Self::front`] gave it.
+    pub(crate) fn release<const W: usize>(&mut self, ring: &RingMemory<'_, W>) {
         self.head = self.head.wrapping_add(1);
         // SYNC POINT with the load of `head` in `Producer::free`.
         ring.head.store(self.head, Ordering::Release);
-        Ok(Some(words))
     }
 }
 

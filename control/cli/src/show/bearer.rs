@@ -66,6 +66,7 @@ fn path(mode: BearerMode) -> &'static str {
         BearerMode::XdpGeneric => "AF_XDP generic copy",
         BearerMode::Packet => "AF_PACKET",
         BearerMode::Udp => "UDP socket",
+        BearerMode::SharedMemory => "shared memory",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use xtipc_ebpf::{AttachError, LoadError, Occupant, UpdateError};
 use xtipc_xsk::OpenError;
@@ -94,6 +95,13 @@ pub(crate) enum BearerError {
     /// A UDP socket could not be had, or not with what it needs.
     #[error(transparent)]
     UdpSocket(#[from] UdpError),
+    /// The nodes of this host cannot be met.
+    #[error("cannot {step} the directory {} of a shared-memory bearer: {source}", directory.display())]
+    Directory {
+        directory: PathBuf,
+        step: &'static str,
+        source: io::Error,
+    },
     /// Not even AF_PACKET.
     #[error("{source}, for interface {interface}{}", after(.refused))]
     Packet {
@@ -116,6 +124,7 @@ impl BearerError {
                 libc::EINVAL
             }
             Self::UdpSocket(error) => error.errno(),
+            Self::Directory { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Self::Addresses(_) | Self::Xdp(_) | Self::ModeRefused { .. } | Self::Packet { .. } => {
                 libc::EIO
             }

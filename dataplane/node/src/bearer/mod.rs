@@ -16,6 +16,7 @@ mod ladder;
 mod nic;
 mod occupied;
 mod room;
+mod shm;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -35,12 +36,14 @@ use crate::config::{BearerSpec, MediaSpec, XdpMode};
 use claim::Claim;
 use error::XdpError;
 use nic::EthernetBearer;
+use shm::ShmBearer;
 use udp::UdpBearer;
 use xdp::ClosingSockets;
 
 pub(crate) use error::{BearerError, ChangeError, StillHeld};
 pub(crate) use health::BearerEvent;
 pub(crate) use room::pool_config;
+pub(crate) use shm::StationNews;
 pub(crate) use udp::MTU_V4;
 
 /// Where the TIPC packet starts in a frame; an Ethernet header is written right before it.
@@ -66,6 +69,7 @@ pub(crate) struct Defaults {
 enum Carrier {
     Ethernet(Box<EthernetBearer>),
     Udp(Box<UdpBearer>),
+    SharedMemory(Box<ShmBearer>),
 }
 
 impl Bearer {
@@ -84,6 +88,12 @@ impl Bearer {
                 let bearer = UdpBearer::open(udp, &defaults, room::frame_room(pool.frame_len()))?;
                 Carrier::Udp(Box::new(bearer))
             }
+            MediaSpec::SharedMemory(shm) => {
+                let meeting = shm.dir.clone();
+                let meeting = meeting.unwrap_or_else(|| shm::meeting_of(&spec.interface));
+                let bearer = ShmBearer::open(&meeting, room::frame_room(pool.frame_len()))?;
+                Carrier::SharedMemory(Box::new(bearer))
+            }
         };
         Ok(Self {
             name: spec.name(),
@@ -96,6 +106,7 @@ impl Bearer {
         match &self.carrier {
             Carrier::Ethernet(_) => Media::Ethernet,
             Carrier::Udp(_) => Media::Udp,
+            Carrier::SharedMemory(_) => Media::SharedMemory,
         }
     }
 
@@ -104,6 +115,7 @@ impl Bearer {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.media_addr(),
             Carrier::Udp(udp) => udp.media_addr(),
+            Carrier::SharedMemory(shm) => shm.media_addr(),
         }
     }
 
@@ -112,6 +124,7 @@ impl Bearer {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.mtu(),
             Carrier::Udp(udp) => udp.mtu(),
+            Carrier::SharedMemory(shm) => shm.mtu(),
         }
     }
 
@@ -120,6 +133,7 @@ impl Bearer {
         match &self.carrier {
             Carrier::Ethernet(_) => true,
             Carrier::Udp(udp) => udp.reaches_all_at_once(),
+            Carrier::SharedMemory(_) => false,
         }
     }
 
@@ -129,6 +143,22 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.receive(budget, sink),
             Carrier::Udp(udp) => udp.receive(budget, sink),
+            Carrier::SharedMemory(shm) => shm.receive(budget, sink),
+        }
+    }
+
+    /// Serves sockets that packets do not come by. Call when the waiter has reported a bearer, before receiving.
+    pub(crate) fn on_call(&mut self) {
+        if let Carrier::SharedMemory(shm) = &mut self.carrier {
+            shm.on_call();
+        }
+    }
+
+    /// What happened to other stations, where that is known at once. Ask after receiving and flushing.
+    pub(crate) fn station_news(&mut self) -> Option<StationNews> {
+        match &mut self.carrier {
+            Carrier::SharedMemory(shm) => shm.news(),
+            _ => None,
         }
     }
 
@@ -145,6 +175,7 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.transmit(pool, frame, to, len, reserve),
             Carrier::Udp(udp) => udp.transmit(pool, frame, to, len),
+            Carrier::SharedMemory(shm) => shm.transmit(pool, frame, to, len, reserve),
         }
     }
 
@@ -153,6 +184,7 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.flush(pool),
             Carrier::Udp(udp) => udp.flush(),
+            Carrier::SharedMemory(shm) => shm.flush(),
         }
     }
 
@@ -195,19 +227,22 @@ impl Bearer {
 
     /// All sockets to wait on for reading. They change only in [`Self::reopen`].
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (ethernet, udp) = match &self.carrier {
-            Carrier::Ethernet(ethernet) => (Some(ethernet.fds()), None),
-            Carrier::Udp(udp) => (None, Some(udp.fds())),
+        let (ethernet, udp, shm) = match &self.carrier {
+            Carrier::Ethernet(ethernet) => (Some(ethernet.fds()), None, None),
+            Carrier::Udp(udp) => (None, Some(udp.fds()), None),
+            Carrier::SharedMemory(shm) => (None, None, Some(shm.fd())),
         };
         let ethernet = ethernet.into_iter().flatten();
-        ethernet.chain(udp.into_iter().flatten())
+        ethernet.chain(udp.into_iter().flatten()).chain(shm)
     }
 
-    /// Whether packets wait to be received: the check before sleeping.
-    pub(crate) fn rx_ready(&self) -> bool {
-        match &self.carrier {
+    /// Whether packets wait to be received: the check before sleeping. Where others put packets into memory, they are
+    /// asked to ring from now on.
+    pub(crate) fn rx_ready(&mut self) -> bool {
+        match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.rx_ready(),
             Carrier::Udp(udp) => udp.rx_ready(),
+            Carrier::SharedMemory(shm) => shm.must_stay_awake(),
         }
     }
 
@@ -217,6 +252,10 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.check(pool, now),
             Carrier::Udp(udp) => udp.check(),
+            Carrier::SharedMemory(shm) => {
+                shm.call_others();
+                BearerEvent::Fine
+            }
         }
     }
 
@@ -225,7 +264,7 @@ impl Bearer {
     pub(crate) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.reopen(pool),
-            Carrier::Udp(_) => Ok(()),
+            Carrier::Udp(_) | Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -234,6 +273,7 @@ impl Bearer {
         let info = match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.info(),
             Carrier::Udp(udp) => udp.info(),
+            Carrier::SharedMemory(shm) => shm.info(),
         };
         BearerInfo {
             name: self.name.clone(),
@@ -246,7 +286,7 @@ impl Bearer {
     pub(crate) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
         match self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.close(pool),
-            Carrier::Udp(_) => Ok(()),
+            Carrier::Udp(_) | Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -257,7 +297,7 @@ impl Bearer {
                 let (sockets, claim) = ethernet.begin_close(pool);
                 (sockets, Some(claim))
             }
-            Carrier::Udp(_) => (ClosingSockets::default(), None),
+            Carrier::Udp(_) | Carrier::SharedMemory(_) => (ClosingSockets::default(), None),
         };
         ClosingBearer {
             name: self.name,

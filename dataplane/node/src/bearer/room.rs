@@ -4,7 +4,7 @@ use xtipc_xsk::interface::Interface;
 use xtipc_xsk::{CHUNK_SIZE, CHUNKS_PER_FRAME_MAX, PoolConfig, multi_buffer_supported};
 
 use super::ethernet::header_size;
-use super::{HEADROOM, udp};
+use super::{HEADROOM, shm, udp};
 use crate::config::{BearerSpec, MediaSpec, XdpMode};
 
 /// What the kernel keeps free before a packet in a chunk it receives into (XDP_PACKET_HEADROOM).
@@ -48,6 +48,7 @@ pub(crate) fn pool_config(specs: &[BearerSpec], xdp: XdpMode, frames: u32) -> Po
                 mtu = mtu.max(udp::mtu_wanted(udp));
                 multi_chunk = true;
             }
+            MediaSpec::SharedMemory(_) => mtu = mtu.max(shm::MTU),
         }
     }
     if xdp == XdpMode::Off {

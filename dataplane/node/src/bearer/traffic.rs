@@ -18,6 +18,8 @@ pub(super) enum TxDrop {
     TooLong,
     /// Any other refusal of the kernel.
     Refused,
+    /// No station has the address, or it is gone.
+    NoStation,
 }
 
 impl TxDrop {
@@ -33,13 +35,14 @@ impl TxDrop {
     }
 }
 
-const TX_DROPS: [(TxDrop, &str); 6] = [
+const TX_DROPS: [(TxDrop, &str); 7] = [
     (TxDrop::Full, "tx-full"),
     (TxDrop::NoFrame, "tx-no-frame"),
     (TxDrop::NoBuffers, "tx-no-buffers"),
     (TxDrop::InterfaceDown, "tx-interface-down"),
     (TxDrop::TooLong, "tx-too-long"),
     (TxDrop::Refused, "tx-refused"),
+    (TxDrop::NoStation, "tx-no-station"),
 ];
 
 /// Counters of one bearer, from its opening on.

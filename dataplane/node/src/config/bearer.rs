@@ -1,14 +1,19 @@
 //! The text form of a bearer: `eth:IFACE[,key=value]...`, `udp:NAME,localip=ADDRESS[,key=value]...`.
 
+use std::path::PathBuf;
+
 use super::ConfigError;
 use super::udp::UdpSpec;
 use super::value::{Given, Value, number, number_list};
 
 const SYNTAX: &str = "eth:IFACE[,priority=0..31][,tolerance=50..30000][,window=50..8191]\
                       [,vlan=1..4094][,queues=LIST], or udp:NAME,localip=ADDRESS|device=IFACE[,localport=PORT]\
-                      [,remoteip=ADDRESS[,remoteport=PORT]]...[,mtu=128..65507][,priority=...]";
+                      [,remoteip=ADDRESS[,remoteport=PORT]]...[,mtu=128..65507][,priority=...], or shm:NAME[,dir=PATH]\
+                      [,priority=...]";
 /// Highest receive queue number a device can have that we would meet.
 const QUEUE_MAX: usize = 1023;
+/// A socket in it has a path of at most 107 bytes.
+const DIRECTORY_MAX: usize = 80;
 
 /// One bearer of the configuration; the values it gives are defaults for the links made on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub enum MediaSpec {
     Ethernet(EthernetSpec),
     /// UDP over IPv4 or IPv6.
     Udp(UdpSpec),
+    /// Memory shared by nodes of one host.
+    SharedMemory(ShmSpec),
 }
 
 impl Default for MediaSpec {
@@ -47,6 +54,7 @@ impl MediaSpec {
         match self {
             Self::Ethernet(_) => "eth",
             Self::Udp(_) => "udp",
+            Self::SharedMemory(_) => "shm",
         }
     }
 }
@@ -58,6 +66,13 @@ pub struct EthernetSpec {
     pub vlan: Option<u16>,
     /// Receive queues to use, ascending; empty means all.
     pub queues: Vec<usize>,
+}
+
+/// What only a bearer over shared memory is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShmSpec {
+    /// Where the nodes meet; if not given, a directory of all bearers of this host with the same name.
+    pub dir: Option<PathBuf>,
 }
 
 impl BearerSpec {
@@ -85,6 +100,7 @@ impl BearerSpec {
         let (media, interface) = match name.split_once(':') {
             Some(("eth", interface)) => (MediaSpec::default(), interface),
             Some(("udp", interface)) => (MediaSpec::Udp(UdpSpec::default()), interface),
+            Some(("shm", interface)) => (MediaSpec::SharedMemory(ShmSpec::default()), interface),
             _ => return Err(given.refuse_value("does not start with a known media", SYNTAX)),
         };
         if !is_interface_name(interface) {
@@ -137,6 +153,14 @@ impl BearerSpec {
                     wrong("is no list".into(), accepted)
                 })?;
                 !std::mem::replace(&mut ethernet.queues, queues).is_empty()
+            }
+            ("dir", MediaSpec::SharedMemory(shm)) => {
+                let dir = PathBuf::from(value);
+                if !dir.is_absolute() || value.len() > DIRECTORY_MAX {
+                    let accepted = format!("an absolute path of at most {DIRECTORY_MAX} bytes");
+                    return Err(wrong("is no directory to meet in".into(), accepted));
+                }
+                shm.dir.replace(dir).is_some()
             }
             (_, MediaSpec::Udp(udp)) if UdpSpec::KEYS.contains(&key) => udp
                 .set(key, value)

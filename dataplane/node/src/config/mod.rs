@@ -21,7 +21,7 @@ use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::crypto::ClearText;
 use xtipc_protocol::monitor::Supervision;
 
-pub use bearer::{BearerSpec, EthernetSpec, MediaSpec};
+pub use bearer::{BearerSpec, EthernetSpec, MediaSpec, ShmSpec};
 pub(crate) use udp::{HEADERS_V4, HEADERS_V6, MTU_MAX, REMOTES_MAX};
 pub use udp::{Local, PORT_DEFAULT, Refused, Remote, ScopedIp, UdpSpec};
 pub use value::Value;
@@ -62,8 +62,8 @@ pub struct Settings {
     #[arg(long, value_name = "NUMBER")]
     pub cluster_id: Option<Value>,
     /// Bearer, repeatable: `eth:IFACE[,vlan=ID][,queues=LIST]`,
-    /// `udp:NAME,localip=IP|device=IFACE[,localport=P][,remoteip=IP[,remoteport=P]]...[,mtu=N]`; each with
-    /// `[,priority=N][,tolerance=MS][,window=N]`
+    /// `udp:NAME,localip=IP|device=IFACE[,localport=P][,remoteip=IP[,remoteport=P]]...[,mtu=N]`,
+    /// `shm:NAME[,dir=PATH]`; each with `[,priority=N][,tolerance=MS][,window=N]`
     #[arg(long, value_name = "BEARER")]
     pub bearer: Vec<Value>,
     /// Socket on which applications attach [default: attach.sock in the run directory]

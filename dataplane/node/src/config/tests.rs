@@ -31,7 +31,8 @@ fn message(flags: &[&str], file: &str) -> String {
 }
 
 fn bearer(text: &str) -> Result<BearerSpec, ConfigError> {
-    load(&["--bearer", text], "").map(|mut config| config.bearers.remove(0))
+    let identity = ["--identity", "node", "--bearer", text];
+    load(&identity, "").map(|mut config| config.bearers.remove(0))
 }
 
 #[test]
@@ -294,6 +295,18 @@ fn a_udp_bearer_has_an_own_address_and_a_list_of_peers() {
 }
 
 #[test]
+fn a_shared_memory_bearer_has_a_directory_or_takes_the_one_of_its_name() {
+    let spec = bearer("shm:pod,dir=/run/pod,window=100");
+    assert_eq!(spec.as_ref().unwrap().name(), "shm:pod");
+    let dir = |text| match bearer(text).unwrap().media {
+        MediaSpec::SharedMemory(shm) => shm.dir,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(dir("shm:pod,dir=/run/pod"), Some("/run/pod".into()));
+    assert_eq!(dir("shm:pod"), None);
+}
+
+#[test]
 fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
     for (text, part) in [
         ("eth0", "does not start with a known media"),
@@ -335,6 +348,8 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
         ),
         ("udp:UDP1,localip=10.0.0.1,vlan=1", "`vlan` in"),
         ("eth:eth0,localip=10.0.0.1", "`localip` in"),
+        ("shm:pod,dir=pod", "is no directory to meet in"),
+        ("shm:pod,mtu=1500", "`mtu` in"),
         ("eth:", "does not name a network interface"),
         ("eth:sixteen_letters_", "does not name a network interface"),
         ("eth:a/b", "does not name a network interface"),

@@ -27,7 +27,7 @@ impl Enabled {
 pub(super) type Slots = [Option<Enabled>; MAX_BEARERS];
 
 /// What bearers of each media start with that say nothing else: `xtipc media set` changes it.
-pub(super) struct MediaValues(pub(super) [MediaInfo; 3]);
+pub(super) struct MediaValues(pub(super) [MediaInfo; 4]);
 
 impl MediaValues {
     /// Those of the configuration, which names one tolerance for all.
@@ -43,6 +43,8 @@ impl MediaValues {
             medium(Media::Eth, 8191, None),
             medium(Media::Ib, 50, None),
             medium(Media::Udp, 50, Some(MTU_V4)),
+            // Half of what a ring holds: its overflow is a loss.
+            medium(Media::Shm, 256, None),
         ])
     }
 

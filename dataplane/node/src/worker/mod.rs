@@ -40,7 +40,7 @@ use xtipc_segment::attach::Welcome;
 use xtipc_segment::layout::VERSION;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer, ClosingBearer};
+use crate::bearer::{self, Bearer, ClosingBearer, StationNews};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from};
 use crate::epoch::Epochs;
@@ -390,12 +390,22 @@ impl Worker {
             };
             let id = BearerId(index as u8);
             bearer.set_clock(Duration::from_nanos(now.0));
+            if self.bearer_called {
+                bearer.on_call();
+            }
             let taken = bearer.receive(RECEIVE_BUDGET, |source, packet| {
                 self.engine
                     .on_packet(now, id, source, packet, &mut self.host);
             });
             received += taken;
             drained &= taken < RECEIVE_BUDGET;
+            while let Some(news) = bearer.station_news() {
+                let (engine, host) = (&mut self.engine, &mut self.host);
+                match news {
+                    StationNews::Met => engine.search(now, id, host),
+                    StationNews::Lost(station) => engine.lose_station(now, id, station, host),
+                }
+            }
         }
         (received, drained)
     }
@@ -535,7 +545,7 @@ impl Worker {
                 }
             }
         }
-        if (self.bearers.iter().flatten()).any(|enabled| enabled.bearer.rx_ready()) {
+        if (self.bearers.iter_mut().flatten()).any(|enabled| enabled.bearer.rx_ready()) {
             return Ok(());
         }
         let timer = [self.engine.next_timeout().map(|due| due.0), limit_ns]
