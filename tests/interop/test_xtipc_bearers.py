@@ -8,7 +8,8 @@ from cluster import SegmentTest
 
 class XtipcBearersTest(SegmentTest):
     def setUp(self):
-        self.beta = self.started("beta")
+        # Of its own: a node keeps for its peers what they were told, also after they are gone.
+        self.beta = self.started("tuned")
         self.await_link(self.alpha, self.beta)
 
     def refusal(self, *words):
@@ -27,7 +28,7 @@ class XtipcBearersTest(SegmentTest):
     def test_a_bearer_goes_and_comes_back_while_the_node_runs(self):
         before, before_ms = time.monotonic(), self.gap_ms()
         self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
-        lab.until(lambda: not self.alpha.is_linked_to("beta"), 1, "the end of the link at the other node")
+        lab.until(lambda: not self.alpha.is_linked_to("tuned"), 1, "the end of the link at the other node")
         self.assertLess(time.monotonic() - before, 1, "the tolerance was waited for")
         self.assertEqual(self.beta.tool("bearer", "list"), "")
         self.assertEqual(self.beta.tool("link", "list"), "broadcast-link: up\n")
@@ -95,11 +96,11 @@ class XtipcBearersTest(SegmentTest):
         self.assertEqual(self.beta.tool("media", "get", "window", "media", "eth"), "99\n")
 
     def test_a_node_outlives_its_interface(self):
-        self.switch.unplug("beta")
+        self.switch.unplug("tuned")
         lab.until(lambda: self.beta.tool("bearer", "list") == "", 3, "the end of the bearer")
         one, other = self.drive(self.beta).open(), self.drive(self.beta).open()
         one.send(other.address, 1, 100)
         self.assertEqual(other.recv().size, 100)
-        self.switch.plug(self.beta.namespace, "beta")
+        self.switch.plug(self.beta.namespace, "tuned")
         self.beta.tool("bearer", "enable", "media", "eth", "device", "eth0")
         self.await_link(self.alpha, self.beta)

@@ -30,6 +30,7 @@ fn main() -> Result<()> {
             println!("{line} -> {result}");
         } else {
             situation.close();
+            nodes.settle()?;
             situation = Situation::new(&nodes);
             println!("{line}");
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use xtipc::Node;
 use xtipc::socket::{AF_TIPC, Errno, ReceiveRoom, SIOCGETLINKNAME, SIOCGETNODEID, Socket};
+use xtipc::{Datagram, Kind, Node, Scope, ServiceAddress, Subscriber, Subscription};
 
 use crate::text::{self, FLAGS_OUT, POLL, errno_name, number, unsigned};
 
@@ -22,11 +22,36 @@ struct Sockets {
     names: HashMap<u32, (String, u32)>,
 }
 
+/// A service type that no situation has.
+const MARKER: u32 = 4_000_000_000;
+
 /// The nodes that have sockets.
 #[derive(Clone)]
 pub(crate) struct Nodes {
     pub(crate) here: Node,
     pub(crate) far: Option<Node>,
+}
+
+impl Nodes {
+    /// Waits until each node has heard of all that the other has bound and withdrawn: of that one tells the other in order.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let Some(far) = &self.far else {
+            return Ok(());
+        };
+        for (here, there) in [(&self.here, far), (far, &self.here)] {
+            let marker = Datagram::open(there, Kind::Rdm)?;
+            let socket = marker.local_addr()?;
+            let instance = ServiceAddress {
+                type_: MARKER,
+                instance: socket.port,
+            };
+            let subscriber = Subscriber::open(here)?;
+            subscriber.subscribe(&Subscription::bindings(instance))?;
+            marker.bind(instance, Scope::Cluster)?;
+            while subscriber.recv()?.socket != socket {}
+        }
+        Ok(())
+    }
 }
 
 pub(crate) struct World {
