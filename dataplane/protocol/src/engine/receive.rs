@@ -44,6 +44,9 @@ impl Engine {
         host: &mut H,
     ) -> Result<(), Drop> {
         if Encrypted::is_at(frame) {
+            if !self.core.crypto.has_keys() {
+                return Err(Drop::Encrypted);
+            }
             return self.on_encrypted(now, bearer, source, frame, host);
         }
         if !self.core.crypto.takes_clear_text() {
