@@ -42,11 +42,6 @@ impl Host {
             .arg("--run-dir")
             .arg(directory.path().join("run"))
             .args(options)
-            .args(
-                std::env::var("TRYDIRECT")
-                    .ok()
-                    .map(|n| format!("--direct-after={n}")),
-            )
             .env("NOTIFY_SOCKET", notify)
             .env_remove("XTIPC_LOG")
             .spawn()
