@@ -8,7 +8,7 @@
 //!
 //! Entry n of a ring says how long the packet in slot n is. Both sides can write all of the memory, and neither trusts
 //! it: a side keeps its own cursors in private memory, reads the other's once and checks them, reads a length once and
-//! checks it, and copies the packet out before it looks at it. Sleeping and waking are those of [`crate::wake`]; the
+//! checks it, and copies the packet out before it looks at it. Sleeping and waking are those of the segment's (`wake.rs`); the
 //! bell is a byte on the socket that joins the two, whose end also tells that the other side is gone.
 
 use std::io;
