@@ -54,7 +54,7 @@ has() { command -v "$1" >/dev/null; }
 # need TEST PACKAGES WHY: remembers the packages when the test fails.
 missing=()
 need() {
-    eval "$1" && return
+    eval "$1" 2>/dev/null && return
     echo "missing: $2 ($3)"
     # shellcheck disable=SC2206 # a list of package names
     missing+=($2)
