@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Runs the system tests (xtipc nodes alone) and the tests against real Linux nodes. Needs root.
 
-    tests/interop/run.py [--full] [--preload] [--system] [--linux SUITE]... [WORD...]
+    tests/interop/run.py [--full] [--preload] [--system] [--languages] [--linux SUITE]... [WORD...]
 
 --system       the tests that need no guest
+--languages    the examples of all languages, for which scripts/libxtipc must have been run
 --linux SUITE  the tests against a guest with the kernel of this Debian suite; one boot serves them
-               all. Without either option: everything, with the kernels of the machine's own suite
+               all. Without any of these options: everything, with the kernels of the machine's own suite
                and of trixie-backports.
 --preload      xtipc's side is the driver of Linux nodes, in Python, under `xtipc run`
 --full         the long versions: 5 minutes of traffic, 60 s of idling
@@ -120,13 +121,15 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--system", action="store_true")
+    parser.add_argument("--languages", action="store_true")
     parser.add_argument("--linux", action="append", default=[], metavar="SUITE")
     parser.add_argument("--preload", action="store_true")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
     lab.Daemon.preloads = options.preload
-    if not options.system and not options.linux:
-        options.system, options.linux = True, [own_suite(), "trixie-backports"]
+    if not options.system and not options.languages and not options.linux:
+        options.system = options.languages = True
+        options.linux = [own_suite(), "trixie-backports"]
     return options
 
 
@@ -138,6 +141,7 @@ def main():
         signal.signal(number, lambda *_: sys.exit(130))
     counts = [0, 0, 0]
     runs = [("xtipc", "test_xtipc_*.py", None)] if options.system else []
+    runs += [("languages", "test_languages.py", None)] if options.languages else []
     runs += [(suite, "test_linux_*.py", suite) for suite in options.linux]
     for label, pattern, suite in runs:
         chosen = tests(pattern, options.words)

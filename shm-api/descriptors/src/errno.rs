@@ -3,7 +3,7 @@
 use xtipc::socket::Errno;
 
 /// Sets `errno`; gives -1.
-pub(crate) fn fail(errno: i32) -> i32 {
+pub fn fail(errno: i32) -> i32 {
     // SAFETY: the C library gives each thread a valid place for it.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above.

@@ -8,10 +8,10 @@
     reason = "functions without a mangled name are what the libraries are there for"
 )]
 
-mod calls;
+pub mod calls;
 mod description;
-mod errno;
-mod memory;
+pub mod errno;
+pub mod memory;
 mod process;
 mod real;
 mod sets;

@@ -31,19 +31,23 @@ copies! { In Out InOut }
 const FAULT: Errno = Errno(libc::EFAULT);
 
 impl<T: Copy> In<T> {
-    pub(crate) fn new(pointer: *const T) -> Self {
+    /// Of a pointer as the program gave it.
+    pub fn new(pointer: *const T) -> Self {
         Self(pointer)
     }
 
-    pub(crate) fn null() -> Self {
+    /// None.
+    pub fn null() -> Self {
         Self(std::ptr::null())
     }
 
-    pub(crate) fn is_null(self) -> bool {
+    /// Whether it is null.
+    pub fn is_null(self) -> bool {
         self.0.is_null()
     }
 
-    pub(crate) fn read(self) -> Result<T, Errno> {
+    /// What is there.
+    pub fn read(self) -> Result<T, Errno> {
         if self.0.is_null() {
             return Err(FAULT);
         }
@@ -52,7 +56,7 @@ impl<T: Copy> In<T> {
     }
 
     /// So many of them, for as long as the call lasts.
-    pub(crate) fn slice<'a>(self, len: usize) -> Result<&'a [T], Errno> {
+    pub fn slice<'a>(self, len: usize) -> Result<&'a [T], Errno> {
         match (self.0.is_null(), len) {
             (_, 0) => Ok(&[]),
             (true, _) => Err(FAULT),
@@ -62,28 +66,32 @@ impl<T: Copy> In<T> {
     }
 
     /// The bytes of the structure and of what follows it.
-    pub(crate) fn bytes<'a>(self, len: usize) -> Result<&'a [u8], Errno> {
+    pub fn bytes<'a>(self, len: usize) -> Result<&'a [u8], Errno> {
         In::<u8>(self.0.cast()).slice(len)
     }
 }
 
 impl In<c_char> {
-    pub(crate) fn string<'a>(self) -> Option<&'a CStr> {
+    /// The string that begins there, if it is not null.
+    pub fn string<'a>(self) -> Option<&'a CStr> {
         // SAFETY: not null, and so a string.
         (!self.0.is_null()).then(|| unsafe { CStr::from_ptr(self.0) })
     }
 }
 
 impl<T: Copy> Out<T> {
-    pub(crate) fn new(pointer: *mut T) -> Self {
+    /// Of a pointer as the program gave it.
+    pub fn new(pointer: *mut T) -> Self {
         Self(pointer)
     }
 
-    pub(crate) fn is_null(self) -> bool {
+    /// Whether it is null.
+    pub fn is_null(self) -> bool {
         self.0.is_null()
     }
 
-    pub(crate) fn write(self, value: T) -> Result<(), Errno> {
+    /// Puts it there.
+    pub fn write(self, value: T) -> Result<(), Errno> {
         if self.0.is_null() {
             return Err(FAULT);
         }
@@ -92,37 +100,45 @@ impl<T: Copy> Out<T> {
         Ok(())
     }
 
-    pub(crate) fn slice<'a>(self, len: usize) -> Result<&'a mut [T], Errno> {
+    /// So many of them, for as long as the call lasts.
+    pub fn slice<'a>(self, len: usize) -> Result<&'a mut [T], Errno> {
         InOut(self.0).slice(len)
     }
 
-    pub(crate) fn bytes<'a>(self, len: usize) -> Result<&'a mut [u8], Errno> {
+    /// So many bytes.
+    pub fn bytes<'a>(self, len: usize) -> Result<&'a mut [u8], Errno> {
         Out::<u8>(self.0.cast()).slice(len)
     }
 }
 
 impl<T: Copy> InOut<T> {
-    pub(crate) fn new(pointer: *mut T) -> Self {
+    /// Of a pointer as the program gave it.
+    pub fn new(pointer: *mut T) -> Self {
         Self(pointer)
     }
 
-    pub(crate) fn is_null(self) -> bool {
+    /// Whether it is null.
+    pub fn is_null(self) -> bool {
         self.0.is_null()
     }
 
-    pub(crate) fn address(self) -> usize {
+    /// Where it is.
+    pub fn address(self) -> usize {
         self.0 as usize
     }
 
-    pub(crate) fn read(self) -> Result<T, Errno> {
+    /// What is there.
+    pub fn read(self) -> Result<T, Errno> {
         In(self.0.cast_const()).read()
     }
 
-    pub(crate) fn write(self, value: T) -> Result<(), Errno> {
+    /// Puts it there.
+    pub fn write(self, value: T) -> Result<(), Errno> {
         Out(self.0).write(value)
     }
 
-    pub(crate) fn slice<'a>(self, len: usize) -> Result<&'a mut [T], Errno> {
+    /// So many of them, for as long as the call lasts.
+    pub fn slice<'a>(self, len: usize) -> Result<&'a mut [T], Errno> {
         match (self.0.is_null(), len) {
             (_, 0) => Ok(&mut []),
             (true, _) => Err(FAULT),

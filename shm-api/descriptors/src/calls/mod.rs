@@ -1,14 +1,14 @@
 //! The functions that stand before those of the C library. Of a socket of TIPC each does what the kernel would
 //! (`docs/protocol/calls.md`), of anything else it calls the real one.
 
-mod data;
-mod life;
+pub mod data;
+pub mod life;
 mod modules;
-mod options;
+pub mod options;
 mod passing;
 mod raw;
-mod sockets;
-mod wait;
+pub mod sockets;
+pub mod wait;
 
 use std::os::fd::RawFd;
 
