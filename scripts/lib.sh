@@ -90,6 +90,14 @@ need_for() {
     programs)
         need "[ -x /usr/bin/python3 ]" python3 "programs that are run under xtipc"
         need "/usr/bin/python3 -c 'import test.test_socket'" "$(python_of_debian)-testsuite" "Python's own tests of TIPC"
+        need "has ld && has objcopy" binutils "links the C library"
+        need "has pkg-config" pkg-config "finds the C library"
+        need "has c++" "g++ libc6-dev" "the C header in C++"
+        need "has mandoc" mandoc "checks the manual pages"
+        need "has go" golang-go "examples in Go"
+        need "perl -MFFI::Platypus -e 1 2>/dev/null" "perl libffi-platypus-perl" "examples in Perl"
+        need "ruby -rfiddle -e 1 2>/dev/null" ruby "examples in Ruby"
+        need "has gdc" gdc "examples in D"
         ;;
     *) fail "no set-up named $1 (build, network, guest, fuzz, test, programs)" ;;
     esac

@@ -17,6 +17,7 @@ mod kernel;
 mod messages;
 mod sockets;
 mod topology;
+mod waiting;
 
 use xtipc_descriptors::memory::Out;
 

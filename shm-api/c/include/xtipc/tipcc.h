@@ -1,8 +1,10 @@
 /*
- * The functions of libtipc, for sockets of xtipc: libxtipc(3). Made of the sources of the crate xtipc-c; not to be edited.
+ * The functions of libtipc, for sockets of xtipc: libxtipc(3).
  *
  * A socket is a file descriptor. Functions that return an int return -1 if they fail, and say why in errno. Pointers to results that
  * are not wanted may be NULL.
+ *
+ * Made of the sources of the crate xtipc-c; not to be edited.
  */
 
 #ifndef XTIPC_TIPCC_H

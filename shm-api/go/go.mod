@@ -1,0 +1,3 @@
+module github.com/xtipc/xtipc/shm-api/go
+
+go 1.19
