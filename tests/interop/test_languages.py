@@ -10,6 +10,7 @@ from cluster import SegmentTest
 
 LIBRARY = lab.TARGET.parent / "libxtipc"
 SOURCES = lab.ROOT / "shm-api"
+INTERPRETED = {"Python": ("/usr/bin/python3", "py"), "Perl": ("perl", "pl"), "Ruby": ("ruby", "rb")}
 SOCKET = r"0:\d{10}@[0-9a-f]+"
 PYTHON = "/usr/bin/python3"
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]
@@ -25,16 +26,16 @@ class LanguageTest(SegmentTest):
         cls.addClassCleanup(directory.cleanup)
         cls.built = pathlib.Path(directory.name)
 
-    def environment(self):
-        places = {"XTIPC_SOCKET": self.alpha.runtime / "attach.sock", "LD_LIBRARY_PATH": LIBRARY / "lib",
+    def environment(self, node=None):
+        places = {"XTIPC_SOCKET": (node or self.alpha).runtime / "attach.sock", "LD_LIBRARY_PATH": LIBRARY / "lib",
                   "PKG_CONFIG_PATH": LIBRARY / "lib/pkgconfig", "PYTHONPATH": SOURCES / "python", "PERL5LIB": SOURCES / "perl/lib",
                   "RUBYLIB": SOURCES / "ruby/lib", "GOCACHE": lab.TARGET.parent / "go-cache", "PYTHONDONTWRITEBYTECODE": 1}
         return dict(os.environ, **{name: str(place) for name, place in places.items()})
 
-    def command(self, *words, timeout_s=60, **others):
+    def command(self, *words, node=None, timeout_s=60, **others):
         """What a command prints that must succeed."""
         done = subprocess.run(list(map(str, words)), timeout=timeout_s, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env=self.environment(), **others)
+                              env=self.environment(node), **others)
         self.assertEqual(done.returncode, 0, done.stdout)
         return done.stdout
 
@@ -46,13 +47,19 @@ class LanguageTest(SegmentTest):
         self.assertEqual(self.command(*example("group")), "18890:2 joined\n18890:2 says hello\n18890:2 left\n")
 
     def greet(self, language, hello):
-        server = subprocess.Popen([*map(str, hello), "server"], text=True, stdout=subprocess.PIPE, env=self.environment())
+        self.greet_each_other((language, hello, self.alpha), (language, hello, self.alpha))
+
+    def greet_each_other(self, server, client):
+        """Runs hello world of one language on one node against that of another one on another node."""
+        server_language, hello, node = server
+        process = subprocess.Popen([*map(str, hello), "server"], text=True, stdout=subprocess.PIPE, env=self.environment(node))
         try:
-            self.assertEqual(self.command(*hello, "client"), f"hello from {language}\n")
-            told, _ = server.communicate(timeout=20)
+            client_language, hello, node = client
+            self.assertEqual(self.command(*hello, "client", node=node), f"hello from {server_language}\n")
+            told, _ = process.communicate(timeout=20)
         finally:
-            server.kill()
-        self.assertRegex(told, f"^hello from {re.escape(language)}, from {SOCKET}\n$")
+            process.kill()
+        self.assertRegex(told, f"^hello from {client_language}, from {SOCKET}\n$")
 
     def library_flags(self, which):
         return self.command("pkg-config", which, "xtipc").split()
@@ -81,8 +88,15 @@ class CTest(LanguageTest):
     def test_programs_in_c_under_xtipc_run(self):
         self.show_their_work("C", lambda name: self.alpha.run_command(self.compiled(name)))
 
+    def test_messages_that_are_not_copied(self):
+        told = "a message of 60000 bytes, not copied\nwritten in place\n"
+        program = self.compiled("loan")
+        self.assertEqual(self.command(program), told)
+        beta = self.started("beta", "--direct-after=1")
+        self.assertEqual(self.command(program, beta.runtime / "attach.sock"), told)
+
     def test_the_header_is_one_of_cxx_too(self):
-        program = "#include <xtipc/tipcc.h>\nint main() { return tipc_own_node() == 0; }\n"
+        program = "#include <xtipc/xtipc.h>\nint main() { return tipc_own_node() == 0; }\n"
         (self.built / "own.cc").write_text(program)
         self.command("c++", *WARNINGS, *self.library_flags("--cflags"), self.built / "own.cc", "-o", self.built / "own",
                      *self.library_flags("--libs"))
@@ -98,10 +112,31 @@ class CTest(LanguageTest):
         self.assertIn("[libxtipc.so.1]", self.command("readelf", "--dynamic", "--wide", LIBRARY / "lib/libxtipc.so.1"))
 
 
-class PythonTest(LanguageTest):
-    def test_programs_in_python(self):
-        self.show_their_work("Python", lambda name: [PYTHON, SOURCES / f"python/examples/{name}.py"])
+class InterpretedTest(LanguageTest):
+    @staticmethod
+    def command_of(language, name):
+        interpreter, ending = INTERPRETED[language]
+        return [interpreter, SOURCES / f"{language.lower()}/examples/{name}.{ending}"]
 
+    def test_programs_in_python(self):
+        self.show_their_work("Python", lambda name: self.command_of("Python", name))
+
+    def test_programs_in_perl(self):
+        self.show_their_work("Perl", lambda name: self.command_of("Perl", name))
+
+    def test_programs_in_ruby(self):
+        self.show_their_work("Ruby", lambda name: self.command_of("Ruby", name))
+
+    def test_programs_on_two_nodes_in_different_languages_greet_each_other(self):
+        beta = self.started("beta")
+        self.await_link(self.alpha, beta)
+        languages = list(INTERPRETED)
+        for here, there in zip(languages, languages[1:] + languages[:1]):
+            with self.subTest(server=here, client=there):
+                self.greet_each_other((here, self.command_of(here, "hello"), self.alpha), (there, self.command_of(there, "hello"), beta))
+
+
+class PythonTest(LanguageTest):
     def test_programs_in_python_with_the_standard_module(self):
         self.greet("Python", self.alpha.run_command(PYTHON, SOURCES / "python/examples/standard.py"))
 
@@ -111,15 +146,12 @@ class PythonTest(LanguageTest):
     def test_the_library_gives_what_libtipc_does_under_xtipc_run(self):
         self.command(*self.alpha.run_command(PYTHON, "-W", "error", lab.ROOT / "tests/programs/libxtipc.py"))
 
-
-class PerlTest(LanguageTest):
-    def test_programs_in_perl(self):
-        self.show_their_work("Perl", lambda name: ["perl", SOURCES / f"perl/examples/{name}.pl"])
-
-
-class RubyTest(LanguageTest):
-    def test_programs_in_ruby(self):
-        self.show_their_work("Ruby", lambda name: ["ruby", "-w", SOURCES / f"ruby/examples/{name}.rb"])
+    def test_nodes_and_links_are_tracked_and_have_names(self):
+        beta = self.started("beta")
+        self.await_link(self.alpha, beta)
+        number = self.command(PYTHON, "-c", "import xtipc; print(xtipc.own_node())", node=beta).strip()
+        told = self.command(PYTHON, lab.ROOT / "tests/programs/neighbours.py", number)
+        self.assertEqual(told, "node up, link up\nalpha:eth0-beta:eth0\n\n")
 
 
 class GoTest(LanguageTest):

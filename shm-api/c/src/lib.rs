@@ -13,6 +13,7 @@
 )]
 
 mod address;
+mod direct;
 mod kernel;
 mod messages;
 mod sockets;

@@ -26,9 +26,12 @@ const HEADERS: [Header; 2] = [
     Header {
         name: "xtipc",
         about: "
- * What libxtipc has beside the functions of libtipc: libxtipc(3).",
+ * What libxtipc has beside the functions of libtipc: libxtipc(3).
+ *
+ * Functions that return a pointer return NULL if they fail, and say why in errno, as those that return an int do by -1. What they give
+ * is given back once, by the function that says so.",
         includes: &["poll.h", "stddef.h", "stdint.h", "xtipc/tipcc.h"],
-        sources: &["waiting"],
+        sources: &["waiting", "direct"],
     },
 ];
 
@@ -49,6 +52,11 @@ impl Header {
             self.about
         ));
         config.sys_includes = self.includes.iter().map(|name| (*name).into()).collect();
+        if !self.sources.contains(&"address") {
+            // It is in a header that is included.
+            let rename = ("tipc_addr".into(), "struct tipc_addr".into());
+            config.export.rename.extend([rename]);
+        }
         let mut builder = cbindgen::Builder::new().with_config(config);
         for source in self.sources {
             builder = builder.with_src(at(&format!("src/{source}.rs")));

@@ -18,13 +18,19 @@ class PollEntry(ctypes.Structure):
 _ADDRESS, _NUMBER, _FLAG = POINTER(RawAddress), POINTER(c_int), POINTER(c_bool)
 
 
+def function(name, result, arguments):
+    """A function of the library as it is."""
+    found = getattr(_library, name)
+    found.argtypes, found.restype = arguments, result
+    return found
+
+
 def _function(name, *arguments):
-    function = getattr(_library, name)
-    function.argtypes, function.restype = arguments, c_int
+    raw = function(name, c_int, arguments)
 
     def call(*values):
         while True:
-            result = function(*values)
+            result = raw(*values)
             if result >= 0:
                 return result
             number = ctypes.get_errno()
@@ -33,8 +39,7 @@ def _function(name, *arguments):
     return call
 
 
-own_node = _library.tipc_own_node
-own_node.restype = c_uint32
+own_node = function("tipc_own_node", c_uint32, [])
 socket = _function("tipc_socket", c_int)
 non_block = _function("tipc_sock_non_block", c_int)
 rejectable = _function("tipc_sock_rejectable", c_int)

@@ -53,6 +53,15 @@ impl Loan {
             Memory::Own(own) => own[offset..offset + bytes.len()].copy_from_slice(bytes),
         }
     }
+
+    /// Where its bytes are, for writers of their own. With a direct channel the receiver can write there, too.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        match &mut self.memory {
+            Memory::Channel(Some(loan)) => loan.as_mut_ptr(),
+            Memory::Channel(None) => std::ptr::NonNull::dangling().as_ptr(),
+            Memory::Own(own) => own.as_mut_ptr(),
+        }
+    }
 }
 
 impl Drop for Loan {
