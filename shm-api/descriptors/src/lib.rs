@@ -12,6 +12,7 @@ pub mod calls;
 mod description;
 pub mod errno;
 pub mod memory;
+mod netlink;
 mod process;
 mod real;
 mod sets;

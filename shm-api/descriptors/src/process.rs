@@ -18,7 +18,7 @@ use xtipc::socket::{Errno, Socket};
 use crate::description::{Description, is_inheritable, pause_adoption, share};
 use crate::memory::{In, Out};
 use crate::table::{self, Found, Open, borrow};
-use crate::{real, sets};
+use crate::{netlink, real, sets};
 
 /// Set by `xtipc run`, which wants to be told why there is no TIPC.
 const TELL: &str = "XTIPC_RUN";
@@ -58,7 +58,8 @@ fn place(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(placed)
 }
 
-fn tell(error: &xtipc::Error) {
+/// Says once why there is no TIPC, if `xtipc run` wants it said.
+pub(crate) fn tell(error: &dyn std::fmt::Display) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if std::env::var_os(TELL).is_some() && !TOLD.swap(true, Ordering::Relaxed) {
         let _ = writeln!(io::stderr(), "xtipc: no TIPC sockets: {error}");
@@ -125,16 +126,19 @@ struct Locks {
     _adoption: MutexGuard<'static, ()>,
     _nodes: MutexGuard<'static, Vec<Node>>,
     _sets: sets::Pause,
+    _netlink: netlink::Pause,
 }
 
-// SAFETY: only the handlers use it, and the C library runs one fork at a time.
+// SAFETY: only the handlers use it, while they hold the locks.
 unsafe impl Sync for Paused {}
 
 static PAUSED: Paused = Paused(UnsafeCell::new(None));
 
 fn pause(locks: Option<Locks>) {
     // SAFETY: see `Paused`.
-    unsafe { *PAUSED.0.get() = locks };
+    let before = unsafe { std::ptr::replace(PAUSED.0.get(), locks) };
+    // Not before there is nothing left in the place, which whoever gets the locks uses next.
+    drop(before);
 }
 
 extern "C" fn before_fork() {
@@ -143,6 +147,7 @@ extern "C" fn before_fork() {
         _adoption: pause_adoption(),
         _nodes: NODES.lock().unwrap_or_else(PoisonError::into_inner),
         _sets: sets::pause(),
+        _netlink: netlink::pause(),
     }));
 }
 
@@ -173,45 +178,98 @@ fn before_program() {
     }
 }
 
-extern "C" fn before_vfork() {
+extern "C" fn before_jump() {
     before_program();
 }
 
-/// `vfork`, which returns twice, the first time in a child on the same stack: nothing may be left of this function by then, and so
-/// it ends with a jump to the real one.
-#[cfg(target_arch = "x86_64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-pub extern "C" fn vfork() -> pid_t {
-    std::arch::naked_asm!(
-        "sub rsp, 8",
-        "call {before}",
-        "call {find}",
-        "add rsp, 8",
-        "jmp rax",
-        before = sym before_vfork,
-        find = sym find_vfork,
-    )
+/// Functions that end with a jump to the real one, with all registers as they were: `vfork` returns twice, the first time in a child
+/// on the same stack, where nothing may be left of them; the others have arguments without an end that could be told.
+macro_rules! jump {
+    ($($(#[$doc:meta])* fn $name:ident() -> $result:ty, $find:ident, $real:literal;)*) => {$(
+        extern "C" fn $find() -> *mut std::ffi::c_void {
+            real::behind($real)
+        }
+
+        $(#[$doc])*
+        #[cfg(target_arch = "x86_64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name() -> $result {
+            std::arch::naked_asm!(
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "push rcx",
+                "push r8",
+                "push r9",
+                "push rax",
+                "call {before}",
+                "call {find}",
+                "mov r11, rax",
+                "pop rax",
+                "pop r9",
+                "pop r8",
+                "pop rcx",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                "jmp r11",
+                before = sym before_jump,
+                find = sym $find,
+            )
+        }
+
+        $(#[$doc])*
+        #[cfg(target_arch = "aarch64")]
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name() -> $result {
+            std::arch::naked_asm!(
+                "stp x29, x30, [sp, #-80]!",
+                "stp x0, x1, [sp, #16]",
+                "stp x2, x3, [sp, #32]",
+                "stp x4, x5, [sp, #48]",
+                "stp x6, x7, [sp, #64]",
+                "bl {before}",
+                "bl {find}",
+                "mov x16, x0",
+                "ldp x0, x1, [sp, #16]",
+                "ldp x2, x3, [sp, #32]",
+                "ldp x4, x5, [sp, #48]",
+                "ldp x6, x7, [sp, #64]",
+                "ldp x29, x30, [sp], #80",
+                "br x16",
+                before = sym before_jump,
+                find = sym $find,
+            )
+        }
+    )*};
 }
 
-/// The same.
-#[cfg(target_arch = "aarch64")]
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-pub extern "C" fn vfork() -> pid_t {
-    std::arch::naked_asm!(
-        "stp x29, x30, [sp, #-16]!",
-        "bl {before}",
-        "bl {find}",
-        "ldp x29, x30, [sp], #16",
-        "br x0",
-        before = sym before_vfork,
-        find = sym find_vfork,
-    )
+jump! {
+    /// `vfork`
+    fn vfork() -> pid_t, find_vfork, c"vfork";
+    /// `vfork`, by the other name it has.
+    fn __vfork() -> pid_t, find_other_vfork, c"__vfork";
+    /// `execl`
+    fn execl() -> c_int, find_execl, c"execl";
+    /// `execlp`
+    fn execlp() -> c_int, find_execlp, c"execlp";
+    /// `execle`
+    fn execle() -> c_int, find_execle, c"execle";
 }
 
-extern "C" fn find_vfork() -> *mut std::ffi::c_void {
-    real::vfork()
+/// `_Fork`, which runs no handlers.
+#[allow(non_snake_case, reason = "the name is the C library's")]
+#[unsafe(no_mangle)]
+pub extern "C" fn _Fork() -> pid_t {
+    before_fork();
+    let pid = real::_Fork();
+    match pid {
+        0 => in_child(),
+        _ => after_fork(),
+    }
+    pid
 }
 
 /// `posix_spawn`
@@ -301,4 +359,17 @@ pub extern "C" fn fexecve(
 ) -> c_int {
     before_program();
     real::fexecve(fd, arguments, environment)
+}
+
+/// `execveat`
+#[unsafe(no_mangle)]
+pub extern "C" fn execveat(
+    directory: c_int,
+    path: In<c_char>,
+    arguments: In<In<c_char>>,
+    environment: In<In<c_char>>,
+    flags: c_int,
+) -> c_int {
+    before_program();
+    real::execveat(directory, path, arguments, environment, flags)
 }

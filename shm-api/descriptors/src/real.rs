@@ -1,5 +1,10 @@
 //! The functions of the C library that this one stands before.
 
+#![allow(
+    non_snake_case,
+    reason = "one function of the C library has a capital letter"
+)]
+
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -75,9 +80,9 @@ macro_rules! real {
     };
 }
 
-/// The address of the real vfork, which cannot be called from here.
-pub(crate) fn vfork() -> *mut c_void {
-    find(c"vfork")
+/// The address of a real function that cannot be called from here.
+pub(crate) fn behind(name: &CStr) -> *mut c_void {
+    find(name)
 }
 
 real! {
@@ -135,6 +140,12 @@ real! {
     fn execvp(file: In<c_char>, arguments: In<In<c_char>>) -> c_int;
     fn execvpe(file: In<c_char>, arguments: In<In<c_char>>, environment: In<In<c_char>>) -> c_int;
     fn fexecve(fd: c_int, arguments: In<In<c_char>>, environment: In<In<c_char>>) -> c_int;
+    fn execveat(directory: c_int, path: In<c_char>, arguments: In<In<c_char>>, environment: In<In<c_char>>, flags: c_int) -> c_int;
+    fn _Fork() -> pid_t;
+    fn pidfd_getfd(process: c_int, fd: c_int, flags: c_uint) -> c_int;
+    fn preadv2(fd: c_int, parts: In<libc::iovec>, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    fn pwritev2(fd: c_int, parts: In<libc::iovec>, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
+    fn sockatmark(fd: c_int) -> c_int;
     fn fopen(path: In<c_char>, mode: In<c_char>) -> *mut libc::FILE;
     fn open(path: In<c_char>, flags: c_int, mode: mode_t) -> c_int;
     fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long;

@@ -23,6 +23,8 @@ static FREE: Mutex<Vec<&'static Entry>> = Mutex::new(Vec::new());
 static OWN: Entry = Entry::new();
 /// Stands for an epoll instance that waits for sockets of TIPC.
 static SET: Entry = Entry::new();
+/// Stands for a socket of generic netlink.
+static NETLINK: Entry = Entry::new();
 
 struct Entry {
     /// Descriptors, and calls at work.
@@ -50,8 +52,8 @@ pub(crate) enum Found {
     Socket(Open),
     /// This library's.
     Own,
-    /// An epoll instance that waits for sockets of TIPC.
-    Set,
+    /// An epoll instance that waits for sockets of TIPC, or a socket of generic netlink.
+    Mark,
 }
 
 /// An open file description in use.
@@ -124,7 +126,7 @@ pub(crate) fn socket(fd: RawFd) -> Option<Open> {
     }
     match find(fd) {
         Found::Socket(open) => Some(open),
-        Found::Other | Found::Own | Found::Set => None,
+        Found::Other | Found::Own | Found::Mark => None,
     }
 }
 
@@ -140,8 +142,8 @@ pub(crate) fn find(fd: RawFd) -> Found {
             return Found::Other;
         } else if ptr::eq(entry, &raw const OWN) {
             return Found::Own;
-        } else if ptr::eq(entry, &raw const SET) {
-            return Found::Set;
+        } else if is_mark(entry) {
+            return Found::Mark;
         }
         // SAFETY: entries are never freed.
         let entry = unsafe { &*entry };
@@ -164,10 +166,15 @@ fn put(fd: RawFd, entry: *const Entry) -> Option<Open> {
     as_open(slot.swap(entry.cast_mut(), Ordering::AcqRel))
 }
 
+/// Whether an entry is the same for many descriptors.
+fn is_mark(entry: *const Entry) -> bool {
+    [&raw const OWN, &raw const SET, &raw const NETLINK].contains(&entry)
+}
+
 fn as_open(entry: *mut Entry) -> Option<Open> {
-    let is_mark = ptr::eq(entry, &raw const OWN) || ptr::eq(entry, &raw const SET);
+    let is_counted = !entry.is_null() && !is_mark(entry);
     // SAFETY: entries are never freed, and the table's use of this one has become the caller's.
-    (!entry.is_null() && !is_mark).then(|| Open(unsafe { &*entry }))
+    is_counted.then(|| Open(unsafe { &*entry }))
 }
 
 /// Whether the table has room for a descriptor of this number.
@@ -191,6 +198,16 @@ pub(crate) fn mark_own(fd: RawFd) {
 /// This descriptor is an epoll instance that waits for sockets of TIPC.
 pub(crate) fn mark_set(fd: RawFd) {
     drop(put(fd, &raw const SET));
+}
+
+/// This descriptor is a socket of generic netlink.
+pub(crate) fn mark_netlink(fd: RawFd) {
+    drop(put(fd, &raw const NETLINK));
+}
+
+/// Whether a descriptor is one.
+pub(crate) fn is_netlink(fd: RawFd) -> bool {
+    slot(fd).is_some_and(|slot| ptr::eq(slot.load(Ordering::Acquire), &raw const NETLINK))
 }
 
 /// A descriptor is about to be closed. Gives the socket it was.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use xtipc::socket::{Errno, ReceiveRoom, Received};
 
-use super::passing;
 use super::sockets::put_address;
+use super::{managing, passing};
 use crate::errno::{counted, fail};
 use crate::memory::{In, InOut, Out};
 use crate::real;
@@ -70,7 +70,7 @@ fn send_known(fd: c_int, data: In<u8>, len: size_t, flags: c_int) -> ssize_t {
             data.slice(len)
                 .and_then(|data| send_at(&open, fd, data, flags, None)),
         ),
-        None => real::send(fd, data, len, flags),
+        None => managing::send(fd, data, len, flags, || real::send(fd, data, len, flags)),
     }
 }
 
@@ -107,7 +107,9 @@ fn sendto_known(
     address_len: socklen_t,
 ) -> ssize_t {
     let Some(open) = table::socket(fd) else {
-        return real::sendto(fd, data, len, flags, address, address_len);
+        return managing::send(fd, data, len, flags, || {
+            real::sendto(fd, data, len, flags, address, address_len)
+        });
     };
     counted(address_of(address, address_len).and_then(|address| {
         let data = data.slice(len)?;
@@ -118,18 +120,27 @@ fn sendto_known(
 /// `sendmsg`
 #[unsafe(no_mangle)]
 pub extern "C" fn sendmsg(fd: c_int, message: In<msghdr>, flags: c_int) -> ssize_t {
+    match table::is_known(fd) {
+        true => sendmsg_known(fd, message, flags),
+        false => {
+            if let Ok(message) = message.read() {
+                passing::share_passed(&message);
+            }
+            real::sendmsg(fd, message, flags)
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn sendmsg_known(fd: c_int, message: In<msghdr>, flags: c_int) -> ssize_t {
     match table::socket(fd) {
         Some(open) => counted(
             message
                 .read()
                 .and_then(|message| send_message(&open, fd, &message, flags)),
         ),
-        None => {
-            if let Ok(message) = message.read() {
-                passing::share_passed(&message);
-            }
-            real::sendmsg(fd, message, flags)
-        }
+        None => managing::send_message(fd, message, flags),
     }
 }
 
@@ -139,7 +150,7 @@ fn send_message(open: &Open, fd: RawFd, message: &msghdr, flags: c_int) -> Resul
     send_parts(open, fd, parts, flags, address)
 }
 
-fn parts_of<'a>(parts: In<iovec>, count: usize) -> Result<&'a [iovec], Errno> {
+pub(super) fn parts_of<'a>(parts: In<iovec>, count: usize) -> Result<&'a [iovec], Errno> {
     match count {
         0..=PARTS_MAX => parts.slice(count),
         _ => Err(Errno(libc::EMSGSIZE)),
@@ -157,11 +168,7 @@ fn send_parts(
     if let [part] = parts {
         return send_at(open, fd, bytes(part)?, flags, address);
     }
-    let mut data = Vec::new();
-    for part in parts {
-        data.extend_from_slice(bytes(part)?);
-    }
-    send_at(open, fd, &data, flags, address)
+    send_at(open, fd, &gather(parts)?, flags, address)
 }
 
 /// `sendmmsg`
@@ -208,7 +215,7 @@ pub extern "C" fn write(fd: c_int, data: In<u8>, len: size_t) -> ssize_t {
 fn write_known(fd: RawFd, data: In<u8>, len: size_t) -> ssize_t {
     match table::socket(fd) {
         Some(_) => send(fd, data, len, 0),
-        None => real::write(fd, data, len),
+        None => managing::send(fd, data, len, 0, || real::write(fd, data, len)),
     }
 }
 
@@ -234,7 +241,9 @@ fn writev_known(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
         Some(open) => counted(
             counted_parts(parts, count).and_then(|parts| send_parts(&open, fd, parts, 0, None)),
         ),
-        None => real::writev(fd, parts, count),
+        None => managing::send_parts(fd, parts, count as usize, 0, || {
+            real::writev(fd, parts, count)
+        }),
     }
 }
 
@@ -262,7 +271,7 @@ fn recv_known(fd: c_int, data: Out<u8>, len: size_t, flags: c_int) -> ssize_t {
             let received = receive_at(&open, fd, data, None, flags)?;
             Ok(received.len)
         })),
-        None => real::recv(fd, data, len, flags),
+        None => managing::receive(fd, data, len, flags, || real::recv(fd, data, len, flags)),
     }
 }
 
@@ -308,7 +317,7 @@ fn recvfrom_known(
     address_len: InOut<socklen_t>,
 ) -> ssize_t {
     let Some(open) = table::socket(fd) else {
-        return real::recvfrom(fd, data, len, flags, address, address_len);
+        return managing::receive_from(fd, data, len, flags, address, address_len);
     };
     counted(data.slice(len).and_then(|data| {
         let received = receive_at(&open, fd, data, None, flags)?;
@@ -339,14 +348,23 @@ pub extern "C" fn __recvfrom_chk(
 /// `recvmsg`
 #[unsafe(no_mangle)]
 pub extern "C" fn recvmsg(fd: c_int, message: InOut<msghdr>, flags: c_int) -> ssize_t {
+    if table::is_known(fd) {
+        return recvmsg_known(fd, message, flags);
+    }
+    let result = real::recvmsg(fd, message, flags);
+    if result >= 0
+        && let Ok(message) = message.read()
+    {
+        passing::recognise_passed(&message);
+    }
+    result
+}
+
+#[cold]
+#[inline(never)]
+fn recvmsg_known(fd: c_int, message: InOut<msghdr>, flags: c_int) -> ssize_t {
     let Some(open) = table::socket(fd) else {
-        let result = real::recvmsg(fd, message, flags);
-        if result >= 0
-            && let Ok(message) = message.read()
-        {
-            passing::recognise_passed(&message);
-        }
-        return result;
+        return managing::receive_message(fd, message, flags);
     };
     counted(message.read().and_then(|mut header| {
         let len = receive_message(&open, fd, &mut header, flags)?;
@@ -392,13 +410,29 @@ fn receive_parts(
     let len = parts.iter().map(|part| part.iov_len).sum();
     let mut data = vec![0; len];
     let received = receive_at(open, fd, &mut data, control, flags)?;
-    let mut rest = &data[..];
+    scatter(parts, &data)?;
+    Ok(received)
+}
+
+/// Writes bytes into parts as far as there is room; gives how many.
+pub(super) fn scatter(parts: &[iovec], bytes: &[u8]) -> Result<usize, Errno> {
+    let mut rest = bytes;
     for part in parts {
-        let (bytes, behind) = rest.split_at(part.iov_len);
-        room(part)?.copy_from_slice(bytes);
+        let (here, behind) = rest.split_at(part.iov_len.min(rest.len()));
+        let room = Out::<u8>::new(part.iov_base.cast()).slice(here.len())?;
+        room.copy_from_slice(here);
         rest = behind;
     }
-    Ok(received)
+    Ok(bytes.len() - rest.len())
+}
+
+/// Bytes of parts, one after the other.
+pub(super) fn gather(parts: &[iovec]) -> Result<Vec<u8>, Errno> {
+    let mut data = Vec::new();
+    for part in parts {
+        data.extend_from_slice(In::<u8>::new(part.iov_base.cast()).slice(part.iov_len)?);
+    }
+    Ok(data)
 }
 
 /// `recvmmsg`
@@ -463,7 +497,7 @@ fn read_known(fd: RawFd, data: Out<u8>, len: size_t) -> ssize_t {
         // As the kernel does before it asks the socket.
         Some(_) if len == 0 => 0,
         Some(_) => recv(fd, data, len, 0),
-        None => real::read(fd, data, len),
+        None => managing::receive(fd, data, len, 0, || real::read(fd, data, len)),
     }
 }
 
@@ -501,8 +535,64 @@ fn readv_known(fd: c_int, parts: In<iovec>, count: c_int) -> ssize_t {
             }
             Ok(receive_parts(&open, fd, parts, None, 0)?.len)
         })),
-        None => real::readv(fd, parts, count),
+        None => {
+            managing::receive_parts(fd, parts, count as usize, || real::readv(fd, parts, count))
+        }
     }
+}
+
+/// `preadv2`, which without an offset is `readv`.
+#[unsafe(no_mangle)]
+pub extern "C" fn preadv2(
+    fd: c_int,
+    parts: In<iovec>,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    match table::is_known(fd) && offset == -1 {
+        true => readv_known(fd, parts, count),
+        false => real::preadv2(fd, parts, count, offset, flags),
+    }
+}
+
+/// The same by the name of programs with large files.
+#[unsafe(no_mangle)]
+pub extern "C" fn preadv64v2(
+    fd: c_int,
+    parts: In<iovec>,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    preadv2(fd, parts, count, offset, flags)
+}
+
+/// `pwritev2`, which without an offset is `writev`.
+#[unsafe(no_mangle)]
+pub extern "C" fn pwritev2(
+    fd: c_int,
+    parts: In<iovec>,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    match table::is_known(fd) && offset == -1 {
+        true => writev_known(fd, parts, count),
+        false => real::pwritev2(fd, parts, count, offset, flags),
+    }
+}
+
+/// The same by the name of programs with large files.
+#[unsafe(no_mangle)]
+pub extern "C" fn pwritev64v2(
+    fd: c_int,
+    parts: In<iovec>,
+    count: c_int,
+    offset: off_t,
+    flags: c_int,
+) -> ssize_t {
+    pwritev2(fd, parts, count, offset, flags)
 }
 
 /// `sendfile`: not to or from a socket of TIPC; programs then copy.

@@ -7,7 +7,7 @@ use xtipc::socket::Errno;
 
 use crate::errno::{fail, made};
 use crate::table::{self, Found, Open};
-use crate::{process, real, sets};
+use crate::{netlink, process, real, sets};
 
 /// A descriptor has become a copy of a socket's.
 pub(super) fn copied(open: Open, copy: RawFd) -> Result<RawFd, Errno> {
@@ -24,12 +24,23 @@ pub(super) fn copied(open: Open, copy: RawFd) -> Result<RawFd, Errno> {
 /// `dup`
 #[unsafe(no_mangle)]
 pub extern "C" fn dup(fd: c_int) -> c_int {
-    let open = table::socket(fd);
-    let copy = real::dup(fd);
-    match open {
-        Some(open) if copy >= 0 => made(copied(open, copy)),
-        _ => copy,
+    match table::is_known(fd) {
+        true => copy_known(fd, || real::dup(fd)),
+        false => real::dup(fd),
     }
+}
+
+/// Has a copy made of a descriptor that is known.
+#[cold]
+pub(super) fn copy_known(fd: RawFd, make: impl FnOnce() -> c_int) -> c_int {
+    let open = table::socket(fd);
+    let copy = make();
+    match open {
+        Some(open) if copy >= 0 => return made(copied(open, copy)),
+        None if copy >= 0 => netlink::copied(fd, copy),
+        _ => {}
+    }
+    copy
 }
 
 /// `dup2`
@@ -64,13 +75,22 @@ fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
     if copy < 0 {
         return copy;
     }
-    sets::forget(to);
+    forget(to);
     match open {
         Some(open) => made(copied(open, copy)),
         None => {
             drop(table::remove(to));
+            netlink::copied(fd, copy);
             copy
         }
+    }
+}
+
+/// A descriptor that is known will not be what it was.
+fn forget(fd: RawFd) {
+    sets::forget(fd);
+    if table::is_netlink(fd) {
+        netlink::closed(fd);
     }
 }
 
@@ -92,7 +112,7 @@ fn close_known(fd: RawFd) -> c_int {
         // As far as the program knows it is not open.
         return fail(libc::EBADF);
     }
-    sets::forget(fd);
+    forget(fd);
     let open = table::remove(fd);
     let result = real::close(fd);
     // After that, so that the daemon sees whether it was the last copy anywhere.

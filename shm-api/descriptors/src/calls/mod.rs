@@ -3,6 +3,7 @@
 
 pub mod data;
 pub mod life;
+mod managing;
 mod modules;
 pub mod options;
 mod passing;

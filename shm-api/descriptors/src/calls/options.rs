@@ -7,7 +7,7 @@ use libc::socklen_t;
 use xtipc::socket::{Errno, SIOCGETLINKNAME, SIOCGETNODEID};
 
 use super::of_real;
-use crate::errno::{done, fail, made};
+use crate::errno::{done, fail};
 use crate::memory::{In, InOut, Out};
 use crate::real;
 use crate::table::{self, Open, borrow};
@@ -168,6 +168,15 @@ fn ioctl_known(fd: c_int, request: c_ulong, argument: InOut<u8>) -> c_int {
     }
 }
 
+/// `sockatmark`: there is no mark.
+#[unsafe(no_mangle)]
+pub extern "C" fn sockatmark(fd: c_int) -> c_int {
+    match table::socket(fd) {
+        Some(_) => fail(libc::ENOTTY),
+        None => real::sockatmark(fd),
+    }
+}
+
 fn request_at(
     open: &Open,
     fd: RawFd,
@@ -197,16 +206,15 @@ pub extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
 #[cold]
 #[inline(never)]
 fn fcntl_known(fd: c_int, command: c_int, argument: usize) -> c_int {
-    let Some(open) = table::socket(fd) else {
-        return real::fcntl(fd, command, argument);
-    };
-    let result = real::fcntl(fd, command, argument);
-    match command {
-        libc::F_SETFL => note_flags(&open, fd),
-        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC if result >= 0 => {
-            return made(super::life::copied(open, result));
-        }
-        _ => {}
+    let real = || real::fcntl(fd, command, argument);
+    if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        return super::life::copy_known(fd, real);
+    }
+    let result = real();
+    if command == libc::F_SETFL
+        && let Some(open) = table::socket(fd)
+    {
+        note_flags(&open, fd);
     }
     result
 }

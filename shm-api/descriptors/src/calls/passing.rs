@@ -1,12 +1,13 @@
 //! Descriptors that are passed to other processes over Unix sockets.
 
+use std::ffi::{c_int, c_uint};
 use std::mem::size_of;
 use std::os::fd::RawFd;
 
 use libc::msghdr;
 
 use crate::memory::In;
-use crate::{process, table};
+use crate::{process, real, table};
 
 /// Length, level and type.
 const HEADER_LEN: usize = size_of::<usize>() + 8;
@@ -49,6 +50,16 @@ pub(super) fn share_passed(message: &msghdr) {
             let _ = socket.share();
         }
     }
+}
+
+/// `pidfd_getfd`, which takes a copy of another process's descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn pidfd_getfd(of: c_int, fd: c_int, flags: c_uint) -> c_int {
+    let copy = real::pidfd_getfd(of, fd, flags);
+    if copy >= 0 {
+        process::recognise(copy);
+    }
+    copy
 }
 
 /// After a message was received: descriptors of TIPC are known as such.

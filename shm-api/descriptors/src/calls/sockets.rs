@@ -10,13 +10,17 @@ use super::{TYPE_FLAGS, describe};
 use crate::errno::{done, made};
 use crate::memory::{In, InOut, Out};
 use crate::table::{self, Open, borrow};
-use crate::{process, real};
+use crate::{netlink, process, real};
 
 /// `socket`
 #[unsafe(no_mangle)]
 pub extern "C" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
     if family != AF_TIPC {
-        return real::socket(family, kind, protocol);
+        let fd = real::socket(family, kind, protocol);
+        if netlink::is_meant(family, protocol) && fd >= 0 {
+            netlink::opened(fd);
+        }
+        return fd;
     }
     made(process::node().and_then(|node| {
         let socket = Socket::open(&node, kind & !TYPE_FLAGS, protocol)?;
