@@ -1,5 +1,6 @@
 """Programs that know nothing of xtipc, run by `xtipc run`."""
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -82,3 +83,31 @@ class ProgramsTest(SegmentTest):
         told = self.program(self.alpha, "/bin/sh", "-c", "echo $LD_PRELOAD; exec env",
                             env=dict(os.environ, LD_PRELOAD="/none/such.so"))
         self.assertIn("/none/such.so:", told)
+
+
+class SymbolsTest(SegmentTest):
+    """The functions that the library stands before."""
+
+    def exported(self, library):
+        """Names, without those that the C library keeps for itself."""
+        told = lab.run("nm", "--dynamic", "--defined-only", library)
+        names = (line.split()[-1] for line in told.splitlines())
+        return {name.split("@")[0] for name in names if "GLIBC_PRIVATE" not in name}
+
+    def listed(self):
+        """What is stood before, and what need not be."""
+        before, others = set(), set()
+        for line in (lab.ROOT / "shm-api/preload/symbols").read_text().splitlines():
+            if not line.startswith("#"):
+                names, _, reason = line.partition(":")
+                (others if reason else before).update(names.split())
+        return before, others
+
+    def test_all_functions_that_take_descriptors_are_stood_before(self):
+        before, others = self.listed()
+        self.assertEqual(self.exported(lab.TARGET / "libxtipc_preload.so"), before)
+        c_library = self.exported(re.search(r"\S*/libc\.so\.6", lab.run("ldd", PYTHON))[0])
+        for name in before | others:
+            variant = re.compile(rf"_*{re.escape(name.strip('_'))}(64|v2|_chk|_2)*")
+            found = {other for other in c_library if variant.fullmatch(other)}
+            self.assertEqual(found - before - others, set(), f"variants of {name}")
