@@ -8,7 +8,7 @@ use super::Link;
 use super::gap_chain::{GapChain, Place};
 use super::queue::backlog_limit;
 use crate::engine::Ctx;
-use crate::frame::{Frame, FrameRef, Walk};
+use crate::frame::{Frame, FrameRef, Meta, Walk};
 use crate::host::{DownReason, Host, Reserve};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
@@ -16,7 +16,7 @@ use crate::time::Instant;
 use crate::wire::{GapBlock, Importance, field, size};
 use std::time::Duration;
 
-/// A packet is sent again at most once in this time.
+/// A packet is sent again at most once in this time: until a copy has arrived it may be asked for repeatedly.
 const RESEND_SPACING: Duration = Duration::from_millis(1);
 /// Below this window a loss does not shrink it: the losses of a small window say little.
 const WINDOW_FLOOR: u16 = 300;
@@ -233,7 +233,7 @@ impl Link {
             let meta = ctx.core.table.meta(frame);
             match chain.place(meta.seqno) {
                 Place::Unknown => break,
-                Place::Missing if is_due(meta.sent_at, ctx.now) => {
+                Place::Missing if is_due(meta, ctx.now) => {
                     if self.send(ctx, frame) {
                         ctx.core
                             .table
@@ -290,6 +290,8 @@ fn bundles(len: usize, mss: usize) -> bool {
     size::INT + len < mss
 }
 
-fn is_due(sent_at: Instant, now: Instant) -> bool {
-    now.since(sent_at) >= RESEND_SPACING
+/// The first time a packet is sent again at once: who asks for it has what was sent later, and may not ask again before
+/// the next tick.
+fn is_due(meta: &Meta, now: Instant) -> bool {
+    meta.resent_at.is_none() || now.since(meta.sent_at) >= RESEND_SPACING
 }

@@ -57,6 +57,29 @@ fn a_single_loss_is_asked_for_at_the_third_packet_behind_it_and_sent_again_once(
 }
 
 #[test]
+fn what_is_missing_is_sent_again_at_once_however_new_it_is_and_once_however_often_it_is_asked_for()
+{
+    let mut c = Cluster::settled(8, 2);
+    let (port, to) = pair(&mut c);
+    let mut first = None;
+    lose_once(&mut c, move |msg| {
+        let seqno = msg.get16(field::SEQNO);
+        is_data(msg) && seqno == *first.get_or_insert(seqno) + 1
+    });
+    // In one go: asked for at the third and at the nineteenth packet behind it, within a round trip.
+    let texts: Vec<_> = (0..24).map(|n| n.to_string()).collect();
+    for text in &texts {
+        c.send(0, port, Destination::Socket(to), text.as_bytes())
+            .unwrap();
+    }
+    c.run_for(Duration::from_millis(1));
+    assert_eq!(c.texts(1, to.port), texts);
+    assert_eq!(stats(&c, 0, 1).retransmitted, 1);
+    assert_eq!(stats(&c, 0, 1).rx_naks, 2);
+    c.finish();
+}
+
+#[test]
 fn a_loss_at_the_end_is_found_within_two_ticks() {
     let mut c = Cluster::settled(9, 2);
     let (port, to) = pair(&mut c);
