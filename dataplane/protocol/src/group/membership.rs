@@ -195,7 +195,7 @@ impl Group {
 
     /// The node of some members is lost: what of their messages has not come will not come.
     pub fn on_node_lost(&mut self, now: Instant, node: NodeAddr, notes: &mut Vec<Note>) {
-        while let Some(slot) = self.first_on(node) {
+        while let Some(slot) = self.members.first_on(node) {
             let member = &mut self.members[slot];
             (member.bound, member.rejoined) = (None, None);
             self.delete(now, slot, notes);
@@ -214,19 +214,16 @@ impl Group {
         if self.leave_due.is_none_or(|due| now < due) {
             return;
         }
-        while let Some(slot) = self.first_overdue(now) {
-            self.delete(now, slot, notes);
-        }
-        let awaited = self.members().filter(|member| member.awaits_leave());
-        self.leave_due = awaited.map(|member| member.due).min();
-    }
-
-    fn first_overdue(&self, now: Instant) -> Option<u32> {
         let is_overdue = |slot: &u32| {
             let member = &self.members[*slot];
             member.awaits_leave() && member.due <= now
         };
-        self.members.slots().find(is_overdue)
+        let overdue: Vec<u32> = self.members.slots().filter(is_overdue).collect();
+        for slot in overdue {
+            self.delete(now, slot, notes);
+        }
+        let awaited = self.members().filter(|member| member.awaits_leave());
+        self.leave_due = awaited.map(|member| member.due).min();
     }
 
     /// A member has left if all before the synch point of its LEAVE has come.
@@ -250,14 +247,6 @@ impl Group {
         (member.bound, member.rejoined) = (None, None);
         notes.extend([Note::Violation, Note::Send(addr, leave)]);
         self.delete(now, slot, notes);
-    }
-
-    fn first_on(&self, node: NodeAddr) -> Option<u32> {
-        let is_on = |slot: &u32| self.members[*slot].addr.node == node;
-        if !self.nodes.contains_key(&node) {
-            return None;
-        }
-        self.members.slots().find(is_on)
     }
 
     fn admit(

@@ -1,7 +1,7 @@
 //! The members of a group by address, and by a small number that stays theirs.
 
 use super::member::{Member, MemberNo, MemberState};
-use crate::addr::SocketAddr;
+use crate::addr::{NodeAddr, SocketAddr};
 use crate::slab::Slab;
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
@@ -31,6 +31,12 @@ impl Table {
 
     pub(super) fn find(&self, addr: SocketAddr) -> Option<u32> {
         self.by_addr.get(&key(addr)).copied()
+    }
+
+    /// A member on a node, if there is one.
+    pub(super) fn first_on(&self, node: NodeAddr) -> Option<u32> {
+        let there = (node.0, 0)..=(node.0, u32::MAX);
+        self.by_addr.range(there).next().map(|(_, slot)| *slot)
     }
 
     /// A member by the number its messages carry.

@@ -237,3 +237,35 @@ fn numbers_of_members_that_are_gone_name_nobody() {
     group.on_published(NOW, addr(5), 5, &mut Vec::new());
     assert!(group.numbered(no).is_none(), "the slot has another member");
 }
+
+/// One node cannot crowd out the others, and all together not this one.
+#[test]
+fn a_group_knows_so_many_members_of_a_node_and_in_all_and_room_that_returns_is_used() {
+    let mut room = Room::new(1);
+    let group = &mut room.members[0].group;
+    let mut notes = Vec::new();
+    let mut publish = |group: &mut Group, node: u32, port: u32| {
+        notes.clear();
+        let addr = SocketAddr {
+            port: PortId(port),
+            node: NodeAddr(node),
+        };
+        group.on_published(NOW, addr, 1, &mut notes);
+        let refused = notes.iter().any(|note| matches!(note, Note::Violation));
+        assert_eq!(refused, group.member(addr).is_none());
+        !refused
+    };
+    let nodes = MEMBERS_MAX as u32 / MEMBERS_OF_NODE_MAX;
+    for node in 100..100 + nodes {
+        for port in 1..=MEMBERS_OF_NODE_MAX {
+            assert!(publish(group, node, port), "{port} of node {node}");
+        }
+        assert!(!publish(group, node, MEMBERS_OF_NODE_MAX + 1));
+    }
+    assert_eq!(group.members().count(), MEMBERS_MAX);
+    assert!(!publish(group, 99, 1), "a node that has no member yet");
+    assert!(publish(group, 100, 1), "one that is known already");
+    let mut gone = Vec::new();
+    group.on_node_lost(NOW, NodeAddr(100), &mut gone);
+    assert!(publish(group, 99, 1));
+}
