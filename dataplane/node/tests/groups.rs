@@ -162,3 +162,23 @@ fn what_a_member_may_not_is_refused_as_by_linux() {
     );
     assert_eq!(socket.connect(other).unwrap_err().errno(), libc::EINVAL);
 }
+
+#[test]
+fn a_send_behind_one_that_is_taken_back_goes_out() {
+    let host = Host::start();
+    let (sender, full, free) = (join(&host, 1), join(&host, 2), join(&host, 3));
+    assert_eq!([next(&sender), next(&sender)], ["+2", "+3"]);
+    let (to_full, to_free) = (full.local_addr().unwrap(), free.local_addr().unwrap());
+    let socket = sender.socket();
+    socket.set_nonblocking(true);
+    while sender.send_to(&[1; 10_000], to_full).is_ok() {}
+    socket.set_nonblocking(false);
+    socket.set_write_timeout(Some(Duration::from_millis(300)));
+    thread::scope(|s| {
+        let first = s.spawn(|| sender.send_to(&[1; 10_000], to_full));
+        thread::sleep(Duration::from_millis(100));
+        socket.set_write_timeout(Some(Duration::from_secs(10)));
+        sender.send_to(b"behind", to_free).unwrap();
+        assert!(matches!(first.join().unwrap(), Err(Error::TimedOut)));
+    });
+}

@@ -91,7 +91,7 @@ fn perform(
     match submission.request {
         Request::OpenSocket { kind } => Outcome::Done(open(engine, host, slot, kind)),
         Request::OpenSubscriber => Outcome::Done(open_subscriber(engine, host, slot)),
-        Request::Cancel { tag } => Outcome::Done(cancel(host, slot, tag)),
+        Request::Cancel { tag } => Outcome::Done(cancel(engine, host, now, slot, tag)),
         Request::OpenPath { node } => {
             Outcome::Done(paths::open(engine, host, slot, PortId(id), node))
         }
@@ -502,17 +502,25 @@ pub(super) fn retry_held(
     }
 }
 
-fn cancel(host: &mut NodeHost, slot: Slot, tag: u64) -> Answer {
+fn cancel(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, tag: u64) -> Answer {
     let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
     let held = application
         .held
         .iter()
         .position(|held| held.submission.tag == tag);
     let held = application.held.remove(held.ok_or(libc::ENOENT)?);
-    if let Some(held) = held.filter(|h| matches!(h.submission.request, Request::Receive { .. })) {
-        sharing::forget_receiver(&mut host.applications, slot, held.port, Some(tag));
-    }
     complete(host, slot, tag, Err(libc::ECANCELED)).map_err(|_| libc::EPROTO)?;
+    let held = held.ok_or(libc::ENOENT)?;
+    match held.submission.request {
+        Request::Receive { .. } => {
+            sharing::forget_receiver(&mut host.applications, slot, held.port, Some(tag));
+        }
+        // Those behind it may have a way where it had none.
+        Request::Send { .. } => {
+            retry_held(engine, host, now, slot, held.port).map_err(|_| libc::EPROTO)?;
+        }
+        _ => {}
+    }
     Ok([0; 2])
 }
 
