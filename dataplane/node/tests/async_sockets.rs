@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_core::Stream;
 use host::Host;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use xtipc::tokio::{Connection, Datagram, Listener, Subscriber};
+use xtipc::tokio::{Connection, Datagram, Group, Listener, Subscriber};
 use xtipc::{
-    ConnectionKind, EventKind, Kind, Node, Scope, ServiceAddress, ServiceRange, Subscription,
+    ConnectionKind, Error, EventKind, GroupEvent, Joining, Kind, Node, Scope, ServiceAddress,
+    ServiceRange, Subscription,
 };
 
 const SERVICE: ServiceAddress = ServiceAddress {
@@ -140,4 +141,94 @@ async fn events_are_a_stream_that_ends_with_the_node() {
     host.take();
     assert!(next().await.unwrap().is_err());
     assert!(next().await.is_none());
+}
+
+fn member(host: &Host, instance: u32) -> Group {
+    let address = ServiceAddress {
+        type_: 6000,
+        instance,
+    };
+    Group::join(&host.attach(), address, Joining::default()).unwrap()
+}
+
+/// The next message of a member; events are passed over.
+async fn next_message(group: &Group) -> Vec<u8> {
+    loop {
+        if let GroupEvent::Message { message, .. } = group.recv().await.unwrap() {
+            return message.to_vec();
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_of_a_group_are_told_of_each_other_and_reached_in_every_way() {
+    let host = Host::start();
+    let (one, two) = (member(&host, 1), member(&host, 2));
+    let joined = one.recv().await.unwrap();
+    assert!(matches!(joined, GroupEvent::Joined(member) if member.address.instance == 2));
+    let to = two.local_addr().unwrap();
+    one.broadcast(b"all").await.unwrap();
+    one.multicast(b"instance", 2).await.unwrap();
+    one.anycast(b"any", 2).await.unwrap();
+    one.send_to(b"member", to).await.unwrap();
+    for text in ["all", "instance", "any", "member"] {
+        assert_eq!(next_message(&two).await, text.as_bytes());
+    }
+    let nobody = one.anycast(b"nobody", 3).await;
+    assert!(matches!(nobody, Err(Error::NoMember { group: 6000 })));
+    two.leave().unwrap();
+    let left = one.recv().await.unwrap();
+    assert!(matches!(left, GroupEvent::Left(member) if member.socket == to));
+}
+
+/// On one thread: the waiting sender must give way to the reader it waits for.
+#[tokio::test]
+async fn a_sender_to_a_group_waits_for_the_slowest_member() {
+    let host = Host::start();
+    let (sender, slow, quick) = (member(&host, 1), member(&host, 2), member(&host, 3));
+    for _ in 0..2 {
+        assert!(matches!(sender.recv().await, Ok(GroupEvent::Joined(_))));
+    }
+    let sending = tokio::spawn(async move {
+        for n in 0..40u8 {
+            sender.broadcast(&[n; 10_000]).await.unwrap();
+        }
+    });
+    let reading = tokio::spawn(async move {
+        for n in 0..40u8 {
+            assert_eq!(next_message(&quick).await, [n; 10_000]);
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!sending.is_finished(), "a member has room for six of them");
+    for n in 0..40u8 {
+        assert_eq!(next_message(&slow).await, [n; 10_000]);
+    }
+    sending.await.unwrap();
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancelled_send_has_not_sent_and_holds_up_no_other() {
+    let host = Host::start();
+    let (sender, full, free) = (member(&host, 1), member(&host, 2), member(&host, 3));
+    for _ in 0..2 {
+        assert!(matches!(sender.recv().await, Ok(GroupEvent::Joined(_))));
+    }
+    let (to_full, to_free) = (full.local_addr().unwrap(), free.local_addr().unwrap());
+    let patience = Duration::from_millis(50);
+    let mut sent = 0;
+    while let Ok(result) =
+        tokio::time::timeout(patience, sender.send_to(&[1; 10_000], to_full)).await
+    {
+        result.unwrap();
+        sent += 1;
+    }
+    sender.send_to(b"free", to_free).await.unwrap();
+    assert_eq!(next_message(&free).await, b"free");
+    for _ in 0..sent {
+        assert_eq!(next_message(&full).await, [1; 10_000]);
+    }
+    sender.send_to(b"last", to_full).await.unwrap();
+    assert_eq!(next_message(&full).await, b"last");
 }

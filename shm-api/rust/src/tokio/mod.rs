@@ -10,4 +10,4 @@
 mod side;
 mod sockets;
 
-pub use sockets::{Connection, Datagram, Listener, Subscriber};
+pub use sockets::{Connection, Datagram, Group, Listener, Subscriber};

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use xtipc_segment::{Destination, Ready, SocketAddress};
+use xtipc_segment::{Destination, Ready, ServiceAddress, SocketAddress};
 
 use super::side::Side;
-use crate::{ConnectionKind, Error, Event, Message, Node, Result};
+use crate::{ConnectionKind, Error, Event, GroupEvent, Joining, Message, Node, Result};
 
 /// A datagram socket.
 #[derive(Debug)]
@@ -176,6 +176,74 @@ impl AsyncWrite for Connection {
     /// Ends the connection in order, both ways: TIPC has no half-closed connections.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(self.socket.shutdown()?))
+    }
+}
+
+/// A member of a group.
+#[derive(Debug)]
+pub struct Group {
+    receiving: Side,
+    sending: Side,
+    socket: crate::Group,
+}
+
+impl Group {
+    /// Takes a member over.
+    pub fn new(socket: crate::Group) -> Result<Self> {
+        socket.socket().set_nonblocking(true);
+        Ok(Self {
+            receiving: Side::new(socket.socket().handle())?,
+            sending: Side::new(socket.socket().handle())?,
+            socket,
+        })
+    }
+
+    /// Joins as [`crate::Group::join`], which only the node has to answer.
+    pub fn join(node: &Node, address: ServiceAddress, joining: Joining) -> Result<Self> {
+        Self::new(crate::Group::join(node, address, joining)?)
+    }
+
+    /// Leaves as [`crate::Group::leave`].
+    pub fn leave(self) -> Result<()> {
+        self.socket.leave()
+    }
+
+    /// Receives the next message or event, as [`crate::Group::recv`]. Nothing is lost when this is cancelled.
+    pub async fn recv(&self) -> Result<GroupEvent> {
+        self.receiving.attempt(|| self.socket.try_recv()).await
+    }
+
+    /// Sends to all members once each of them has room, as [`crate::Group::broadcast`]. Cancelled while it waits, this
+    /// and the other sends have not sent.
+    pub async fn broadcast(&self, payload: &[u8]) -> Result<()> {
+        self.send(|| self.socket.broadcast(payload)).await
+    }
+
+    /// Sends to all members with this instance, likewise.
+    pub async fn multicast(&self, payload: &[u8], instance: u32) -> Result<()> {
+        self.send(|| self.socket.multicast(payload, instance)).await
+    }
+
+    /// Sends to one of the members with this instance, likewise.
+    pub async fn anycast(&self, payload: &[u8], instance: u32) -> Result<()> {
+        self.send(|| self.socket.anycast(payload, instance)).await
+    }
+
+    /// Sends to one member, likewise.
+    pub async fn send_to(&self, payload: &[u8], member: SocketAddress) -> Result<()> {
+        self.send(|| self.socket.send_to(payload, member)).await
+    }
+
+    async fn send(&self, attempt: impl FnMut() -> Result<()>) -> Result<()> {
+        self.sending.attempt_when(Ready::SEND, attempt).await
+    }
+}
+
+impl Deref for Group {
+    type Target = crate::Group;
+
+    fn deref(&self) -> &crate::Group {
+        &self.socket
     }
 }
 
