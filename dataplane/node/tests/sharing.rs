@@ -9,7 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::Host;
-use xtipc::{Connection, ConnectionKind, Datagram, Error, Kind, Listener, Node, SharedHandle};
+use xtipc::{
+    Connection, ConnectionKind, Datagram, Error, Group, GroupEvent, Joining, Kind, Listener, Node,
+    ServiceAddress, SharedHandle,
+};
 
 const KINDS: [ConnectionKind; 2] = [ConnectionKind::Seqpacket, ConnectionKind::Stream];
 
@@ -265,4 +268,31 @@ fn a_shared_datagram_socket_serves_two_programs() {
     let kinds =
         io::Error::from(Connection::adopt(&host.attach(), &one.share().unwrap()).unwrap_err());
     assert_eq!(kinds.raw_os_error(), Some(libc::EPROTOTYPE));
+}
+
+#[test]
+fn a_member_of_a_group_and_a_polled_socket_are_not_shared_and_say_why() {
+    let host = Host::start();
+    let node = host.attach();
+    let address = ServiceAddress {
+        type_: 7000,
+        instance: 1,
+    };
+    let group = Group::join(&node, address, Joining::default()).unwrap();
+    let refused = group.socket().share().unwrap_err();
+    assert!(matches!(refused, Error::MemberNotShared), "{refused}");
+    assert_eq!(refused.errno(), libc::EOPNOTSUPP);
+    // It is a member as before.
+    let other = Group::join(&host.attach(), address, Joining::default()).unwrap();
+    let joined = group.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(matches!(joined, GroupEvent::Joined(_)));
+    other.broadcast(b"still").unwrap();
+    let message = group.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(matches!(message, GroupEvent::Message { .. }));
+
+    let polled = Datagram::open(&node, Kind::Rdm).unwrap();
+    polled.as_fd().unwrap();
+    let refused = polled.share().unwrap_err();
+    assert!(matches!(refused, Error::PolledNotShared), "{refused}");
+    assert_eq!(refused.errno(), libc::EBUSY);
 }

@@ -115,6 +115,16 @@ pub enum Error {
     /// A socket of another attachment cannot be waited for.
     #[error("the socket belongs to another attachment: a poller waits for sockets of one")]
     ForeignSocket,
+    /// A member of a group is one process's: what it reads, its senders are told.
+    #[error(
+        "the socket is a member of a group, which processes cannot share: have each join, or leave the group first"
+    )]
+    MemberNotShared,
+    /// A socket that this process polls is its own.
+    #[error(
+        "the socket is polled by a descriptor or a runtime, and then processes cannot share it: share it before that"
+    )]
+    PolledNotShared,
     /// The attachment has as many paths open as it may have.
     #[error("{} paths are open: drop one of them", xtipc_segment::PATHS_MAX)]
     TooManyPaths,
@@ -145,6 +155,8 @@ impl Error {
             Self::SubscriberClosed => libc::EPIPE,
             Self::TooManySubscriptions(_) | Self::TooManyPaths => libc::ENOBUFS,
             Self::NotAnEvent { .. } => libc::EPROTO,
+            Self::MemberNotShared => libc::EOPNOTSUPP,
+            Self::PolledNotShared => libc::EBUSY,
             Self::ForeignSocket
             | Self::InvalidRange(_)
             | Self::NotBound(_)

@@ -18,8 +18,8 @@ use crate::{Error, Result};
 ///
 /// The socket is closed when no process uses it any more and no handle of it is open. Of those who use it, each message
 /// goes to one, and a stream's bytes to whoever reads first; the end of a connection goes to all. A message that a
-/// process was given and had not received when it ended goes to another one. A member of a group cannot be shared, and a
-/// shared socket cannot be polled.
+/// process was given and had not received when it ended goes to another one. A member of a group cannot be shared, nor a
+/// socket that is polled, and a shared socket can neither join a group nor be polled.
 #[derive(Debug)]
 pub struct SharedHandle(OwnedFd);
 
@@ -108,7 +108,7 @@ impl Attachment {
             let mut core = self.core()?;
             let queue = core.queue(socket)?;
             if queue.watch.is_some() {
-                return Err(Error::from_result(-libc::EBUSY));
+                return Err(Error::PolledNotShared);
             }
             if queue.custody == Custody::Own {
                 queue.custody = Custody::InTransit;
@@ -240,6 +240,7 @@ fn ask_for_handle(
     };
     match ask(turn, attach_socket, &share, None, answer)? {
         (0, handle) => Ok(handle),
+        (errno, _) if errno == -libc::EOPNOTSUPP => Err(Error::MemberNotShared),
         (errno, _) => Err(Error::from_result(errno)),
     }
 }
