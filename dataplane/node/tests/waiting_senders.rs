@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use host::Host;
 use xtipc::{
-    Connection, ConnectionKind, Datagram, Error, Kind, Listener, Scope, ServiceAddress,
-    ServiceRange, Subscriber, Subscription,
+    Connection, ConnectionKind, Datagram, Error, Group, GroupEvent, Joining, Kind, Listener, Scope,
+    ServiceAddress, ServiceRange, Subscriber, Subscription,
 };
 use xtipc_management::{
-    Call, Obstacle, SocketInfo, SocketKind, SocketState, WaitingCalls, WindowUnit,
+    Call, MemberLacks, Obstacle, SocketInfo, SocketKind, SocketState, WaitingCalls, WindowUnit,
 };
 
 const SERVICE: ServiceAddress = ServiceAddress {
@@ -93,6 +93,67 @@ fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the
     assert_eq!((after.waiting, after.calls), (None, vec![]));
     let plain = host.tool().sockets(false).unwrap();
     assert!(plain.iter().all(|socket| socket.details.is_none()));
+}
+
+/// A member that is told of one other.
+fn members(host: &Host) -> [Group; 2] {
+    let group = ServiceAddress {
+        type_: 6000,
+        instance: 1,
+    };
+    let join = || Group::join(&host.attach(), group, Joining::default()).unwrap();
+    let members = [join(), join()];
+    for member in &members {
+        let event = member.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(matches!(event, GroupEvent::Joined(_)));
+    }
+    members
+}
+
+#[test]
+fn a_sender_to_a_member_that_does_not_read_is_shown_with_the_member_what_it_lacks_and_the_time() {
+    let host = Host::start();
+    let ways: [fn(&Group, &Group); 2] = [
+        |from, to| {
+            from.send_to(&[1; 10_000], to.local_addr().unwrap())
+                .unwrap()
+        },
+        |from, _| from.broadcast(&[1; 10_000]).unwrap(),
+    ];
+    for send in ways {
+        let [sender, reader] = members(&host);
+        let at = reader.local_addr().unwrap();
+        let from = sender.local_addr().unwrap().port;
+        thread::scope(|s| {
+            // 65 blocks are granted at first, and a message takes ten.
+            let sending = s.spawn(|| (0..7).for_each(|_| send(&sender, &reader)));
+            until(&host, from, |socket| {
+                let details = socket.details.as_ref().unwrap();
+                !details.calls.is_empty() && details.waiting.is_some()
+            });
+            thread::sleep(Duration::from_millis(200));
+            let details = socket(&host, from).details.unwrap();
+            let wait = details.waiting.unwrap();
+            let obstacle = Obstacle::Member {
+                address: at.node,
+                port: at.port,
+                lacks: MemberLacks::Credit {
+                    window: 5,
+                    needed: 10,
+                },
+            };
+            assert_eq!(wait.obstacle, Some(obstacle));
+            assert!((200..60_000).contains(&wait.for_ms), "{} ms", wait.for_ms);
+            let calls = details.calls.first().expect("it waits in a call");
+            assert_eq!((calls.call, calls.count), (Call::Send, 1));
+            for _ in 0..7 {
+                reader.recv_timeout(Duration::from_secs(5)).unwrap();
+            }
+            sending.join().unwrap();
+        });
+        let after = socket(&host, from).details.unwrap();
+        assert_eq!((after.waiting, after.calls), (None, vec![]));
+    }
 }
 
 #[test]
