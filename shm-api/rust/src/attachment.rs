@@ -2,9 +2,9 @@
 //!
 //! Of the threads that wait, one *drives*: it spins for a while (on the processor of the daemon's worker: stands by for
 //! it), then announces its sleep to the daemon and reads the wake pipe, whose end is the daemon's end. The
-//! others are parked on condition variables; whoever dispatches tells those it concerns. A thread that leaves hands
-//! driving over to a parked one. All state is under one lock and a parked thread gives it up atomically, so no notice is lost between threads; none is lost between
-//! processes by the handshake of the segment, which is model-checked there.
+//! others are parked, each on its seat; whoever dispatches tells those it concerns. A thread that leaves hands
+//! driving over to a parked one. All state is under one lock, and a seat is taken and called with it, so no notice is lost
+//! between threads; none is lost between processes by the handshake of the segment, which is model-checked there.
 //!
 //! Where no thread waits nothing drives: a thread that calls in dispatches for itself.
 
@@ -158,15 +158,16 @@ impl Attachment {
                 }
                 Err(error) => break Err(error),
             };
-            core = if core.driving {
+            let wake;
+            (core, wake) = if core.driving {
                 self.park(core, interest, left)
             } else {
                 core.driving = true;
                 let (mut core, wake) = self.drive(core, interest, left);
                 core.driving = false;
-                interrupted = wake == Wake::Signal;
-                core
+                (core, wake)
             };
+            interrupted = wake == Wake::Signal;
         };
         core.hand_over();
         drop(core);
@@ -176,11 +177,11 @@ impl Attachment {
 
     /// Waits as a guest of the driver.
     fn park<'a>(
-        &self,
+        &'a self,
         mut core: MutexGuard<'a, Core>,
         interest: Interest,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Core> {
+    ) -> (MutexGuard<'a, Core>, Wake) {
         if interest.is_room() && core.asleep {
             // The driver's announcement did not ask for this.
             core.receiver.announce_sleep(true);
@@ -188,20 +189,15 @@ impl Attachment {
             core.dispatch();
             let has_room = interest == Interest::Ring && core.submitter.has_room().unwrap_or(true);
             if has_room || core.progress != before {
-                return core;
+                return (core, Wake::Called);
             }
         }
         let seat = core.park(interest);
-        core = match left {
-            None => seat.wait(core).unwrap_or_else(|e| e.into_inner()),
-            Some(left) => {
-                seat.wait_timeout(core, left)
-                    .unwrap_or_else(|e| e.into_inner())
-                    .0
-            }
-        };
+        drop(core);
+        let wake = seat.sleep(left);
+        core = lock(&self.core);
         core.unpark(seat);
-        core
+        (core, wake)
     }
 
     /// Waits for the daemon: returns when anything was dispatched, by whomever, or the time is over.

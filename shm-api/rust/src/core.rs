@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::event::epoll;
@@ -21,6 +21,7 @@ use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::buffer::Buffer;
 use crate::direct::{Direct, Offer, Outgoing};
 use crate::pending::{Pending, Purpose};
+use crate::seat::Seat;
 use crate::stand_by::StandBy;
 use crate::watch::Watch;
 use crate::{Error, Result};
@@ -59,7 +60,7 @@ impl Interest {
 #[derive(Debug)]
 struct Parked {
     interest: Interest,
-    seat: Arc<Condvar>,
+    seat: Arc<Seat>,
 }
 
 /// The chunk of a stream, and how much of it was read.
@@ -235,7 +236,7 @@ pub(crate) struct Core {
     bells: Bells,
     queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
     parked: Vec<Parked>,
-    seats: Vec<Arc<Condvar>>,
+    seats: Vec<Arc<Seat>>,
     releaser: Arc<Mutex<Releaser>>,
     /// The attach socket.
     pub(crate) socket: Arc<OwnedFd>,
@@ -601,7 +602,7 @@ impl Core {
     pub(crate) fn tell(&self, matches: impl Fn(Interest) -> bool) {
         for parked in &self.parked {
             if matches(parked.interest) {
-                parked.seat.notify_one();
+                parked.seat.call();
             }
         }
     }
@@ -611,7 +612,7 @@ impl Core {
         if !self.driving
             && let Some(next) = self.parked.first()
         {
-            next.seat.notify_one();
+            next.seat.call();
         }
     }
 
@@ -627,8 +628,9 @@ impl Core {
         self.parked.iter().any(|parked| parked.interest.is_room())
     }
 
-    pub(crate) fn park(&mut self, interest: Interest) -> Arc<Condvar> {
+    pub(crate) fn park(&mut self, interest: Interest) -> Arc<Seat> {
         let seat = self.seats.pop().unwrap_or_default();
+        seat.take();
         self.parked.push(Parked {
             interest,
             seat: Arc::clone(&seat),
@@ -636,7 +638,7 @@ impl Core {
         seat
     }
 
-    pub(crate) fn unpark(&mut self, seat: Arc<Condvar>) {
+    pub(crate) fn unpark(&mut self, seat: Arc<Seat>) {
         self.parked
             .retain(|parked| !Arc::ptr_eq(&parked.seat, &seat));
         self.seats.push(seat);

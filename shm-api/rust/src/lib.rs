@@ -141,6 +141,7 @@ mod patience;
 mod pending;
 mod poller;
 mod rounds;
+mod seat;
 mod sharing;
 pub mod socket;
 mod stand_by;
