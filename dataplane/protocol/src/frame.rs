@@ -25,11 +25,13 @@ impl Frame {
     }
 
     /// The frame's index in its pool.
+    #[inline]
     pub fn index(&self) -> u32 {
         self.0
     }
 
     /// Its name.
+    #[inline]
     pub fn by_ref(&self) -> FrameRef {
         FrameRef(self.0)
     }
@@ -37,6 +39,7 @@ impl Frame {
 
 impl FrameRef {
     /// The frame's index in its pool.
+    #[inline]
     pub fn index(self) -> u32 {
         self.0
     }
@@ -86,21 +89,25 @@ impl FrameTable {
     }
 
     /// Number of frames in the pool.
+    #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// True if the pool has no frames.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// What is known of a frame.
+    #[inline]
     pub fn meta(&self, frame: FrameRef) -> &Meta {
         &self.entries[frame.0 as usize]
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn meta_mut(&mut self, frame: FrameRef) -> &mut Meta {
         &mut self.entries[frame.0 as usize]
     }
@@ -146,21 +153,25 @@ impl Default for FrameList {
 
 impl FrameList {
     /// Number of frames.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
     /// True if there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The first frame.
+    #[inline]
     pub fn front(&self) -> Option<FrameRef> {
         (self.head != NONE).then_some(FrameRef(self.head))
     }
 
     /// The last frame.
+    #[inline]
     pub fn back(&self) -> Option<FrameRef> {
         (self.tail != NONE).then_some(FrameRef(self.tail))
     }
@@ -182,6 +193,7 @@ impl FrameList {
     }
 
     /// Appends a frame.
+    #[inline]
     pub fn push_back(&mut self, table: &mut FrameTable, frame: Frame) {
         let index = frame.0;
         table.entries[index as usize].next = NONE;
@@ -194,6 +206,7 @@ impl FrameList {
     }
 
     /// Takes the first frame out.
+    #[inline]
     pub fn pop_front(&mut self, table: &FrameTable) -> Option<Frame> {
         let frame = self.front()?;
         self.head = table.meta(frame).next;

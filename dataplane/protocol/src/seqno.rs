@@ -6,31 +6,37 @@ pub struct SeqNo(pub u16);
 
 impl SeqNo {
     /// `self` is `other` or comes before it. A distance of exactly 2^15 counts as after, as in Linux.
+    #[inline]
     pub fn before_or_eq(self, other: Self) -> bool {
         other.0.wrapping_sub(self.0) < 1 << 15
     }
 
     /// `self` comes before `other`.
+    #[inline]
     pub fn before(self, other: Self) -> bool {
         self != other && self.before_or_eq(other)
     }
 
     /// `self` comes after `other`.
+    #[inline]
     pub fn after(self, other: Self) -> bool {
         !self.before_or_eq(other)
     }
 
     /// The number after this one.
+    #[inline]
     pub fn next(self) -> Self {
         self + 1
     }
 
     /// The number before this one.
+    #[inline]
     pub fn prev(self) -> Self {
         Self(self.0.wrapping_sub(1))
     }
 
     /// How far `self` is ahead of `other`.
+    #[inline]
     pub fn distance_from(self, other: Self) -> u16 {
         self.0.wrapping_sub(other.0)
     }
@@ -39,6 +45,7 @@ impl SeqNo {
 impl std::ops::Add<u16> for SeqNo {
     type Output = Self;
 
+    #[inline]
     fn add(self, n: u16) -> Self {
         Self(self.0.wrapping_add(n))
     }

@@ -9,6 +9,7 @@ use std::ops::{Index, IndexMut};
 pub(crate) const NIL: u32 = u32::MAX;
 
 /// `Some(index)` unless it is [`NIL`].
+#[inline]
 pub(crate) fn linked(index: u32) -> Option<u32> {
     (index != NIL).then_some(index)
 }
@@ -34,6 +35,7 @@ impl<T> Slab<T> {
     }
 
     /// What is, or was last, in a slot.
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)
     }
@@ -72,12 +74,14 @@ impl<T: Copy> Slab<T> {
 impl<T> Index<u32> for Slab<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, index: u32) -> &T {
         &self.slots[index as usize]
     }
 }
 
 impl<T> IndexMut<u32> for Slab<T> {
+    #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
         &mut self.slots[index as usize]
     }

@@ -14,11 +14,13 @@ impl Instant {
     }
 
     /// Whole milliseconds since the origin.
+    #[inline]
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
     }
 
     /// Time passed since `earlier`, zero if that lies in the future.
+    #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -27,6 +29,7 @@ impl Instant {
 impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
+    #[inline]
     fn add(self, span: Duration) -> Self {
         Self(
             self.0

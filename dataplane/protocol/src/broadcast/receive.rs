@@ -143,6 +143,7 @@ impl BroadcastPeer {
     }
 
     /// Last broadcast of the peer received in order.
+    #[inline]
     pub fn ack(&self) -> SeqNo {
         if self.up {
             self.rcv_nxt.prev()

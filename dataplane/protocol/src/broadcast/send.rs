@@ -67,6 +67,7 @@ impl BroadcastLink {
     }
 
     /// Largest message that goes in one packet.
+    #[inline]
     pub fn mss(&self) -> usize {
         mss(self.mtu)
     }
@@ -206,6 +207,7 @@ impl BroadcastLink {
 
     /// Acts on what a peer says it has received: releases what all have, sends again what it misses.
     /// Returns false if the peer has not got the oldest packet for `patience`.
+    #[inline]
     pub fn on_report<H: Host>(
         &mut self,
         ctx: &mut Ctx<'_, H>,

@@ -137,6 +137,7 @@ impl Crypto {
     }
 
     /// Packets that are not encrypted are taken.
+    #[inline]
     pub(crate) fn takes_clear_text(&self) -> bool {
         match self.clear_text {
             ClearText::Auto => self.slots.is_empty() && self.given.is_empty(),
@@ -146,11 +147,13 @@ impl Crypto {
     }
 
     /// Packets go out sealed, or not at all.
+    #[inline]
     pub(crate) fn seals(&self) -> bool {
         !self.slots.is_empty() || self.clear_text == ClearText::Refused
     }
 
     /// There are keys, so that [`Self::tick`] has something to do.
+    #[inline]
     pub(crate) fn has_keys(&self) -> bool {
         !self.slots.is_empty() || !self.given.is_empty() || !self.peers.is_empty()
     }

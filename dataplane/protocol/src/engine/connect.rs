@@ -1,7 +1,7 @@
 //! Asking for a connection (`docs/protocol/connections.md`, set-up).
 
 use super::Engine;
-use super::send::{Message, SendError};
+use super::send::{Message, SendError, Sender};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use crate::connection::{Connection, Role, State, Syn};
 use crate::host::{Host, Payload};
@@ -107,10 +107,11 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
-        if self.ports.get(&id).is_some_and(|p| !p.bindings.is_empty()) {
+        let port = self.ports.get(&id).ok_or(SendError::NoSuchSocket)?;
+        if !port.bindings.is_empty() {
             return Err(SendError::Bound);
         }
-        let mut header = self.unicast_header(id, to, payload.len())?;
+        let mut header = self.unicast_header(&Sender::of(port), to, payload.len())?;
         header.set(field::SYN, 1);
         let peer = SocketAddr {
             port: PortId(header.get(field::DEST_PORT)),

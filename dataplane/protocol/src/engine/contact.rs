@@ -417,6 +417,7 @@ impl Engine {
     }
 
     /// The node with this address, if a link to it is up.
+    #[inline]
     pub(super) fn reachable(&self, node: NodeAddr) -> Option<PeerIndex> {
         let index = *self.peer_index.get(&node)?;
         self.peer(index)

@@ -5,10 +5,11 @@ use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
 use crate::host::{DestName, DownReason, Host, Incoming, Payload};
 use crate::name::{Lookup, Scope, ScopeFilter, ServiceRange};
-use crate::port::{Ordered, Overdue, message_cost};
-use crate::reassembly::Fragment;
+use crate::node::Peer;
+use crate::port::{Ordered, Overdue, Port, message_cost};
+use crate::reassembly::{Assembly, Fragment};
 use crate::seqno::SeqNo;
-use crate::stats::Drop;
+use crate::stats::{Drop, Drops, LinkStats};
 use crate::time::Instant;
 use crate::wire::{
     Bundle, Capabilities, DataType, Header, Importance, Msg, User, errcode, field, size,
@@ -38,16 +39,8 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        let (stats, assembly) = match via {
-            Via::Link(id) => match peer.links.get_mut(id) {
-                Some(link) => (&mut link.stats, &mut link.assembly),
-                None => return,
-            },
-            Via::Tunnel => match (peer.links.carrier_mut(0), &mut peer.failover) {
-                (Some(link), Some(failover)) => (&mut link.stats, &mut failover.assembly),
-                _ => return,
-            },
-            Via::Broadcast => (&mut peer.bcast.stats, &mut peer.bcast.assembly),
+        let Some((stats, assembly)) = reception(peer, via) else {
+            return;
         };
         match (msg.user(), via) {
             (User::TunnelProtocol, Via::Link(id)) => self.on_tunnel(now, index, id, msg, host),
@@ -60,8 +53,15 @@ impl Engine {
             }
             (User::MsgBundler, _) => {
                 stats.rx_bundles += 1;
-                stats.rx_bundled += Bundle::new(msg).count() as u32;
-                self.deliver_bundle(now, index, msg, host);
+                let mut count = 0;
+                for inner in Bundle::new(msg) {
+                    count += 1;
+                    self.deliver_message(now, index, inner, host);
+                }
+                let peer = self.peers.get_mut(index).and_then(Option::as_mut);
+                if let Some((stats, _)) = peer.and_then(|peer| reception(peer, via)) {
+                    stats.rx_bundled += count;
+                }
             }
             (User::MsgFragmenter, _) => {
                 stats.rx_fragments += 1;
@@ -83,18 +83,6 @@ impl Engine {
             // Not in a bundle: it would not show whether it came encrypted.
             (User::MsgCrypto, _) => self.on_key_given(now, index, msg),
             _ => self.deliver_message(now, index, msg, host),
-        }
-    }
-
-    fn deliver_bundle<H: Host>(
-        &mut self,
-        now: Instant,
-        index: PeerIndex,
-        msg: Msg<'_>,
-        host: &mut H,
-    ) {
-        for inner in Bundle::new(msg) {
-            self.deliver_message(now, index, inner, host);
         }
     }
 
@@ -159,6 +147,7 @@ impl Engine {
     }
 
     /// True if a message began at the peer it came from: nobody passes on messages of groups.
+    #[inline]
     fn is_of_peer(&self, index: PeerIndex, msg: Msg<'_>) -> bool {
         self.peer(index)
             .is_some_and(|peer| peer.addr.0 == msg.orig_node())
@@ -176,7 +165,7 @@ impl Engine {
         let kind = DataType::from_bits(header.get(field::TYPE));
         let user = User::from_bits(header.get(field::USER));
         let is_data = user.is_data();
-        if let Some(port) = self.ports.get(&id) {
+        if let Some(port) = self.ports.get_mut(&id) {
             let taken = match (port.kind.is_connected(), is_data) {
                 (true, true) => self.take_data(now, id, header, payload, host),
                 (_, false) if user == User::ConnManager => {
@@ -187,7 +176,7 @@ impl Engine {
                     self.take_group_message(now, id, header, payload, host);
                     Ok(())
                 }
-                _ => self.take_datagram(id, header, payload, host),
+                _ => take_datagram(port, &mut self.core.drops, header, payload, host),
             };
             if let Err(code) = taken {
                 self.reject(now, header, payload, code, host);
@@ -238,62 +227,6 @@ impl Engine {
         if self.transmit(now, node, &onward, payload, host).is_err() {
             self.core.drops.count(Drop::NoName);
         }
-    }
-
-    /// Hands a message to a socket, or says why it refuses.
-    fn take_datagram<H: Host, P: Payload + ?Sized>(
-        &mut self,
-        id: PortId,
-        header: &Header,
-        payload: &P,
-        host: &mut H,
-    ) -> Result<(), u32> {
-        let Some(port) = self.ports.get_mut(&id) else {
-            return Err(errcode::NO_PORT);
-        };
-        let is_data = User::from_bits(header.get(field::USER)).is_data();
-        let kind = DataType::from_bits(header.get(field::TYPE));
-        let takes = matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct);
-        if !is_data || !takes || port.kind.is_connected() {
-            return Err(errcode::NO_PORT);
-        }
-        if port.group.is_some() {
-            // A member gets messages of members only; others are not told.
-            self.core.drops.count(Drop::NotMember);
-            return Ok(());
-        }
-        let code = header.get(field::ERRCODE);
-        if payload.is_empty() && code == errcode::OK {
-            self.core.drops.count(Drop::Empty);
-            return Ok(());
-        }
-        let given = Importance::from_bits(header.get(field::USER));
-        let importance = if code == errcode::OK {
-            given
-        } else {
-            Importance::System
-        };
-        let cost = message_cost(payload.len());
-        if !port.has_room(importance, cost) {
-            port.overloads += 1;
-            return Err(errcode::OVERLOAD);
-        }
-        port.on_waiting(cost);
-        let about = Incoming {
-            source: SocketAddr {
-                port: PortId(header.get(field::ORIG_PORT)),
-                node: NodeAddr(header.get(field::ORIG_NODE)),
-            },
-            dest_name: dest_name(header, kind),
-            importance: given,
-            errcode: code as u8,
-            cost,
-            returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
-            group: None,
-            refused: false,
-        };
-        host.deliver(id, &about, payload);
-        Ok(())
     }
 
     /// A multicast: one copy for each socket here that is bound to an overlapping range.
@@ -376,7 +309,11 @@ impl Engine {
         }
         let mut copy = *header;
         copy.set(field::DEST_PORT, id.0);
-        if let Err(code) = self.take_datagram(id, &copy, payload, host) {
+        let taken = match self.ports.get_mut(&id) {
+            Some(port) => take_datagram(port, &mut self.core.drops, &copy, payload, host),
+            None => Err(errcode::NO_PORT),
+        };
+        if let Err(code) = taken {
             self.reject(now, &copy, payload, code, host);
         }
     }
@@ -537,6 +474,76 @@ impl Engine {
     }
 }
 
+/// Hands a message to a socket, or says why it refuses.
+#[inline]
+fn take_datagram<H: Host, P: Payload + ?Sized>(
+    port: &mut Port,
+    drops: &mut Drops,
+    header: &Header,
+    payload: &P,
+    host: &mut H,
+) -> Result<(), u32> {
+    let user = User::from_bits(header.get(field::USER));
+    let kind = DataType::from_bits(header.get(field::TYPE));
+    let takes = matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct);
+    if !user.is_data() || !takes || port.kind.is_connected() {
+        return Err(errcode::NO_PORT);
+    }
+    if port.group.is_some() {
+        // A member gets messages of members only; others are not told.
+        drops.count(Drop::NotMember);
+        return Ok(());
+    }
+    let code = header.get(field::ERRCODE);
+    if payload.is_empty() && code == errcode::OK {
+        drops.count(Drop::Empty);
+        return Ok(());
+    }
+    let given = Importance::from_bits(user as u32);
+    let importance = if code == errcode::OK {
+        given
+    } else {
+        Importance::System
+    };
+    let cost = message_cost(payload.len());
+    if !port.has_room(importance, cost) {
+        port.overloads += 1;
+        return Err(errcode::OVERLOAD);
+    }
+    port.on_waiting(cost);
+    let about = Incoming {
+        source: SocketAddr {
+            port: PortId(header.get(field::ORIG_PORT)),
+            node: NodeAddr(header.get(field::ORIG_NODE)),
+        },
+        dest_name: dest_name(header, kind),
+        importance: given,
+        errcode: code as u8,
+        cost,
+        returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
+        group: None,
+        refused: false,
+    };
+    host.deliver(port.id, &about, payload);
+    Ok(())
+}
+
+/// Counters of the way by which a packet came, and the message being put together there.
+#[inline]
+fn reception(peer: &mut Peer, via: Via) -> Option<(&mut LinkStats, &mut Assembly)> {
+    match via {
+        Via::Link(id) => {
+            let link = peer.links.get_mut(id)?;
+            Some((&mut link.stats, &mut link.assembly))
+        }
+        Via::Tunnel => {
+            let link = peer.links.carrier_mut(0)?;
+            Some((&mut link.stats, &mut peer.failover.as_mut()?.assembly))
+        }
+        Via::Broadcast => Some((&mut peer.bcast.stats, &mut peer.bcast.assembly)),
+    }
+}
+
 /// True for a message for no socket that came back already.
 fn is_dummy(msg: Msg<'_>) -> bool {
     msg.get(field::DEST_PORT) == 0 && msg.get(field::ERRCODE) != errcode::OK
@@ -549,6 +556,7 @@ fn is_twin(msg: Msg<'_>) -> bool {
     msg.flag(field::SYN) && msg.get(field::ERRCODE) == errcode::NO_PORT && msg.payload().is_empty()
 }
 
+#[inline]
 fn dest_name(header: &Header, kind: DataType) -> Option<DestName> {
     let (kind_field, lower) = (field::NAME_TYPE, field::NAME_LOWER);
     match kind {

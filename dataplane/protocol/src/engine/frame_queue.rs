@@ -28,6 +28,7 @@ pub(super) struct FrameQueue(VecDeque<Waiting>);
 
 impl FrameQueue {
     /// Whether `port` may use `frames` of the `free` ones now. If its turn had come it is used up.
+    #[inline]
     pub(super) fn admits(&mut self, port: PortId, frames: usize, free: usize) -> bool {
         if self.0.is_empty() {
             return free >= frames;
@@ -74,6 +75,7 @@ impl FrameQueue {
     }
 
     /// True if nobody waits.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

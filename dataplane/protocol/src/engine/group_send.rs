@@ -1,7 +1,7 @@
 //! From a member to the others (`docs/protocol/groups.md`, sending).
 
 use super::Engine;
-use super::send::{Message, SendError, packet_count};
+use super::send::{Message, SendError, Sender, packet_count};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
 use crate::group::{Group, Membership, Refusal, blocks_of};
 use crate::host::{Host, Payload};
@@ -50,16 +50,10 @@ impl Engine {
         if payload.len() > size::MAX_PAYLOAD {
             return Err(SendError::TooLong(payload.len()));
         }
-        let membership = self.membership(from).ok_or(SendError::NotConnected)?;
-        self.group_cast(
-            now,
-            from,
-            membership,
-            DataType::GroupBcast,
-            0,
-            payload,
-            host,
-        )
+        if self.group(from).is_none() {
+            return Err(SendError::NotConnected);
+        }
+        self.group_cast(now, from, DataType::GroupBcast, 0, payload, host)
     }
 
     /// The group a socket is in.
@@ -73,7 +67,6 @@ impl Engine {
         &mut self,
         now: Instant,
         from: PortId,
-        membership: Membership,
         to: &Destination,
         payload: &P,
         host: &mut H,
@@ -86,14 +79,14 @@ impl Engine {
                     node
                 };
                 let to = SocketAddr { port, node };
-                self.group_unicast(now, from, membership, to, payload, host)
+                self.group_unicast(now, from, to, payload, host)
             }
             Destination::Service { instance, .. } => {
                 let blocks = blocks_of(payload.len());
                 let chosen = self.ask_group(from, host, |group, notes| {
                     group.choose(now, instance, blocks, notes)
                 });
-                self.group_unicast(now, from, membership, chosen?, payload, host)
+                self.group_unicast(now, from, chosen?, payload, host)
             }
             Destination::Range { lower, upper, .. } if lower > upper => {
                 Err(SendError::EmptyRange(lower, upper))
@@ -101,10 +94,10 @@ impl Engine {
             Destination::Range { lower, .. } => {
                 let found = self.group(from).and_then(|g| g.bearer_of(now, lower));
                 match found.ok_or(SendError::Unreachable)? {
-                    (only, true) => self.group_unicast(now, from, membership, only, payload, host),
+                    (only, true) => self.group_unicast(now, from, only, payload, host),
                     (_, false) => {
                         let kind = DataType::GroupMcast;
-                        self.group_cast(now, from, membership, kind, lower, payload, host)
+                        self.group_cast(now, from, kind, lower, payload, host)
                     }
                 }
             }
@@ -127,7 +120,6 @@ impl Engine {
         &mut self,
         now: Instant,
         from: PortId,
-        membership: Membership,
         to: SocketAddr,
         payload: &P,
         host: &mut H,
@@ -140,7 +132,7 @@ impl Engine {
         self.ask_group(from, host, |group, notes| {
             group.may_send(now, to, blocks, notes)
         })?;
-        let mut header = self.group_header(from, membership, DataType::GroupUcast);
+        let mut header = self.group_header(from, DataType::GroupUcast)?;
         header
             .set(field::DEST_PORT, to.port.0)
             .set(field::DEST_NODE, to.node.0)
@@ -152,15 +144,10 @@ impl Engine {
     }
 
     /// A broadcast, or a multicast that several members may get.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a message, its group and its receivers"
-    )]
     fn group_cast<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
         from: PortId,
-        membership: Membership,
         kind: DataType,
         instance: u32,
         payload: &P,
@@ -173,7 +160,7 @@ impl Engine {
         self.ask_group(from, host, |group, notes| {
             group.may_broadcast(now, blocks, notes)
         })?;
-        let mut header = self.group_header(from, membership, kind);
+        let mut header = self.group_header(from, kind)?;
         header
             .set(field::NAME_LOWER, instance)
             .set_payload_len(payload.len());
@@ -290,16 +277,18 @@ impl Engine {
     }
 
     /// What all messages of a member have in common.
-    fn group_header(&self, from: PortId, membership: Membership, kind: DataType) -> Header {
-        let next = self.group(from).map_or(0, Group::bc_snd_nxt);
-        let mut header = self.data_header(from, kind, size::MCAST);
+    fn group_header(&self, from: PortId, kind: DataType) -> Result<Header, SendError> {
+        let port = self.ports.get(&from).ok_or(SendError::NoSuchSocket)?;
+        let group = port.group.as_deref().ok_or(SendError::NotConnected)?;
+        let membership = group.membership;
+        let mut header = self.data_header(&Sender::of(port), kind, size::MCAST);
         header
             .set(field::DEST_DROPPABLE, 1)
             .set(field::IS_RCAST, 0)
             .set(field::LOOKUP_SCOPE, membership.scope.to_wire())
             .set(field::NAME_TYPE, membership.group)
-            .set(field::GROUP_BC_SEQNO, next.into());
-        header
+            .set(field::GROUP_BC_SEQNO, group.bc_snd_nxt().into());
+        Ok(header)
     }
 
     /// A message that does not overtake those the member sent with another importance.

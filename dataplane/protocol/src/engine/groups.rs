@@ -85,7 +85,14 @@ impl Groups {
         self.by_type.get(&group).map_or(&[], Vec::as_slice)
     }
 
+    /// True if nothing is left to do at all.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_quiet() && self.stuck.is_empty()
+    }
+
     /// True if nothing is left to do in this input.
+    #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.mail.is_empty() && self.open.is_empty()
     }

@@ -47,6 +47,12 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// True if nothing waits for any service.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Open connections.
     pub(super) fn sockets(&self) -> usize {
         self.sockets.len()

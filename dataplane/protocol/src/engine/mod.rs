@@ -344,7 +344,28 @@ impl Engine {
 
     /// The end of every input: tells the cluster what it could not be told before, subscribers what
     /// happened, and waiting senders that there is room.
+    #[inline]
     fn settle<H: Host>(&mut self, now: Instant, host: &mut H) {
+        if !self.is_settled() {
+            self.settle_all(now, host);
+        }
+    }
+
+    /// True if nothing is left to be told, which is so after most inputs.
+    #[inline]
+    fn is_settled(&self) -> bool {
+        self.core.woken.is_empty()
+            && self.untold.is_empty()
+            && self.starved.is_empty()
+            && self.owing.is_empty()
+            && self.farewells.is_empty()
+            && self.inner.is_empty()
+            && self.topology.is_quiet()
+            && self.groups.is_idle()
+    }
+
+    #[inline(never)]
+    fn settle_all<H: Host>(&mut self, now: Instant, host: &mut H) {
         self.tell_untold(now, host);
         if !self.starved.is_empty() {
             let woken = &mut self.core.woken;
@@ -374,6 +395,7 @@ impl Engine {
     }
 
     /// The parts that work on one peer, borrowed side by side.
+    #[inline]
     fn at_peer<'a, H: Host>(
         &'a mut self,
         index: PeerIndex,
@@ -400,6 +422,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn peer(&self, index: PeerIndex) -> Option<&Peer> {
         self.peers.get(index)?.as_ref()
     }

@@ -220,8 +220,11 @@ impl Engine {
         }
         match link.on_sequenced(&mut ctx, msg) {
             Sequenced::InOrder => {
+                let defers = link.defers();
                 self.deliver_packet(now, index, Via::Link(id), msg, host);
-                self.deliver_deferred(now, index, id, host);
+                if defers {
+                    self.deliver_deferred(now, index, id, host);
+                }
                 self.acknowledge_if_due(now, index, id, host);
             }
             Sequenced::Held { nack } => {

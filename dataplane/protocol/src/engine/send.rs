@@ -6,7 +6,7 @@ use crate::frame::FrameList;
 use crate::host::{Host, Payload, Reserve};
 use crate::link::Link;
 use crate::name::{Lookup, Scope, ServiceRange};
-use crate::port::McastMethod;
+use crate::port::{McastMethod, Port};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
@@ -44,6 +44,30 @@ pub enum SendError {
     Range,
 }
 
+/// What sending asks of a socket, read once per message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    port: PortId,
+    importance: Importance,
+    dest_droppable: bool,
+    src_droppable: bool,
+    /// Something it sent met congestion that has not abated.
+    is_congested: bool,
+}
+
+impl Sender {
+    #[inline]
+    pub(super) fn of(port: &Port) -> Self {
+        Self {
+            port: port.id,
+            importance: port.importance,
+            dest_droppable: port.dest_droppable,
+            src_droppable: port.src_droppable,
+            is_congested: port.is_congested(),
+        }
+    }
+}
+
 /// What became of a message handed to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handed {
@@ -67,7 +91,16 @@ impl Engine {
             return Err(SendError::NoSuchSocket);
         };
         let refused_at = port.refused_at.take();
-        let result = self.send_to(now, from, to, payload, host);
+        let sender = Sender::of(port);
+        let result = if payload.len() > size::MAX_PAYLOAD {
+            Err(SendError::TooLong(payload.len()))
+        } else if port.kind.is_connected() {
+            self.send_connecting(now, from, to, payload, host)
+        } else if port.group.is_some() {
+            self.send_in_group(now, from, to, payload, host)
+        } else {
+            self.send_to(now, &sender, to, payload, host)
+        };
         if result == Err(SendError::Congested) {
             self.note_refused(from, refused_at.unwrap_or(now));
         }
@@ -99,48 +132,48 @@ impl Engine {
     fn send_to<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
-        from: PortId,
+        sender: &Sender,
         to: &Destination,
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
-        if payload.len() > size::MAX_PAYLOAD {
-            return Err(SendError::TooLong(payload.len()));
-        }
-        if self.ports.get(&from).is_some_and(|p| p.kind.is_connected()) {
-            return self.send_connecting(now, from, to, payload, host);
-        }
-        if let Some(membership) = self.membership(from) {
-            return self.send_in_group(now, from, membership, to, payload, host);
-        }
         match *to {
             Destination::Socket(_) | Destination::Service { .. } => {
-                let header = self.unicast_header(from, to, payload.len())?;
-                self.unicast(now, from, &header, payload, host)
+                let header = self.unicast_header(sender, to, payload.len())?;
+                let node = NodeAddr(header.get(field::DEST_NODE));
+                if sender.is_congested && self.is_congested_to(sender.port, node) {
+                    return Err(SendError::Congested);
+                }
+                let message = Message::new(&header, payload);
+                self.hand_over(now, sender.port, node, &message, host)
             }
-            Destination::Range { kind, lower, upper } if lower <= upper => {
-                let mut header = self.data_header(from, DataType::Mcast, size::MCAST);
+            Destination::Range { lower, upper, .. } if lower > upper => {
+                Err(SendError::EmptyRange(lower, upper))
+            }
+            Destination::Range { .. } if sender.is_congested => Err(SendError::Congested),
+            Destination::Range { kind, lower, upper } => {
+                let mut header = self.data_header(sender, DataType::Mcast, size::MCAST);
                 header
                     .set(field::LOOKUP_SCOPE, Scope::Cluster.to_wire())
                     .set(field::NAME_TYPE, kind)
                     .set(field::NAME_LOWER, lower)
                     .set(field::NAME_UPPER, upper);
-                self.multicast(now, from, header, payload, host)
+                self.multicast(now, sender.port, header, payload, host)
             }
-            Destination::Range { lower, upper, .. } => Err(SendError::EmptyRange(lower, upper)),
         }
     }
 
     /// The header of a message of `len` bytes to one socket.
+    #[inline]
     pub(super) fn unicast_header(
         &mut self,
-        from: PortId,
+        sender: &Sender,
         to: &Destination,
         len: usize,
     ) -> Result<Header, SendError> {
         let (mut header, port, node) = match *to {
             Destination::Socket(SocketAddr { port, node }) => {
-                let header = self.data_header(from, DataType::Direct, size::BASIC);
+                let header = self.data_header(sender, DataType::Direct, size::BASIC);
                 (header, port.0, node)
             }
             Destination::Service {
@@ -158,7 +191,7 @@ impl Engine {
                 } else {
                     Scope::Node
                 };
-                let mut header = self.data_header(from, DataType::Named, size::NAMED);
+                let mut header = self.data_header(sender, DataType::Named, size::NAMED);
                 header
                     .set(field::LOOKUP_SCOPE, scope.to_wire())
                     .set(field::NAME_TYPE, kind)
@@ -180,39 +213,24 @@ impl Engine {
     }
 
     /// What all messages of a socket have in common.
-    pub(super) fn data_header(&self, from: PortId, kind: DataType, len: usize) -> Header {
+    #[inline]
+    pub(super) fn data_header(&self, sender: &Sender, kind: DataType, len: usize) -> Header {
         let own = self.core.own.0;
-        let mut header = Header::new(User::Low, kind as u32, len);
+        let user = User::from_bits(sender.importance as u32);
+        let mut header = Header::new(user, kind as u32, len);
         header
+            .set(field::DEST_DROPPABLE, sender.dest_droppable.into())
+            .set(field::SRC_DROPPABLE, sender.src_droppable.into())
             .set(field::PREV_NODE, own)
-            .set(field::ORIG_PORT, from.0)
+            .set(field::ORIG_PORT, sender.port.0)
             .set(field::ORIG_NODE, own);
-        if let Some(port) = self.ports.get(&from) {
-            header
-                .set(field::USER, port.importance as u32)
-                .set(field::DEST_DROPPABLE, port.dest_droppable.into())
-                .set(field::SRC_DROPPABLE, port.src_droppable.into());
-        }
         header
     }
 
-    fn unicast<H: Host, P: Payload + ?Sized>(
-        &mut self,
-        now: Instant,
-        from: PortId,
-        header: &Header,
-        payload: &P,
-        host: &mut H,
-    ) -> Result<(), SendError> {
-        let node = NodeAddr(header.get(field::DEST_NODE));
-        if self
-            .ports
-            .get(&from)
-            .is_some_and(|p| p.is_congested_to(node))
-        {
-            return Err(SendError::Congested);
-        }
-        self.hand_over(now, from, node, &Message::new(header, payload), host)
+    /// True if what the socket sends to this node has to wait.
+    fn is_congested_to(&self, id: PortId, node: NodeAddr) -> bool {
+        let port = self.ports.get(&id);
+        port.is_some_and(|port| port.is_congested_to(node))
     }
 
     /// Takes a message of a socket to a socket of `node`, and puts the sender to wait if that met
@@ -247,7 +265,15 @@ impl Engine {
     }
 
     /// Has the sender wait as long as the cluster was not told of what it bound before.
+    #[inline]
     pub(super) fn await_telling(&mut self, from: PortId, node: NodeAddr) -> Result<(), SendError> {
+        if self.untold.is_empty() {
+            return Ok(());
+        }
+        self.await_untold(from, node)
+    }
+
+    fn await_untold(&mut self, from: PortId, node: NodeAddr) -> Result<(), SendError> {
         let Some(port) = self.ports.get_mut(&from) else {
             return Err(SendError::NoSuchSocket);
         };
@@ -261,6 +287,7 @@ impl Engine {
     }
 
     /// True for this node, by its address or by none.
+    #[inline]
     pub(super) fn is_own(&self, node: NodeAddr) -> bool {
         node == self.core.own || node == NodeAddr::NONE
     }
@@ -316,11 +343,10 @@ impl Engine {
     }
 
     /// Largest message that goes to a peer in one packet, by whichever link.
+    #[inline]
     pub(super) fn mss_to(&self, index: PeerIndex) -> usize {
-        let links = self.peer(index).map(|peer| &peer.links);
-        let carriers = [0, 1].map(|selector| links.and_then(|links| links.carrier(selector)));
-        let mss = carriers.into_iter().flatten().map(Link::mss);
-        mss.min().unwrap_or(usize::MAX)
+        let mss = self.peer(index).and_then(|peer| peer.links.mss());
+        mss.unwrap_or(usize::MAX)
     }
 
     /// The same with packets of at most `mss` bytes.
@@ -372,9 +398,6 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
-        if self.ports.get(&from).is_some_and(|p| p.is_congested()) {
-            return Err(SendError::Congested);
-        }
         let range = ServiceRange {
             type_: header.get(field::NAME_TYPE),
             lower: header.get(field::NAME_LOWER),
@@ -573,6 +596,7 @@ pub(super) struct Message<'a, P: ?Sized> {
 }
 
 impl<'a, P: Payload + ?Sized> Message<'a, P> {
+    #[inline]
     pub(super) fn new(header: &'a Header, payload: &'a P) -> Self {
         Self {
             header,
@@ -590,6 +614,7 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
     }
 
     /// What decides which of two links it takes, always the same for a sending socket.
+    #[inline]
     fn selector(&self) -> u32 {
         self.header.get(field::ORIG_PORT)
     }
@@ -598,6 +623,7 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
         self.header.len() + self.payload.len()
     }
 
+    #[inline]
     fn importance(&self) -> Importance {
         let user = self.header.get(field::USER);
         let plain_data =
@@ -625,6 +651,7 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
 }
 
 /// Packets of at most `mss` bytes that a message of `len` bytes makes.
+#[inline]
 pub(super) fn packet_count(len: usize, mss: usize) -> usize {
     if len <= mss {
         1

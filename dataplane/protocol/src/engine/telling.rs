@@ -26,6 +26,12 @@ pub(super) struct Untold {
 }
 
 impl Untold {
+    /// True if the cluster has been told everything.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// True if nothing more may be bound for now.
     pub(super) fn is_full(&self) -> bool {
         self.changes.len() >= UNTOLD_MAX
@@ -33,9 +39,6 @@ impl Untold {
 
     /// What a socket of `owner` has to wait for before it sends, with `numbered` updates told.
     pub(super) fn holds_back(&self, owner: u32, numbered: u64) -> Option<u64> {
-        if self.changes.is_empty() {
-            return None;
-        }
         self.due.get(&owner).copied().filter(|due| *due > numbered)
     }
 
@@ -189,6 +192,7 @@ impl Engine {
     /// the message by the link it takes. The peer drops what comes second.
     ///
     /// False if there are not frames enough for all copies.
+    #[inline]
     pub(super) fn tell_first<H: Host>(
         &mut self,
         now: Instant,

@@ -128,6 +128,7 @@ struct Untold {
 
 /// Largest message that goes in one packet: room is left for a tunnel header and for encryption, in whole words, since
 /// Linux keeps what pads a fragment before it is encrypted.
+#[inline]
 pub fn mss(mtu: usize) -> usize {
     (mtu.saturating_sub(size::INT + crypto::OVERHEAD) & !3).max(size::MIN_PACKET)
 }
@@ -331,6 +332,7 @@ impl Link {
     }
 
     /// True while messages can be sent.
+    #[inline]
     pub fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Established | LinkState::Synching)
     }
@@ -376,11 +378,13 @@ impl Link {
     }
 
     /// Packets that it lets out now.
+    #[inline]
     fn open_window(&self) -> u16 {
         if self.held { 0 } else { self.window }
     }
 
     /// True if so much was received since the last acknowledgement that one is due.
+    #[inline]
     pub fn is_ack_due(&self) -> bool {
         self.rcv_unacked >= ACK_THRESHOLD
     }
@@ -411,11 +415,13 @@ impl Link {
     }
 
     /// Largest message that goes in one packet.
+    #[inline]
     pub fn mss(&self) -> usize {
         mss(self.mtu)
     }
 
     /// Where packets to the peer go.
+    #[inline]
     pub fn dest(&self) -> MediaDest {
         MediaDest::Unicast(self.media_addr)
     }
@@ -546,6 +552,7 @@ impl Link {
 
     /// The peer lives. If it acknowledges packets that were never sent, what lives there is not the other
     /// end of this link any more: only a reset makes the two agree again.
+    #[inline]
     fn note_sign_of_life(&mut self, now: Instant, ack: SeqNo) {
         if self.was_sent(ack) {
             self.watch.on_sign_of_life(now);

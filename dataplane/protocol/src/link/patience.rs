@@ -36,6 +36,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// The next packet in order has come.
+    #[inline]
     pub(super) fn on_accepted(&mut self) {
         self.next = self.next.wrapping_add(1);
     }

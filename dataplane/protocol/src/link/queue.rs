@@ -34,6 +34,7 @@ impl Default for SendQueue {
 }
 
 /// Packets of an importance that the backlog takes before senders are put to wait.
+#[inline]
 pub fn backlog_limit(importance: Importance, min_window: u16, mtu: usize) -> usize {
     let window = usize::from(min_window);
     match importance {
@@ -47,16 +48,19 @@ pub fn backlog_limit(importance: Importance, min_window: u16, mtu: usize) -> usi
 
 impl SendQueue {
     /// Packets of this importance in the backlog.
+    #[inline]
     pub fn backlog_len(&self, importance: Importance) -> usize {
         usize::from(self.backlog_len[importance as usize])
     }
 
     /// Packets sent and waiting, together.
+    #[inline]
     pub fn len(&self) -> usize {
         self.transmit.len() + self.backlog.len()
     }
 
     /// Packets in the backlog.
+    #[inline]
     pub fn waiting(&self) -> usize {
         self.backlog.len()
     }
@@ -67,12 +71,14 @@ impl SendQueue {
     }
 
     /// True if a message has to wait for the window.
+    #[inline]
     pub fn is_blocked(&self, window: u16) -> bool {
         !self.backlog.is_empty() || self.transmit.len() >= usize::from(window)
     }
 
     /// Puts a packet, its length and importance noted in the table, behind all others. `bundles` tells
     /// whether later messages of its importance may join it.
+    #[inline]
     pub fn push(&mut self, table: &mut FrameTable, frame: Frame, bundles: bool) {
         let importance = table.meta(frame.by_ref()).importance as usize;
         self.target[importance] = bundles.then_some(frame.by_ref());
@@ -90,6 +96,7 @@ impl SendQueue {
     }
 
     /// Numbers the next packet that the window lets out; the caller stamps and sends it.
+    #[inline]
     pub fn advance(&mut self, table: &mut FrameTable, window: u16) -> Option<FrameRef> {
         if self.transmit.len() >= usize::from(window) {
             return None;
@@ -143,7 +150,9 @@ impl SendQueue {
             stats.tx_bundled += 1;
         }
         let end = if is_bundle { held } else { size::INT + held };
-        bytes[end..start].fill(0);
+        if end < start {
+            bytes[end..start].fill(0);
+        }
         write(&mut bytes[start..start + len]);
         field::SIZE.set(bytes, (start + len) as u32);
         let count = field::MSG_COUNT.get(bytes) + 1;

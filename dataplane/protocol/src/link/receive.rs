@@ -36,6 +36,7 @@ pub struct Progress {
 
 impl Link {
     /// Takes note of a packet with a number and of the acknowledgement in it.
+    #[inline]
     pub fn on_sequenced<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, packet: Msg<'_>) -> Sequenced {
         self.note_sign_of_life(ctx.now, SeqNo(packet.get16(field::ACK)));
         let seqno = SeqNo(packet.get16(field::SEQNO));
@@ -77,6 +78,7 @@ impl Link {
     }
 
     /// True of the number expected next and of those that may come early.
+    #[inline]
     pub fn is_in_window(&self, seqno: SeqNo) -> bool {
         !seqno.before(self.rcv_nxt) && !seqno.after(self.rcv_nxt + RECEIVE_WINDOW)
     }
@@ -113,6 +115,12 @@ impl Link {
     /// The same, if it does not follow from the packets that come.
     pub fn ask_timeout(&self, table: &FrameTable) -> Option<Instant> {
         self.ask_at(table).filter(|_| self.patience.waits())
+    }
+
+    /// True if packets wait that came too early.
+    #[inline]
+    pub fn defers(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// Takes the deferred packet whose turn it is into `packet`; false if there is none.

@@ -26,6 +26,7 @@ const RETRANSMIT_LIMIT: u32 = 10;
 impl Link {
     /// True if the backlog of this importance is full: the message at hand is still taken, but its
     /// sender has to wait before the next.
+    #[inline]
     pub fn is_congested(&self, importance: Importance) -> bool {
         self.queue.backlog_len(importance) >= backlog_limit(importance, self.min_window, self.mtu)
     }
@@ -83,6 +84,7 @@ impl Link {
     }
 
     /// True if the next packet would wait for the window.
+    #[inline]
     pub fn is_waiting(&self) -> bool {
         self.queue.is_blocked(self.open_window())
     }
@@ -130,6 +132,7 @@ impl Link {
     }
 
     /// True if the other end can have received packet `ack`.
+    #[inline]
     pub(super) fn was_sent(&self, ack: SeqNo) -> bool {
         ack.before(self.queue.snd_nxt)
     }
@@ -286,6 +289,7 @@ impl Link {
 }
 
 /// True if a message of `len` bytes may share a packet.
+#[inline]
 fn bundles(len: usize, mss: usize) -> bool {
     size::INT + len < mss
 }

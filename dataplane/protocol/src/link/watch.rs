@@ -46,6 +46,7 @@ impl Watch {
     }
 
     /// The peer spoke.
+    #[inline]
     pub(super) fn on_sign_of_life(&mut self, now: Instant) {
         self.heard = now;
         self.watched_ms = now.as_millis() as u32;

@@ -24,9 +24,11 @@ use super::range_tree::{Overlap, Ranges, Reach};
 use super::storage::{Binding, Chain, Links, List};
 use super::{Publication, Scope, ServiceRange};
 use crate::slab::{NIL, Slab};
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use hashbrown::HashTable;
 use std::cmp::Reverse;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 /// Origin of the own publications, whatever number the node has.
 const OWN: u32 = 0;
@@ -77,6 +79,8 @@ struct Service {
     type_: u32,
     root: u32,
     ranges: u32,
+    /// Those of them that hold more than one instance.
+    wide: u32,
     created: u64,
 }
 
@@ -93,7 +97,7 @@ struct Origin {
 /// See the [module](self).
 pub struct BindingTable {
     limits: Limits,
-    hash_key: u64,
+    keyed: KeyedHash,
     services: Slab<Service>,
     service_index: HashTable<u32>,
     ranges: Ranges,
@@ -124,7 +128,7 @@ impl BindingTable {
         debug_assert_eq!(own, OWN);
         Self {
             limits,
-            hash_key: seed,
+            keyed: KeyedHash(SharedSeed::from_u64(seed)),
             services: Slab::new(),
             service_index: HashTable::new(),
             ranges: Ranges::new(seed),
@@ -264,19 +268,28 @@ impl BindingTable {
         } else {
             return Lookup::Delegate { node: domain };
         };
-        let overlap = Overlap {
-            lower: instance,
-            upper: instance,
-            reach,
+        let Some(service) = self.find_service(type_) else {
+            return Lookup::None;
         };
-        let root = self.root(ServiceRange::instance(type_, instance));
-        let Some(range) = self.ranges.first(root, overlap) else {
+        let range = match self.services[service] {
+            // Of ranges of one instance each, one at most holds this one: nothing to search.
+            Service { wide: 0, .. } => self.find_range_of(service, instance, instance),
+            Service { root, .. } => {
+                let overlap = Overlap {
+                    lower: instance,
+                    upper: instance,
+                    reach,
+                };
+                self.ranges.first(root, overlap)
+            }
+        };
+        let Some(range) = range else {
             return Lookup::None;
         };
         let range = self.ranges.get_mut(range);
         let chosen = match reach {
-            Reach::All => range.all.rotate(&mut self.bindings, Chain::All),
-            Reach::Local => range.local.rotate(&mut self.bindings, Chain::Local),
+            Reach::All => range.all.rotate(&self.bindings, Chain::All),
+            Reach::Local => range.local.rotate(&self.bindings, Chain::Local),
         };
         match chosen.map(|index| &self.bindings[index]) {
             Some(found) => Lookup::Found {
@@ -406,15 +419,15 @@ impl BindingTable {
             scope,
         });
 
-        let (hash_key, bindings) = (self.hash_key, &self.bindings);
+        let (keyed, bindings) = (&self.keyed, &self.bindings);
         self.binding_index.insert_unique(
-            hash_of(hash_key, (range_index, port, key)),
+            keyed.of((range_index, port, key)),
             index,
             |&b| {
                 let Binding {
                     range, port, key, ..
                 } = bindings[b];
-                hash_of(hash_key, (range, port, key))
+                keyed.of((range, port, key))
             },
         );
         let bindings = &mut self.bindings;
@@ -456,7 +469,7 @@ impl BindingTable {
             scope,
             ..
         } = self.bindings[index];
-        let hash = hash_of(self.hash_key, (range_index, port, key));
+        let hash = self.keyed.of((range_index, port, key));
         if let Ok(entry) = self.binding_index.find_entry(hash, |&b| b == index) {
             entry.remove();
         }
@@ -519,7 +532,7 @@ impl BindingTable {
     fn find_service(&self, type_: u32) -> Option<u32> {
         let found = |&index: &u32| self.services[index].type_ == type_;
         self.service_index
-            .find(hash_of(self.hash_key, type_), found)
+            .find(self.keyed.of(type_), found)
             .copied()
     }
 
@@ -534,19 +547,23 @@ impl BindingTable {
 
     fn find_range(&self, range: ServiceRange) -> Option<u32> {
         let service = self.find_service(range.type_)?;
-        let key = (service, range.lower, range.upper);
+        self.find_range_of(service, range.lower, range.upper)
+    }
+
+    fn find_range_of(&self, service: u32, lower: u32, upper: u32) -> Option<u32> {
+        let key = (service, lower, upper);
         let found = |&index: &u32| {
             let entry = self.ranges.get(index);
             (entry.service, entry.lower, entry.upper) == key
         };
         self.range_index
-            .find(hash_of(self.hash_key, key), found)
+            .find(self.keyed.of(key), found)
             .copied()
     }
 
     /// Bindings of this range with this port and key: one of each node at most.
     fn candidates(&self, range: u32, port: u32, key: u32) -> impl Iterator<Item = u32> + '_ {
-        let hash = hash_of(self.hash_key, (range, port, key));
+        let hash = self.keyed.of((range, port, key));
         self.binding_index
             .iter_hash(hash)
             .copied()
@@ -584,7 +601,7 @@ impl BindingTable {
         }
         let found = |&index: &u32| self.origins[index].node == node;
         self.origin_index
-            .find(hash_of(self.hash_key, node), found)
+            .find(self.keyed.of(node), found)
             .copied()
     }
 
@@ -593,16 +610,16 @@ impl BindingTable {
             return known;
         }
         let index = self.origins.insert(Origin::new(peer));
-        let (hash_key, origins) = (self.hash_key, &self.origins);
+        let (keyed, origins) = (&self.keyed, &self.origins);
         self.origin_index
-            .insert_unique(hash_of(hash_key, peer), index, |&other| {
-                hash_of(hash_key, origins[other].node)
+            .insert_unique(keyed.of(peer), index, |&other| {
+                keyed.of(origins[other].node)
             });
         index
     }
 
     fn forget_origin(&mut self, index: u32) {
-        let hash = hash_of(self.hash_key, self.origins[index].node);
+        let hash = self.keyed.of(self.origins[index].node);
         if let Ok(entry) = self.origin_index.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
@@ -615,12 +632,13 @@ impl BindingTable {
             type_,
             root: NIL,
             ranges: 0,
+            wide: 0,
             created: self.created,
         });
-        let (hash_key, services) = (self.hash_key, &self.services);
+        let (keyed, services) = (&self.keyed, &self.services);
         self.service_index
-            .insert_unique(hash_of(hash_key, type_), index, |&other| {
-                hash_of(hash_key, services[other].type_)
+            .insert_unique(keyed.of(type_), index, |&other| {
+                keyed.of(services[other].type_)
             });
         index
     }
@@ -636,27 +654,29 @@ impl BindingTable {
             .unwrap_or_else(|| self.create_service(type_));
         let entry = &mut self.services[service];
         entry.ranges += 1;
+        entry.wide += u32::from(lower != upper);
         let index = self.ranges.insert(&mut entry.root, service, lower, upper);
-        let (hash_key, ranges) = (self.hash_key, &self.ranges);
-        let hash = hash_of(hash_key, (service, lower, upper));
+        let (keyed, ranges) = (&self.keyed, &self.ranges);
+        let hash = keyed.of((service, lower, upper));
         self.range_index.insert_unique(hash, index, |&other| {
             let entry = ranges.get(other);
-            hash_of(hash_key, (entry.service, entry.lower, entry.upper))
+            keyed.of((entry.service, entry.lower, entry.upper))
         });
         index
     }
 
     fn remove_range(&mut self, range: ServiceRange, index: u32) {
         let service = self.ranges.get(index).service;
-        let hash = hash_of(self.hash_key, (service, range.lower, range.upper));
+        let hash = self.keyed.of((service, range.lower, range.upper));
         if let Ok(entry) = self.range_index.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
         let entry = &mut self.services[service];
         self.ranges.remove(&mut entry.root, index);
         entry.ranges -= 1;
+        entry.wide -= u32::from(range.lower != range.upper);
         if entry.ranges == 0 {
-            let hash = hash_of(self.hash_key, range.type_);
+            let hash = self.keyed.of(range.type_);
             if let Ok(entry) = self
                 .service_index
                 .find_entry(hash, |&other| other == service)
@@ -688,10 +708,14 @@ impl ScopeFilter {
     }
 }
 
-/// SipHash keyed by a secret prefix, because peers choose most of what is hashed here.
-fn hash_of(key: u64, value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write_u64(key);
-    value.hash(&mut hasher);
-    hasher.finish()
+/// The hash of the indices, keyed by a secret, because peers choose most of what is hashed here.
+struct KeyedHash(SharedSeed);
+
+impl KeyedHash {
+    #[inline]
+    fn of(&self, value: impl Hash) -> u64 {
+        let mut hasher = FoldHasher::with_seed(0, &self.0);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
 }

@@ -170,6 +170,7 @@ impl Distributor {
     }
 
     /// Updates numbered so far.
+    #[inline]
     pub const fn numbered(&self) -> u64 {
         self.numbered
     }

@@ -85,6 +85,7 @@ impl Scope {
     }
 
     /// The number by which messages and the socket API know this scope.
+    #[inline]
     pub const fn to_wire(self) -> u32 {
         self as u32
     }

@@ -48,18 +48,14 @@ const _: () = assert!(
     "a binding stays within one cache line"
 );
 
-/// Both ends of a list of bindings.
+/// A list of bindings: a ring through them, and where it begins.
 #[derive(Clone, Copy)]
 pub(super) struct List {
     head: u32,
-    tail: u32,
 }
 
 impl List {
-    pub(super) const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-    };
+    pub(super) const EMPTY: Self = Self { head: NIL };
 
     pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
@@ -70,50 +66,42 @@ impl List {
     }
 
     pub(super) fn push_front(&mut self, bindings: &mut Slab<Binding>, chain: Chain, index: u32) {
-        bindings[index].links[chain as usize] = Links {
-            prev: NIL,
-            next: self.head,
-        };
-        match linked(self.head) {
-            Some(head) => bindings[head].links[chain as usize].prev = index,
-            None => self.tail = index,
-        }
+        self.push_back(bindings, chain, index);
         self.head = index;
     }
 
     pub(super) fn push_back(&mut self, bindings: &mut Slab<Binding>, chain: Chain, index: u32) {
-        bindings[index].links[chain as usize] = Links {
-            prev: self.tail,
-            next: NIL,
+        let next = linked(self.head).unwrap_or(index);
+        let prev = match linked(self.head) {
+            Some(head) => bindings[head].links[chain as usize].prev,
+            None => index,
         };
-        match linked(self.tail) {
-            Some(tail) => bindings[tail].links[chain as usize].next = index,
-            None => self.head = index,
+        bindings[index].links[chain as usize] = Links { prev, next };
+        bindings[prev].links[chain as usize].next = index;
+        bindings[next].links[chain as usize].prev = index;
+        if self.is_empty() {
+            self.head = index;
         }
-        self.tail = index;
     }
 
     /// Takes out a member of this list.
     pub(super) fn unlink(&mut self, bindings: &mut Slab<Binding>, chain: Chain, index: u32) {
         let Links { prev, next } = bindings[index].links[chain as usize];
-        match linked(prev) {
-            Some(prev) => bindings[prev].links[chain as usize].next = next,
-            None => self.head = next,
-        }
-        match linked(next) {
-            Some(next) => bindings[next].links[chain as usize].prev = prev,
-            None => self.tail = prev,
-        }
+        bindings[prev].links[chain as usize].next = next;
+        bindings[next].links[chain as usize].prev = prev;
         bindings[index].links[chain as usize] = Links::UNLINKED;
+        if next == index {
+            self.head = NIL;
+        } else if self.head == index {
+            self.head = next;
+        }
     }
 
     /// Returns the first member after moving it to the end.
-    pub(super) fn rotate(&mut self, bindings: &mut Slab<Binding>, chain: Chain) -> Option<u32> {
+    #[inline]
+    pub(super) fn rotate(&mut self, bindings: &Slab<Binding>, chain: Chain) -> Option<u32> {
         let first = self.first()?;
-        if self.head != self.tail {
-            self.unlink(bindings, chain, first);
-            self.push_back(bindings, chain, first);
-        }
+        self.head = bindings[first].links[chain as usize].next;
         Some(first)
     }
 
@@ -122,8 +110,9 @@ impl List {
         bindings: &Slab<Binding>,
         chain: Chain,
     ) -> impl Iterator<Item = u32> + '_ {
-        std::iter::successors(linked(self.head), move |&index| {
-            linked(bindings[index].links[chain as usize].next)
+        std::iter::successors(self.first(), move |&index| {
+            let next = bindings[index].links[chain as usize].next;
+            (next != self.head).then_some(next)
         })
     }
 }

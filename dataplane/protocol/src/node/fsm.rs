@@ -54,6 +54,7 @@ pub enum NodeEvent {
 }
 
 /// The next state.
+#[inline]
 pub fn step(state: NodeState, event: NodeEvent) -> NodeState {
     use {NodeEvent as E, NodeState as S};
     match (state, event) {

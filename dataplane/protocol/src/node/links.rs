@@ -30,11 +30,13 @@ pub enum Place {
 
 impl Links {
     /// The link over a bearer.
+    #[inline]
     pub fn get(&self, id: BearerId) -> Option<&Link> {
         self.all.get(id.index())?.as_deref()
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, id: BearerId) -> Option<&mut Link> {
         self.all.get_mut(id.index())?.as_deref_mut()
     }
@@ -61,6 +63,7 @@ impl Links {
     }
 
     /// True while a link carries messages.
+    #[inline]
     pub fn is_up(&self) -> bool {
         self.active.is_some()
     }
@@ -76,15 +79,29 @@ impl Links {
     }
 
     /// The link that the messages of a socket, or of what else has this selector, take.
+    #[inline]
     pub fn carrier(&self, selector: u32) -> Option<&Link> {
         let id = self.active?[selector as usize & 1];
         self.get(id).filter(|link| link.is_up())
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn carrier_mut(&mut self, selector: u32) -> Option<&mut Link> {
         let id = self.active?[selector as usize & 1];
         self.get_mut(id).filter(|link| link.is_up())
+    }
+
+    /// Largest message that goes in one packet, whichever of the links takes it.
+    #[inline]
+    pub fn mss(&self) -> Option<usize> {
+        let [even, odd] = self.active?;
+        let mss = self.carrier(0).map(Link::mss);
+        if even == odd {
+            return mss;
+        }
+        let other = self.carrier(1).map(Link::mss);
+        mss.into_iter().chain(other).min()
     }
 
     /// A link went up.

@@ -138,11 +138,13 @@ impl Peer {
     }
 
     /// True while something waits for what another link brings, or has brought.
+    #[inline]
     pub fn waits_for_other_link(&self) -> bool {
         self.synch.is_some() || self.hold.is_some()
     }
 
     /// True while a link is up.
+    #[inline]
     pub fn is_up(&self) -> bool {
         self.links.is_up()
     }

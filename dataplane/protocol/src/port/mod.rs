@@ -28,6 +28,7 @@ pub enum SocketKind {
 
 impl SocketKind {
     /// True if sockets of this type connect.
+    #[inline]
     pub fn is_connected(self) -> bool {
         matches!(self, Self::Seqpacket | Self::Stream)
     }
@@ -38,6 +39,7 @@ pub const RECEIVE_BUFFER_DEFAULT: u32 = 2 << 20;
 /// What a message counts beside its bytes: its bookkeeping wherever it waits.
 pub const MESSAGE_OVERHEAD: u32 = 512;
 /// What a message of so many bytes counts.
+#[inline]
 pub const fn message_cost(bytes: usize) -> u32 {
     bytes as u32 + MESSAGE_OVERHEAD
 }
@@ -150,6 +152,7 @@ impl Port {
     }
 
     /// Its connection, if it has, seeks or had one.
+    #[inline]
     pub fn connection(&self) -> Option<&Connection> {
         match &self.role {
             Role::Connection(connection) => Some(connection),
@@ -158,6 +161,7 @@ impl Port {
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn connection_mut(&mut self) -> Option<&mut Connection> {
         match &mut self.role {
             Role::Connection(connection) => Some(connection),
@@ -166,12 +170,14 @@ impl Port {
     }
 
     /// Counts a message that waits for the socket.
+    #[inline]
     pub fn on_waiting(&mut self, cost: u32) {
         self.used += u64::from(cost);
         self.waiting += 1;
     }
 
     /// Such a message waits no longer.
+    #[inline]
     pub fn on_taken(&mut self, cost: u32) {
         self.used = self.used.saturating_sub(cost.into());
         self.waiting = self.waiting.saturating_sub(1);
@@ -200,6 +206,7 @@ impl Port {
 
     /// Whether a message of `cost` bytes finds room. The message's importance counts, not the
     /// socket's; a returned message has the most room of all.
+    #[inline]
     pub fn has_room(&self, importance: Importance, cost: u32) -> bool {
         let limit = match &self.group {
             Some(group) => group.receive_limit(),
@@ -209,11 +216,13 @@ impl Port {
     }
 
     /// True if a send to this node (`NONE`: a broadcast) has to wait.
+    #[inline]
     pub fn is_congested_to(&self, node: NodeAddr) -> bool {
         self.congested.contains(&node)
     }
 
     /// True if anything the socket sent met congestion that has not abated.
+    #[inline]
     pub fn is_congested(&self) -> bool {
         !self.congested.is_empty()
     }

@@ -247,6 +247,12 @@ impl TopologyService {
             .map(|((deadline, _), _)| Instant(*deadline))
     }
 
+    /// True if [`Self::take_ready`] and [`Self::take_closed`] have nobody to give.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.ready.is_empty() && self.closed.is_empty()
+    }
+
     /// Takes a subscriber that has events since it was taken last, or was put back by [`Self::put_back`].
     pub fn take_ready(&mut self) -> Option<Subscriber> {
         let subscriber = self.ready.pop()?;

@@ -4,6 +4,7 @@ use super::field as f;
 use super::{Header, Importance, Msg, Route, User, WireError, size};
 
 /// Rounds up to the four-byte boundary on which an inner message starts.
+#[inline]
 pub fn aligned(len: usize) -> usize {
     len.next_multiple_of(4)
 }
@@ -17,6 +18,7 @@ pub struct Bundle<'a> {
 
 impl<'a> Bundle<'a> {
     /// `msg` must be a MSG_BUNDLER packet; any payload will do.
+    #[inline]
     pub fn new(msg: Msg<'a>) -> Self {
         Self {
             rest: msg.payload(),
@@ -27,6 +29,7 @@ impl<'a> Bundle<'a> {
 impl<'a> Iterator for Bundle<'a> {
     type Item = Msg<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Msg<'a>> {
         if self.rest.len() < size::MIN {
             return None;

@@ -49,6 +49,7 @@ const LONG_HEADER: usize = ADDRESS_AT + 16;
 
 impl<'a> Encrypted<'a> {
     /// True if the bytes begin as an encrypted packet does.
+    #[inline]
     pub fn is_at(frame: &[u8]) -> bool {
         frame
             .first()

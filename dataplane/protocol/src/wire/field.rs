@@ -22,6 +22,7 @@ impl Field {
         }
     }
 
+    #[inline]
     const fn mask(self) -> u32 {
         if self.bits == 32 {
             u32::MAX
@@ -31,6 +32,7 @@ impl Field {
     }
 
     /// Index of the word the field lives in.
+    #[inline]
     pub const fn word(self) -> usize {
         self.word as usize
     }
@@ -40,6 +42,7 @@ impl Field {
     /// # Panics
     /// If `header` ends before the field's word: [`super::Msg::check`] rules that out for the users
     /// that have the field.
+    #[inline]
     pub fn get(self, header: &[u8]) -> u32 {
         word(header, self.word()) >> self.shift & self.mask()
     }
@@ -48,6 +51,7 @@ impl Field {
     ///
     /// # Panics
     /// If `header` ends before the field's word.
+    #[inline]
     pub fn set(self, header: &mut [u8], value: u32) {
         let mask = self.mask() << self.shift;
         let old = word(header, self.word());
@@ -60,12 +64,14 @@ impl Field {
 }
 
 /// Word `n` of a header.
+#[inline]
 pub fn word(header: &[u8], n: usize) -> u32 {
     let bytes = &header[4 * n..4 * n + 4];
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// Overwrites word `n` of a header.
+#[inline]
 pub fn set_word(header: &mut [u8], n: usize, value: u32) {
     header[4 * n..4 * n + 4].copy_from_slice(&value.to_be_bytes());
 }

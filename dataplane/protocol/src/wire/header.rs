@@ -18,6 +18,7 @@ impl std::fmt::Debug for Header {
 
 impl Header {
     /// A header of `len` bytes (24 to 60, a multiple of four) whose message has no payload yet.
+    #[inline]
     pub fn new(user: User, kind: u32, len: usize) -> Self {
         assert!((size::MIN..=size::MAX).contains(&len) && len.is_multiple_of(4));
         let mut header = Self {
@@ -44,6 +45,7 @@ impl Header {
     }
 
     /// The header of a checked message.
+    #[inline]
     pub fn of(msg: Msg<'_>) -> Self {
         let len = msg.header_size();
         let mut header = Self {
@@ -55,18 +57,21 @@ impl Header {
     }
 
     /// Sets a field.
+    #[inline]
     pub fn set(&mut self, field: Field, value: u32) -> &mut Self {
         assert!(field.word() * 4 < self.len, "field beyond the header");
         field.set(&mut self.bytes, value);
         self
     }
 
-    /// A field's value.
+    /// A field's value; 0 if the header ends before it.
+    #[inline]
     pub fn get(&self, field: Field) -> u32 {
-        field.get(self.as_bytes())
+        field.get(&self.bytes)
     }
 
     /// Node where the message originated: a 24-byte header has none, it is the previous node.
+    #[inline]
     pub fn orig_node(&self) -> u32 {
         if self.len > size::SHORT {
             self.get(field::ORIG_NODE)
@@ -76,6 +81,7 @@ impl Header {
     }
 
     /// Overwrites a whole word.
+    #[inline]
     pub fn set_word(&mut self, n: usize, value: u32) -> &mut Self {
         assert!(n * 4 < self.len, "word beyond the header");
         set_word(&mut self.bytes, n, value);
@@ -83,6 +89,7 @@ impl Header {
     }
 
     /// States the size of the payload that follows.
+    #[inline]
     pub fn set_payload_len(&mut self, payload: usize) -> &mut Self {
         let size = self.len + payload;
         self.set(field::SIZE, size as u32)
@@ -98,6 +105,7 @@ impl Header {
     }
 
     /// Header length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -108,11 +116,13 @@ impl Header {
     }
 
     /// Header and payload in bytes.
+    #[inline]
     pub fn message_size(&self) -> usize {
         self.get(field::SIZE) as usize
     }
 
     /// The header as it goes on the wire.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

@@ -100,11 +100,13 @@ impl User {
     ];
 
     /// The user with this number; only the low four bits count.
+    #[inline]
     pub fn from_bits(bits: u32) -> Self {
         Self::ALL[(bits & 15) as usize]
     }
 
     /// True for the four importances of data messages.
+    #[inline]
     pub fn is_data(self) -> bool {
         (self as u8) < 4
     }
@@ -131,6 +133,7 @@ impl Importance {
     pub const COUNT: usize = 5;
 
     /// The importance with this number; above 3 it is `System`.
+    #[inline]
     pub fn from_bits(bits: u32) -> Self {
         match bits {
             0 => Self::Low,
@@ -166,6 +169,7 @@ pub enum DataType {
 
 impl DataType {
     /// The type with this number; only the low three bits count.
+    #[inline]
     pub fn from_bits(bits: u32) -> Self {
         match bits & 7 {
             0 => Self::Conn,
@@ -180,10 +184,12 @@ impl DataType {
     }
 
     /// True for the types that are looked up for each receiving socket.
+    #[inline]
     pub fn is_multicast(self) -> bool {
         matches!(self, Self::Mcast | Self::GroupBcast | Self::GroupMcast)
     }
 
+    #[inline]
     fn min_header(self) -> usize {
         match self {
             Self::Conn => size::SHORT,
@@ -204,22 +210,23 @@ pub struct Msg<'a>(&'a [u8]);
 
 /// The stated size of the message at the start of `bytes`, after the checks that need no more than
 /// the first word.
+#[inline]
 pub fn check_size(bytes: &[u8]) -> Result<usize, WireError> {
     let have = bytes.len();
-    if have < size::MIN {
+    let Some(head) = bytes.first_chunk::<{ size::MIN }>() else {
         return Err(WireError::Truncated {
             need: size::MIN,
             have,
         });
-    }
-    let version = field::VERSION.get(bytes);
+    };
+    let version = field::VERSION.get(head);
     if version != 2 {
         return Err(WireError::BadVersion(version));
     }
-    let header = field::HEADER_WORDS.get(bytes) as usize * 4;
+    let header = field::HEADER_WORDS.get(head) as usize * 4;
     let need = min_header(
-        User::from_bits(field::USER.get(bytes)),
-        field::TYPE.get(bytes),
+        User::from_bits(field::USER.get(head)),
+        field::TYPE.get(head),
     );
     // A header has both node words or none: with only the first, reading the second would leave it.
     let need = if header > size::SHORT {
@@ -230,7 +237,7 @@ pub fn check_size(bytes: &[u8]) -> Result<usize, WireError> {
     if header < need {
         return Err(WireError::BadHeaderSize { need, have: header });
     }
-    let message = field::SIZE.get(bytes) as usize;
+    let message = field::SIZE.get(head) as usize;
     if message < header || message - header > size::MAX_PAYLOAD {
         return Err(WireError::BadMessageSize(message));
     }
@@ -243,6 +250,7 @@ pub fn check_size(bytes: &[u8]) -> Result<usize, WireError> {
     Ok(message)
 }
 
+#[inline]
 fn min_header(user: User, kind: u32) -> usize {
     match user {
         User::Low | User::Medium | User::High | User::Critical => {
@@ -259,67 +267,80 @@ impl<'a> Msg<'a> {
     /// The only way in from the wire. Total: any bytes give a message or what was wrong.
     ///
     /// Bytes beyond the stated size (Ethernet pads short frames) are cut off.
+    #[inline]
     pub fn check(frame: &'a [u8]) -> Result<Self, WireError> {
         let size = check_size(frame)?;
         Ok(Self(&frame[..size]))
     }
 
     /// The whole message.
+    #[inline]
     pub fn bytes(self) -> &'a [u8] {
         self.0
     }
 
     /// A header field.
+    #[inline]
     pub fn get(self, field: Field) -> u32 {
         field.get(self.0)
     }
 
     /// A one-bit header field.
+    #[inline]
     pub fn flag(self, field: Field) -> bool {
         field.get(self.0) != 0
     }
 
     /// A 16-bit header field.
+    #[inline]
     pub fn get16(self, field: Field) -> u16 {
         field.get(self.0) as u16
     }
 
     /// The message user.
+    #[inline]
     pub fn user(self) -> User {
         User::from_bits(self.get(field::USER))
     }
 
     /// The message type; its meaning depends on the user.
+    #[inline]
     pub fn kind(self) -> u32 {
         self.get(field::TYPE)
     }
 
     /// The message type of a data message.
+    #[inline]
     pub fn data_type(self) -> DataType {
         DataType::from_bits(self.kind())
     }
 
     /// Header length in bytes.
+    #[inline]
     pub fn header_size(self) -> usize {
         self.get(field::HEADER_WORDS) as usize * 4
     }
 
     /// Header and payload in bytes.
+    #[inline]
     pub fn size(self) -> usize {
         self.0.len()
     }
 
     /// What follows the header.
+    #[inline]
     pub fn payload(self) -> &'a [u8] {
         &self.0[self.header_size()..]
     }
 
     /// Address of the node that sent the packet.
+    #[inline]
     pub fn prev_node(self) -> u32 {
         self.get(field::PREV_NODE)
     }
 
     /// Node where the message originated: a 24-byte header has none, it is the previous node.
+    #[inline]
     pub fn orig_node(self) -> u32 {
         if self.header_size() > size::SHORT {
             self.get(field::ORIG_NODE)
@@ -329,6 +350,7 @@ impl<'a> Msg<'a> {
     }
 
     /// Importance on a link; a returned message is `System` whatever its user.
+    #[inline]
     pub fn importance(self) -> Importance {
         match self.user() {
             User::MsgBundler | User::MsgFragmenter => {
