@@ -14,6 +14,9 @@ use crate::host::FixedHost;
 const SERVICE: u32 = 5000;
 /// Messages between two rounds of the receiver, below what a link lets be under way.
 const BATCH: u64 = 8;
+/// The same of messages in more fragments than this many bytes make.
+const LARGE: usize = 30_000;
+const BATCH_OF_LARGE: u64 = 1;
 const TICK: Duration = Duration::from_millis(1);
 
 /// Whether messages share packets.
@@ -138,9 +141,10 @@ fn exchange(count: u64, len: usize, packets: Packets, server: usize) {
     let port = engine.open(SocketKind::Rdm);
     let from = engine.socket_addr(port);
     let payload = vec![7; len];
+    let most = if len > LARGE { BATCH_OF_LARGE } else { BATCH };
     let mut left = count;
     while left > 0 {
-        let batch = left.min(BATCH);
+        let batch = left.min(most);
         pair.send(from, &payload, batch, packets);
         pair.carry();
         left -= batch;

@@ -17,7 +17,7 @@ use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRang
 type Walk = fn(u64);
 
 /// All paths; their names are the argument.
-const PATHS: [(&str, Walk); 8] = [
+const PATHS: [(&str, Walk); 9] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
@@ -29,6 +29,9 @@ const PATHS: [(&str, Walk); 8] = [
     }),
     ("message_fragmented", |count| {
         engine::messages(count, 10_000, engine::Packets::One)
+    }),
+    ("message_60000", |count| {
+        engine::messages(count, 60_000, engine::Packets::One)
     }),
     ("message_local", engine::local_messages),
     ("idle_millisecond", engine::idle),

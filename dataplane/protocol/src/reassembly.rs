@@ -76,6 +76,7 @@ impl Assembly {
         self.on_piece(kind, data, buffers)
     }
 
+    #[inline]
     fn on_piece(&mut self, kind: u32, data: &[u8], buffers: &mut Buffers) -> Fragment {
         match (kind, &mut self.message) {
             (FIRST, None) => match first_fragment_size(data) {

@@ -33,6 +33,10 @@ impl FrameQueue {
         if self.0.is_empty() {
             return free >= frames;
         }
+        self.admits_in_turn(port, frames, free)
+    }
+
+    fn admits_in_turn(&mut self, port: PortId, frames: usize, free: usize) -> bool {
         let others = self.0.iter().filter(|w| w.port != port);
         let set_aside: usize = others
             .filter(|w| w.granted.is_some())

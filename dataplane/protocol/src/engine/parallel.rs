@@ -50,6 +50,7 @@ impl Engine {
     }
 
     /// What waits for the other link may have waited long enough: what this node holds back, and what the peer sent.
+    #[inline]
     pub(super) fn look_at_synch<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if !self.peer(index).is_some_and(Peer::waits_for_other_link) {
             return;
@@ -203,6 +204,7 @@ impl Engine {
     }
 
     /// True of a SYNCH that cannot be taken before a failover ends.
+    #[inline]
     pub(super) fn is_too_early(&self, index: PeerIndex, msg: Msg<'_>) -> bool {
         let failover = self.peer(index).and_then(|peer| peer.failover.as_ref());
         msg.user() == User::TunnelProtocol

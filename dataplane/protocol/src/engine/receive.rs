@@ -89,20 +89,20 @@ impl Engine {
     }
 
     /// The peer that a packet comes from: known, and at the station it announced.
+    #[inline]
     fn sender(&self, bearer: BearerId, source: MediaAddr, msg: Msg<'_>) -> Result<PeerIndex, Drop> {
         let prev = NodeAddr(msg.prev_node());
         if prev == self.core.own {
             return Err(Drop::OwnPacket);
         }
         let index = *self.peer_index.get(&prev).ok_or(Drop::UnknownNode)?;
-        let links = self.peer(index).map(|peer| &peer.links);
-        let links = links.filter(|links| links.iter().next().is_some());
-        let link = links.ok_or(Drop::LinkDown)?.get(bearer);
+        let links = &self.peer(index).ok_or(Drop::LinkDown)?.links;
         let is_its = |link: &Link| link.media_addr == source || source == MediaAddr::UNTOLD;
-        if !link.is_some_and(is_its) {
-            return Err(Drop::ForeignStation);
+        match links.get(bearer) {
+            Some(link) if is_its(link) => Ok(index),
+            None if links.iter().next().is_none() => Err(Drop::LinkDown),
+            Some(_) | None => Err(Drop::ForeignStation),
         }
-        Ok(index)
     }
 
     fn on_link_protocol<H: Host>(
@@ -205,9 +205,13 @@ impl Engine {
             _ => true,
         };
         // Numbers are all that tells this session's packets: what is outside the window acknowledges nothing.
-        if carries_bcast_ack && link.is_in_window(SeqNo(msg.get16(field::SEQNO))) {
+        let ack = SeqNo(msg.get16(field::BCAST_ACK));
+        if ack != peer.bcast.acked
+            && carries_bcast_ack
+            && link.is_in_window(SeqNo(msg.get16(field::SEQNO)))
+        {
             let report = Report {
-                ack: SeqNo(msg.get16(field::BCAST_ACK)),
+                ack,
                 gap: 0,
                 blocks: &[],
             };
@@ -243,6 +247,7 @@ impl Engine {
     }
 
     /// Tells the peer which of its broadcasts are missing here, now and then.
+    #[inline]
     fn repair_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
             && peer.is_up()
@@ -298,6 +303,7 @@ impl Engine {
         self.packet = packet;
     }
 
+    #[inline]
     pub(super) fn acknowledge_if_due<H: Host>(
         &mut self,
         now: Instant,

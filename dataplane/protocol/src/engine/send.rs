@@ -2,7 +2,7 @@
 
 use super::{Engine, PeerIndex};
 use crate::addr::{Destination, NodeAddr, PortId, SocketAddr};
-use crate::frame::FrameList;
+use crate::frame::{Frame, FrameList};
 use crate::host::{Host, Payload, Reserve};
 use crate::link::Link;
 use crate::name::{Lookup, Scope, ServiceRange};
@@ -10,7 +10,9 @@ use crate::port::{McastMethod, Port};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{Capabilities, DataType, Header, Importance, User, errcode, field, size};
+use crate::wire::{
+    Capabilities, DataType, FragmentPlace, Header, Importance, User, errcode, field, size,
+};
 
 /// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -380,12 +382,15 @@ impl Engine {
         if bundles && link.bundle(&mut ctx, importance, len, |out| message.write(0, out)) {
             return Ok(handed);
         }
-        let mut packets = cut(&mut ctx, message, mss).ok_or(SendError::Congested)?;
-        if !whole {
-            link.count_fragments(packets.len() as u32);
-        }
-        while let Some(packet) = packets.pop_front(&ctx.core.table) {
+        if whole {
+            let packet = message.packet(&mut ctx).ok_or(SendError::Congested)?;
             link.submit(&mut ctx, packet, bundles);
+            return Ok(handed);
+        }
+        let mut packets = cut(&mut ctx, message, mss).ok_or(SendError::Congested)?;
+        link.count_fragments(packets.len() as u32);
+        while let Some(packet) = packets.pop_front(&ctx.core.table) {
+            link.submit(&mut ctx, packet, false);
         }
         Ok(handed)
     }
@@ -572,12 +577,16 @@ impl Engine {
             host,
             bcast_ack: SeqNo(0),
         };
+        if message.len() <= mss {
+            return match message.packet(&mut ctx) {
+                Some(packet) => self.bcast.submit(&mut ctx, packet),
+                None => ctx.core.drops.count(Drop::NoFrame),
+            };
+        }
         let Some(mut packets) = cut(&mut ctx, message, mss) else {
             return ctx.core.drops.count(Drop::NoFrame);
         };
-        if packets.len() > 1 {
-            self.bcast.count_fragments(packets.len() as u32);
-        }
+        self.bcast.count_fragments(packets.len() as u32);
         while let Some(packet) = packets.pop_front(&ctx.core.table) {
             self.bcast.submit(&mut ctx, packet);
         }
@@ -635,17 +644,23 @@ impl<'a, P: Payload + ?Sized> Message<'a, P> {
         }
     }
 
+    /// The message as one packet. `None` if there is no frame.
+    fn packet<H: Host>(&self, ctx: &mut super::Ctx<'_, H>) -> Option<Frame> {
+        let write = |out: &mut [u8]| self.write(0, out);
+        ctx.alloc_written(Reserve::Data, self.importance(), self.len(), write)
+    }
+
     /// Writes the bytes from `start` on.
     fn write(&self, start: usize, out: &mut [u8]) {
-        let header = self.header.as_bytes();
-        let from_header = header.len().saturating_sub(start).min(out.len());
+        let header = self.header.len();
+        let from_header = header.saturating_sub(start).min(out.len());
         if from_header > 0 {
-            out[..from_header].copy_from_slice(&header[start..start + from_header]);
+            let part = &self.header.as_bytes()[start..start + from_header];
+            out[..from_header].copy_from_slice(part);
         }
         let rest = &mut out[from_header..];
         if !rest.is_empty() {
-            self.payload
-                .copy_to(start + from_header - header.len(), rest);
+            self.payload.copy_to(start + from_header - header, rest);
         }
     }
 }
@@ -660,7 +675,7 @@ pub(super) fn packet_count(len: usize, mss: usize) -> usize {
     }
 }
 
-/// The packets of a message. `None` if there are not frames enough for all of them: fragments that
+/// The packets of a message that is longer than `mss`. `None` if there are not frames enough for all of them: fragments that
 /// begin a message and do not end it would break the link.
 fn cut<H: Host, P: Payload + ?Sized>(
     ctx: &mut super::Ctx<'_, H>,
@@ -670,22 +685,25 @@ fn cut<H: Host, P: Payload + ?Sized>(
     let importance = message.importance();
     let count = packet_count(message.len(), mss);
     let mut packets = FrameList::default();
+    let mut header = fragment_header(message);
     for n in 0..count {
-        let frame = if count == 1 {
-            ctx.alloc_written(Reserve::Data, importance, message.len(), |out| {
-                message.write(0, out)
-            })
-        } else {
-            let (fragment, range) = fragment_of(message, mss, n, count);
-            ctx.alloc_written(Reserve::Data, importance, size::INT + range.len(), |out| {
-                out[..size::INT].copy_from_slice(fragment.as_bytes());
-                message.write(range.start, &mut out[size::INT..]);
-            })
+        let start = n * (mss - size::INT);
+        let len = (message.len() - start).min(mss - size::INT);
+        let place = match n {
+            0 => FragmentPlace::First,
+            _ if n + 1 < count => FragmentPlace::Inner,
+            _ => FragmentPlace::Last,
         };
+        header
+            .set(field::TYPE, place as u32)
+            .set(field::FRAGMENT_NO, n as u32 + 1)
+            .set_payload_len(len);
+        let frame = ctx.alloc_written(Reserve::Data, importance, size::INT + len, |out| {
+            out[..size::INT].copy_from_slice(header.as_bytes());
+            message.write(start, &mut out[size::INT..]);
+        });
         let Some(frame) = frame else {
-            while let Some(frame) = packets.pop_front(&ctx.core.table) {
-                ctx.host.free(frame);
-            }
+            packets.free_all(&ctx.core.table, ctx.host);
             return None;
         };
         packets.push_back(&mut ctx.core.table, frame);
@@ -693,33 +711,12 @@ fn cut<H: Host, P: Payload + ?Sized>(
     Some(packets)
 }
 
-/// Header of fragment `n` of `count`, and the part of the message in it.
-fn fragment_of<P: Payload + ?Sized>(
-    message: &Message<'_, P>,
-    mss: usize,
-    n: usize,
-    count: usize,
-) -> (Header, std::ops::Range<usize>) {
-    let piece = mss - size::INT;
-    let range = n * piece..((n + 1) * piece).min(message.len());
-    let kind = if n == 0 {
-        0
-    } else if n + 1 < count {
-        1
-    } else {
-        2
-    };
+/// What the headers of all fragments of a message have in common.
+fn fragment_header<P: Payload + ?Sized>(message: &Message<'_, P>) -> Header {
     let own = message.header.get(field::PREV_NODE);
     // A 24-byte header names no destination; the link sets it where it sends the packet.
-    let dest = if message.header.len() > size::SHORT {
-        message.header.get(field::DEST_NODE)
-    } else {
-        0
-    };
-    let mut header = Header::internal(User::MsgFragmenter, kind, own, dest);
+    let dest = message.header.get(field::DEST_NODE);
+    let mut header = Header::internal(User::MsgFragmenter, 0, own, dest);
+    header.set(field::INNER_IMPORTANCE, message.importance() as u32);
     header
-        .set(field::FRAGMENT_NO, n as u32 + 1)
-        .set(field::INNER_IMPORTANCE, message.importance() as u32)
-        .set_payload_len(range.len());
-    (header, range)
 }

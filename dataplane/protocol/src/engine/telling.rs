@@ -210,6 +210,7 @@ impl Engine {
         self.copy_updates(now, index, selector, host)
     }
 
+    #[inline(never)]
     fn copy_updates<H: Host>(
         &mut self,
         now: Instant,

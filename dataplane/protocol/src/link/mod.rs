@@ -606,10 +606,14 @@ impl Link {
     }
 
     /// Releases as many waiting senders as there is room for, in order.
+    #[inline]
     fn wake<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
-        if self.waiters.is_empty() {
-            return;
+        if !self.waiters.is_empty() {
+            self.wake_waiters(ctx);
         }
+    }
+
+    fn wake_waiters<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
         let mut room = [0usize; Importance::COUNT];
         for importance in [
             Importance::Low,

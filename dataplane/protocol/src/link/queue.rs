@@ -102,18 +102,24 @@ impl SendQueue {
             return None;
         }
         let frame = self.backlog.pop_front(table)?;
+        let importance = table.meta(frame.by_ref()).importance as usize;
+        self.backlog_len[importance] -= 1;
+        if self.target[importance] == Some(frame.by_ref()) {
+            self.target[importance] = None;
+        }
+        Some(self.number(table, frame))
+    }
+
+    /// Numbers a packet before which none waits; the caller stamps and sends it.
+    #[inline]
+    pub fn number(&mut self, table: &mut FrameTable, frame: Frame) -> FrameRef {
         let name = frame.by_ref();
         let meta = table.meta_mut(name);
-        let importance = meta.importance as usize;
         meta.seqno = self.snd_nxt;
         meta.resent_at = None;
         self.snd_nxt = self.snd_nxt.next();
-        self.backlog_len[importance] -= 1;
-        if self.target[importance] == Some(name) {
-            self.target[importance] = None;
-        }
         self.transmit.push_back(table, frame);
-        Some(name)
+        name
     }
 
     /// Adds a message of `len` bytes to the waiting packet of its importance if it has room below

@@ -53,8 +53,13 @@ impl Link {
     pub fn submit<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: Frame, may_bundle: bool) {
         let len = ctx.core.table.meta(frame.by_ref()).len as usize;
         let bundles = may_bundle && bundles(len, self.mss());
+        let stays = bundles && ctx.core.gathering;
+        if !stays && !self.is_waiting() {
+            let frame = self.queue.number(&mut ctx.core.table, frame);
+            return self.send_first(ctx, frame);
+        }
         self.queue.push(&mut ctx.core.table, frame, bundles);
-        if !(bundles && ctx.core.gathering) {
+        if !stays {
             return self.advance(ctx);
         }
         if ctx.core.gathered.last() != Some(&self.peer) {
@@ -105,9 +110,15 @@ impl Link {
         while self.queue.waiting() > kept
             && let Some(frame) = self.queue.advance(&mut ctx.core.table, self.open_window())
         {
-            self.stats.tx_packets += 1;
-            self.send(ctx, frame);
+            self.send_first(ctx, frame);
         }
+    }
+
+    /// Sends a packet that has just got its number.
+    #[inline]
+    fn send_first<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, frame: FrameRef) {
+        self.stats.tx_packets += 1;
+        self.send(ctx, frame);
     }
 
     /// Stamps a numbered packet with what this end has received, and sends it. While an earlier
@@ -138,12 +149,14 @@ impl Link {
     }
 
     /// Acts on an acknowledgement without gaps, as every packet carries it.
+    #[inline]
     pub fn on_ack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, ack: SeqNo) {
         // Without gaps nothing is sent again, so nothing can fail.
         let _ = self.acknowledge(ctx, ack, 0, &[]);
     }
 
     /// Releases what the other end has and sends again what it misses.
+    #[inline]
     pub fn acknowledge<H: Host>(
         &mut self,
         ctx: &mut Ctx<'_, H>,
@@ -200,21 +213,33 @@ impl Link {
         gap: u16,
         blocks: &[GapBlock],
     ) -> u16 {
-        let last_sent = self.queue.snd_nxt.prev();
-        let mut chain = GapChain::new(ack, gap, blocks, last_sent);
-        let mut removed = self.queue.transmit.walk(&mut ctx.core.table, |_, meta| {
-            match chain.place(meta.seqno) {
-                Place::Received => Walk::Remove,
-                Place::Missing => Walk::Keep,
-                Place::Unknown => Walk::Stop,
-            }
-        });
-        let released = removed.len() as u16;
+        let mut released = 0;
         let mut newest = None;
-        while let Some(frame) = removed.pop_front(&ctx.core.table) {
+        let mut release = |ctx: &mut Ctx<'_, H>, frame: Frame| {
             let meta = ctx.core.table.meta(frame.by_ref());
             newest = meta.resent_at.is_none().then_some(meta.sent_at);
+            released += 1;
             ctx.host.free(frame);
+        };
+        let sent = &mut self.queue.transmit;
+        while let Some(head) = sent.front()
+            && ctx.core.table.meta(head).seqno.before_or_eq(ack)
+            && let Some(frame) = sent.pop_front(&ctx.core.table)
+        {
+            release(ctx, frame);
+        }
+        if !blocks.is_empty() {
+            let mut chain = GapChain::new(ack, gap, blocks, self.queue.snd_nxt.prev());
+            let mut received = sent.walk(&mut ctx.core.table, |_, meta| {
+                match chain.place(meta.seqno) {
+                    Place::Received => Walk::Remove,
+                    Place::Missing => Walk::Keep,
+                    Place::Unknown => Walk::Stop,
+                }
+            });
+            while let Some(frame) = received.pop_front(&ctx.core.table) {
+                release(ctx, frame);
+            }
         }
         if let Some(sent_at) = newest {
             self.round_trip.on_sample(ctx.now, ctx.now.since(sent_at));

@@ -420,16 +420,13 @@ impl BindingTable {
         });
 
         let (keyed, bindings) = (&self.keyed, &self.bindings);
-        self.binding_index.insert_unique(
-            keyed.of((range_index, port, key)),
-            index,
-            |&b| {
+        self.binding_index
+            .insert_unique(keyed.of((range_index, port, key)), index, |&b| {
                 let Binding {
                     range, port, key, ..
                 } = bindings[b];
                 keyed.of((range, port, key))
-            },
-        );
+            });
         let bindings = &mut self.bindings;
         let entry = self.ranges.get_mut(range_index);
         let range_edge = entry.all.is_empty();
@@ -556,9 +553,7 @@ impl BindingTable {
             let entry = self.ranges.get(index);
             (entry.service, entry.lower, entry.upper) == key
         };
-        self.range_index
-            .find(self.keyed.of(key), found)
-            .copied()
+        self.range_index.find(self.keyed.of(key), found).copied()
     }
 
     /// Bindings of this range with this port and key: one of each node at most.
@@ -600,9 +595,7 @@ impl BindingTable {
             return Some(OWN);
         }
         let found = |&index: &u32| self.origins[index].node == node;
-        self.origin_index
-            .find(self.keyed.of(node), found)
-            .copied()
+        self.origin_index.find(self.keyed.of(node), found).copied()
     }
 
     fn origin_of_peer(&mut self, peer: u32) -> u32 {
