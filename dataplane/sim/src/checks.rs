@@ -90,6 +90,9 @@ pub enum Violation {
         /// For how long it was waited.
         within: Duration,
     },
+    /// A node lost another one though there was a way to it all the time.
+    #[error("node {0:x} lost node {1:x}, to which there was a way all the time")]
+    ContactLost(u32, u32),
     /// Binding tables did not converge.
     #[error("node {0} has another binding table than the first, {1} entries differ")]
     TablesDiffer(usize, usize),

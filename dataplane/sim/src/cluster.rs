@@ -1,9 +1,10 @@
 //! Nodes on one segment, and the clock they share.
 
-use crate::host::{Received, SimHost};
+use crate::host::{Arena, Received, Sent, SimHost};
 use crate::rng::Rng;
 use crate::segment::{Flight, Segment, mac_of, media_addr};
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 use xtipc_protocol::addr::{
     BearerId, Destination, MAX_BEARERS, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
@@ -92,8 +93,15 @@ pub struct Cluster {
     pub recipe: Recipe,
     /// Check that each packet sent is one that the codec writes: no bit without a meaning.
     pub strict: bool,
+    arena: Arena,
+    /// Room for the packets that a node sends at once.
+    sending: Vec<Sent>,
     nodes: Vec<Option<Node>>,
     suspended: BTreeMap<usize, Suspension>,
+    /// By station: when its engine has something to do.
+    due: Vec<Option<Instant>>,
+    /// These, the first one on top; entries that `due` does not have are outdated.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
 impl Cluster {
@@ -109,8 +117,12 @@ impl Cluster {
             others: std::array::from_fn(|n| Segment::new(seed ^ (n as u64 + 1))),
             recipe,
             strict: true,
+            arena: Arena::default(),
+            sending: Vec::new(),
             nodes: Vec::new(),
             suspended: BTreeMap::new(),
+            due: Vec::new(),
+            deadlines: BinaryHeap::new(),
         }
     }
 
@@ -133,7 +145,7 @@ impl Cluster {
     /// Starts a node with this identity at a station.
     pub fn start_as(&mut self, station: usize, id: &str) {
         let recipe = self.recipe;
-        let mut host = SimHost::new(recipe.frames, self.rng.next_u64());
+        let mut host = SimHost::new(recipe.frames, self.arena.clone(), self.rng.next_u64());
         host.tx_hold = recipe.tx_hold_us * 1000;
         host.advance(self.now);
         let units = u128::from(self.now.as_millis()) / SESSION_UNIT.as_millis();
@@ -148,6 +160,7 @@ impl Cluster {
         let engine = Engine::new(config, &host);
         if self.nodes.len() <= station {
             self.nodes.resize_with(station + 1, || None);
+            self.due.resize(station + 1, None);
         }
         self.nodes[station] = Some(Node { engine, host });
         for _ in 0..recipe.nets {
@@ -194,6 +207,7 @@ impl Cluster {
     /// A node dies: nobody is told.
     pub fn kill(&mut self, station: usize) {
         self.nodes[station] = None;
+        self.due[station] = None;
         self.suspended.remove(&station);
         for net in 0..MAX_BEARERS {
             self.net(net).unplug(station);
@@ -202,6 +216,7 @@ impl Cluster {
 
     /// A node stands still, and is deaf meanwhile: its receive rings are full.
     pub fn freeze(&mut self, station: usize) -> Node {
+        self.due[station] = None;
         self.nodes[station]
             .take()
             .expect("the test started this node")
@@ -210,6 +225,7 @@ impl Cluster {
     /// A node goes on where [`Self::freeze`] left it.
     pub fn thaw(&mut self, station: usize, node: Node) {
         self.nodes[station] = Some(node);
+        self.schedule(station);
     }
 
     /// A node stops in order and must have given back every frame.
@@ -257,6 +273,7 @@ impl Cluster {
             room,
         };
         self.suspended.insert(station, suspension);
+        self.due[station] = None;
     }
 
     /// Whether a node's process is stopped.
@@ -308,14 +325,55 @@ impl Cluster {
         node.host.advance(now);
         let result = act(node);
         self.flush(station);
+        self.schedule(station);
         result
+    }
+
+    /// Notes when a node has something to do next.
+    fn schedule(&mut self, station: usize) {
+        let node = self.nodes[station].as_ref();
+        let next = node.and_then(|node| node.engine.next_timeout());
+        if self.due[station] != next {
+            self.due[station] = next;
+            let deadline = next.map(|at| Reverse((at, station)));
+            self.deadlines.extend(deadline);
+        }
+    }
+
+    /// The first deadline of a node.
+    fn next_deadline(&mut self) -> Option<Instant> {
+        while let Some(Reverse((at, station))) = self.deadlines.peek() {
+            if self.due[*station] == Some(*at) {
+                return Some(*at);
+            }
+            self.deadlines.pop();
+        }
+        None
+    }
+
+    /// Stations whose deadline has come, in order.
+    fn pop_due(&mut self, now: Instant) -> Vec<usize> {
+        let mut due = Vec::new();
+        while self.next_deadline().is_some_and(|at| at <= now) {
+            if let Some(Reverse((_, station))) = self.deadlines.pop() {
+                self.due[station] = None;
+                due.push(station);
+            }
+        }
+        due.sort_unstable();
+        due
     }
 
     fn flush(&mut self, station: usize) {
         let Some(node) = &mut self.nodes[station] else {
             return;
         };
-        for sent in std::mem::take(&mut node.host.sent) {
+        if node.host.sent.is_empty() {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.sending);
+        std::mem::swap(&mut all, &mut node.host.sent);
+        for sent in all.drain(..) {
             if self.strict && sent.bytes.len() < 9000 {
                 let decoded = Packet::decode(&sent.bytes);
                 assert!(
@@ -328,16 +386,15 @@ impl Cluster {
             self.net(sent.bearer.index())
                 .send(now, station, sent.to, sent.bytes);
         }
+        self.sending = all;
     }
 
     /// Lets time pass up to the next event, at most to `end`. False if `end` was reached.
     pub fn step(&mut self, end: Instant) -> bool {
-        let awake = self.nodes.iter().enumerate();
-        let timeouts = awake
-            .filter(|(station, _)| !self.is_suspended(*station))
-            .filter_map(|(_, node)| node.as_ref()?.engine.next_timeout());
+        let timeouts = self.next_deadline();
         let resumes = self.suspended.values().map(|s| s.until);
         let next = timeouts
+            .into_iter()
             .chain(resumes)
             .chain(self.nets().filter_map(Segment::next_arrival))
             .min();
@@ -357,24 +414,12 @@ impl Cluster {
                 }
             }
         }
-        for station in self.stations() {
-            if self
-                .suspended
-                .get(&station)
-                .is_some_and(|s| s.until <= next)
-            {
-                self.resume(station);
-            }
+        let over = self.suspended.iter().filter(|(_, s)| s.until <= next);
+        for station in over.map(|(station, _)| *station).collect::<Vec<_>>() {
+            self.resume(station);
         }
-        for station in self.awake() {
-            let due = self
-                .node(station)
-                .engine
-                .next_timeout()
-                .is_some_and(|at| at <= next);
-            if due {
-                self.with(station, |node| node.engine.on_time(next, &mut node.host));
-            }
+        for station in self.pop_due(next) {
+            self.with(station, |node| node.engine.on_time(next, &mut node.host));
         }
         true
     }
@@ -451,8 +496,12 @@ impl Cluster {
     /// Whether all have working links to all.
     pub fn is_full_mesh(&self) -> bool {
         let all = self.stations();
-        all.iter()
-            .all(|a| all.iter().all(|b| a == b || self.is_up(*a, *b)))
+        let addrs: Vec<_> = all.iter().map(|station| self.addr(*station)).collect();
+        let meets_all = |station: &usize| {
+            let engine = &self.node(*station).engine;
+            addrs.iter().all(|addr| engine.path(*addr).up)
+        };
+        !addrs.contains(&NodeAddr::NONE) && all.iter().all(meets_all)
     }
 
     /// Notices of a node since the last call.

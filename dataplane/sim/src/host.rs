@@ -1,8 +1,13 @@
 //! What an engine runs on in a test: a frame pool that knows whose each frame is, transmissions that
 //! hold their frame for a while, inboxes.
+//!
+//! Frames have memory only while they are in use, from one [`Arena`] for all hosts of a cluster: a thousand nodes need
+//! as much as they use at the same time.
 
 use crate::rng::Rng;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use xtipc_protocol::addr::{BearerId, PortId};
 use xtipc_protocol::frame::{Frame, FrameRef};
 use xtipc_protocol::host::{Host, Incoming, MediaDest, Notice, Payload, Reserve};
@@ -42,15 +47,40 @@ impl Received {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The memory of one frame.
+type Room = Box<[u8; FRAME_ROOM]>;
+
+/// Memory for frames, shared by hosts.
+#[derive(Clone, Default)]
+pub struct Arena(Rc<RefCell<Vec<Room>>>);
+
+impl Arena {
+    fn take(&self) -> Room {
+        let spare = self.0.borrow_mut().pop();
+        let mut room = spare.unwrap_or_else(|| Box::new([0; FRAME_ROOM]));
+        // Whoever reads what was not written sees this.
+        room[..128].fill(0xdb);
+        room
+    }
+
+    fn give_back(&self, room: Option<Room>) {
+        self.0.borrow_mut().extend(room);
+    }
+}
+
+#[derive(Default)]
 struct FrameUse {
     owned: bool,
     transmissions: u32,
+    /// While one of the two is so.
+    room: Option<Room>,
 }
 
 /// The host of one node.
 pub struct SimHost {
-    arena: Vec<u8>,
+    arena: Arena,
+    frame_count: u32,
+    /// Those that were ever used.
     uses: Vec<FrameUse>,
     free: Vec<u32>,
     in_tx: VecDeque<(Instant, u32)>,
@@ -70,12 +100,13 @@ pub struct SimHost {
 }
 
 impl SimHost {
-    /// A pool of `frames` frames.
-    pub fn new(frames: usize, seed: u64) -> Self {
+    /// A pool of `frames` frames whose memory comes from `arena`.
+    pub fn new(frames: usize, arena: Arena, seed: u64) -> Self {
         Self {
-            arena: vec![0; frames * FRAME_ROOM],
-            uses: vec![FrameUse::default(); frames],
-            free: (0..frames as u32).rev().collect(),
+            arena,
+            frame_count: frames as u32,
+            uses: Vec::new(),
+            free: Vec::new(),
             in_tx: VecDeque::new(),
             rng: Rng::new(seed),
             tx_hold: 0,
@@ -96,9 +127,7 @@ impl SimHost {
             self.in_tx.pop_front();
             let there = &mut self.uses[frame as usize];
             there.transmissions -= 1;
-            if *there == FrameUse::default() {
-                self.free.push(frame);
-            }
+            self.release(frame);
         }
     }
 
@@ -107,19 +136,34 @@ impl SimHost {
         self.uses.iter().filter(|u| u.owned).count()
     }
 
-    fn range(frame: FrameRef) -> std::ops::Range<usize> {
-        let start = frame.index() as usize * FRAME_ROOM;
-        start..start + FRAME_ROOM
+    /// A frame that nobody uses any more is free.
+    fn release(&mut self, index: u32) {
+        let there = &mut self.uses[index as usize];
+        if !there.owned && there.transmissions == 0 {
+            self.arena.give_back(there.room.take());
+            self.free.push(index);
+        }
+    }
+
+    /// Frames that nobody uses, with those that nobody ever used.
+    fn unused(&self) -> usize {
+        self.free.len() + self.frame_count as usize - self.uses.len()
+    }
+
+    fn room(&self, frame: FrameRef) -> &[u8] {
+        let there = &self.uses[frame.index() as usize];
+        assert!(there.owned, "reading a freed frame");
+        &there.room.as_ref().expect("a frame in use has memory")[..]
     }
 }
 
 impl Host for SimHost {
     fn frame_count(&self) -> u32 {
-        self.uses.len() as u32
+        self.frame_count
     }
 
     fn frames_free(&self) -> usize {
-        self.free.len().saturating_sub(CONTROL_RESERVE)
+        self.unused().saturating_sub(CONTROL_RESERVE)
     }
 
     fn frame_room(&self) -> usize {
@@ -130,42 +174,40 @@ impl Host for SimHost {
         if reserve == Reserve::Data && self.frames_free() == 0 {
             return None;
         }
-        let index = self.free.pop()?;
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.unused() > 0 => {
+                self.uses.push(FrameUse::default());
+                self.uses.len() as u32 - 1
+            }
+            None => return None,
+        };
         let there = &mut self.uses[index as usize];
-        assert_eq!(
-            *there,
-            FrameUse::default(),
+        assert!(
+            !there.owned && there.transmissions == 0,
             "frame {index} was free and in use"
         );
         there.owned = true;
-        let frame = Frame::new(index);
-        // Whoever reads what was not written sees this.
-        self.arena[Self::range(frame.by_ref())][..128].fill(0xdb);
-        Some(frame)
+        there.room = Some(self.arena.take());
+        Some(Frame::new(index))
     }
 
     fn free(&mut self, frame: Frame) {
-        let index = frame.index();
-        let there = &mut self.uses[index as usize];
-        assert!(there.owned, "frame {index} freed twice");
+        let there = &mut self.uses[frame.index() as usize];
+        assert!(there.owned, "frame {} freed twice", frame.index());
         there.owned = false;
-        if there.transmissions == 0 {
-            self.free.push(index);
-        }
+        self.release(frame.index());
     }
 
     fn bytes(&self, frame: FrameRef) -> &[u8] {
-        assert!(
-            self.uses[frame.index() as usize].owned,
-            "reading a freed frame"
-        );
-        &self.arena[Self::range(frame)]
+        self.room(frame)
     }
 
     fn bytes_mut(&mut self, frame: FrameRef) -> Option<&mut [u8]> {
-        let there = self.uses[frame.index() as usize];
+        let there = &mut self.uses[frame.index() as usize];
         assert!(there.owned, "writing a freed frame");
-        (there.transmissions == 0).then(|| &mut self.arena[Self::range(frame)])
+        let room = there.room.as_mut().filter(|_| there.transmissions == 0);
+        room.map(|room| &mut room[..])
     }
 
     fn transmit(
@@ -177,11 +219,10 @@ impl Host for SimHost {
         _: Reserve,
     ) {
         let index = frame.index();
-        assert!(self.uses[index as usize].owned, "sending a freed frame");
         self.sent.push(Sent {
             bearer,
             to,
-            bytes: self.arena[Self::range(frame)][..len].to_vec(),
+            bytes: self.room(frame)[..len].to_vec(),
         });
         if self.tx_hold > 0 {
             let hold = self.rng.below(self.tx_hold);
@@ -206,5 +247,14 @@ impl Host for SimHost {
 
     fn notice(&mut self, notice: Notice) {
         self.notices.push(notice);
+    }
+}
+
+impl Drop for SimHost {
+    /// A node that dies leaves its memory to the others.
+    fn drop(&mut self) {
+        for there in &mut self.uses {
+            self.arena.give_back(there.room.take());
+        }
     }
 }

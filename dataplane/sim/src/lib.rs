@@ -10,6 +10,7 @@
 //! `tests/engine/`.
 #![forbid(unsafe_code)]
 
+pub mod alarms;
 pub mod checks;
 pub mod cluster;
 pub mod connections;
@@ -18,6 +19,7 @@ pub mod host;
 pub mod members;
 pub mod questions;
 pub mod rng;
+pub mod scale;
 pub mod scenario;
 pub mod segment;
 pub mod talks;

@@ -1,6 +1,8 @@
 //! Runs scenarios by their seeds and says which failed.
 #![forbid(unsafe_code)]
 
+mod commands;
+
 use clap::Parser;
 use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
@@ -13,8 +15,10 @@ use xtipc_sim::scenario::{Outcome, Plan, run};
 /// Simulates whole clusters with faults, each from one seed. A failure prints its seed, and `--seed`
 /// with it (and the same `--nodes`, `--events` and so on) shows the same failure again. Builds that abort on a panic end at the first one.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
     /// One seed.
     #[arg(long, conflicts_with = "seeds", default_value_t = 0)]
     seed: u64,
@@ -132,6 +136,9 @@ thread_local! {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(command) = options.command {
+        return command.run();
+    }
     let seeds = options.seeds.unwrap_or(options.seed..options.seed + 1);
     let plan = Plan {
         nodes: options.nodes,
@@ -139,6 +146,7 @@ fn main() -> ExitCode {
         connecting: options.connecting,
         grouping: options.grouping,
         nets: options.nets.map(usize::from),
+        cuts: None,
         log: options.log,
         sabotage: None,
     };

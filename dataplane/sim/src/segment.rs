@@ -7,7 +7,7 @@ use std::time::Duration;
 use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::MediaDest;
 use xtipc_protocol::time::Instant;
-use xtipc_protocol::wire::Packet;
+use xtipc_protocol::wire::{Msg, Packet, User};
 
 /// Bytes at the begin of a packet that headers are in.
 const HEADERS: usize = 60;
@@ -103,15 +103,18 @@ pub struct Segment {
     pub trace: u64,
     /// Packets sent so far.
     pub packets: u64,
+    /// Those of them that are of the link protocol, by station.
+    pub supervision: Vec<u64>,
 }
 
 /// A station's MAC address.
 pub fn mac_of(station: usize) -> [u8; 6] {
-    [2, 0, 0, 0, 0, station as u8 + 1]
+    let [_, high, middle, low] = (station as u32 + 1).to_be_bytes();
+    [2, 0, 0, high, middle, low]
 }
 
-fn station_of(mac: [u8; 6]) -> Option<usize> {
-    usize::from(mac[5]).checked_sub(1)
+fn station_of([_, _, _, high, middle, low]: [u8; 6]) -> Option<usize> {
+    (u32::from_be_bytes([0, high, middle, low]) as usize).checked_sub(1)
 }
 
 impl Segment {
@@ -135,6 +138,7 @@ impl Segment {
             seen: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             packets: 0,
+            supervision: Vec::new(),
         }
     }
 
@@ -196,9 +200,18 @@ impl Segment {
 
     fn note(&mut self, at: Instant, from: usize, to: MediaDest, bytes: &[u8]) {
         self.packets += 1;
-        let head = [at.0.to_be_bytes(), (from as u64).to_be_bytes()];
-        for byte in head.as_flattened().iter().chain(bytes) {
-            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        if Msg::check(bytes).is_ok_and(|msg| msg.user() == User::LinkProtocol) {
+            if self.supervision.len() <= from {
+                self.supervision.resize(from + 1, 0);
+            }
+            self.supervision[from] += 1;
+        }
+        self.mix(at.0);
+        self.mix(from as u64);
+        for word in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded[..word.len()].copy_from_slice(word);
+            self.mix(u64::from_le_bytes(padded));
         }
         let to = match to {
             MediaDest::Unicast(addr) => station_of(addr.mac()),
@@ -219,6 +232,11 @@ impl Segment {
                 bytes: bytes.to_vec(),
             });
         }
+    }
+
+    fn mix(&mut self, word: u64) {
+        self.trace = (self.trace ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.trace ^= self.trace >> 32;
     }
 
     /// One receiver's copy meets its faults.
@@ -246,16 +264,28 @@ impl Segment {
             flight.bytes[bit as usize / 8] ^= 1 << (bit % 8);
         }
         let usual = self.usual_arrival(now, flight.to);
-        let copies = 1 + u32::from(self.rng.chance(faults.duplication));
-        for _ in 0..copies {
-            let late = self.rng.chance(faults.reordering);
-            let extra = if late {
-                self.rng.below(faults.straggle_us + 1)
-            } else {
-                0
-            };
-            self.put(Instant(usual.0 + extra * 1000), flight.clone());
+        if self.rng.chance(faults.duplication) {
+            let at = self.straggle(usual);
+            self.put(at, flight.clone());
         }
+        let at = self.straggle(usual);
+        self.put(at, flight);
+    }
+
+    /// When a packet arrives that may be reordered.
+    fn straggle(&mut self, usual: Instant) -> Instant {
+        let Faults {
+            reordering,
+            straggle_us,
+            ..
+        } = self.faults;
+        let late = self.rng.chance(reordering);
+        let extra = if late {
+            self.rng.below(straggle_us + 1)
+        } else {
+            0
+        };
+        Instant(usual.0 + extra * 1000)
     }
 
     fn usual_arrival(&mut self, now: Instant, to: usize) -> Instant {

@@ -58,9 +58,14 @@ impl Engine {
         addr: NodeAddr,
         host: &mut H,
     ) {
-        if self.core.monitors[bearer.index()].peer_down(addr) {
-            for index in 0..self.peers.len() {
+        let monitor = &mut self.core.monitors[bearer.index()];
+        let (is_news, is_cut_off) = (monitor.peer_down(now, addr), monitor.is_cut_off(now));
+        for index in 0..self.peers.len() {
+            if is_news {
                 self.probe(now, index, bearer, host);
+            }
+            if is_cut_off {
+                self.look_at(now, index, bearer);
             }
         }
         self.look_at_suspects(now, bearer, host);
@@ -103,8 +108,19 @@ impl Engine {
             if believed && silent {
                 self.fail_link(now, index, bearer, DownReason::Reported, host);
             } else {
-                self.wheel.arm(Self::peer_timer(index), now);
+                self.look_at(now, index, bearer);
             }
+        }
+    }
+
+    /// The link to a peer is to be judged at once.
+    fn look_at(&mut self, now: Instant, index: PeerIndex, bearer: BearerId) {
+        let peer = self.peers.get_mut(index).and_then(Option::as_mut);
+        if let Some(link) = peer.and_then(|peer| peer.links.get_mut(bearer))
+            && link.is_up()
+        {
+            link.hasten(now);
+            self.wheel.arm(Self::peer_timer(index), now);
         }
     }
 }

@@ -508,6 +508,11 @@ impl Link {
         self.due
     }
 
+    /// It is to be looked at now.
+    pub fn hasten(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// The regular look at the link.
     pub fn on_timeout<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) -> Look {
         let ticks = ctx.now >= self.next_tick;
@@ -527,7 +532,8 @@ impl Link {
             LinkState::Established | LinkState::Synching => {
                 let stall = ctx.now.since(self.due);
                 self.watch.on_own_stall(ctx.now, stall, self.tolerance());
-                let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
+                let monitor = &ctx.core.monitors[self.bearer.index()];
+                let pace = monitor.pace(ctx.now, self.peer, self.tolerance());
                 self.watch.set_pace(ctx.now, pace);
                 if self.watch.is_over(ctx.now) {
                     return Look::Silent;

@@ -250,7 +250,8 @@ impl Link {
     pub fn open<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.opened = true;
         self.watch.open(ctx.now, ctx.core.own < self.peer);
-        let pace = ctx.core.monitors[self.bearer.index()].pace(self.peer, self.tolerance());
+        let monitor = &ctx.core.monitors[self.bearer.index()];
+        let pace = monitor.pace(ctx.now, self.peer, self.tolerance());
         self.watch.set_pace(ctx.now, pace);
         self.send_ack(ctx, bcast);
     }

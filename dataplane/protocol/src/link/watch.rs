@@ -34,7 +34,7 @@ impl Watch {
     /// How closely it is watched from now on. Silence while it was watched less closely, or by others, proves nothing.
     pub(super) fn set_pace(&mut self, now: Instant, pace: Pace) {
         let before = self.pace();
-        if before.interval.is_none() || pace.limit < before.limit {
+        if before.interval.is_none() || pace.limit < before.limit && !pace.founded {
             self.watched_ms = now.as_millis() as u32;
         }
         self.pace = pace.into();

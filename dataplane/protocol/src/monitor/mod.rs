@@ -7,6 +7,7 @@
 mod ring;
 
 use crate::addr::NodeAddr;
+use crate::time::Instant;
 use crate::wire::{DomainRecord, MAX_DOMAIN_MEMBERS};
 use ring::Entry;
 use std::time::Duration;
@@ -24,15 +25,20 @@ const REPORTS: u8 = 4;
 /// Packets a node may send each second to watch all links, or those of the ring; some are left for changes.
 const MESH_BUDGET: u64 = 1700;
 const RING_BUDGET: u64 = 165;
-/// A peer of which nothing was heard for this part of the tolerance is probed, so one that stands still for nine
-/// tenths of it is heard again in time.
-const PROBES_PER_TOLERANCE: u32 = 10;
+/// A peer of which nothing was heard for this part of the tolerance is probed.
+const PROBES_PER_TOLERANCE: u32 = 16;
 /// Shortest and longest time between two probes.
 const PROBE_INTERVAL: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_millis(500));
-/// The answer to a probe may be under way when the tolerance is over. With the shortest tolerance, and a timer that is
-/// late by a tick, a loss is told within twice that.
-const SLACK: Duration = Duration::from_millis(50);
+/// Beyond this part of the tolerance and the time between two probes, a living peer has had so long to be heard again.
+/// One that stands still for less is not lost.
+const STILL_TENTHS: u32 = 9;
+const SLACK: Duration = Duration::from_millis(30);
+/// Every node is to hear of a loss within the tolerance: those that noticed it tell it so much before.
+const TELLING: Duration = Duration::from_millis(15);
+/// Losses in the own domain within this time have one cause, which is acted on for a few times as long.
+const ONE_CAUSE: Duration = Duration::from_secs(1);
+const CAUSE_LASTS: u32 = 3;
 /// The same where probes are too far apart for all stalls below the tolerance to be told from losses.
 const RING_SLACK: Duration = Duration::from_millis(250);
 
@@ -55,6 +61,8 @@ pub struct Pace {
     pub interval: Option<Duration>,
     /// Silence after which it is lost.
     pub limit: Duration,
+    /// There is other evidence than silence, so that silence counts from before it was watched like this.
+    pub founded: bool,
 }
 
 /// The same in a link, where there may be a thousand: in microseconds, 0 for no interval.
@@ -74,8 +82,16 @@ impl From<PackedPace> for Pace {
         Self {
             interval: (interval > 0).then(|| span(interval)),
             limit: span(limit),
+            founded: false,
         }
     }
+}
+
+/// Silence after which a peer is lost that is probed after each `interval`; the end that does not lead waits an eighth
+/// longer.
+fn limit(tolerance: Duration, interval: Duration) -> Duration {
+    let still = tolerance * STILL_TENTHS / 10;
+    (still + interval * 9 / 8 + SLACK).max(tolerance.saturating_sub(TELLING))
 }
 
 /// The monitor of a bearer.
@@ -93,6 +109,8 @@ pub struct Monitor {
     members: Vec<NodeAddr>,
     up_map: u64,
     suspects: Vec<NodeAddr>,
+    /// Nodes of the own domain lost by one cause, and when the first of them was.
+    own_losses: (u16, Instant),
 }
 
 /// A node of the ring as operators see it.
@@ -159,11 +177,17 @@ impl Monitor {
     }
 
     /// How closely to watch the link to a peer with this tolerance.
-    pub fn pace(&self, peer: NodeAddr, tolerance: Duration) -> Pace {
+    pub fn pace(&self, now: Instant, peer: NodeAddr, tolerance: Duration) -> Pace {
         let interval = tolerance / PROBES_PER_TOLERANCE;
+        let interval = interval.clamp(PROBE_INTERVAL.0, PROBE_INTERVAL.1);
         let close = Pace {
-            interval: Some(interval.clamp(PROBE_INTERVAL.0, PROBE_INTERVAL.1)),
-            limit: tolerance + SLACK.min(tolerance * 9 / 10),
+            interval: Some(interval),
+            limit: limit(tolerance, interval),
+            founded: false,
+        };
+        let suspected = Pace {
+            founded: true,
+            ..close
         };
         let all = self.nodes() as u64 - 1;
         let per_second =
@@ -179,28 +203,51 @@ impl Monitor {
                 Pace {
                     interval: Some(interval),
                     limit: tolerance + RING_SLACK,
+                    founded: false,
                 }
             };
             return match entry() {
-                Some(entry) if entry.is_suspected() => close,
-                Some(entry) if !entry.is_watched() => Pace::default(),
-                _ => ring,
+                Some(entry) if entry.is_suspected() => suspected,
+                Some(entry) if entry.is_watched() => ring,
+                Some(_) if self.is_cut_off(now) => Pace {
+                    interval: Some(tolerance / 2),
+                    ..close
+                },
+                Some(_) => Pace::default(),
+                None => ring,
             };
         }
         if close.interval >= Some(per_second(all, MESH_BUDGET)) {
             return close;
         }
-        if entry().is_none_or(|entry| entry.is_suspected() || entry.is_local()) {
+        if entry().is_none_or(Entry::is_local) {
             return close;
+        }
+        if entry().is_some_and(Entry::is_suspected) {
+            return suspected;
         }
         // Its supervisors, for whom it is near, tell when it is lost.
         let rate = Duration::from_secs(1).as_micros() as u64 / interval.as_micros().max(1) as u64;
         let budget = MESH_BUDGET.saturating_sub(2 * near * rate);
         let interval = per_second(all.saturating_sub(2 * near), budget);
+        let cut_off = self.is_cut_off(now);
+        let limit = if cut_off {
+            close.limit
+        } else {
+            limit(tolerance, interval)
+        };
         Pace {
             interval: Some(interval),
-            limit: tolerance + SLACK + interval + interval / 8,
+            limit,
+            founded: cut_off,
         }
+    }
+
+    /// Most of the own domain was lost at the same time: it is this node that was cut off, and there is nobody left to
+    /// report those whom others watch.
+    pub fn is_cut_off(&self, now: Instant) -> bool {
+        let (lost, since) = self.own_losses;
+        usize::from(lost) * 2 > self.members.len() && now.since(since) <= ONE_CAUSE * CAUSE_LASTS
     }
 
     /// The own record has not reached this peer, as far as is known.

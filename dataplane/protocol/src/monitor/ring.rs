@@ -1,7 +1,8 @@
 //! The ring: domains, roles, and what a record that came tells.
 
-use super::{Monitor, MonitoredNode};
+use super::{Monitor, MonitoredNode, ONE_CAUSE};
 use crate::addr::NodeAddr;
+use crate::time::Instant;
 use crate::wire::{DomainRecord, MAX_DOMAIN_MEMBERS};
 
 /// Who watches a node.
@@ -149,18 +150,30 @@ impl Monitor {
     }
 
     /// The link to a peer went down. True if it was one that this node watches for others, who are to be told at once.
-    pub fn peer_down(&mut self, addr: NodeAddr) -> bool {
+    pub fn peer_down(&mut self, now: Instant, addr: NodeAddr) -> bool {
         let Some(index) = self.index_of(addr) else {
             return false;
         };
         let entry = &mut self.entries[index];
         let (was_head, applied) = (entry.head, usize::from(entry.applied));
+        let was_local = entry.local && entry.up;
         let before = entry.record.take();
         *entry = Entry::new(addr);
+        if was_local {
+            self.note_own_loss(now);
+        }
         if let Some(before) = before.filter(|_| was_head) {
             self.note_losses(index, &before, applied, None);
         }
         self.update_roles(index)
+    }
+
+    fn note_own_loss(&mut self, now: Instant) {
+        let (lost, since) = &mut self.own_losses;
+        if now.since(*since) > ONE_CAUSE {
+            (*lost, *since) = (0, now);
+        }
+        *lost = lost.saturating_add(1);
     }
 
     /// A peer is not known any more.

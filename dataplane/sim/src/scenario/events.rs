@@ -29,6 +29,7 @@ impl Run {
 
     fn act_on_others(&mut self) -> Result<(), Violation> {
         match self.cluster.rng.below(1000) {
+            120..158 if self.lasting => self.send(),
             0..30 => self.open(),
             30..40 => self.close(),
             40..120 => self.bind_or_unbind(),

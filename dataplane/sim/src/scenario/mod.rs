@@ -11,6 +11,7 @@
 //! and that nodes which start anew agree on their tables.
 
 mod connections;
+mod cuts;
 mod events;
 mod groups;
 mod sabotage;
@@ -68,6 +69,8 @@ pub struct Plan {
     pub grouping: u32,
     /// Segments that each node is on; `None`: two in every fourth run, else one.
     pub nets: Option<usize>,
+    /// So many cuts and restores of one of two nets, under traffic, in place of `events` and all other faults.
+    pub cuts: Option<usize>,
     /// Print each packet and event.
     pub log: bool,
     /// What the run itself breaks.
@@ -82,6 +85,7 @@ impl Default for Plan {
             connecting: 200,
             grouping: 150,
             nets: None,
+            cuts: None,
             log: false,
             sabotage: None,
         }
@@ -111,6 +115,8 @@ pub struct Outcome {
     pub lasted: Duration,
     /// Longest time two nodes disagreed on their link.
     pub disagreed: Duration,
+    /// Longest time that a message of a stream took.
+    pub slowest: Duration,
 }
 
 /// A socket of the run.
@@ -130,8 +136,13 @@ pub fn run(seed: u64, plan: &Plan) -> Result<Outcome, Violation> {
     for _ in 0..4 {
         run.open();
     }
-    for _ in 0..plan.events {
-        run.act()?;
+    match plan.cuts {
+        Some(cuts) => run.live_through_cuts(cuts)?,
+        None => {
+            for _ in 0..plan.events {
+                run.act()?;
+            }
+        }
     }
     run.finish()
 }
@@ -166,18 +177,25 @@ struct Run {
     /// When senders switched the method of their multicasts.
     switches: BTreeMap<SocketKey, Vec<Instant>>,
     sabotage: Option<Sabotage>,
+    /// Nothing goes wrong but that nets are cut, and contact has to last.
+    lasting: bool,
+    slowest: Duration,
 }
 
 impl Run {
     fn new(seed: u64, plan: &Plan) -> Result<Self, Violation> {
         let mut cluster = Cluster::new(seed);
         let nodes = cluster.rng.within(plan.nodes.clone()) as usize;
-        let corrupting = cluster.rng.chance(125);
+        let corrupting = cluster.rng.chance(125) && plan.cuts.is_none();
         cluster.strict = seed.is_multiple_of(10) && !corrupting;
         cluster.recipe.frames = cluster.rng.pick(&[600, 1500, 4096]);
         cluster.recipe.tx_hold_us = cluster.rng.pick(&[0, 0, 200, 20_000]);
         cluster.recipe.mtu = cluster.rng.pick(&[1500, 1500, 600, 2000]);
         cluster.recipe.nets = plan.nets.unwrap_or(1 + usize::from(seed % 4 == 3));
+        if plan.cuts.is_some() {
+            // The second one comes while there is traffic.
+            cluster.recipe.nets = 1;
+        }
         for net in 0..cluster.recipe.nets {
             let delay_us = cluster.rng.pick(&DELAYS_US);
             cluster.net(net).log = plan.log;
@@ -208,6 +226,8 @@ impl Run {
             contact: BTreeMap::new(),
             switches: BTreeMap::new(),
             sabotage: plan.sabotage,
+            lasting: plan.cuts.is_some(),
+            slowest: Duration::ZERO,
         };
         for station in 0..nodes {
             run.cluster.start(station);
@@ -385,6 +405,7 @@ impl Run {
             heard: self.heard,
             lasted: Duration::from_nanos(self.cluster.now.0 - self.began.0),
             disagreed: self.agreement.longest,
+            slowest: self.slowest,
         })
     }
 }

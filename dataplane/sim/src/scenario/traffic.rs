@@ -204,6 +204,9 @@ impl Run {
                         node: peer,
                         up: false,
                     } => {
+                        if self.lasting {
+                            return Err(Violation::ContactLost(own.0, peer.0));
+                        }
                         self.deliveries.broke(own.0, peer.0);
                         self.connections.lost(own, Some(peer));
                     }
@@ -263,6 +266,9 @@ impl Run {
             return Ok(());
         }
         let stream = stream as usize;
+        let sent = bytes.get(16..STAMP).and_then(|at| at.try_into().ok());
+        let sent = Instant(sent.map_or(0, u64::from_be_bytes));
+        self.slowest = self.slowest.max(self.cluster.now.since(sent));
         if bytes[STAMP..].iter().any(|b| *b != stream as u8) {
             return Err(Violation::Mangled(stream));
         }

@@ -1,10 +1,11 @@
 //! Rings of nodes with the addresses 1, 2, 3 …, seen from one of them.
 
-use super::super::{Pace, Supervision};
+use super::super::{Pace, Supervision, TELLING};
 use super::*;
 use std::time::Duration;
 
 const TOLERANCE: Duration = Duration::from_millis(1500);
+const NOW: Instant = Instant(7_000_000_000);
 
 /// The members of a node's domain, of `nodes` nodes.
 fn domain(node: u32, nodes: u32) -> Vec<[u8; 4]> {
@@ -104,10 +105,10 @@ fn the_record_is_told_until_it_is_acknowledged() {
     assert!(!monitor.is_untold(NodeAddr(5)) && monitor.is_untold(NodeAddr(6)));
     assert_eq!(monitor.emit(NodeAddr(5), &mut out), 16, "without members");
     assert!(
-        monitor.peer_down(NodeAddr(3)),
+        monitor.peer_down(NOW, NodeAddr(3)),
         "its own domain: others are to be told"
     );
-    assert!(monitor.is_untold(NodeAddr(5)) && !monitor.peer_down(NodeAddr(9)));
+    assert!(monitor.is_untold(NodeAddr(5)) && !monitor.peer_down(NOW, NodeAddr(9)));
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn reports_are_counted_until_the_node_is_heard() {
 #[test]
 fn when_a_head_is_lost_those_it_spoke_for_are_looked_at() {
     let mut monitor = settled(16);
-    monitor.peer_down(NodeAddr(9));
+    monitor.peer_down(NOW, NodeAddr(9));
     let mut looked_at = suspects(&mut monitor);
     looked_at.sort_unstable();
     assert_eq!(looked_at, [(10, false), (11, false), (12, false)]);
@@ -150,7 +151,7 @@ fn a_node_that_goes_and_comes_leaves_the_ring_as_it_was() {
     let mut monitor = settled(16);
     let before = roles(&monitor);
     for node in [2, 7, 13, 16] {
-        monitor.peer_down(NodeAddr(node));
+        monitor.peer_down(NOW, NodeAddr(node));
         monitor.peer_up(NodeAddr(1), NodeAddr(node));
         monitor.on_record(NodeAddr(node), &record(9, u64::MAX, &domain(node, 16)));
         monitor.on_record(NodeAddr(node), &record(10, u64::MAX, &domain(node, 16)));
@@ -162,15 +163,15 @@ fn a_node_that_goes_and_comes_leaves_the_ring_as_it_was() {
 
 #[test]
 fn all_links_are_watched_closely_up_to_the_budget_and_those_of_the_ring_if_told_so() {
-    let close = settled(40).pace(NodeAddr(30), TOLERANCE);
-    assert_eq!(close.interval, Some(TOLERANCE / 10));
+    let close = settled(40).pace(NOW, NodeAddr(30), TOLERANCE);
+    assert_eq!(close.interval, Some(TOLERANCE / 16));
     let large = settled(1000);
     assert_eq!(
-        large.pace(NodeAddr(30), TOLERANCE),
+        large.pace(NOW, NodeAddr(30), TOLERANCE),
         close,
         "in its own domain"
     );
-    let far = large.pace(NodeAddr(500), TOLERANCE);
+    let far = large.pace(NOW, NodeAddr(500), TOLERANCE);
     let per_second = |pace: Pace| 1.0 / pace.interval.unwrap().as_secs_f64();
     let sent = 62.0 * per_second(close) + 937.0 * per_second(far);
     assert!((1600.0..1800.0).contains(&sent), "{sent} packets a second");
@@ -178,11 +179,51 @@ fn all_links_are_watched_closely_up_to_the_budget_and_those_of_the_ring_if_told_
     ring.set_supervision(Supervision::Ring);
     assert!(ring.is_ring());
     assert_eq!(
-        ring.pace(NodeAddr(50), TOLERANCE),
+        ring.pace(NOW, NodeAddr(50), TOLERANCE),
         Pace::default(),
         "others watch it"
     );
-    let watched = ring.pace(NodeAddr(33), TOLERANCE);
+    let watched = ring.pace(NOW, NodeAddr(33), TOLERANCE);
     assert!(124.0 * per_second(watched) < 170.0);
     assert!(watched.limit <= TOLERANCE + Duration::from_millis(300));
+}
+
+#[test]
+fn a_loss_that_is_watched_closely_is_told_within_the_tolerance_and_stalls_of_nine_tenths_are_none()
+{
+    let monitor = settled(2);
+    for tolerance_ms in [50, 100, 500, 1500, 10_000, 30_000] {
+        let tolerance = Duration::from_millis(tolerance_ms);
+        let pace = monitor.pace(NOW, NodeAddr(2), tolerance);
+        let interval = pace.interval.unwrap();
+        assert!(
+            pace.limit > tolerance * 9 / 10 + interval * 9 / 8,
+            "{tolerance_ms}"
+        );
+        let late = if tolerance_ms < 1000 { 50 } else { 0 };
+        assert!(
+            pace.limit <= tolerance + Duration::from_millis(late) - TELLING / 2,
+            "{tolerance_ms}"
+        );
+        assert!(pace.limit + interval < tolerance * 2 + Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_node_that_loses_most_of_its_domain_at_once_waits_for_no_reports() {
+    let mut monitor = settled(1000);
+    let far = monitor.pace(NOW, NodeAddr(500), TOLERANCE);
+    let close = monitor.pace(NOW, NodeAddr(30), TOLERANCE);
+    for node in 2..=16 {
+        monitor.peer_down(NOW, NodeAddr(node));
+    }
+    assert_eq!(monitor.pace(NOW, NodeAddr(500), TOLERANCE).limit, far.limit);
+    monitor.peer_down(NOW, NodeAddr(17));
+    let sure = monitor.pace(NOW, NodeAddr(500), TOLERANCE);
+    assert_eq!((sure.limit, sure.founded), (close.limit, true));
+    let later = NOW + ONE_CAUSE * 4;
+    assert_eq!(
+        monitor.pace(later, NodeAddr(500), TOLERANCE).limit,
+        far.limit
+    );
 }
