@@ -16,6 +16,21 @@ PYTHON = "/usr/bin/python3"
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]
 
 
+def environment(node):
+    """For programs that use a node by the library that scripts/libxtipc has made."""
+    if not LIBRARY.is_dir():
+        raise lab.LabError(f"{LIBRARY} is not there: run scripts/libxtipc")
+    places = {"XTIPC_SOCKET": node.runtime / "attach.sock", "LD_LIBRARY_PATH": LIBRARY / "lib",
+              "PKG_CONFIG_PATH": LIBRARY / "lib/pkgconfig", "PYTHONPATH": SOURCES / "python", "PERL5LIB": SOURCES / "perl/lib",
+              "RUBYLIB": SOURCES / "ruby/lib", "GOCACHE": lab.TARGET.parent / "go-cache", "PYTHONDONTWRITEBYTECODE": 1}
+    return dict(os.environ, **{name: str(place) for name, place in places.items()})
+
+
+def command_of(language, example):
+    interpreter, ending = INTERPRETED[language]
+    return [interpreter, SOURCES / f"{language.lower()}/examples/{example}.{ending}"]
+
+
 class LanguageTest(SegmentTest):
     """Builds the examples, where that is needed, into a directory of their own."""
 
@@ -26,16 +41,10 @@ class LanguageTest(SegmentTest):
         cls.addClassCleanup(directory.cleanup)
         cls.built = pathlib.Path(directory.name)
 
-    def environment(self, node=None):
-        places = {"XTIPC_SOCKET": (node or self.alpha).runtime / "attach.sock", "LD_LIBRARY_PATH": LIBRARY / "lib",
-                  "PKG_CONFIG_PATH": LIBRARY / "lib/pkgconfig", "PYTHONPATH": SOURCES / "python", "PERL5LIB": SOURCES / "perl/lib",
-                  "RUBYLIB": SOURCES / "ruby/lib", "GOCACHE": lab.TARGET.parent / "go-cache", "PYTHONDONTWRITEBYTECODE": 1}
-        return dict(os.environ, **{name: str(place) for name, place in places.items()})
-
     def command(self, *words, node=None, timeout_s=60, **others):
         """What a command prints that must succeed."""
         done = subprocess.run(list(map(str, words)), timeout=timeout_s, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env=self.environment(node), **others)
+                              env=environment(node or self.alpha), **others)
         self.assertEqual(done.returncode, 0, done.stdout)
         return done.stdout
 
@@ -52,7 +61,7 @@ class LanguageTest(SegmentTest):
     def greet_each_other(self, server, client):
         """Runs hello world of one language on one node against that of another one on another node."""
         server_language, hello, node = server
-        process = subprocess.Popen([*map(str, hello), "server"], text=True, stdout=subprocess.PIPE, env=self.environment(node))
+        process = subprocess.Popen([*map(str, hello), "server"], text=True, stdout=subprocess.PIPE, env=environment(node))
         try:
             client_language, hello, node = client
             self.assertEqual(self.command(*hello, "client", node=node), f"hello from {server_language}\n")
@@ -113,19 +122,14 @@ class CTest(LanguageTest):
 
 
 class InterpretedTest(LanguageTest):
-    @staticmethod
-    def command_of(language, name):
-        interpreter, ending = INTERPRETED[language]
-        return [interpreter, SOURCES / f"{language.lower()}/examples/{name}.{ending}"]
-
     def test_programs_in_python(self):
-        self.show_their_work("Python", lambda name: self.command_of("Python", name))
+        self.show_their_work("Python", lambda name: command_of("Python", name))
 
     def test_programs_in_perl(self):
-        self.show_their_work("Perl", lambda name: self.command_of("Perl", name))
+        self.show_their_work("Perl", lambda name: command_of("Perl", name))
 
     def test_programs_in_ruby(self):
-        self.show_their_work("Ruby", lambda name: self.command_of("Ruby", name))
+        self.show_their_work("Ruby", lambda name: command_of("Ruby", name))
 
     def test_programs_on_two_nodes_in_different_languages_greet_each_other(self):
         beta = self.started("beta")
@@ -133,7 +137,7 @@ class InterpretedTest(LanguageTest):
         languages = list(INTERPRETED)
         for here, there in zip(languages, languages[1:] + languages[:1]):
             with self.subTest(server=here, client=there):
-                self.greet_each_other((here, self.command_of(here, "hello"), self.alpha), (there, self.command_of(there, "hello"), beta))
+                self.greet_each_other((here, command_of(here, "hello"), self.alpha), (there, command_of(there, "hello"), beta))
 
 
 class PythonTest(LanguageTest):
