@@ -10,7 +10,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINES_MAX = 800
-CODE = {".rs", ".py", ".sh", ".c", ".h"}
+CODE = {".rs", ".py", ".sh", ".c", ".h", ".go", ".pl", ".pm", ".rb", ".d"}
 PROSE = {".md", ".toml", ".service", ".yml", ".conf"}
 # Written in pieces, so that this file does not accuse itself.
 UNFINISHED = re.compile("|".join([r"\bTO" r"DO\b", r"\bFIX" r"ME\b", r"\bXX" r"X\b", "todo" r"!", "unimplemented" r"!",
