@@ -58,6 +58,12 @@ class LanguageTest(SegmentTest):
     def greet(self, language, hello):
         self.greet_each_other((language, hello, self.alpha), (language, hello, self.alpha))
 
+    def greet_across_nodes(self, language, hello):
+        beta = self.started("beta")
+        self.await_link(self.alpha, beta)
+        self.greet_each_other((language, hello, self.alpha), (language, hello, beta))
+        self.greet_each_other((language, hello, beta), (language, hello, self.alpha))
+
     def greet_each_other(self, server, client):
         """Runs hello world of one language on one node against that of another one on another node."""
         server_language, hello, node = server
@@ -84,6 +90,7 @@ class CTest(LanguageTest):
 
     def test_programs_in_c(self):
         self.show_their_work("C", lambda name: [self.compiled(name)])
+        self.greet_across_nodes("C", [self.compiled("hello")])
 
     def test_programs_in_c_with_other_settings_of_the_compiler(self):
         for options in (["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"], ["-D_FILE_OFFSET_BITS=64"], ["-std=c99", "-D_GNU_SOURCE"]):
@@ -163,6 +170,7 @@ class GoTest(LanguageTest):
         self.command("go", "vet", "./...", cwd=SOURCES / "go")
         self.command("go", "build", "-o", self.built, "./examples/...", cwd=SOURCES / "go")
         self.show_their_work("Go", lambda name: [self.built / name])
+        self.greet_across_nodes("Go", [self.built / "hello"])
 
 
 class DTest(LanguageTest):
@@ -174,3 +182,4 @@ class DTest(LanguageTest):
 
     def test_programs_in_d(self):
         self.show_their_work("D", lambda name: [self.compiled(name)])
+        self.greet_across_nodes("D", [self.built / "d-hello"])

@@ -144,6 +144,11 @@ class SocketsTest(LibraryTest):
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         self.assertEqual(server.receive().data, b"late")
         self.assertEqual(handled, [4])
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        begun = time.monotonic()
+        self.assertEqual(xtipc.poll([self.open()], timeout=0.5), [])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.assertAlmostEqual(time.monotonic() - begun, 0.5, delta=0.3)
 
     def test_a_forked_child_has_the_sockets_too(self):
         server = self.bound(11)

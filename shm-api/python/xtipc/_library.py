@@ -1,6 +1,6 @@
 """libxtipc by ctypes. Calls that fail raise OSError; one that a signal interrupts goes on, as those of the socket module do."""
+import contextlib
 import ctypes
-import errno
 import os
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_short, c_size_t, c_uint32, c_ulong, c_void_p
 
@@ -25,17 +25,25 @@ def function(name, result, arguments):
     return found
 
 
-def _function(name, *arguments):
+def _once(name, *arguments):
     raw = function(name, c_int, arguments)
 
     def call(*values):
-        while True:
-            result = raw(*values)
-            if result >= 0:
-                return result
+        result = raw(*values)
+        if result < 0:
             number = ctypes.get_errno()
-            if number != errno.EINTR:
-                raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number))
+        return result
+    return call
+
+
+def _function(name, *arguments):
+    once = _once(name, *arguments)
+
+    def call(*values):
+        while True:
+            with contextlib.suppress(InterruptedError):
+                return once(*values)
     return call
 
 
@@ -65,4 +73,4 @@ neigh_subscr = _function("tipc_neigh_subscr", c_uint32)
 neigh_evt = _function("tipc_neigh_evt", c_int, POINTER(c_uint32), _FLAG)
 link_subscr = _function("tipc_link_subscr", c_uint32)
 link_evt = _function("tipc_link_evt", c_int, POINTER(c_uint32), _FLAG, _NUMBER, _NUMBER)
-poll = _function("xtipc_poll", POINTER(PollEntry), c_ulong, c_int)
+poll = _once("xtipc_poll", POINTER(PollEntry), c_ulong, c_int)

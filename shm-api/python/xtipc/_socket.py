@@ -1,7 +1,10 @@
 """Sockets."""
+import contextlib
 import ctypes
+import math
 import os
 import select
+import time
 
 from . import _library as library
 from ._events import Address, Joined, Left, Message, Rejected
@@ -20,6 +23,8 @@ def own_node():
 
 class Socket:
     """A socket: RDM, DGRAM, SEQPACKET or STREAM."""
+
+    _fd = -1
 
     def __init__(self, kind=RDM, *, fd=None):
         self._fd = library.socket(kind | _CLOSE_ON_EXEC) if fd is None else fd
@@ -145,7 +150,12 @@ def poll(sockets, timeout=None, events=select.POLLIN):
     """Waits until one of the sockets is ready; gives those that are. `timeout` in seconds; None: as long as it takes."""
     sockets = list(sockets)
     entries = (library.PollEntry * len(sockets))(*(library.PollEntry(socket.fileno(), events) for socket in sockets))
-    library.poll(entries, len(sockets), -1 if timeout is None else round(timeout * 1000))
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        left = -1 if end is None else max(0, math.ceil((end - time.monotonic()) * 1000))
+        with contextlib.suppress(InterruptedError):
+            library.poll(entries, len(sockets), left)
+            break
     return [socket for socket, entry in zip(sockets, entries) if entry.revents]
 
 
