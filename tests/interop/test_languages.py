@@ -65,7 +65,7 @@ class LanguageTest(SegmentTest):
         self.greet_each_other((language, hello, beta), (language, hello, self.alpha))
 
     def greet_each_other(self, server, client):
-        """Runs hello world of one language on one node against that of another one on another node."""
+        """Runs two programs of hello world; each is given as its language, its command and its node."""
         server_language, hello, node = server
         process = subprocess.Popen([*map(str, hello), "server"], text=True, stdout=subprocess.PIPE, env=environment(node))
         try:
@@ -81,10 +81,10 @@ class LanguageTest(SegmentTest):
 
 
 class CTest(LanguageTest):
-    def compiled(self, name, *options, compiler="cc", libraries=None):
+    def compiled(self, name, *options, libraries=None):
         program = self.built / (name + "".join(options).replace("/", ""))
         libraries = self.library_flags("--libs") if libraries is None else libraries
-        self.command(compiler, *WARNINGS, *options, *self.library_flags("--cflags"), SOURCES / f"c/examples/{name}.c", "-o", program,
+        self.command("cc", *WARNINGS, *options, *self.library_flags("--cflags"), SOURCES / f"c/examples/{name}.c", "-o", program,
                      *libraries)
         return program
 
@@ -168,7 +168,7 @@ class PythonTest(LanguageTest):
 class GoTest(LanguageTest):
     def test_programs_in_go(self):
         self.command("go", "vet", "./...", cwd=SOURCES / "go")
-        self.command("go", "build", "-o", self.built, "./examples/...", cwd=SOURCES / "go")
+        self.command("go", "build", "-buildvcs=false", "-o", self.built, "./examples/...", cwd=SOURCES / "go")
         self.show_their_work("Go", lambda name: [self.built / name])
         self.greet_across_nodes("Go", [self.built / "hello"])
 
