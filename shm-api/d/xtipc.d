@@ -78,7 +78,7 @@ struct Message
     Address member;
 }
 
-/// A message of one's own that came back, or what was left of it, with TIPC's code for why.
+/// A message of one's own that came back, or what was left of it, with TIPC's code for why; or the end of a connection.
 struct Rejected
 {
     ubyte[] data;

@@ -65,7 +65,7 @@ type Message struct {
 	Member Addr
 }
 
-// Rejected is a message of one's own that came back, or what was left of it, with TIPC's code for why.
+// Rejected is a message of one's own that came back, or what was left of it, with TIPC's code for why; or the end of a connection.
 type Rejected struct {
 	Data []byte
 	Code int

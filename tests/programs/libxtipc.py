@@ -110,6 +110,7 @@ class SocketsTest(LibraryTest):
         self.assertEqual([server.receive().data, server.recv(100)], [b"one", b"two"])
         server.close()
         self.assertFails(errno.ECONNRESET, client.recv, 100)
+        self.assertEqual(client.receive(), xtipc.Rejected(b"", 2))
         self.assertFails(errno.ECONNREFUSED, self.open(xtipc.STREAM).connect, self.bound(7, xtipc.STREAM).address)
 
     def test_streams_wait_for_all_if_that_is_wanted(self):

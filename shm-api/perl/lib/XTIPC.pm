@@ -254,7 +254,7 @@ C<join(TYPE, INSTANCE, events =E<gt> 1, loopback =E<gt> 0)>, C<leave>, C<send(DA
 C<multicast(DATA, ADDRESS)>.
 
 C<receive> gives a hash: C<what> is C<message> (with C<data>, C<source>, and C<member>, whose type is 0 but in a group), C<rejected> (a
-message of one's own: C<data>, C<code>), C<joined> or C<left> (C<member>, C<source>).
+message of one's own, or the end of a connection: C<data>, C<code>), C<joined> or C<left> (C<member>, C<source>).
 
 =head2 XTIPC::Services, XTIPC::Nodes, XTIPC::Links
 

@@ -24,7 +24,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A message of one's own that came back, or what was left of it, with TIPC's code for why."""
+    """A message of one's own that came back, or what was left of it, with TIPC's code for why; or the end of a connection."""
     data: bytes
     code: int
 

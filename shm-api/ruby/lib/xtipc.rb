@@ -33,7 +33,7 @@ module XTIPC
 
   # Something received; +member+ is the sender's address in the group, if it came from a member.
   Message = Struct.new(:data, :source, :member)
-  # A message of one's own that came back, or what was left of it, with TIPC's code for why.
+  # A message of one's own that came back, or what was left of it, with TIPC's code for why; or the end of a connection.
   Rejected = Struct.new(:data, :code)
   # A member of the group is there.
   Joined = Struct.new(:member, :source)
