@@ -1,6 +1,7 @@
 """Programs that know nothing of xtipc, run by `xtipc run`."""
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,12 @@ class ProgramsTest(SegmentTest):
         return done.stdout
 
     def test_what_standard_python_sees_of_tipc_is_as_it_should_be(self):
-        print("  " + self.program(self.alpha, PYTHON, "-W", "ignore", PROGRAMS / "alone.py").splitlines()[-3])
+        seconds = 60 if self.segment.full else 2
+        told = self.program(self.alpha, PYTHON, "-W", "ignore", PROGRAMS / "alone.py", timeout_s=60 + seconds,
+                            env=dict(os.environ, SECONDS=str(seconds)))
+        print("  " + told.splitlines()[-3])
+        # The topology service's own.
+        self.assertEqual(len(re.findall(r"^socket ", self.alpha.tool("socket", "list"), re.M)), 1)
 
     def test_the_own_tests_of_python_pass(self):
         cases = ["test.test_socket." + name for name in ("TIPCTest", "TIPCThreadableTest")]
@@ -69,6 +75,27 @@ class ProgramsTest(SegmentTest):
             for one, other in ((accepted, connection), (connection, accepted)):
                 self.assertEqual(one.write(7, 3000), 3000)
                 self.assertEqual(other.read(3000), (3000, zlib.crc32(drive.pattern(7, 3000))))
+
+    def test_all_processes_that_use_a_socket_are_listed_and_keep_it_alive(self):
+        text = ("import os, socket, sys\n"
+                "s = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
+                f"s.bind((socket.TIPC_ADDR_NAME, {TYPE}, 7, 0, socket.TIPC_CLUSTER_SCOPE))\n"
+                "child = os.fork()\n"
+                "if child: print(os.getpid(), child, flush=True)\n"
+                "s.getsockname(); s.recv(1)\n")
+        process = lab.spawn(self.alpha.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        parent, child = process.stdout.readline().split()
+
+        def shows(who):
+            told = self.alpha.tool("socket", "list", "--details")
+            return re.search(rf"bound to {{{TYPE},7,7}}\n  RDM of {who} ", told)
+        lab.until(lambda: shows(f"pids {parent} {child}"), 2, "both processes listed")
+        process.kill()
+        lab.until(lambda: shows(f"pid {child}"), 2, "the child listed alone")
+        os.kill(int(child), signal.SIGKILL)
+        lab.until(lambda: not shows(".*"), 2, "the end of the socket")
 
     def test_without_a_node_there_is_no_tipc_and_one_line_says_why(self):
         text = ("import errno, socket\nfor _ in range(2):\n  try: socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"

@@ -69,6 +69,9 @@ pub struct SocketInfo {
 pub struct SocketDetails {
     /// Where it stands as far as connections go.
     pub state: SocketState,
+    /// The processes that use it, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<u32>,
     /// What is under way on its connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<ConnectionWindow>,

@@ -129,6 +129,7 @@ real! {
     fn select(count: c_int, read: InOut<fd_set>, write: InOut<fd_set>, except: InOut<fd_set>, timeout: InOut<timeval>) -> c_int;
     fn pselect(count: c_int, read: InOut<fd_set>, write: InOut<fd_set>, except: InOut<fd_set>, timeout: In<timespec>, mask: In<sigset_t>) -> c_int;
     fn epoll_ctl(set: c_int, operation: c_int, fd: c_int, event: InOut<epoll_event>) -> c_int;
+    fn epoll_wait(set: c_int, events: InOut<epoll_event>, room: c_int, timeout: c_int) -> c_int;
     fn epoll_pwait(set: c_int, events: InOut<epoll_event>, room: c_int, timeout: c_int, mask: In<sigset_t>) -> c_int;
     fn epoll_pwait2(set: c_int, events: InOut<epoll_event>, room: c_int, timeout: In<timespec>, mask: In<sigset_t>) -> c_int;
     fn system(command: In<c_char>) -> c_int;

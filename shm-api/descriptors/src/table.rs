@@ -16,6 +16,9 @@ use crate::description::Description;
 const SIZE: usize = 1 << 20;
 
 static TABLE: [AtomicPtr<Entry>; SIZE] = [const { AtomicPtr::new(ptr::null_mut()) }; SIZE];
+/// A bit for each entry that is not null, for those who look at many at a time.
+static KNOWN: [AtomicUsize; SIZE / BITS] = [const { AtomicUsize::new(0) }; SIZE / BITS];
+const BITS: usize = usize::BITS as usize;
 /// Above every entry that was ever made.
 static END: AtomicUsize = AtomicUsize::new(0);
 static FREE: Mutex<Vec<&'static Entry>> = Mutex::new(Vec::new());
@@ -118,6 +121,17 @@ pub(crate) fn is_known(fd: RawFd) -> bool {
     slot(fd).is_some_and(|slot| !slot.load(Ordering::Acquire).is_null())
 }
 
+/// Words of a set of as many descriptors as there can be.
+pub(crate) const SET_WORDS: usize = SIZE / BITS;
+
+/// Which of the descriptors that this word of a set stands for have something to do with TIPC.
+#[inline(always)]
+pub(crate) fn known_in(word: usize) -> usize {
+    KNOWN
+        .get(word)
+        .map_or(0, |known| known.load(Ordering::Relaxed))
+}
+
 /// The socket of a descriptor.
 #[inline]
 pub(crate) fn socket(fd: RawFd) -> Option<Open> {
@@ -162,7 +176,9 @@ pub(crate) fn find(fd: RawFd) -> Found {
 
 fn put(fd: RawFd, entry: *const Entry) -> Option<Open> {
     let slot = slot(fd)?;
-    END.fetch_max(fd as usize + 1, Ordering::Relaxed);
+    let at = fd as usize;
+    END.fetch_max(at + 1, Ordering::Relaxed);
+    KNOWN[at / BITS].fetch_or(1 << (at % BITS), Ordering::Relaxed);
     as_open(slot.swap(entry.cast_mut(), Ordering::AcqRel))
 }
 
@@ -212,7 +228,11 @@ pub(crate) fn is_netlink(fd: RawFd) -> bool {
 
 /// A descriptor is about to be closed. Gives the socket it was.
 pub(crate) fn remove(fd: RawFd) -> Option<Open> {
-    as_open(slot(fd)?.swap(ptr::null_mut(), Ordering::AcqRel))
+    let before = slot(fd)?.swap(ptr::null_mut(), Ordering::AcqRel);
+    let at = fd as usize;
+    // The number is given to nobody else before it is closed.
+    KNOWN[at / BITS].fetch_and(!(1 << (at % BITS)), Ordering::Relaxed);
+    as_open(before)
 }
 
 /// All descriptors that are known, from `first` on.

@@ -92,9 +92,14 @@ fn socket_text(socket: &SocketInfo) -> String {
         }
     }
     if let Some(details) = &socket.details {
-        let owner = socket
-            .pid
-            .map_or("xtipcd".to_owned(), |pid| format!("pid {pid}"));
+        let owner = match (details.holders.as_slice(), socket.pid) {
+            ([], None) => "xtipcd".to_owned(),
+            ([], Some(pid)) => format!("pid {pid}"),
+            (holders, _) => {
+                let pids: Vec<String> = holders.iter().map(u32::to_string).collect();
+                format!("pids {}", pids.join(" "))
+            }
+        };
         text += &format!(
             "  {} of {owner}  receive queue messages:{} octets:{}  drops:{}\n",
             kind_word(socket.kind),

@@ -374,6 +374,7 @@ fn add_details(sockets: &mut [SocketInfo]) {
         ..SocketDetails::default()
     });
     sockets[2].details = Some(SocketDetails {
+        holders: vec![99, 101],
         waiting: waits(Obstacle::Link {
             link: "0a0000000001:eth0-node-2:eth0".to_owned(),
             address: NODE_2,

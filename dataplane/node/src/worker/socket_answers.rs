@@ -85,6 +85,7 @@ impl Worker {
     fn details(&self, id: PortId, socket: &Port) -> SocketDetails {
         SocketDetails {
             state: state(socket),
+            holders: self.holders(id),
             window: socket.connection().and_then(window),
             backlog: match &socket.role {
                 Role::Listener(listener) => Some(listener.pending.len() as u32),
@@ -157,6 +158,19 @@ impl Worker {
             }
         }
         calls
+    }
+
+    /// The processes that use a socket, if there are several.
+    fn holders(&self, id: PortId) -> Vec<u32> {
+        let applications = &self.host.applications;
+        let slots = (0..).map_while(|number| applications.holder(id, number));
+        let pids: Vec<u32> = slots
+            .filter_map(|slot| Some(applications.get(slot)?.process.pid))
+            .collect();
+        match pids.len() {
+            0 | 1 => Vec::new(),
+            _ => pids,
+        }
     }
 
     fn pid_of(&self, id: PortId) -> Option<u32> {

@@ -123,8 +123,10 @@ pub extern "C" fn sendmsg(fd: c_int, message: In<msghdr>, flags: c_int) -> ssize
     match table::is_known(fd) {
         true => sendmsg_known(fd, message, flags),
         false => {
-            if let Ok(message) = message.read() {
-                passing::share_passed(&message);
+            if let Ok(header) = message.read()
+                && passing::carries(&header)
+            {
+                passing::share_passed(&header);
             }
             real::sendmsg(fd, message, flags)
         }
@@ -181,9 +183,10 @@ pub extern "C" fn sendmmsg(
 ) -> c_int {
     let Some(open) = table::socket(fd) else {
         if let Ok(messages) = messages.slice(count as usize) {
-            for message in messages {
-                passing::share_passed(&message.msg_hdr);
-            }
+            let headers = messages.iter().map(|message| &message.msg_hdr);
+            headers
+                .filter(|header| passing::carries(header))
+                .for_each(passing::share_passed);
         }
         return real::sendmmsg(fd, messages, count, flags);
     };
@@ -353,9 +356,10 @@ pub extern "C" fn recvmsg(fd: c_int, message: InOut<msghdr>, flags: c_int) -> ss
     }
     let result = real::recvmsg(fd, message, flags);
     if result >= 0
-        && let Ok(message) = message.read()
+        && let Ok(header) = message.read()
+        && passing::carries(&header)
     {
-        passing::recognise_passed(&message);
+        passing::recognise_passed(&header);
     }
     result
 }
@@ -447,9 +451,10 @@ pub extern "C" fn recvmmsg(
     let Some(open) = table::socket(fd) else {
         let result = real::recvmmsg(fd, messages, count, flags, timeout);
         if let Ok(messages) = messages.slice(result.max(0) as usize) {
-            for message in messages {
-                passing::recognise_passed(&message.msg_hdr);
-            }
+            let headers = messages.iter().map(|message| &message.msg_hdr);
+            headers
+                .filter(|header| passing::carries(header))
+                .for_each(passing::recognise_passed);
         }
         return result;
     };

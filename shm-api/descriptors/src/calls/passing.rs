@@ -12,12 +12,15 @@ use crate::{process, real, table};
 /// Length, level and type.
 const HEADER_LEN: usize = size_of::<usize>() + 8;
 
-/// The descriptors that a message carries.
+/// Whether a message carries anything.
+#[inline(always)]
+pub(super) fn carries(message: &msghdr) -> bool {
+    !message.msg_control.is_null() && message.msg_controllen >= HEADER_LEN
+}
+
+/// The descriptors that it carries.
 fn passed(message: &msghdr) -> Vec<RawFd> {
     let mut fds = Vec::new();
-    if message.msg_control.is_null() || message.msg_controllen < HEADER_LEN {
-        return fds;
-    }
     let control = In::<u8>::new(message.msg_control.cast()).slice(message.msg_controllen);
     let mut rest = control.unwrap_or_default();
     while let Some(header) = rest.get(..HEADER_LEN) {
@@ -41,6 +44,8 @@ fn passed(message: &msghdr) -> Vec<RawFd> {
 }
 
 /// Before a message is sent: who gets a descriptor of TIPC may use it.
+#[cold]
+#[inline(never)]
 pub(super) fn share_passed(message: &msghdr) {
     for fd in passed(message) {
         if let Some(open) = table::socket(fd)
@@ -63,6 +68,8 @@ pub extern "C" fn pidfd_getfd(of: c_int, fd: c_int, flags: c_uint) -> c_int {
 }
 
 /// After a message was received: descriptors of TIPC are known as such.
+#[cold]
+#[inline(never)]
 pub(super) fn recognise_passed(message: &msghdr) {
     for fd in passed(message) {
         process::recognise(fd);

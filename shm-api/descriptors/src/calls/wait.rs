@@ -204,9 +204,21 @@ pub extern "C" fn select(
     except: InOut<fd_set>,
     timeout: InOut<timeval>,
 ) -> c_int {
-    if !selects_sockets(count, [read, write, except]) {
-        return real::select(count, read, write, except, timeout);
+    match selects_sockets(count, read, write, except) {
+        true => select_known(count, read, write, except, timeout),
+        false => real::select(count, read, write, except, timeout),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn select_known(
+    count: c_int,
+    read: InOut<fd_set>,
+    write: InOut<fd_set>,
+    except: InOut<fd_set>,
+    timeout: InOut<timeval>,
+) -> c_int {
     let until = match timeout.read() {
         Err(_) => Until::Ever,
         Ok(limit) if limit.tv_sec < 0 || limit.tv_usec < 0 => return fail(libc::EINVAL),
@@ -248,20 +260,24 @@ pub extern "C" fn pselect(
     timeout: In<timespec>,
     mask: In<sigset_t>,
 ) -> c_int {
-    if !selects_sockets(count, [read, write, except]) {
-        return real::pselect(count, read, write, except, timeout, mask);
+    let sets = [read, write, except];
+    match selects_sockets(count, read, write, except) {
+        true => made(Until::time(timeout).and_then(|until| select_mixed(count, sets, until, mask))),
+        false => real::pselect(count, read, write, except, timeout, mask),
     }
-    made(
-        Until::time(timeout)
-            .and_then(|until| select_mixed(count, [read, write, except], until, mask)),
-    )
 }
 
 const BITS: usize = usize::BITS as usize;
 
-/// The words of a set of descriptors below `count`. Programs may have made it larger than `fd_set` is.
-fn words<'a>(set: InOut<fd_set>, count: c_int) -> &'a mut [usize] {
-    let len = (count.max(0) as usize).div_ceil(BITS);
+/// How many words a set of descriptors below `count` has. Programs may have made it larger than `fd_set` is.
+#[inline(always)]
+fn words_below(count: c_int) -> usize {
+    let words = (count.max(0) as usize).div_ceil(BITS);
+    words.min(table::SET_WORDS)
+}
+
+#[inline(always)]
+fn words<'a>(set: InOut<fd_set>, len: usize) -> &'a mut [usize] {
     let words = InOut::<usize>::new(set.address() as *mut usize).slice(len);
     words.unwrap_or_default()
 }
@@ -273,26 +289,30 @@ fn has(words: &[usize], fd: RawFd) -> bool {
         .is_some_and(|word| word >> (fd % BITS) & 1 != 0)
 }
 
-fn selects_sockets(count: c_int, sets: [InOut<fd_set>; 3]) -> bool {
-    sets.into_iter()
-        .filter(|set| !set.is_null())
-        .any(|set| !selected(words(set, count)).is_empty())
+#[inline(always)]
+fn selects_sockets(
+    count: c_int,
+    read: InOut<fd_set>,
+    write: InOut<fd_set>,
+    except: InOut<fd_set>,
+) -> bool {
+    // Mostly a word is enough.
+    if !(1..=BITS as c_int).contains(&count) {
+        return select_sockets_of_many(count, [read, write, except]);
+    }
+    let known = table::known_in(0);
+    let selects = |set: InOut<fd_set>| {
+        !set.is_null() && InOut::<usize>::new(set.address() as *mut usize).get(0) & known != 0
+    };
+    selects(read) || selects(write) || selects(except)
 }
 
-/// The sockets in a set.
-fn selected(words: &[usize]) -> Vec<RawFd> {
-    let mut fds = Vec::new();
-    for (index, word) in words.iter().enumerate() {
-        let mut rest = *word;
-        while rest != 0 {
-            let fd = (index * BITS) as RawFd + rest.trailing_zeros() as RawFd;
-            rest &= rest - 1;
-            if table::is_known(fd) {
-                fds.push(fd);
-            }
-        }
-    }
-    fds
+#[inline(never)]
+fn select_sockets_of_many(count: c_int, sets: [InOut<fd_set>; 3]) -> bool {
+    sets.into_iter().any(|set| {
+        let mut words = words(set, words_below(count)).iter().enumerate();
+        words.any(|(index, word)| word & table::known_in(index) != 0)
+    })
 }
 
 /// The sets are made into a poll, whose answer is made into sets.
@@ -302,7 +322,7 @@ fn select_mixed(
     until: Until,
     mask: In<sigset_t>,
 ) -> Result<c_int, Errno> {
-    let [read, write, except] = sets.map(|set| words(set, count));
+    let [read, write, except] = sets.map(|set| words(set, words_below(count)));
     let mut fds = Vec::new();
     for fd in 0..count.max(0) {
         let mut events = 0;
@@ -409,7 +429,10 @@ pub extern "C" fn epoll_wait(
     room: c_int,
     timeout: c_int,
 ) -> c_int {
-    epoll_pwait(set, events, room, timeout, In::null())
+    match sets::may_have_sockets() {
+        true => epoll_pwait(set, events, room, timeout, In::null()),
+        false => real::epoll_wait(set, events, room, timeout),
+    }
 }
 
 /// `epoll_pwait`

@@ -57,6 +57,7 @@ impl Socket {
         socket.fresh.store(is_fresh, Ordering::Relaxed);
         socket.listens.store(adopted.listens, Ordering::Relaxed);
         // It was shared, and so it was armed.
+        socket.shared.store(true, Ordering::Release);
         socket.armed.store(true, Ordering::Relaxed);
         socket.refresh(descriptor);
         Ok(socket)
@@ -68,6 +69,7 @@ impl Socket {
         if self.is_shared()? {
             return Ok(());
         }
+        self.shared.store(true, Ordering::Release);
         let read = || Ok(self.attachment.core()?.queue(self.id)?.take_read_part());
         self.attachment.hand_over(self.id, read)?;
         self.armed.store(true, Ordering::Relaxed);
@@ -81,6 +83,9 @@ impl Socket {
 
     /// Whether other processes may use it, too.
     pub fn is_shared(&self) -> Result<bool> {
+        if !self.shared.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         Ok(self.attachment.core()?.queue(self.id)?.custody != Custody::Own)
     }
 

@@ -96,6 +96,8 @@ pub struct Socket {
     nonblocking: AtomicBool,
     /// Its descriptor tells of readiness.
     armed: AtomicBool,
+    /// It was shared, or is being shared: only this socket's own calls do that.
+    shared: AtomicBool,
     settings: Mutex<Settings>,
 }
 
@@ -129,6 +131,7 @@ impl Socket {
             listens: AtomicBool::new(false),
             nonblocking: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             settings: Mutex::default(),
         }
     }

@@ -85,14 +85,12 @@ impl Socket {
             required,
             waits: self.waits(flags),
             received: Received::default(),
-            freed: Vec::new(),
         };
         let own = self
             .attachment
             .wait(patience, |core| receiving.look(core))
             .transpose();
         let waited = own.unwrap_or_else(|| receiving.ask(patience));
-        receiving.consume_freed()?;
         let received = receiving.received;
         self.attachment.settle_releases();
         match waited {
@@ -130,8 +128,6 @@ struct Receiving<'a> {
     required: usize,
     waits: bool,
     received: Received,
-    /// Messages that were read to their end.
-    freed: Vec<Buffer>,
 }
 
 impl Receiving<'_> {
@@ -152,7 +148,7 @@ impl Receiving<'_> {
                 error => return Ok(Look::Found(Some(Err(Errno(error))))),
             }
             if !queue.messages.is_empty() {
-                match self.take(queue) {
+                match self.take(queue)? {
                     Step::Done(result) => {
                         self.socket.attachment.settle_watch(core, id)?;
                         return Ok(Look::Found(Some(result)));
@@ -175,8 +171,6 @@ impl Receiving<'_> {
             if !self.waits {
                 self.socket.attachment.note_fruitless(core);
             }
-            // The peer may need the room for what is waited for.
-            self.consume_freed()?;
             return Ok(Look::WaitFor(Interest::Socket(id)));
         }
     }
@@ -201,7 +195,7 @@ impl Receiving<'_> {
             let mut queue = Queue::of(asked.meta, asked.buffer);
             let error = std::mem::take(&mut attachment.core()?.queue(self.socket.id)?.error);
             let step = match (error, self.received.len) {
-                (0, _) | (_, 1..) => self.take(&mut queue),
+                (0, _) | (_, 1..) => self.take(&mut queue)?,
                 (error, 0) => Step::Done(Err(Errno(error))),
             };
             if !asked.whole {
@@ -211,33 +205,22 @@ impl Receiving<'_> {
             for (_, buffer) in queue.messages {
                 attachment.give_back(buffer);
             }
-            self.consume_freed()?;
             if let Step::Done(result) = step {
                 return Ok(result);
             }
         }
     }
 
-    /// Tells the daemon what was read to its end.
-    fn consume_freed(&mut self) -> crate::Result<()> {
-        let attachment = &self.socket.attachment;
-        for buffer in self.freed.drain(..) {
-            attachment.note_all_consumed([&buffer])?;
-            attachment.give_back(buffer);
-        }
-        Ok(())
-    }
-
     /// Reads the first message, as far as there is room.
-    fn take(&mut self, queue: &mut Queue) -> Step {
+    fn take(&mut self, queue: &mut Queue) -> crate::Result<Step> {
         let Some((meta, buffer)) = queue.messages.front_mut() else {
-            return Step::More;
+            return Ok(Step::More);
         };
         buffer.make_own();
         if meta.error == PEER_SILENT {
             // It was told as an error of the socket.
-            self.drop_first(queue);
-            return Step::More;
+            self.drop_first(queue)?;
+            return Ok(Step::More);
         }
         let is_stream = self.socket.kind == SocketKind::Stream;
         if self.received.len == 0 {
@@ -261,14 +244,14 @@ impl Receiving<'_> {
         if is_stream {
             if !is_whole {
                 queue.read += if peeks { 0 } else { len };
-                return Step::Done(Ok(()));
+                return Ok(Step::Done(Ok(())));
             }
             if peeks {
-                return Step::Done(Ok(()));
+                return Ok(Step::Done(Ok(())));
             }
-            self.drop_first(queue);
+            self.drop_first(queue)?;
             let full = self.received.len == self.room.data.len();
-            return if full { Step::Done(Ok(())) } else { Step::More };
+            return Ok(if full { Step::Done(Ok(())) } else { Step::More });
         }
         let in_parts = self.flags & libc::MSG_EOR != 0;
         match (is_whole, in_parts) {
@@ -276,7 +259,7 @@ impl Receiving<'_> {
             (true, false) => {}
             (false, true) => {
                 queue.read += if peeks { 0 } else { len };
-                return Step::Done(Ok(()));
+                return Ok(Step::Done(Ok(())));
             }
             (false, false) => self.received.flags |= libc::MSG_TRUNC,
         }
@@ -284,30 +267,30 @@ impl Receiving<'_> {
             // As in Linux, what looks at a part without MSG_EOR begins anew.
             queue.read = 0;
         } else {
-            self.drop_first(queue);
+            self.drop_first(queue)?;
         }
-        Step::Done(Ok(()))
+        Ok(Step::Done(Ok(())))
     }
 
     /// The end of a connection, or a message of ours that came back.
-    fn take_end(&mut self, code: u8, queue: &mut Queue) -> Step {
+    fn take_end(&mut self, code: u8, queue: &mut Queue) -> crate::Result<Step> {
         let connected = is_connected_kind(self.socket.kind);
         if self.received.len > 0 {
             // For the next call.
-            return Step::Done(Ok(()));
+            return Ok(Step::Done(Ok(())));
         }
         if connected && code != SHUTDOWN && self.room.control.is_none() {
-            return Step::Done(Err(Errno(libc::ECONNRESET)));
+            return Ok(Step::Done(Err(Errno(libc::ECONNRESET))));
         }
         if self.flags & libc::MSG_PEEK == 0 {
-            self.drop_first(queue);
+            self.drop_first(queue)?;
         }
-        Step::Done(Ok(()))
+        Ok(Step::Done(Ok(())))
     }
 
     /// A member of the group joined or left. As in Linux the event of the topology service is there as well, though
     /// no bytes count as received.
-    fn take_event(&mut self, meta: &Meta, queue: &mut Queue) -> Step {
+    fn take_event(&mut self, meta: &Meta, queue: &mut Queue) -> crate::Result<Step> {
         let bytes = member_event(meta);
         let len = bytes.len().min(self.room.data.len());
         self.room.data[..len].copy_from_slice(&bytes[..len]);
@@ -319,16 +302,20 @@ impl Receiving<'_> {
             self.received.flags |= libc::MSG_EOR;
         }
         if self.flags & libc::MSG_PEEK == 0 {
-            self.drop_first(queue);
+            self.drop_first(queue)?;
         }
-        Step::Done(Ok(()))
+        Ok(Step::Done(Ok(())))
     }
 
-    fn drop_first(&mut self, queue: &mut Queue) {
+    /// A message was read to its end. The daemon is told at once: the peer may need the room for what is waited for.
+    fn drop_first(&mut self, queue: &mut Queue) -> crate::Result<()> {
         queue.read = 0;
+        let attachment = &self.socket.attachment;
         if let Some((_, buffer)) = queue.pop() {
-            self.freed.push(buffer);
+            attachment.note_all_consumed([&buffer])?;
+            attachment.give_back(buffer);
         }
+        Ok(())
     }
 
     /// Notes the source and writes the ancillary data of a message.

@@ -1,0 +1,28 @@
+"""Crowds of server processes that are killed and started again, on one node and on two."""
+import crowd
+from cluster import PairTest
+
+TYPE = 33200
+
+
+class CrowdsTest(PairTest):
+    def test_clients_never_reach_the_sockets_of_killed_servers(self):
+        full = self.segment.full
+        # Where nothing else runs; CI's machine has two processors for 50 processes that start.
+        latest_s = 0.010 if full else 0.100
+        for number, asking in enumerate((self.alpha, self.beta)):
+            kind = TYPE + number
+            kills, rejected = crowd.killed_and_restarted(self, crowd.command_on(self.alpha), crowd.command_on(asking), kind,
+                                                         lives=100 if full else 3)
+            late = [self.since_kill(kills, *times) for times in rejected]
+            print(f"  on {asking.identity}: the latest of those was asked {max(late, default=0) * 1000:.1f} ms after a kill", flush=True)
+            self.assertLessEqual(max(late, default=0), latest_s)
+            for node in (self.alpha, self.beta):
+                self.assertEqual([entry for entry in node.table() if entry[0] == kind], [], node.identity)
+
+    @staticmethod
+    def since_kill(kills, asked, came_back):
+        """How long after a kill something was asked; 0 if it was with a server when that was killed."""
+        if any(asked <= kill <= came_back for kill in kills):
+            return 0
+        return asked - max((kill for kill in kills if kill < asked), default=0)
