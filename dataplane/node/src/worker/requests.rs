@@ -12,7 +12,7 @@ use xtipc_segment::Destination;
 use xtipc_segment::{Request, SendFlags, Submission, address_value, option};
 use xtipc_segment::{Scope, ServiceRange};
 
-use super::application::{Held, Role, Socket, Submitted, note_consumed};
+use super::application::{Application, Held, Role, Socket, Submitted, note_consumed};
 use super::applications::Slot;
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
@@ -420,9 +420,7 @@ fn send(
     let Some(application) = host.applications.get_mut(slot) else {
         return Outcome::Done(Err(libc::EBADF));
     };
-    let waits =
-        |held: &Held| held.port == port && matches!(held.submission.request, Request::Send { .. });
-    let answer = if application.held.iter().any(waits) {
+    let answer = if follows_a_held_one(application, application.held.len(), port, submission) {
         Err(libc::EAGAIN)
     } else {
         match try_send(engine, host, now, slot, port, submission) {
@@ -480,26 +478,54 @@ pub(super) fn retry_held(
     slot: Slot,
     port: PortId,
 ) -> Result<(), xtipc_segment::Violation> {
-    loop {
-        let Some(application) = host.applications.get_mut(slot) else {
-            return Ok(());
-        };
-        let waits = |held: &Held| {
-            held.port == port && matches!(held.submission.request, Request::Send { .. })
-        };
-        let Some(first) = application.held.iter().position(waits) else {
-            return Ok(());
-        };
-        let submission = application.held[first].submission;
+    let mut at = 0;
+    while let Some(application) = host.applications.get_mut(slot)
+        && let Some(&Held {
+            submission,
+            port: of,
+            ..
+        }) = application.held.get(at)
+    {
+        let is_send = of == port && matches!(submission.request, Request::Send { .. });
+        if !is_send || follows_a_held_one(application, at, port, &submission) {
+            at += 1;
+            continue;
+        }
         let answer = try_send(engine, host, now, slot, port, &submission);
         if answer == Err(libc::EAGAIN) {
-            return Ok(());
+            at += 1;
+            continue;
         }
         if let Some(application) = host.applications.get_mut(slot) {
-            application.held.remove(first);
+            application.held.remove(at);
         }
         answer_to(&submission, host, slot, answer)?;
     }
+    Ok(())
+}
+
+/// True if one of the first `count` held messages of a socket must go before this one: to the same destination, or one
+/// of the two did not wait for the other in its call. Whoever waits in a send holds up nobody who sends elsewhere.
+fn follows_a_held_one(
+    application: &Application,
+    count: usize,
+    port: PortId,
+    submission: &Submission,
+) -> bool {
+    let send_of = |request: Request| match request {
+        Request::Send {
+            flags, destination, ..
+        } => Some((flags.contains(SendFlags::POSTED), destination)),
+        _ => None,
+    };
+    let Some((posted, destination)) = send_of(submission.request) else {
+        return false;
+    };
+    let earlier = application.held.iter().take(count);
+    let mut sends = earlier
+        .filter(|held| held.port == port)
+        .filter_map(|held| send_of(held.submission.request));
+    sends.any(|(earlier_posted, to)| posted || earlier_posted || to == destination)
 }
 
 fn cancel(engine: &mut Engine, host: &mut NodeHost, now: Instant, slot: Slot, tag: u64) -> Answer {

@@ -33,9 +33,7 @@ impl Engine {
         };
         let refused_at = port.refused_at.take();
         let result = self.send_to_all(now, from, payload, host);
-        if result == Err(SendError::Congested) {
-            self.note_refused(from, refused_at.unwrap_or(now));
-        }
+        self.note_outcome(now, from, refused_at, result);
         self.settle(now, host);
         result
     }

@@ -103,9 +103,7 @@ impl Engine {
         } else {
             self.send_to(now, &sender, to, payload, host)
         };
-        if result == Err(SendError::Congested) {
-            self.note_refused(from, refused_at.unwrap_or(now));
-        }
+        self.note_outcome(now, from, refused_at, result);
         self.settle(now, host);
         result
     }

@@ -5,6 +5,7 @@
 //! a socket only remembers when it was refused.
 
 use super::Engine;
+use super::send::SendError;
 use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
 use crate::group::Blocked;
 use crate::port::Port;
@@ -31,7 +32,7 @@ pub enum Obstacle {
 /// A sender that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// When a message of it was refused for the first time since one was taken.
+    /// When a message of it was refused for the first time since none was waiting.
     pub since: Instant,
     /// What it waits for. `None`: there is room again, and it has not tried since.
     pub obstacle: Option<Obstacle>,
@@ -80,6 +81,28 @@ impl Engine {
         {
             port.is_awaited = true;
             self.awaited_readers.push(id);
+        }
+    }
+
+    /// A message of a socket without a connection was refused, or went out though one to elsewhere may wait yet.
+    /// `refused_at` is since when one has waited.
+    pub(super) fn note_outcome(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        refused_at: Option<Instant>,
+        result: Result<(), SendError>,
+    ) {
+        if result == Err(SendError::Congested) {
+            self.note_refused(id, refused_at.unwrap_or(now));
+        } else if let Some(since) = refused_at
+            && self
+                .ports
+                .get(&id)
+                .and_then(|port| self.obstacle(port))
+                .is_some()
+        {
+            self.note_refused(id, since);
         }
     }
 

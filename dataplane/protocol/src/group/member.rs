@@ -105,7 +105,8 @@ pub struct Member {
 }
 
 impl Member {
-    pub(super) fn new(addr: SocketAddr, state: MemberState, generation: u16) -> Self {
+    /// Member number `made` of a group. The newest one is the first that an anycast takes.
+    pub(super) fn new(addr: SocketAddr, state: MemberState, made: u32) -> Self {
         Self {
             addr,
             instance: 0,
@@ -117,9 +118,9 @@ impl Member {
             ack_due: false,
             announced: false,
             skipped: false,
-            generation,
+            generation: (made % u32::from(u16::MAX)) as u16 + 1,
             due: Instant(0),
-            anycast_at: 0,
+            anycast_at: 0u32.wrapping_sub(made),
             deferred_blocks: 0,
             bound: None,
             rejoined: None,

@@ -45,12 +45,15 @@ enum To {
     Member(SocketAddr),
     Instance(u32),
     All,
+    /// Several messages were refused, to different receivers: what helps one of them is not known.
+    Several,
 }
 
 /// A message that was refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     to: To,
+    /// Of the largest one.
     blocks: u16,
     /// When time may let it go.
     until: Option<Instant>,
@@ -148,7 +151,12 @@ impl Group {
             member.window = member.window.saturating_sub(blocks);
         }
         self.behind_unicast = true;
-        self.waiting = None;
+        let instance = self.member(to).map(|member| member.instance);
+        self.note_taken(|waits| match waits {
+            To::Member(addr) => addr == to,
+            To::Instance(wanted) => Some(wanted) == instance,
+            To::All | To::Several => false,
+        });
     }
 
     /// True if the next broadcast has to go as copies, and is to be acknowledged.
@@ -171,7 +179,14 @@ impl Group {
             }
         });
         self.acks_due = acks_due;
-        self.waiting = None;
+        self.note_taken(|waits| waits == To::All);
+    }
+
+    /// A message went out. One to others may wait still.
+    fn note_taken(&mut self, waited: impl Fn(To) -> bool) {
+        self.waiting = self
+            .waiting
+            .filter(|waiting| !waiting.told && !waited(waiting.to));
     }
 
     /// True if there is a member that could be sent to, and no message was refused that still may not go.
@@ -189,7 +204,7 @@ impl Group {
         let concerned = |m: &&Member| match waiting.to {
             To::Member(addr) => m.addr == addr,
             To::Instance(instance) => m.instance == instance,
-            To::All => true,
+            To::All | To::Several => true,
         };
         let mut members = self.members().filter(concerned);
         let member = members.find(|m| m.is_short(now, needed) || m.ack_due)?;
@@ -219,19 +234,25 @@ impl Group {
         let Some(waiting) = self.waiting else {
             return;
         };
+        self.waiting = None;
         self.refuse(now, waiting.to, waiting.blocks);
         if let Some(waiting) = &mut self.waiting {
             let may_go = match waiting.to {
                 // The next attempt finds out.
-                To::Member(_) | To::Instance(_) => true,
+                To::Member(_) | To::Instance(_) | To::Several => true,
                 To::All => waiting.short == 0 && self.acks_due == 0,
             };
             waiting.open_if(may_go, notes);
         }
     }
 
-    /// Notes that a message waits.
+    /// Notes that a message waits, perhaps besides another one.
     fn refuse(&mut self, now: Instant, to: To, blocks: u16) {
+        let before = self.waiting.filter(|waiting| !waiting.told);
+        let (to, blocks) = match before {
+            Some(other) if other.to != to => (To::Several, blocks.max(other.blocks)),
+            _ => (to, blocks),
+        };
         let short = |m: &&Member| m.is_short(now, blocks);
         let is_unjoined =
             |m: &&Member| m.state == MemberState::Published && m.is_short(now, blocks);
@@ -259,13 +280,18 @@ impl Group {
                 waiting.short -= usize::from(crossed && waiting.short > 0);
                 waiting.short == 0 && acks_due == 0
             }
+            To::Several => before < member.window,
         };
         waiting.open_if(may_go, notes);
     }
 
     pub(super) fn on_all_acked(&mut self, notes: &mut Vec<Note>) {
         if let Some(waiting) = &mut self.waiting {
-            let may_go = waiting.to == To::All && waiting.short == 0;
+            let may_go = match waiting.to {
+                To::All => waiting.short == 0,
+                To::Several => true,
+                To::Member(_) | To::Instance(_) => false,
+            };
             waiting.open_if(may_go, notes);
         }
     }

@@ -17,7 +17,7 @@ pub(super) struct Table {
     members: Slab<Member>,
     /// In the order of Linux: by node, then by port.
     by_addr: BTreeMap<(u32, u32), u32>,
-    made: u16,
+    made: u32,
 }
 
 fn key(addr: SocketAddr) -> (u32, u32) {
@@ -52,7 +52,7 @@ impl Table {
 
     /// Adds a member; the caller has made sure that it is not there, and that there is room.
     pub(super) fn insert(&mut self, addr: SocketAddr, state: MemberState) -> u32 {
-        self.made = self.made.checked_add(1).unwrap_or(1);
+        self.made = self.made.wrapping_add(1);
         let slot = self.members.insert(Member::new(addr, state, self.made));
         self.by_addr.insert(key(addr), slot);
         slot
