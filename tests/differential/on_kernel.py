@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import signal
 import socket
 import struct
 import sys
@@ -28,8 +29,12 @@ POLL = {1: "IN", 2: "PRI", 4: "OUT", 8: "ERR", 0x10: "HUP", 0x20: "NVAL", 0x40: 
         0x2000: "RDHUP"}
 LEVELS = {"socket": 1, "tcp": 6, "tipc": SOL_TIPC}
 OPTIONS = {
-    "socket": {"reuseaddr": 2, "type": 3, "error": 4, "sndbuf": 7, "rcvbuf": 8, "rcvlowat": 18, "rcvtimeo": 20,
-               "sndtimeo": 21, "acceptconn": 30, "protocol": 38, "domain": 39},
+    "socket": {"reuseaddr": 2, "type": 3, "error": 4, "sndbuf": 7, "rcvbuf": 8, "linger": 13, "rcvlowat": 18,
+               "rcvtimeo": 20, "sndtimeo": 21, "acceptconn": 30, "protocol": 38, "domain": 39, "debug": 1, "dontroute": 5,
+               "broadcast": 6, "keepalive": 9, "oobinline": 10, "no_check": 11, "priority": 12, "bsdcompat": 14,
+               "reuseport": 15, "passcred": 16, "peercred": 17, "sndlowat": 19, "timestamp": 29, "peersec": 31, "sndbufforce": 32,
+               "rcvbufforce": 33, "timestampns": 35, "mark": 36, "rxq_ovfl": 40, "peek_off": 42, "busy_poll": 46,
+               "incoming_cpu": 49, "zerocopy": 60},
     "tcp": {"nodelay": 1},
     "tipc": {"importance": 127, "src_droppable": 128, "dest_droppable": 129, "conn_timeout": 130,
              "node_recvq_depth": 131, "sock_recvq_depth": 132, "mcast_broadcast": 133, "mcast_replicast": 134,
@@ -40,6 +45,8 @@ ERRINFO, RETDATA, DESTNAME = 1, 2, 3
 FIONBIO = 0x5421
 FILTERS = {"ports": 1, "service": 2, "cancel": 4}
 EVENT_SIZE = 48
+# Ends a call that waits; lets it go on, as far as calls do.
+SIGNALS = {"": signal.SIGUSR1, "restart": signal.SIGUSR2}
 REQUESTS = {"linkname": 0x89E0, "nodeid": 0x89E1, "inq": 0x541B}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -337,14 +344,14 @@ class Situation:
                 OPTIONS.get(level, {}).get(option) if not option.isdigit() else int(option))
 
     def do_setopt(self, _, name, level, option, value, *words):
-        """`value` is a number, `null`, milliseconds as `5ms`, or a group as `type:instance:scope:flags`."""
+        """`value` is a number, `null`, milliseconds as `5ms`, or several numbers, as a group's `type:instance:scope:flags`."""
         settings = options_of(words)[1]
         if value == "null":
             raw = None
         elif value.endswith("ms"):
             raw = struct.pack("=qq", int(value[:-2]) // 1000, int(value[:-2]) % 1000 * 1000)
         elif ":" in value:
-            raw = struct.pack("=4I", *(int(word) for word in value.split(":")))
+            raw = b"".join(struct.pack("=I", int(word)) for word in value.split(":"))
         else:
             raw = struct.pack("=I", int(value))
         length = int(settings.get("len", len(raw or b"")))
@@ -361,6 +368,8 @@ class Situation:
         if length.value == 16:
             seconds, micros = struct.unpack("=qq", value)
             return f"{seconds * 1000 + micros // 1000}ms"
+        if length.value == 8:
+            return "{}:{}".format(*struct.unpack("=II", value))
         return str(struct.unpack("=I", value)[0]) if length.value == 4 else f"{length.value} bytes"
 
     def do_ioctl(self, _, name, request, *words):
@@ -423,6 +432,11 @@ class Situation:
         thread.join(BLOCKED_S)
         return "blocks" if thread.is_alive() else result[0]
 
+    def do_interrupt(self, _, job, how=""):
+        """A signal to the thread of a step that blocks."""
+        signal.pthread_kill(self.jobs[job][0].ident, SIGNALS[how])
+        return "ok"
+
     def step(self, names, words):
         try:
             return getattr(self, "do_" + words[0])(names, *words[1:])
@@ -445,6 +459,9 @@ class Situation:
 
 
 def main():
+    for number in SIGNALS.values():
+        signal.signal(number, lambda *_: None)
+    signal.siginterrupt(SIGNALS["restart"], False)
     situation = Situation()
     for line in sys.stdin.read().splitlines():
         if not line.startswith("  "):

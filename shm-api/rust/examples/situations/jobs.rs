@@ -1,9 +1,10 @@
 //! A situation under way: its steps in order, and those that block on threads of their own.
 
 use std::collections::HashMap;
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,11 +19,33 @@ const BLOCKED: Duration = Duration::from_millis(60);
 const WAITED: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// The signal that ends a call that waits, and the one that lets it go on, as far as calls do.
+const ENDS_CALLS: i32 = libc::SIGUSR1;
+const RESTARTS_CALLS: i32 = libc::SIGUSR2;
+
+/// Has the signals handled.
+pub(crate) fn handle_signals() {
+    extern "C" fn ignore(_: i32) {}
+    for (signal, flags) in [(ENDS_CALLS, 0), (RESTARTS_CALLS, libc::SA_RESTART)] {
+        // SAFETY: all zero is a valid sigaction: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = ignore as *const () as usize;
+        action.sa_flags = flags;
+        // SAFETY: the action is a valid one, and its handler does nothing.
+        let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        assert_eq!(result, 0, "sigaction of signal {signal}");
+    }
+}
 
 pub(crate) struct Situation {
     world: Arc<World>,
     /// Steps that blocked, by name.
-    jobs: HashMap<String, Receiver<String>>,
+    jobs: HashMap<String, Job>,
+}
+
+struct Job {
+    thread: JoinHandle<()>,
+    told: Receiver<String>,
 }
 
 impl Situation {
@@ -58,6 +81,8 @@ impl Situation {
                     if waited { "after a while" } else { "at once" }
                 ))
             }
+            ["interrupt", job] => self.interrupt(job, ENDS_CALLS),
+            ["interrupt", job, "restart"] => self.interrupt(job, RESTARTS_CALLS),
             ["await", name, ref bits @ ..] => self.await_events(name, bits),
             ["event", name, ref order @ ..] => self
                 .await_events(name, &["IN"])
@@ -72,7 +97,7 @@ impl Situation {
         let (names, words): (Vec<String>, Vec<String>) = (owned(names), owned(words));
         let world = Arc::clone(&self.world);
         let (tell, told) = sync_channel(1);
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             // Nobody may wait for it any more.
@@ -81,7 +106,7 @@ impl Situation {
         match told.recv_timeout(BLOCKED) {
             Ok(result) => Ok(result),
             Err(RecvTimeoutError::Timeout) => {
-                self.jobs.insert(job.into(), told);
+                self.jobs.insert(job.into(), Job { thread, told });
                 Ok("blocks".into())
             }
             Err(RecvTimeoutError::Disconnected) => bail!("the step panicked"),
@@ -89,14 +114,25 @@ impl Situation {
     }
 
     fn wait_for(&mut self, job: &str, time: Duration, otherwise: &str) -> Result<String> {
-        let told = self.jobs.get(job).context("no such job")?;
-        match told.recv_timeout(time) {
+        let waiting = self.jobs.get(job).context("no such job")?;
+        match waiting.told.recv_timeout(time) {
             Ok(result) => {
                 self.jobs.remove(job);
                 Ok(result)
             }
             Err(RecvTimeoutError::Timeout) => Ok(otherwise.into()),
             Err(RecvTimeoutError::Disconnected) => bail!("the step panicked"),
+        }
+    }
+
+    /// A signal to the thread of a step that blocks.
+    fn interrupt(&self, job: &str, signal: i32) -> Result<String> {
+        let thread = &self.jobs.get(job).context("no such job")?.thread;
+        // SAFETY: the thread was not joined, so its name is its own still.
+        let result = unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) };
+        match result {
+            0 => Ok("ok".into()),
+            errno => bail!("pthread_kill: {}", errno_name(errno)),
         }
     }
 

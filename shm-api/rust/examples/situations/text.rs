@@ -41,7 +41,30 @@ const LEVELS: [(&str, i32); 3] = [
 ];
 const FILTERS: [(&str, u32); 3] = [("ports", 1), ("service", 2), ("cancel", 4)];
 const HANDLE: [u8; 8] = *b"a handle";
-const SOCKET_OPTIONS: [(&str, i32); 11] = [
+const SOCKET_OPTIONS: [(&str, i32); 34] = [
+    ("linger", libc::SO_LINGER),
+    ("debug", libc::SO_DEBUG),
+    ("dontroute", libc::SO_DONTROUTE),
+    ("broadcast", libc::SO_BROADCAST),
+    ("keepalive", libc::SO_KEEPALIVE),
+    ("oobinline", libc::SO_OOBINLINE),
+    ("no_check", libc::SO_NO_CHECK),
+    ("priority", libc::SO_PRIORITY),
+    ("bsdcompat", libc::SO_BSDCOMPAT),
+    ("reuseport", libc::SO_REUSEPORT),
+    ("passcred", libc::SO_PASSCRED),
+    ("peercred", libc::SO_PEERCRED),
+    ("sndlowat", libc::SO_SNDLOWAT),
+    ("timestamp", libc::SO_TIMESTAMP),
+    ("peersec", libc::SO_PEERSEC),
+    ("sndbufforce", libc::SO_SNDBUFFORCE),
+    ("rcvbufforce", libc::SO_RCVBUFFORCE),
+    ("timestampns", libc::SO_TIMESTAMPNS),
+    ("mark", libc::SO_MARK),
+    ("rxq_ovfl", libc::SO_RXQ_OVFL),
+    ("peek_off", libc::SO_PEEK_OFF),
+    ("busy_poll", libc::SO_BUSY_POLL),
+    ("incoming_cpu", libc::SO_INCOMING_CPU),
     ("reuseaddr", libc::SO_REUSEADDR),
     ("type", libc::SO_TYPE),
     ("error", libc::SO_ERROR),
@@ -68,7 +91,7 @@ const TIPC_OPTIONS: [(&str, i32); 12] = [
     ("sock_recvq_used", 137),
     ("nodelay", 138),
 ];
-const ERRNOS: [(&str, i32); 26] = [
+const ERRNOS: [(&str, i32); 28] = [
     ("EACCES", libc::EACCES),
     ("EADDRINUSE", libc::EADDRINUSE),
     ("EADDRNOTAVAIL", libc::EADDRNOTAVAIL),
@@ -83,6 +106,7 @@ const ERRNOS: [(&str, i32); 26] = [
     ("EDOM", libc::EDOM),
     ("EHOSTUNREACH", libc::EHOSTUNREACH),
     ("EINPROGRESS", libc::EINPROGRESS),
+    ("EINTR", libc::EINTR),
     ("EINVAL", libc::EINVAL),
     ("EISCONN", libc::EISCONN),
     ("EMSGSIZE", libc::EMSGSIZE),
@@ -91,6 +115,7 @@ const ERRNOS: [(&str, i32); 26] = [
     ("ENOTCONN", libc::ENOTCONN),
     ("ENOTTY", libc::ENOTTY),
     ("EOPNOTSUPP", libc::EOPNOTSUPP),
+    ("EPERM", libc::EPERM),
     ("EPIPE", libc::EPIPE),
     ("EPROTONOSUPPORT", libc::EPROTONOSUPPORT),
     ("EPROTOTYPE", libc::EPROTOTYPE),

@@ -432,6 +432,7 @@ impl World {
         let value = &value[..len];
         Ok(match text::words_in(value)[..] {
             [number] => number.to_string(),
+            [one, other] => format!("{one}:{other}"),
             [seconds, _, micros, _] => format!("{}ms", seconds * 1000 + micros / 1000),
             _ => format!("{len} bytes"),
         })

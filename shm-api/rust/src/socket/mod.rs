@@ -15,6 +15,7 @@ mod options;
 mod readiness;
 mod receive;
 mod send;
+mod socket_level;
 
 pub use address::{ADDRESS_LEN, AddressError, RawAddress};
 pub use names::{SIOCGETLINKNAME, SIOCGETNODEID};
@@ -31,11 +32,14 @@ use crate::attachment::{Attachment, Patience};
 use crate::core::Interest;
 use crate::{Error, Node, lock};
 use address::Name;
+use socket_level::Settings;
 
 /// Family of TIPC addresses.
 pub const AF_TIPC: i32 = 30;
 /// Level of TIPC's options and ancillary data.
 pub const SOL_TIPC: i32 = 271;
+/// Longer than the daemon waits for the answer to a connection request. A call with a time limit ends with any signal.
+const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 /// First service type that can be bound.
 const FIRST_USER_TYPE: u32 = 64;
 
@@ -59,30 +63,6 @@ impl From<Error> for Errno {
 
 /// Result of the calls.
 pub type Result<T> = std::result::Result<T, Errno>;
-
-/// What the calls need to know and the daemon does not.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    receive_timeout: Option<Duration>,
-    send_timeout: Option<Duration>,
-    receive_low_water: i32,
-    receive_buffer: i32,
-    send_buffer: i32,
-    reuse_address: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            receive_timeout: None,
-            send_timeout: None,
-            receive_low_water: 1,
-            receive_buffer: 2 << 20,
-            send_buffer: 212_992,
-            reuse_address: false,
-        }
-    }
-}
 
 /// A socket. Closed on drop.
 #[derive(Debug)]
@@ -172,7 +152,7 @@ impl Socket {
         let destination = destination.map(Destination::from);
         let flags = self.wait_flags(0);
         let request = Request::Connect { flags, destination };
-        let patience = Patience::Endless.of_system_call();
+        let patience = Patience::lasting(Some(CONNECT_LIMIT)).of_system_call();
         let answer = self.attachment.call_within(self.id, request, patience)?;
         let result = answer.map_err(errno);
         if is_datagram {

@@ -1,22 +1,12 @@
-//! `setsockopt` and `getsockopt` (`docs/protocol/calls.md`, options and requests).
+//! `setsockopt` and `getsockopt` (`docs/protocol/calls.md`, options and requests): TIPC's own.
 
-use std::time::Duration;
+use xtipc_segment::{GroupFlags, Request, Scope, ServiceAddress, SocketKind, option};
 
-use xtipc_segment::{
-    GroupFlags, Phase, Request, Scope, ServiceAddress, SocketKind, SocketState, option,
-};
-
-use super::{AF_TIPC, Errno, FIRST_USER_TYPE, Result, SOL_TIPC, Settings, Socket};
-use crate::lock;
+use super::{Errno, FIRST_USER_TYPE, Result, SOL_TIPC, Socket};
 
 /// Obsolete: always 0.
 const NODE_RECVQ_DEPTH: u32 = 131;
 const GROUP_LEAVE: u32 = 136;
-/// A receive buffer is twice what was asked for, as the kernel counts its own bookkeeping in.
-const BUFFER_MIN: i32 = 2304;
-const BUFFER_MAX: i32 = 16 << 20;
-const SEND_BUFFER_MIN: i32 = 4608;
-const TIMEVAL_LEN: usize = 16;
 
 impl Socket {
     /// `setsockopt`; `None` is a null pointer, of which `len` says how long it is said to be.
@@ -80,36 +70,6 @@ impl Socket {
         .map(drop)
     }
 
-    fn set_socket_option(&self, name: i32, value: &[u8]) -> Result<()> {
-        match name {
-            libc::SO_RCVTIMEO => lock(&self.settings).receive_timeout = time_limit(value)?,
-            libc::SO_SNDTIMEO => lock(&self.settings).send_timeout = time_limit(value)?,
-            libc::SO_RCVLOWAT => {
-                let wanted = number(value)?.cast_signed();
-                lock(&self.settings).receive_low_water = match wanted {
-                    0 => 1,
-                    ..0 => i32::MAX,
-                    _ => wanted,
-                };
-            }
-            libc::SO_RCVBUF => {
-                let bytes = doubled(number(value)?).clamp(BUFFER_MIN, BUFFER_MAX);
-                let bytes_wanted = bytes.cast_unsigned();
-                self.call(Request::SetReceiveBuffer {
-                    bytes: bytes_wanted,
-                })?;
-                lock(&self.settings).receive_buffer = bytes;
-            }
-            libc::SO_SNDBUF => {
-                let bytes = doubled(number(value)?).clamp(SEND_BUFFER_MIN, BUFFER_MAX);
-                lock(&self.settings).send_buffer = bytes;
-            }
-            libc::SO_REUSEADDR => lock(&self.settings).reuse_address = number(value)? != 0,
-            _ => return Err(Errno(libc::ENOPROTOOPT)),
-        }
-        Ok(())
-    }
-
     /// `getsockopt`: writes the value into `out`, gives its length.
     pub fn option(&self, level: i32, name: i32, out: &mut [u8]) -> Result<usize> {
         match level {
@@ -130,99 +90,9 @@ impl Socket {
             _ => Ok(self.call(Request::GetOption { option })?[0] as u32),
         }
     }
-
-    fn socket_option(&self, name: i32, out: &mut [u8]) -> Result<usize> {
-        let settings = *lock(&self.settings);
-        let value = match name {
-            libc::SO_RCVTIMEO => return Ok(put(out, &timeval(settings.receive_timeout))),
-            libc::SO_SNDTIMEO => return Ok(put(out, &timeval(settings.send_timeout))),
-            libc::SO_ERROR => self.take_error().err().map_or(0, |error| error.0),
-            libc::SO_ACCEPTCONN => {
-                let [state, _] = self.call(Request::GetState)?;
-                let phase = SocketState::from_bits_retain(state).phase();
-                (phase == Phase::Listening).into()
-            }
-            _ => plain_option(self.kind, &settings, name)?,
-        };
-        Ok(put(out, &value.to_ne_bytes()))
-    }
 }
 
-/// Options that need nobody to be asked.
-fn plain_option(kind: SocketKind, settings: &Settings, name: i32) -> Result<i32> {
-    Ok(match name {
-        libc::SO_TYPE => kind as i32,
-        libc::SO_DOMAIN => AF_TIPC,
-        libc::SO_PROTOCOL => 0,
-        libc::SO_RCVLOWAT => settings.receive_low_water,
-        libc::SO_RCVBUF => settings.receive_buffer,
-        libc::SO_SNDBUF => settings.send_buffer,
-        libc::SO_REUSEADDR => settings.reuse_address.into(),
-        _ => return Err(Errno(libc::ENOPROTOOPT)),
-    })
-}
-
-fn number(value: &[u8]) -> Result<u32> {
+pub(super) fn number(value: &[u8]) -> Result<u32> {
     let bytes = value.first_chunk::<4>().ok_or(Errno(libc::EINVAL))?;
     Ok(u32::from_ne_bytes(*bytes))
-}
-
-fn doubled(bytes: u32) -> i32 {
-    i32::try_from(bytes).unwrap_or(0).saturating_mul(2)
-}
-
-/// `struct timeval`; 0 is no limit.
-fn time_limit(value: &[u8]) -> Result<Option<Duration>> {
-    let bytes = value
-        .first_chunk::<TIMEVAL_LEN>()
-        .ok_or(Errno(libc::EINVAL))?;
-    let half = |at: usize| {
-        let mut word = [0; 8];
-        word.copy_from_slice(&bytes[at..at + 8]);
-        i64::from_ne_bytes(word)
-    };
-    let (seconds, micros) = (half(0), half(8));
-    if !(0..1_000_000).contains(&micros) {
-        return Err(Errno(libc::EDOM));
-    }
-    // A negative limit is one that is over at once.
-    let limit = match u64::try_from(seconds) {
-        Ok(seconds) => Duration::new(seconds, micros as u32 * 1000),
-        Err(_) => return Ok(Some(Duration::ZERO)),
-    };
-    Ok((!limit.is_zero()).then_some(limit))
-}
-
-fn timeval(limit: Option<Duration>) -> [u8; TIMEVAL_LEN] {
-    let limit = limit.unwrap_or_default();
-    let mut bytes = [0; TIMEVAL_LEN];
-    bytes[..8].copy_from_slice(&limit.as_secs().to_ne_bytes());
-    bytes[8..].copy_from_slice(&i64::from(limit.subsec_micros()).to_ne_bytes());
-    bytes
-}
-
-/// Cut to the room there is, as the kernel does with options of this level.
-fn put(out: &mut [u8], value: &[u8]) -> usize {
-    let len = value.len().min(out.len());
-    out[..len].copy_from_slice(&value[..len]);
-    len
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_limit_reads_as_it_was_written_and_0_is_none() {
-        let limits = [0, 1, 999, 1000, 1500, 86_400_000].map(Duration::from_millis);
-        for limit in limits {
-            let wanted = (!limit.is_zero()).then_some(limit);
-            assert_eq!(time_limit(&timeval(wanted)), Ok(wanted));
-        }
-        assert_eq!(time_limit(&[0; 15]), Err(Errno(libc::EINVAL)));
-        let million = [[0; 8], 1_000_000i64.to_ne_bytes()].concat();
-        assert_eq!(time_limit(&million), Err(Errno(libc::EDOM)));
-        let negative = [(-1i64).to_ne_bytes(), [0; 8]].concat();
-        assert_eq!(time_limit(&negative), Ok(Some(Duration::ZERO)));
-    }
 }

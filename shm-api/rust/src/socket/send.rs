@@ -6,7 +6,7 @@ use xtipc_segment::{Destination, MESSAGE_LEN_MAX, PayloadPlace, Request, SendFla
 
 use super::{Errno, RawAddress, Result, Socket, errno, is_connected_kind};
 use crate::attachment::Patience;
-use crate::lock;
+use crate::{Error, lock};
 
 impl Socket {
     /// `sendto` with an address, by its bytes, or `send`. Of the flags only `MSG_DONTWAIT` has a meaning.
@@ -54,12 +54,10 @@ impl Socket {
                 destination: None,
             };
             let patience = Patience::lasting(lock(&self.settings).send_timeout).of_system_call();
-            if self
-                .attachment
-                .call_within(self.id, request, patience)?
-                .is_err()
-            {
-                let _ = self.take_error();
+            match self.attachment.call_within(self.id, request, patience) {
+                Ok(Ok(_)) | Err(Error::Interrupted) => {}
+                Ok(Err(_)) => drop(self.take_error()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(data.len())
