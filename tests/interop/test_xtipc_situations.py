@@ -15,13 +15,17 @@ class XtipcSituationsTest(SegmentTest):
         self.compare(self.alpha)
 
     def test_every_situation_ends_the_same_over_direct_channels(self):
-        self.compare(self.started("near", "--direct-after=1"))
+        """But for signals whose handlers restart calls: with channels a program waits for several pipes."""
+        self.compare(self.started("near", "--direct-after=1"), but_for=" restart")
 
-    def compare(self, node):
+    def compare(self, node, but_for=None):
         wanted = situations.all_situations()
         recorded = situations.recording(ANY_RELEASE)
         self.assertEqual(set(recorded), set(wanted), "situations and recording do not have the same titles")
         documented = situations.documented_differences()
+        if but_for:
+            left_out = {title for title, steps in wanted.items() if any(step.endswith(but_for) for step in steps)}
+            wanted, recorded = ({title: all[title] for title in all if title not in left_out} for all in (wanted, recorded))
         expected = situations.with_differences(recorded, documented)
         far = self.started("far")
         self.await_link(node, far)

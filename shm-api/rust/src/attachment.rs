@@ -446,6 +446,7 @@ impl Attachment {
             Request::OpenSocket { .. } | Request::OpenSubscriber | Request::Accept { .. } => {
                 Purpose::Open
             }
+            Request::Shutdown => Purpose::Shutdown(socket),
             _ => Purpose::Call,
         };
         let tag = self.submit(socket, &[], |_| request, purpose, Patience::Endless)?;

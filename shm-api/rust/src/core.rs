@@ -438,7 +438,8 @@ impl Core {
                     };
                     self.queues.insert(socket, queue);
                 }
-                Purpose::Open => {}
+                Purpose::Shutdown(socket) if completion.result == 0 => self.end_sending(socket),
+                Purpose::Open | Purpose::Shutdown(_) => {}
                 Purpose::Post {
                     socket,
                     destination,
@@ -568,6 +569,7 @@ impl Core {
             Purpose::Close(socket) => self.queue(socket)?.closing = true,
             Purpose::Call
             | Purpose::Open
+            | Purpose::Shutdown(_)
             | Purpose::Await(_)
             | Purpose::MakeChannel(_)
             | Purpose::SwitchToChannel(_)

@@ -10,6 +10,9 @@ pub(crate) enum Purpose {
     Call,
     /// A thread waits for it, and on success a socket of this attachment exists.
     Open,
+    /// A thread waits for it, and on success this socket sends nothing more. Another one that waits to send may be the one
+    /// that dispatches this, and has to find it.
+    Shutdown(u32),
     /// A message was posted; failures are kept for flush.
     Post {
         /// The sending socket.
@@ -104,7 +107,9 @@ impl Pending {
         };
         let (purpose, staged) = (*purpose, staged.take());
         match purpose {
-            Purpose::Call | Purpose::Open => slot.state = State::Done(completion),
+            Purpose::Call | Purpose::Open | Purpose::Shutdown(_) => {
+                slot.state = State::Done(completion)
+            }
             Purpose::Post { .. }
             | Purpose::Await(_)
             | Purpose::MakeChannel(_)

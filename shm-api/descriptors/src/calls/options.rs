@@ -31,6 +31,7 @@ fn is_of_tipc(name: c_int) -> bool {
             | libc::SO_RCVTIMEO
             | libc::SO_SNDTIMEO
             | libc::SO_REUSEADDR
+            | libc::SO_PEEK_OFF
     )
 }
 

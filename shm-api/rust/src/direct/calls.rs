@@ -102,7 +102,6 @@ impl Attachment {
             Request::SetOption { option, value } if option == option::DEST_DROPPABLE => {
                 self.core()?.queue(socket)?.set_droppable(value != 0);
             }
-            Request::Shutdown => self.core()?.end_sending(socket),
             _ => {}
         }
         Ok(())
