@@ -92,7 +92,7 @@ struct Program {
 }
 
 /// Few enough that no acknowledgement of the connection becomes due.
-const MESSAGES: usize = 15;
+const MESSAGES: usize = 20;
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 5000,
     instance: 1,
@@ -154,6 +154,7 @@ impl Program {
             self.datagram.try_recv().unwrap(),
             self.datagram.recv().unwrap(),
             self.datagram.recv_spin(soon).unwrap(),
+            self.connection.recv().unwrap().unwrap(),
             self.connection.try_recv().unwrap().unwrap(),
             self.connection.recv_spin(soon).unwrap().unwrap(),
         ] {
