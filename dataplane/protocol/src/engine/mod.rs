@@ -186,7 +186,7 @@ pub struct Engine {
     /// Connections with a message that found no room.
     owing: VecDeque<PortId>,
     /// Ends of connections that found no room; their sockets are gone.
-    farewells: Vec<Farewell>,
+    farewells: VecDeque<Farewell>,
     /// What the groups of this node's sockets have in common.
     groups: Groups,
     /// What arrived at the engine's own sockets.
@@ -241,7 +241,7 @@ impl Engine {
             members: Vec::new(),
             clock: ConnectionClock::new(config.random),
             owing: VecDeque::new(),
-            farewells: Vec::new(),
+            farewells: VecDeque::new(),
             groups: Groups::default(),
             inner: Inner::default(),
             topology: TopologyService::default(),

@@ -115,7 +115,7 @@ impl Engine {
         if self.send_back(now, header, payload, code, host).is_err()
             && let Some(fin) = fin
         {
-            self.farewells.push(fin);
+            self.farewells.push_back(fin);
         }
     }
 
@@ -125,8 +125,11 @@ impl Engine {
         let _ = self.send_held(now, id, host);
         if let Some(farewell) = self.farewell(id, code) {
             self.dismantle(id);
-            self.farewells.push(farewell);
-            self.say_farewells(now, host);
+            self.farewells.push_back(farewell);
+            // Where others wait this one would wait, too.
+            if self.farewells.len() == 1 {
+                self.say_farewells(now, host);
+            }
         }
     }
 
@@ -147,15 +150,15 @@ impl Engine {
         })
     }
 
-    /// Tries to send what ends connections.
+    /// Tries to send what ends connections. After the first in vain no other one is tried, but it is the next one's turn:
+    /// with thousands that wait each input would take as many attempts.
     pub(super) fn say_farewells<H: Host>(&mut self, now: Instant, host: &mut H) {
-        if self.farewells.is_empty() {
-            return;
+        while let Some(mut farewell) = self.farewells.pop_front() {
+            if !self.say_farewell(now, &mut farewell, host) {
+                self.farewells.push_back(farewell);
+                break;
+            }
         }
-        let mut farewells = std::mem::take(&mut self.farewells);
-        farewells.retain_mut(|farewell| !self.say_farewell(now, farewell, host));
-        farewells.append(&mut self.farewells);
-        self.farewells = farewells;
     }
 
     /// True if there is nothing left to say: all was sent, or there is no way to the node.

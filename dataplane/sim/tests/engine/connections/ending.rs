@@ -403,3 +403,34 @@ fn both_ends_may_part_at_once() {
         w.c.finish();
     }
 }
+
+#[test]
+fn connections_that_end_together_in_greater_number_than_there_are_frames_are_all_told() {
+    const COUNT: usize = 900;
+    let mut c = small_cluster(75);
+    let listener = c.listener(1, SocketKind::Stream);
+    let mut servers = Vec::new();
+    for _ in 0..COUNT {
+        let client = c.open_kind(0, SocketKind::Stream);
+        c.connect(0, client.port, Destination::Socket(listener))
+            .unwrap();
+        settle(&mut c);
+        servers.push(c.accept(1, listener.port).unwrap());
+        settle(&mut c);
+    }
+    c.notices(0);
+    // As when their program is killed.
+    for server in servers {
+        c.close(1, server.port);
+    }
+    let over = |notice: &Notice| matches!(notice, Notice::Disconnected(..));
+    let mut ended = 0;
+    let began = c.now;
+    while ended < COUNT {
+        c.run_for(Duration::from_millis(1));
+        ended += c.notices(0).iter().filter(|notice| over(notice)).count();
+        let late = c.now.since(began) > Duration::from_millis(50);
+        assert!(!late, "only {ended} of {COUNT} were told");
+    }
+    c.finish();
+}
