@@ -11,9 +11,14 @@ use rustix::time::{
 };
 
 use super::{Interest, TIMER, Token, WaitError};
+use crate::clock::now_ns;
 
 /// Ready fds beyond this are reported by the next wait.
 const EVENTS_PER_WAIT: usize = 64;
+const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 pub(super) struct Epoll {
     epoll: OwnedFd,
@@ -81,9 +86,16 @@ impl Epoll {
         deadline_ns: Option<u64>,
         ready: &mut Vec<Token>,
     ) -> Result<(), WaitError> {
-        self.arm(deadline_ns)?;
+        // A timer that is due at once would still be a sleep, until its interrupt.
+        let timeout = match deadline_ns {
+            Some(at_ns) if at_ns <= now_ns() => Some(&AT_ONCE),
+            _ => None,
+        };
+        if timeout.is_none() {
+            self.arm(deadline_ns)?;
+        }
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
-        let (events, _) = match epoll::wait(&self.epoll, events.as_mut_slice(), None) {
+        let (events, _) = match epoll::wait(&self.epoll, events.as_mut_slice(), timeout) {
             Ok(events) => events,
             Err(Errno::INTR) => return Ok(()),
             Err(e) => return Err(WaitError::system("wait")(e.into())),
@@ -99,13 +111,9 @@ impl Epoll {
         if at_ns == self.armed_ns {
             return Ok(());
         }
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         let setting = Itimerspec {
-            it_interval: zero,
-            it_value: at_ns.map_or(zero, timespec),
+            it_interval: AT_ONCE,
+            it_value: at_ns.map_or(AT_ONCE, timespec),
         };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting)
             .map_err(|e| WaitError::system("set a timer")(e.into()))?;

@@ -136,6 +136,31 @@ fn a_deadline_in_the_past_only_looks() {
     });
 }
 
+/// How often the calling thread has waited in the kernel.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+/// A worker that spins looks each millisecond.
+#[test]
+fn a_look_is_no_sleep() {
+    with_both(|mut waiter| {
+        let bell = bell();
+        waiter.add(&bell, Interest::Read, Token(1)).unwrap();
+        let mut ready = Vec::new();
+        waiter.wait(Some(now_ns()), &mut ready).unwrap();
+        let before = sleeps();
+        for _ in 0..100 {
+            waiter.wait(Some(now_ns()), &mut ready).unwrap();
+        }
+        // Reading the file may sleep once in a while.
+        assert!(sleeps() - before < 10, "{}", waiter.description());
+    });
+}
+
 #[test]
 fn a_removed_fd_is_silent() {
     with_both(|mut waiter| {

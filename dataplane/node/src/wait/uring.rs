@@ -53,6 +53,8 @@ impl Uring {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // A look takes notice of deferred work only if this says that there is some.
+            .setup_taskrun_flag()
             .dontfork()
             .build(ENTRIES)
             .or_else(|error| match error.raw_os_error() {
@@ -162,7 +164,9 @@ impl Uring {
                     .sec(left_ns / 1_000_000_000)
                     .nsec((left_ns % 1_000_000_000) as u32);
                 let args = SubmitArgs::new().timespec(&left);
-                self.ring.submitter().submit_with_args(1, &args)
+                // Where no time is left a look: to wait for a timer that is due at once is a sleep until its interrupt.
+                let wanted = usize::from(left_ns > 0);
+                self.ring.submitter().submit_with_args(wanted, &args)
             }
         };
         match entered {
