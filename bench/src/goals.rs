@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use crate::plan::{
     ASLEEP, BUNDLED_RATE, CONNECT, EMBEDDED, EMBEDDED_CROWDED, GROUP, IDLE, KERNEL, KERNEL_RATE,
-    LARGE, LOAD, LOCAL, LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST,
-    PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE, SLEEPING_TCP,
-    SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_CROWDED,
-    TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, bulk,
+    LARGE, LOAD, LOCAL, LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP,
+    LOCAL_UNIX, MULTICAST, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE,
+    SLEEPING_TCP, SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT,
+    TCP_CROWDED, TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, bulk,
 };
 use crate::step::Place::OneProcessor;
 use crate::step::Step;
@@ -100,7 +100,7 @@ impl Comparison {
 }
 
 /// In the order of the goals; what has none is only reported.
-pub(crate) const COMPARISONS: [Comparison; 40] = [
+pub(crate) const COMPARISONS: [Comparison; 41] = [
     compare(EMBEDDED, RAW).at_most("1", 1.5),
     compare(EMBEDDED, SPINNING_TCP).at_most("1", 0.55),
     compare(EMBEDDED_CROWDED, TCP_CROWDED).at_most("3", 0.9),
@@ -126,6 +126,7 @@ pub(crate) const COMPARISONS: [Comparison; 40] = [
     compare(bulk(BUNDLED_RATE, 65_535), bulk(TCP_RATE, 65_535)),
     compare(LOCAL, LOCAL_MEMORY).at_most("8", 2.5),
     compare(LOCAL, LOCAL_UNIX),
+    compare(LOCAL_DATAGRAM, LOCAL_UNIX),
     compare(LOCAL, LOCAL_TCP),
     compare(LOCAL_RATE, RING_RATE).at_least("9", 0.5),
     compare(LOCAL_RATE, UNIX_RATE),

@@ -20,7 +20,8 @@ use crate::step::Step;
 #[cfg(feature = "zeromq")]
 use crate::subject::zeromq;
 use crate::subject::{
-    Subject, Wait, connect, fan, kernel_tipc, memory, packet, stream, tcp, udp, unix, xdp, xtipc,
+    Subject, Wait, connect, connection, fan, kernel_tipc, memory, packet, stream, tcp, udp, unix,
+    xdp, xtipc,
 };
 use crate::wire::Wire;
 use crate::{rate, round_trip};
@@ -152,7 +153,10 @@ impl Part {
     fn echo(&self) -> Result<()> {
         let Step { size, wait, .. } = self.step;
         match self.step.subject {
-            Subject::Xtipc | Subject::XtipcEmbedded => xtipc::echo(&self.node()?, wait),
+            Subject::Xtipc => xtipc::echo(&self.node()?, wait),
+            // A call waits as the policy of its node says.
+            Subject::XtipcEmbedded => xtipc::echo(&self.node()?, Wait::Sleeping),
+            Subject::XtipcConnection => connection::echo(&self.node()?, wait),
             Subject::XtipcConnect => connect::xtipc_echo(&self.node()?),
             Subject::XtipcEvent => fan::event_echo(&self.node()?),
             Subject::Tcp => tcp::echo(wait, size),
@@ -176,9 +180,9 @@ impl Part {
             return Ok(Box::new(xtipc::Ask::urgent(&self.node()?, wait)?));
         }
         Ok(match self.step.subject {
-            Subject::Xtipc | Subject::XtipcEmbedded => {
-                Box::new(xtipc::Ask::new(&self.node()?, wait)?)
-            }
+            Subject::Xtipc => Box::new(xtipc::Ask::new(&self.node()?, wait)?),
+            Subject::XtipcEmbedded => Box::new(xtipc::Ask::new(&self.node()?, Wait::Sleeping)?),
+            Subject::XtipcConnection => Box::new(connection::Ask::new(&self.node()?, wait)?),
             Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(&self.node()?)?),
             Subject::XtipcEvent => Box::new(fan::EventAsk::new(&self.node()?)?),
             Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),
@@ -203,6 +207,7 @@ impl Part {
             Subject::Xtipc | Subject::XtipcEmbedded => {
                 Box::new(xtipc::Send::new(&self.node()?, size)?)
             }
+            Subject::XtipcConnection => Box::new(connection::Send::new(&self.node()?, size)?),
             Subject::XtipcStream => Box::new(stream::Send::new(&self.node()?, size)?),
             Subject::XtipcMulticast => Box::new(fan::Multicast::new(&self.node()?, size, copies)?),
             Subject::XtipcGroup => Box::new(fan::Broadcast::new(&self.node()?, size, copies)?),
@@ -226,6 +231,7 @@ impl Part {
             Subject::Xtipc | Subject::XtipcEmbedded => {
                 Box::new(xtipc::Receive::new(&self.node()?)?)
             }
+            Subject::XtipcConnection => Box::new(connection::Receive::new(&self.node()?)?),
             Subject::XtipcStream => Box::new(stream::Receive::new(&self.node()?, size)?),
             Subject::XtipcMulticast => Box::new(fan::Receivers::bound(&self.node()?, copies)?),
             Subject::XtipcGroup => Box::new(fan::Receivers::joined(&self.node()?, copies)?),

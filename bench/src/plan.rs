@@ -7,7 +7,8 @@ use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::Step;
 use crate::subject::Subject::{
     Eventfd, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket, UnixStream,
-    Xdp, Xtipc, XtipcConnect, XtipcEmbedded, XtipcEvent, XtipcGroup, XtipcMulticast, XtipcStream,
+    Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup,
+    XtipcMulticast, XtipcStream,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
 
@@ -53,16 +54,18 @@ pub(crate) const fn bulk(step: Step, mtu: u32) -> Step {
 pub(crate) const STREAM: Step = Step::new(Rate, XtipcStream, Sleeping);
 pub(crate) const RAW_BULK: Step = RAW_RATE.sized(FRAME);
 
-pub(crate) const LOCAL: Step = SPINNING_XTIPC.at(Together);
+/// On one node connections are what goes past the daemon.
+pub(crate) const LOCAL: Step = Step::new(RoundTrip, XtipcConnection, Spinning).at(Together);
+pub(crate) const LOCAL_DATAGRAM: Step = SPINNING_XTIPC.at(Together);
 pub(crate) const LOCAL_MEMORY: Step = Step::new(RoundTrip, Memory, Spinning).at(Together);
 pub(crate) const LOCAL_UNIX: Step = Step::new(RoundTrip, UnixStream, Spinning).at(Together);
 pub(crate) const LOCAL_TCP: Step = SPINNING_TCP.at(Together);
-pub(crate) const LOCAL_RATE: Step = BUNDLED_RATE.at(Together);
+pub(crate) const LOCAL_RATE: Step = Step::new(Rate, XtipcConnection, Sleeping).at(Together);
 pub(crate) const RING_RATE: Step = Step::new(Rate, Memory, Spinning).at(Together);
 pub(crate) const UNIX_RATE: Step = Step::new(Rate, UnixSeqpacket, Sleeping).at(Together);
 pub(crate) const LOCAL_LARGE: Step = LOCAL.sized(LARGE);
 pub(crate) const UNIX_LARGE: Step = LOCAL_UNIX.sized(LARGE);
-pub(crate) const ASLEEP: Step = SLEEPING_XTIPC.at(OneProcessor);
+pub(crate) const ASLEEP: Step = Step::new(RoundTrip, XtipcConnection, Sleeping).at(OneProcessor);
 pub(crate) const UNIX_ASLEEP: Step = Step::new(RoundTrip, UnixStream, Sleeping).at(OneProcessor);
 pub(crate) const WAKE: Step = Step::new(RoundTrip, Eventfd, Sleeping).at(OneProcessor);
 
@@ -150,6 +153,7 @@ impl Set {
                 ASLEEP.at(Together),
                 ASLEEP,
                 LOCAL,
+                LOCAL_DATAGRAM,
                 LOCAL_LARGE,
                 UNIX_LARGE,
                 LOCAL_MEMORY,

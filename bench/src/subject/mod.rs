@@ -1,6 +1,7 @@
 //! What is measured. Each subject is two ends, in processes of their own.
 
 pub(crate) mod connect;
+pub(crate) mod connection;
 pub(crate) mod fan;
 pub(crate) mod kernel_tipc;
 pub(crate) mod memory;
@@ -26,6 +27,8 @@ pub(crate) enum Subject {
     Xtipc,
     /// A node inside of each application: RDM.
     XtipcEmbedded,
+    /// With daemons: a SEQPACKET connection, by a direct channel if both ends are on one node.
+    XtipcConnection,
     /// With daemons: a STREAM connection.
     XtipcStream,
     /// Set-up of a SEQPACKET connection, a message there and back, and its end.
@@ -68,6 +71,7 @@ impl Subject {
         matches!(
             self,
             Self::Xtipc
+                | Self::XtipcConnection
                 | Self::XtipcStream
                 | Self::XtipcConnect
                 | Self::XtipcEvent
@@ -102,6 +106,7 @@ impl fmt::Display for Subject {
         formatter.write_str(match self {
             Self::Xtipc => "xtipc",
             Self::XtipcEmbedded => "xtipc embedded",
+            Self::XtipcConnection => "xtipc connection",
             Self::XtipcStream => "xtipc stream",
             Self::XtipcConnect => "xtipc connect",
             Self::XtipcEvent => "xtipc event",

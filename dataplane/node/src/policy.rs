@@ -29,7 +29,7 @@ pub enum Core {
 pub enum Step {
     /// Look again at once.
     Spin,
-    /// Let others on the core run, then look again.
+    /// Look again, and let others on the core run now and then ([`IdlePolicy::is_yield_due`]).
     Yield,
     /// Wait for a door bell or timer.
     Sleep,
@@ -46,6 +46,12 @@ const WAKE_COST_NS_MAX: u64 = 200_000;
 /// Weight of a new sample is 1/8.
 const WAKE_COST_SHIFT: u32 = 3;
 
+/// A yield that takes longer gave the core to somebody: it takes 150 to 500 ns where nobody wants it.
+const GIVEN_WAY_NS: u64 = 1_000;
+/// Looks, of some 50 ns each, between two yields where nobody took the core the last time: what comes during a yield is not
+/// seen, and who comes to want the core waits once for so long.
+const LOOKS_ALONE: u32 = 32;
+
 /// Decides the steps of one worker.
 #[derive(Clone, Debug)]
 pub struct IdlePolicy {
@@ -53,6 +59,10 @@ pub struct IdlePolicy {
     core: Core,
     wake_cost_ns: u64,
     last_work_ns: Option<u64>,
+    /// Since the last yield.
+    looks: u32,
+    /// Somebody took the core at the last yield.
+    gave_way: bool,
 }
 
 impl IdlePolicy {
@@ -63,6 +73,8 @@ impl IdlePolicy {
             core,
             wake_cost_ns: WAKE_COST_NS_INITIAL,
             last_work_ns: None,
+            looks: 0,
+            gave_way: true,
         }
     }
 
@@ -97,6 +109,21 @@ impl IdlePolicy {
             (true, Core::Own) => Step::Spin,
             (true, Core::Shared) => Step::Yield,
         }
+    }
+
+    /// At each look where others may want the core: whether it is their turn.
+    pub fn is_yield_due(&mut self) -> bool {
+        self.looks += 1;
+        let due = self.gave_way || self.looks == LOOKS_ALONE;
+        if due {
+            self.looks = 0;
+        }
+        due
+    }
+
+    /// A yield took so long.
+    pub fn yielded(&mut self, took_ns: u64) {
+        self.gave_way = took_ns > GIVEN_WAY_NS;
     }
 
     /// How long an adaptive worker spins: twice what a wake costs, within limits.
@@ -147,6 +174,20 @@ mod tests {
         assert_eq!(idle.idle(MS + 1), Step::Yield);
         idle.set_core(Core::Own);
         assert_eq!(idle.idle(MS + 1), Step::Spin);
+    }
+
+    #[test]
+    fn others_on_the_core_have_their_turn_at_each_look_as_long_as_they_take_it() {
+        let mut idle = IdlePolicy::new(Policy::Adaptive, Core::Shared);
+        for _ in 0..10 {
+            assert!(idle.is_yield_due());
+            idle.yielded(2_000);
+        }
+        idle.yielded(300);
+        let turns = (0..10 * LOOKS_ALONE).filter(|_| idle.is_yield_due());
+        assert_eq!(turns.count(), 10);
+        idle.yielded(1_000_000);
+        assert!(idle.is_yield_due());
     }
 
     #[test]

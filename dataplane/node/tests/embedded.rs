@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtipc::{
-    Datagram, EmbeddedNode, Error, Kind, Node, Poller, Readiness, Scope, ServiceAddress,
+    Datagram, EmbeddedNode, Error, EventKind, Kind, Node, Poller, Readiness, Scope, ServiceAddress,
     ServiceRange, Subscriber, Subscription,
 };
 use xtipc_management::Client;
@@ -190,6 +190,24 @@ fn events_of_the_topology_service_come_to_a_thread_that_sleeps() {
         let _server = server(&other);
         assert_eq!(waiting.join().unwrap().range.type_, SERVICE.type_);
     });
+}
+
+/// Nothing comes from outside then: the look that finds the timer due is what a thread waits for.
+#[test]
+fn what_a_timer_brings_comes_to_who_waits_with_every_policy() {
+    for policy in ["adaptive", "sleep", "busy"] {
+        let own = Own::start(policy);
+        let node = own.attach();
+        let subscriber = Subscriber::open(&node).unwrap();
+        subscriber.set_read_timeout(Some(PATIENCE));
+        let subscription = Subscription {
+            timeout_ms: 30,
+            ..Subscription::bindings(SERVICE)
+        };
+        subscriber.subscribe(&subscription).unwrap();
+        let event = subscriber.recv().unwrap();
+        assert_eq!(event.kind, EventKind::Timeout, "{policy}");
+    }
 }
 
 #[test]

@@ -190,6 +190,11 @@ impl<T: Copy> Producer<T> {
         self.used()
     }
 
+    /// Whether the consumer has taken all that was pushed, as of now.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.0.consumer().load(Ordering::Relaxed) == self.0.next
+    }
+
     /// Whether the kernel asked to be woken for this ring.
     pub(crate) fn needs_wakeup(&self) -> bool {
         self.0.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0

@@ -164,6 +164,9 @@ impl XskSocket {
     /// the socket is of no more use (its interface is gone): close it.
     pub fn kick(&mut self) -> rustix::io::Result<()> {
         self.transmit.publish();
+        if self.transmit.waiting() == 0 {
+            return Ok(());
+        }
         // The driver sets the flag and then looks at the ring once more; we fill the ring and then look at
         // the flag. Without a full fence both could see the old value, and the packet would lie there.
         fence(Ordering::SeqCst);
@@ -213,6 +216,11 @@ impl XskSocket {
     /// Whether a packet waits to be received: the check before sleeping on [`Self::as_fd`].
     pub fn rx_ready(&self) -> bool {
         self.receive.is_ready()
+    }
+
+    /// Whether a round would find nothing: no packet, no completion, nothing that the kernel has not taken. Some loads.
+    pub fn is_quiet(&self) -> bool {
+        !self.receive.is_ready() && !self.receive.fill_needs_wakeup() && self.transmit.is_quiet()
     }
 
     /// Descriptors sent and not completed.

@@ -154,6 +154,11 @@ impl Transmit {
         self.ring.waiting()
     }
 
+    /// Whether the kernel has taken all and completed nothing since [`Self::complete`].
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.ring.is_drained() && !self.completions.is_ready()
+    }
+
     pub(crate) fn needs_wakeup(&self) -> bool {
         self.ring.needs_wakeup()
     }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, Wake, take_wake};
 use xtipc_segment::attach::Welcome;
+use xtipc_segment::channel::Lookout;
 use xtipc_segment::fork::Incarnation;
 use xtipc_segment::{
     Completion, Destination, MESSAGE_LEN_MAX, Meta, PathState, PayloadPlace, Ready, Request,
@@ -28,7 +29,7 @@ use crate::buffer::Buffer;
 use crate::core::{Bells, Core, Custody, Failure, Interest, Queue};
 pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
-use crate::rounds::{Driving, Rounds};
+use crate::rounds::{Driving, Rounds, Seen};
 use crate::{Error, Message, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
@@ -37,6 +38,8 @@ pub(crate) const SPIN_MAX: Duration = Duration::from_micros(50);
 pub(crate) const SPIN_MIN: Duration = Duration::from_micros(2);
 /// Rounds of pure spinning before the spinner yields: the daemon may share its core without our knowing.
 const ROUNDS_BEFORE_YIELD: u32 = 32;
+/// Looks at a direct channel alone between two at everything, of which one takes some ten times as long.
+const GLANCES: u32 = 16;
 /// A non-blocking receive makes no system call, so it would never see the daemon's end; each time this many of them
 /// found nothing, one asks the kernel.
 const FRUITLESS_MAX: u32 = 64;
@@ -225,12 +228,9 @@ impl Attachment {
         let mut begun = None;
         let mut round = 0;
         let stands_by = core.stand_by.is_due();
+        let lookout = core.lookout(interest);
         loop {
-            let place = match core.is_peer_here(interest) {
-                Some(true) => Place::Behind,
-                Some(false) => Place::Elsewhere,
-                None => core.receiver.place_of_daemon(),
-            };
+            let place = core.place_of(interest);
             match place {
                 Place::Elsewhere => {}
                 Place::Here if stands_by => {
@@ -241,7 +241,7 @@ impl Attachment {
             }
             drop(core);
             if place == Place::Elsewhere && round < ROUNDS_BEFORE_YIELD {
-                spin_loop();
+                pause(lookout.as_ref());
             } else {
                 thread::yield_now();
             }
@@ -277,21 +277,23 @@ impl Attachment {
         interest: Interest,
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
-        let until = left.and_then(|left| Instant::now().checked_add(left));
         let until_ns = left.and_then(end_on_node_clock);
-        let mut worked = true;
+        let mut seen = Seen::Work;
         loop {
-            let mut core = lock(&self.core);
-            core.dispatch();
-            let over = until.is_some_and(|until| Instant::now() >= until) || driving.is_over();
-            if core.progress != before || self.ring_has_room(&mut core, interest) || over {
-                return core;
+            let over =
+                until_ns.is_some_and(|until| driving.looked_ns() >= until) || driving.is_over();
+            // What changed did so in a round.
+            if seen != Seen::Nothing || over {
+                let mut core = lock(&self.core);
+                core.dispatch();
+                if core.progress != before || self.ring_has_room(&mut core, interest) || over {
+                    return core;
+                }
             }
-            drop(core);
-            if !worked {
+            if seen != Seen::Work {
                 driving.rest(until_ns);
             }
-            worked = driving.look();
+            seen = driving.look();
         }
     }
 
@@ -516,14 +518,19 @@ impl Attachment {
         Ok(result)
     }
 
-    /// Spins until `look` finds what it looks for, or the time is over: no system call, except to let the node's worker
-    /// run where it has the same processor.
+    /// Spins until `look` finds what it looks for, or the time is over: no system call, except to let run whom it waits for
+    /// where that has the same processor.
     pub(crate) fn spin<T>(
         &self,
+        interest: Interest,
         until: Instant,
         mut look: impl FnMut(&mut Core) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut driving = self.rounds.as_ref().and_then(Rounds::take);
+        let until_ns = match driving {
+            Some(_) => end_on_node_clock(until.saturating_duration_since(Instant::now())),
+            None => None,
+        };
         let mut core = self.core()?;
         // Who drives has the say over the sleep word; while another thread does, this one only looks.
         let drives = !core.driving;
@@ -548,18 +555,19 @@ impl Attachment {
             }
             if let Some(driving) = &mut driving {
                 drop(core);
-                driving.look();
+                let is_early = |looked_ns| until_ns.is_none_or(|until_ns| looked_ns < until_ns);
+                while driving.look() == Seen::Nothing && is_early(driving.looked_ns()) {}
                 core = lock(&self.core);
                 continue;
             }
-            let place = core.receiver.place_of_daemon();
+            let (place, lookout) = (core.place_of(interest), core.lookout(interest));
             if drives && place == Place::Here {
                 let wants_room = core.is_room_awaited();
                 core.receiver.stand_by(wants_room);
             }
             drop(core);
             if place == Place::Elsewhere {
-                spin_loop();
+                pause(lookout.as_ref());
             } else {
                 thread::yield_now();
             }
@@ -579,7 +587,8 @@ impl Attachment {
         socket: u32,
         until: Instant,
     ) -> Result<Message> {
-        let found = self.spin(until, |core| Ok(core.queue(socket)?.pop()))?;
+        let pop = |core: &mut Core| Ok(core.queue(socket)?.pop());
+        let found = self.spin(Interest::Socket(socket), until, pop)?;
         let (meta, buffer) = found.ok_or(Error::TimedOut)?;
         let mut core = self.core()?;
         self.settle_watch(&mut core, socket)?;
@@ -732,6 +741,19 @@ impl Attachment {
             Patience::Endless,
         );
         self.send_off();
+    }
+}
+
+/// Between two looks at everything: looks for what is most likely to come.
+fn pause(lookout: Option<&Lookout>) {
+    let Some(lookout) = lookout else {
+        return spin_loop();
+    };
+    for _ in 0..GLANCES {
+        if lookout.sees_it() {
+            return;
+        }
+        spin_loop();
     }
 }
 

@@ -12,7 +12,7 @@ use xtipc_segment::{
 
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Custody, Partial, Queue};
+use crate::core::{Core, Custody, Interest, Partial, Queue};
 use crate::datagram::check_bindable;
 use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
@@ -400,7 +400,10 @@ impl Connection {
             let asks = queue.custody != Custody::Own;
             Ok((asks || queue.has_rest || !queue.messages.is_empty()).then_some(()))
         };
-        let found = self.socket.attachment.spin(until, is_there)?;
+        let found = self
+            .socket
+            .attachment
+            .spin(Interest::Socket(id), until, is_there)?;
         found.ok_or(Error::TimedOut)
     }
 

@@ -171,7 +171,7 @@ impl Poller {
         if !spin.is_zero() && timeout != Some(Duration::ZERO) {
             let until = Instant::now() + spin;
             let until = end.map_or(until, |end| end.min(until));
-            let found = self.attachment.spin(until, |core| {
+            let found = self.attachment.spin(Interest::AnySocket, until, |core| {
                 Ok(match find(core)? {
                     Look::Found(()) => Some(()),
                     Look::WaitFor(_) => None,

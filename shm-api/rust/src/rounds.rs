@@ -4,7 +4,7 @@
 #[cfg(feature = "embedded")]
 pub(crate) use own::{LookingOn, Rounds};
 #[cfg(feature = "embedded")]
-pub(crate) use xtipcd::worker::Driving;
+pub(crate) use xtipcd::worker::{Driving, Seen};
 
 #[cfg(feature = "embedded")]
 mod own {
@@ -100,6 +100,16 @@ impl Rounds {
     }
 }
 
+/// What nobody finds.
+#[cfg(not(feature = "embedded"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "never made")]
+pub(crate) enum Seen {
+    Nothing,
+    Chores,
+    Work,
+}
+
 /// Rounds of a node that is not there.
 #[cfg(not(feature = "embedded"))]
 #[derive(Debug)]
@@ -115,7 +125,11 @@ impl Driving<'_> {
         match *self.0 {}
     }
 
-    pub(crate) fn look(&mut self) -> bool {
+    pub(crate) fn looked_ns(&self) -> u64 {
+        match *self.0 {}
+    }
+
+    pub(crate) fn look(&mut self) -> Seen {
         match *self.0 {}
     }
 }

@@ -26,7 +26,7 @@ use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
 use crate::buffers::Buffers;
 use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, decode_release};
 use crate::kept::{Kept, KeptMessage};
-use crate::layout::{Header, IDLE_CLASS, LayoutError, Sizes};
+use crate::layout::{Header, IDLE_CLASS, LayoutError, Sizes, Word};
 #[cfg(doc)]
 use crate::path::PATHS_MAX;
 use crate::path::PathState;
@@ -502,6 +502,13 @@ impl DaemonSide {
         }
         let (completions, deliveries) = (self.segment.completions(), self.segment.deliveries());
         // A violation shows when something is published.
+    /// Whether the application has put nothing into its rings since they were emptied.
+    pub fn is_quiet(&self) -> bool {
+        let cursors = &self.segment.application;
+        self.submissions.is_drained(cursors.word(Word::Submission))
+            && self.releases.is_drained(cursors.word(Word::Release))
+    }
+
         let answers = self.completions.untaken(&completions).unwrap_or_default();
         answers <= self.posted_answers && self.deliveries.untaken(&deliveries) == Ok(0)
     }

@@ -143,6 +143,11 @@ impl Consumer {
         Ok(waiting)
     }
 
+    /// Whether there is nothing to take, by the producer's cursor now: a hint, for [`Self::pop`] loads and checks.
+    pub(crate) fn is_drained(&self, tail: &AtomicU32) -> bool {
+        tail.load(Ordering::Relaxed) == self.head
+    }
+
     /// Takes the oldest entry and hands its place back. The entry is a private copy.
     pub(crate) fn pop<const W: usize>(
         &mut self,

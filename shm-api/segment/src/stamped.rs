@@ -48,8 +48,8 @@ impl StampedProducer {
     }
 }
 
-/// The reading end.
-#[derive(Debug, Default)]
+/// The reading end. A copy of it looks for the same entry.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StampedConsumer {
     next: u32,
 }

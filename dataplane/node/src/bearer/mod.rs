@@ -179,10 +179,17 @@ impl Bearer {
         }
     }
 
-    /// The end of a poll round: takes back what was sent and hands the kernel what it needs.
-    pub(crate) fn flush(&mut self, pool: &mut FramePool) {
+    /// The beginning of a round: takes back what was sent, so that the round can send with it.
+    pub(crate) fn reclaim(&mut self, pool: &mut FramePool) {
+        if let Carrier::Ethernet(ethernet) = &mut self.carrier {
+            ethernet.reclaim(pool);
+        }
+    }
+
+    /// The end of a round: hands the kernel what it needs.
+    pub(crate) fn flush(&mut self) {
         match &mut self.carrier {
-            Carrier::Ethernet(ethernet) => ethernet.flush(pool),
+            Carrier::Ethernet(ethernet) => ethernet.flush(),
             Carrier::Udp(udp) => udp.flush(),
             Carrier::SharedMemory(shm) => shm.flush(),
         }
@@ -243,6 +250,15 @@ impl Bearer {
             Carrier::Ethernet(ethernet) => ethernet.rx_ready(),
             Carrier::Udp(udp) => udp.rx_ready(),
             Carrier::SharedMemory(shm) => shm.must_stay_awake(),
+        }
+    }
+
+    /// Whether a round would find nothing here, as far as memory tells; where only a system call could, it is made by the
+    /// round.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match &self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.is_quiet(),
+            Carrier::Udp(_) | Carrier::SharedMemory(_) => false,
         }
     }
 

@@ -192,10 +192,17 @@ impl EthernetBearer {
         }
     }
 
-    /// The end of a poll round: takes back what was sent and wakes the kernel where it needs it.
-    pub(super) fn flush(&mut self, pool: &mut FramePool) {
+    /// Takes back what was sent.
+    pub(super) fn reclaim(&mut self, pool: &mut FramePool) {
         if let Path::Xdp(port) = &mut self.path {
-            port.flush(pool);
+            port.complete(pool);
+        }
+    }
+
+    /// The end of a round: wakes the kernel where it needs it.
+    pub(super) fn flush(&mut self) {
+        if let Path::Xdp(port) = &mut self.path {
+            port.flush();
         }
     }
 
@@ -220,6 +227,14 @@ impl EthernetBearer {
         match &self.path {
             Path::Packet(socket) => socket.rx_ready(),
             Path::Xdp(port) => port.rx_ready(),
+        }
+    }
+
+    /// Whether a round would find nothing here. False where only a system call could tell.
+    pub(super) fn is_quiet(&self) -> bool {
+        match &self.path {
+            Path::Packet(_) => false,
+            Path::Xdp(port) => port.is_quiet(),
         }
     }
 

@@ -145,10 +145,9 @@ impl XdpPort {
         }
     }
 
-    /// The end of a round: completions, then the system calls that the kernel needs.
-    pub(super) fn flush(&mut self, pool: &mut FramePool) {
+    /// The end of a round: the system calls that the kernel needs.
+    pub(super) fn flush(&mut self) {
         for socket in &mut self.sockets {
-            socket.complete(pool);
             let woken = socket.kick().and_then(|()| socket.wake_fill());
             self.broken |= woken.is_err();
         }
@@ -170,6 +169,10 @@ impl XdpPort {
 
     pub(super) fn rx_ready(&self) -> bool {
         self.sockets.iter().any(XskSocket::rx_ready)
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sockets.iter().all(XskSocket::is_quiet)
     }
 
     /// Whether the sockets no longer do their work and must be made anew ([`Self::reopen`]).

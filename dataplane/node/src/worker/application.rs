@@ -222,6 +222,11 @@ impl Application {
     /// Messages wait here for room in the segment.
     pub(super) fn has_parked(&self) -> bool {
         !self.parked.is_empty()
+    /// It has asked for nothing, and returned nothing, since the last round.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.side.is_quiet() && self.parked.is_empty() && self.violation.is_none()
+    }
+
     }
 
     /// Delivers what waited for room.

@@ -66,6 +66,7 @@ impl Worker {
     pub(super) fn notify_applications(&mut self) -> bool {
         let processor = rustix::thread::sched_getcpu() as u32;
         let idle_class = self.own.pulse().is_idle_class();
+        self.shown_idle_class = idle_class;
         let mut waits = false;
         for slot in 0..self.host.applications.slots() {
             if let Some(application) = self.host.applications.get_mut(slot) {

@@ -67,7 +67,7 @@ impl NodeHost {
             }
         }
         for enabled in bearers.iter_mut().flatten() {
-            enabled.bearer.flush(&mut self.pool);
+            enabled.bearer.flush();
         }
     }
 }

@@ -20,6 +20,7 @@ mod host;
 mod keys;
 mod monitors;
 mod paths;
+mod quiet;
 mod readiness;
 mod requests;
 mod sharing;
@@ -56,6 +57,7 @@ use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
 
+pub use quiet::Seen;
 pub use turn::{Driving, Turn};
 
 /// Packets taken from a bearer in one round.
@@ -203,6 +205,14 @@ struct Worker {
     announced: bool,
     /// The wait reported a bearer: it has packets, or something happened to its interface.
     bearer_called: bool,
+    /// Something was done outside of a round, whose outcome the next one carries out.
+    stirred: bool,
+    /// When the next timer is due; `None` until somebody asks after a round.
+    timer_due_ns: Option<u64>,
+    /// When it gave its core away, if it did after the last look.
+    yielded_ns: Option<u64>,
+    /// What the applications were told about the worker's scheduling class.
+    shown_idle_class: bool,
     stopping: bool,
 }
 
@@ -273,6 +283,10 @@ impl Worker {
             sleeps: 0,
             announced: false,
             bearer_called: false,
+            stirred: true,
+            timer_due_ns: None,
+            yielded_ns: None,
+            shown_idle_class: false,
             stopping: false,
         };
         worker.waiter.add(
@@ -304,24 +318,33 @@ impl Worker {
     /// One round, and what the policy has a worker do after one that found nothing.
     fn step(&mut self) -> Result<(), Failure> {
         match self.look()? {
-            true => Ok(()),
-            false => self.rest(None),
+            Seen::Work => Ok(()),
+            Seen::Chores | Seen::Nothing => self.rest(None),
         }
     }
 
-    /// A round, with what goes before it. True if there was work that came from outside.
-    fn look(&mut self) -> Result<bool, Failure> {
+    /// A round, with what goes before it, unless there is nothing to make one for.
+    fn look(&mut self) -> Result<Seen, Failure> {
         let now_ns = now_ns();
+        if let Some(then_ns) = self.yielded_ns.take() {
+            self.idle.yielded(now_ns.saturating_sub(then_ns));
+        }
+        self.rounds += 1;
+        self.host.applications.round_ns = now_ns;
         self.note_round(now_ns);
         if now_ns >= self.listen_due_ns {
             self.listen(Instant(now_ns))?;
         }
-        let worked = self.round(now_ns)?;
-        if worked {
-            self.own.pulse().stop_spin();
-            self.idle.worked(now_ns);
+        if self.is_quiet(now_ns) {
+            return Ok(Seen::Nothing);
         }
-        Ok(worked)
+        let worked = self.round(now_ns)?;
+        if !worked {
+            return Ok(Seen::Chores);
+        }
+        self.own.pulse().stop_spin();
+        self.idle.worked(now_ns);
+        Ok(Seen::Work)
     }
 
     /// Nothing was found: spins, yields or sleeps, until `limit_ns` at most.
@@ -335,7 +358,10 @@ impl Worker {
             }
             Step::Yield => {
                 self.own.pulse().spin(now_ns);
-                std::thread::yield_now();
+                if self.idle.is_yield_due() {
+                    self.yielded_ns = Some(now_ns);
+                    std::thread::yield_now();
+                }
             }
             Step::Sleep => self.sleep(limit_ns)?,
         }
@@ -353,8 +379,8 @@ impl Worker {
 
     /// One look at everything. True if there was work that came from outside.
     fn round(&mut self, now_ns: u64) -> Result<bool, Failure> {
-        self.rounds += 1;
-        self.host.applications.round_ns = now_ns;
+        self.stirred = false;
+        self.timer_due_ns = None;
         let now = Instant(now_ns);
         let (received, drained) = self.receive(now);
         if self.own.config.bundling {
@@ -390,6 +416,7 @@ impl Worker {
             };
             let id = BearerId(index as u8);
             bearer.set_clock(Duration::from_nanos(now.0));
+            bearer.reclaim(&mut self.host.pool);
             if self.bearer_called {
                 bearer.on_call();
             }
@@ -541,6 +568,7 @@ impl Worker {
                 Ok(false) => return Ok(()),
                 Err(violation) => {
                     self.let_go(slot, Instant(now_ns()), &violation.to_string());
+                    self.stirred = true;
                     return Ok(());
                 }
             }
@@ -548,10 +576,7 @@ impl Worker {
         if (self.bearers.iter_mut().flatten()).any(|enabled| enabled.bearer.rx_ready()) {
             return Ok(());
         }
-        let timer = [self.engine.next_timeout().map(|due| due.0), limit_ns]
-            .into_iter()
-            .flatten()
-            .fold(self.care_due_ns, u64::min);
+        let timer = self.next_due_ns().min(limit_ns.unwrap_or(u64::MAX));
         self.sleeps += 1;
         self.own.pulse().start_sleep(Some(timer));
         self.waiter.wait(Some(timer), &mut self.ready)?;
@@ -571,6 +596,7 @@ impl Worker {
 
     fn act_on_ready(&mut self, now: Instant) -> Result<(), Failure> {
         self.listen_due_ns = now.0 + LISTEN_INTERVAL_NS;
+        self.stirred |= !self.ready.is_empty();
         let mut ready = std::mem::take(&mut self.ready);
         for token in ready.drain(..) {
             self.on_ready(Source::of(token), now)?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Failure, Worker};
+use super::{Failure, Seen, Worker};
 use crate::clock::now_ns;
 use crate::mail::Bell;
 
@@ -27,7 +27,7 @@ pub struct Turn {
 
 struct State {
     place: Place,
-    /// When the worker was last laid down.
+    /// When whoever laid the worker down had looked for the last time.
     since_ns: u64,
     /// Threads of the application that do not drive and wait for what the worker does.
     onlookers: u32,
@@ -166,7 +166,7 @@ impl Turn {
 
     fn lay_down(&self, worker: Box<Worker>) {
         let mut state = self.lock();
-        state.since_ns = now_ns();
+        state.since_ns = worker.host.applications.round_ns;
         let wanted = state.onlookers > 0 || worker.stopping;
         state.place = Place::Free(worker);
         if wanted || self.is_asked_for() {
@@ -191,13 +191,13 @@ impl Turn {
             self.lock().place = Place::Helper;
             let mut outcome = Ok(());
             while outcome.is_ok() && !worker.stopping && !self.is_asked_for() {
-                outcome = worker
-                    .look()
-                    .and_then(|worked| match worked || self.is_asked_for() {
+                outcome = worker.look().and_then(|seen| {
+                    match seen == Seen::Work || self.is_asked_for() {
                         true => Ok(()),
-                        // The round may have silenced the bell of who asked; one that rings from here on ends the sleep.
+                        // The look may have silenced the bell of who asked; one that rings from here on ends the sleep.
                         false => worker.rest(None),
-                    });
+                    }
+                });
             }
             if outcome.is_err() || worker.stopping {
                 let failed = self.lock().failure.take();
@@ -245,12 +245,19 @@ pub struct Driving<'a> {
 }
 
 impl Driving<'_> {
-    /// A round. True if it found something to do; also if the node ends, and there is no use in waiting.
-    pub fn look(&mut self) -> bool {
-        self.with(Worker::look).unwrap_or(true)
+    /// A look, and a round if there is anything to make one for. Work also if the node ends, and there is no use in
+    /// waiting.
+    pub fn look(&mut self) -> Seen {
+        self.with(Worker::look).unwrap_or(Seen::Work)
     }
 
-    /// What the node's policy is after a round that found nothing: goes on at once, gives the processor away, or sleeps
+    /// When the last look was, on the monotonic clock.
+    pub fn looked_ns(&self) -> u64 {
+        let worker = self.worker.as_ref();
+        worker.map_or(0, |worker| worker.host.applications.round_ns)
+    }
+
+    /// What the node's policy is after a look that found no work: goes on at once, gives the processor away, or sleeps
     /// until something comes, `limit_ns` on the monotonic clock at most.
     pub fn rest(&mut self, limit_ns: Option<u64>) {
         self.with(|worker| worker.rest(limit_ns));

@@ -14,8 +14,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::time::{ClockId, clock_gettime};
+use xtipc_segment::application::Place;
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
-use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Loan, Sending, Side};
+use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Loan, Lookout, Sending, Side};
 use xtipc_segment::{
     ChannelNotice, Completion, DestinationName, Importance, MESSAGE_LEN_MAX, Meta, Ready, Request,
     SocketAddress, Violation,
@@ -721,8 +722,26 @@ impl Core {
         }
     }
 
+    /// Where that is what a thread waits for, seen from it.
+    pub(crate) fn place_of(&mut self, interest: Interest) -> Place {
+        match self.is_peer_here(interest) {
+            Some(true) => Place::Behind,
+            Some(false) => Place::Elsewhere,
+            None => self.receiver.place_of_daemon(),
+        }
+    }
+
+    /// What sees a message come that a thread waits for, if it comes by a channel.
+    pub(crate) fn lookout(&mut self, interest: Interest) -> Option<Lookout> {
+        let Interest::Socket(socket) = interest else {
+            return None;
+        };
+        let queue = self.queue(socket).ok().filter(|queue| queue.by_channel)?;
+        Some(queue.direct.as_ref()?.channel.receiver.lookout())
+    }
+
     /// Whether the peer that a thread waits for is on its own processor; `None`: it waits for the daemon.
-    pub(crate) fn is_peer_here(&mut self, interest: Interest) -> Option<bool> {
+    fn is_peer_here(&mut self, interest: Interest) -> Option<bool> {
         let socket = match interest {
             Interest::Socket(socket) if self.queue(socket).ok()?.by_channel => socket,
             Interest::Room(socket) => socket,

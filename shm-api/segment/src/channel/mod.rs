@@ -42,7 +42,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, SharedBytes};
+pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, Lookout, SharedBytes};
 pub use sender::{ChannelSender, Loan, Sending};
 
 use crate::area::{make_memfd, seal_size, sealed_len};

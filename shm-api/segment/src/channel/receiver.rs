@@ -204,6 +204,15 @@ impl ChannelReceiver {
         // SYNC POINT with the load in `ChannelSender::was_taken`.
         let taken = 1 << 32 | u64::from(self.messages.next());
         word.store(taken, Ordering::Release);
+    /// What sees the next message come without this receiver, which a lock may guard.
+    pub fn lookout(&self) -> Lookout {
+        Lookout {
+            memory: Arc::clone(&self.memory),
+            from: self.side.other(),
+            messages: self.messages,
+        }
+    }
+
         self.acknowledger.call(&mut self.acknowledger.lock());
     }
 
@@ -281,6 +290,23 @@ impl ChannelReceiver {
 #[derive(Debug)]
 pub struct DirectBuffer {
     body: Body,
+/// Looks for one message of a channel, the next when it was made.
+#[derive(Debug)]
+pub struct Lookout {
+    memory: Arc<Memory>,
+    from: Side,
+    messages: StampedConsumer,
+}
+
+impl Lookout {
+    /// Whether it has come. Only a hint: somebody may have taken it meanwhile, and others after it.
+    pub fn sees_it(&self) -> bool {
+        self.messages
+            .peek(self.memory.messages(self.from))
+            .is_some()
+    }
+}
+
     /// What to return when it is consumed.
     handle: Option<u32>,
     acknowledger: Arc<Acknowledger>,

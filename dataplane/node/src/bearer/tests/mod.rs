@@ -65,7 +65,8 @@ impl End {
     }
 
     fn flush(&mut self) {
-        self.bearer.flush(&mut self.pool);
+        self.bearer.reclaim(&mut self.pool);
+        self.bearer.flush();
     }
 
     /// What arrives until `count` packets are there or nothing comes for a while.
