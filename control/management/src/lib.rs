@@ -33,9 +33,9 @@ pub use message::{Failure, MediaInfo, NodeInfo, OwnNode, Property, Reply, Reques
 pub use monitor::{MonitorInfo, MonitoredInfo, MonitorsInfo};
 pub use path::{InstanceNameError, attach_socket, control_socket, runtime_directory};
 pub use socket::{
-    Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, Publication, Scope,
-    SendWait, ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo,
-    WaitingCalls, WindowUnit,
+    Binding, Call, ChannelInfo, Connection, ConnectionWindow, MemberLacks, Obstacle, Publication,
+    Scope, SendWait, ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState,
+    SubscriberInfo, WaitingCalls, WindowUnit,
 };
 pub use status::{
     AttachmentInfo, BearerInfo, BearerMode, Counters, FramePool, Media, PeerInfo, QueueInfo,

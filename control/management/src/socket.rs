@@ -87,6 +87,20 @@ pub struct SocketDetails {
     /// Calls of its process that wait for an answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<WaitingCalls>,
+    /// What goes by its direct channel, past the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelInfo>,
+}
+
+/// Messages of a direct channel, as the programs at its ends count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelInfo {
+    /// Sent by this socket.
+    pub sent: u64,
+    /// Sent to it.
+    pub received: u64,
+    /// Of these those that its program has not received.
+    pub unread: u32,
 }
 
 /// Where a socket stands as far as connections go.

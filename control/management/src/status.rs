@@ -259,6 +259,9 @@ pub struct AttachmentInfo {
     pub submitted: u64,
     /// Messages delivered to it.
     pub delivered: u64,
+    /// Messages that it has sent by direct channels, past the daemon.
+    #[serde(default)]
+    pub sent_directly: u64,
     /// Messages dropped or rejected, by reason.
     pub drops: Counters,
 }

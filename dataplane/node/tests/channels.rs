@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use host::Host;
 use xtipc::{
-    Connection, ConnectionKind, Error, Listener, Node, Scope, ServiceAddress, SharedMessage,
+    Connection, ConnectionKind, Datagram, Error, Kind, Listener, Node, Scope, ServiceAddress,
+    SharedMessage,
 };
+use xtipc_management::SocketInfo;
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 6000,
@@ -119,6 +121,56 @@ fn a_sender_waits_for_a_slow_reader_and_hears_of_its_end() {
         assert!(sender.join().unwrap() >= 200);
     });
     assert!(matches!(one.recv(), Err(Error::Io(_))), "it was reset");
+}
+
+#[test]
+fn the_daemon_counts_what_goes_past_it_and_what_of_it_is_unread() {
+    const UNREAD: u32 = 3;
+    let host = direct_host();
+    let node = host.attach();
+    let (one, other, _) = host.connect(&node, SEQPACKET, SERVICE);
+    warm_up(&one, &other);
+    let port = other.local_addr().unwrap().port;
+    let counted = || {
+        let sockets = host.tool().sockets(true).unwrap();
+        sockets
+            .into_iter()
+            .find(|socket| socket.port == port)
+            .unwrap()
+    };
+    let direct = |socket: &SocketInfo| socket.details.as_ref().and_then(|d| d.channel).unwrap();
+    let before = direct(&counted());
+    for _ in 0..10 + UNREAD {
+        one.send(&[7; 300]).unwrap();
+    }
+    for _ in 0..10 {
+        other.recv().unwrap().unwrap();
+    }
+    let socket = counted();
+    assert_eq!(socket.receive_queue_messages, u64::from(UNREAD));
+    assert_eq!(socket.receive_queue_bytes, u64::from(UNREAD) * (300 + 512));
+    let channel = direct(&socket);
+    assert_eq!(channel.received - before.received, u64::from(10 + UNREAD));
+    assert_eq!((channel.sent, channel.unread), (before.sent, UNREAD));
+
+    let sent_directly = || {
+        let status = host.tool().status().unwrap();
+        status
+            .attachments
+            .iter()
+            .map(|a| a.sent_directly)
+            .sum::<u64>()
+    };
+    assert_eq!(sent_directly(), channel.sent + channel.received);
+    drop(one);
+    drop(other);
+    // What is asked for behind the close is answered behind it.
+    Datagram::open(&node, Kind::Rdm).unwrap();
+    let by_node = channel.received;
+    assert!(
+        sent_directly() >= by_node,
+        "also of a socket that is no more"
+    );
 }
 
 #[test]

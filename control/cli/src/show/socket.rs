@@ -134,6 +134,12 @@ fn details_text(details: &SocketDetails) -> String {
             facts.push(format!("gathered octets:{}", window.gathered_bytes));
         }
     }
+    if let Some(channel) = &details.channel {
+        facts.push(format!(
+            "direct sent:{} received:{} unread:{}",
+            channel.sent, channel.received, channel.unread
+        ));
+    }
     if let Some(subscriber) = &details.subscriber {
         facts.push(format!(
             "subscriptions:{} events waiting:{} unread:{}",

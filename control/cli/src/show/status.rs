@@ -98,7 +98,7 @@ fn peer_text(peer: &PeerInfo) -> String {
 
 fn attachment_text(attachment: &AttachmentInfo) -> String {
     let head = format!(
-        "attachment {}  {} (pid {}, uid {})  sockets:{} segment:{} octets submitted:{} delivered:{}\n",
+        "attachment {}  {} (pid {}, uid {})  sockets:{} segment:{} octets submitted:{} delivered:{} direct:{}\n",
         attachment.id,
         printable(&attachment.program),
         attachment.pid,
@@ -107,6 +107,7 @@ fn attachment_text(attachment: &AttachmentInfo) -> String {
         attachment.segment_bytes,
         attachment.submitted,
         attachment.delivered,
+        attachment.sent_directly,
     );
     head + &counters_text("  drops", &attachment.drops)
 }

@@ -362,6 +362,11 @@ fn add_details(sockets: &mut [SocketInfo]) {
             limit: 128,
             gathered_bytes: 12,
         }),
+        channel: Some(ChannelInfo {
+            sent: 12_345,
+            received: 12_340,
+            unread: 3,
+        }),
         waiting: waits(Obstacle::Peer {
             address: NODE_2,
             port: 2_222_222_222,
@@ -473,6 +478,7 @@ fn status() -> Status {
             segment_bytes: 1 << 20,
             submitted: 5,
             delivered: 6,
+            sent_directly: 1000,
             drops: counters("no-such-service", 1),
         }],
         peers: vec![PeerInfo {

@@ -91,7 +91,7 @@ pub struct Settings {
     #[arg(long, value_name = "BOOL")]
     pub bundling: Option<Value>,
     /// Messages of a connection within the node that go by the daemon before it gets a direct channel, 0 for never
-    /// [default: 0]
+    /// [default: 32]
     #[arg(long, value_name = "COUNT")]
     pub direct_after: Option<Value>,
     /// Links that are watched: all (mesh), those of the ring once there are more than 32 nodes (ring), or auto: all up

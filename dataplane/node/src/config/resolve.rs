@@ -22,8 +22,8 @@ const CLUSTER_ID_MAX: u32 = 9999;
 const TOLERANCE_MS: u32 = 1500;
 const RCVBUF: u32 = 2 * 1024 * 1024;
 const FRAMES: u32 = 8192;
-/// Off: the receive queue that a program can ask for does not count what came by a channel.
-const DIRECT_AFTER: u32 = 0;
+/// Short conversations are not worth the memory of a channel.
+const DIRECT_AFTER: u32 = 32;
 const SOCKET_MODE: u32 = 0o660;
 /// Nonces carry the worker in six bits.
 const WORKERS_MAX: u32 = 64;

@@ -64,7 +64,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         frames: 8192,
         bundling: true,
         supervision: Supervision::Auto,
-        direct_after: 0,
+        direct_after: 32,
         key_file: None,
         master_key_file: None,
         rekeying_minutes: None,

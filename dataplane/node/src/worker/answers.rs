@@ -14,6 +14,7 @@ use xtipc_protocol::{name, stats};
 use xtipc_xsk::PageKind;
 
 use super::Worker;
+use super::application::Application;
 use crate::clock::now_ns;
 use crate::policy::Policy;
 use crate::steward::Query;
@@ -195,6 +196,13 @@ impl Worker {
         workers
     }
 
+    fn sent_directly(&self, application: &Application) -> u64 {
+        let channels = &self.host.applications.channels;
+        let ports = application.sockets.keys();
+        let sent = ports.filter_map(|port| Some(channels.get(port)?.traffic().sent));
+        application.sent_directly + sent.sum::<u64>()
+    }
+
     fn attachments(&self) -> Vec<AttachmentInfo> {
         let all = self
             .host
@@ -209,6 +217,7 @@ impl Worker {
                 segment_bytes: application.side.segment_len() as u64,
                 submitted: application.submitted,
                 delivered: application.delivered,
+                sent_directly: self.sent_directly(application),
                 drops: Counters::new(),
             });
         all.collect()

@@ -95,6 +95,8 @@ pub(super) struct Application {
     pub(super) held: VecDeque<Held>,
     pub(super) submitted: u64,
     pub(super) delivered: u64,
+    /// Messages that went by the direct channels of sockets that are no more.
+    pub(super) sent_directly: u64,
     /// Senders may wait until it has read what it was given.
     pub(super) is_awaited: bool,
     /// Ways to nodes that it looks at.
@@ -123,6 +125,7 @@ impl Application {
             held: VecDeque::new(),
             submitted: 0,
             delivered: 0,
+            sent_directly: 0,
             is_awaited: false,
             paths: Paths::default(),
             parked: VecDeque::new(),
@@ -219,14 +222,14 @@ impl Application {
         self.is_awaited || self.has_parked() || blocked_subscribers.iter().any(is_own)
     }
 
-    /// Messages wait here for room in the segment.
-    pub(super) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
     /// It has asked for nothing, and returned nothing, since the last round.
     pub(super) fn is_quiet(&self) -> bool {
         self.side.is_quiet() && self.parked.is_empty() && self.violation.is_none()
     }
 
+    /// Messages wait here for room in the segment.
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
     }
 
     /// Delivers what waited for room.

@@ -11,6 +11,7 @@ use xtipc_segment::daemon::DaemonSide;
 use xtipc_segment::layout::{Sizes, VERSION};
 
 use super::application::Application;
+use super::channels::Direct;
 use super::sharing::SharedSockets;
 
 /// Connections that have not said what they want, at most; the oldest has to go.
@@ -53,6 +54,8 @@ pub(super) struct Applications {
     /// When the round began that is being worked on: the time stamp of what it delivers.
     pub(super) round_ns: u64,
     pub(super) shared: SharedSockets,
+    /// Sockets that have or had a direct channel.
+    pub(super) channels: HashMap<PortId, Direct>,
 }
 
 impl Applications {
@@ -141,6 +144,8 @@ impl Applications {
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Client> {
         let client = self.clients.get_mut(slot)?.take();
         self.owners.retain(|_, owner| *owner != slot);
+        let owners = &self.owners;
+        self.channels.retain(|port, _| owners.contains_key(port));
         client
     }
 
@@ -151,7 +156,12 @@ impl Applications {
 
     /// A socket is no more.
     pub(super) fn disown(&mut self, port: PortId) {
-        self.owners.remove(&port);
+        let owner = self.owners.remove(&port);
+        if let Some(direct) = self.channels.remove(&port)
+            && let Some(application) = owner.and_then(|slot| self.get_mut(slot))
+        {
+            application.sent_directly += direct.traffic().sent;
+        }
     }
 
     /// Notes which applications have sockets that senders wait for to read.

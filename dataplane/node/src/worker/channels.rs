@@ -1,16 +1,18 @@
 //! Direct channels between the applications of this node (`docs/protocol/channels.md`): made and handed out here, and from
-//! then on no affair of the daemon's, which keeps neither memory nor bells.
+//! then on no affair of the daemon's, which keeps a view of the counts to show them.
 //!
 //! The engine still has the connection: its end is told by the daemon, whoever ends it and however.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use xtipc_protocol::addr::PortId;
 use xtipc_protocol::connection::{Connection, State, advertised_window};
 use xtipc_protocol::engine::Engine;
 use xtipc_protocol::host::Incoming;
+use xtipc_protocol::port::{MESSAGE_OVERHEAD, Port};
 use xtipc_segment::attach::{ChannelOffer, Message, send_message};
-use xtipc_segment::channel::{self, ChannelFds};
+use xtipc_segment::channel::{self, ChannelFds, ChannelTraffic, ChannelView, Side};
 use xtipc_segment::{
     ChannelNotice, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
 };
@@ -23,6 +25,37 @@ use super::requests::Answer;
 /// Sockets of one attachment that have a direct channel at most: each costs it two descriptors, and memory of which the
 /// other end can make it pay for 2.5 MiB.
 const CHANNELS_MAX: usize = 64;
+
+/// What is known of the channel of a socket.
+pub(super) struct Direct {
+    view: Arc<ChannelView>,
+    side: Side,
+}
+
+impl Direct {
+    /// What went by it.
+    pub(super) fn traffic(&self) -> ChannelTraffic {
+        self.view.traffic(self.side)
+    }
+}
+
+impl Applications {
+    /// Messages of a socket that its program has not received, and what they cost in its receive buffer; of a direct channel,
+    /// too, where they are in none.
+    pub(super) fn receive_queue(&self, id: PortId, port: &Port) -> (u64, u64) {
+        let traffic = self.channels.get(&id).map(Direct::traffic);
+        let ChannelTraffic {
+            unread,
+            unread_bytes,
+            ..
+        } = traffic.unwrap_or_default();
+        let direct = unread_bytes + u64::from(unread) * u64::from(MESSAGE_OVERHEAD);
+        (
+            u64::from(port.waiting) + u64::from(unread),
+            port.used + direct,
+        )
+    }
+}
 
 /// One end of a connection, and who has it.
 struct End {
@@ -38,10 +71,16 @@ pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortI
     for end in [&own, &peer] {
         check_offer(applications, end)?;
     }
-    let [first, second] = channel::create().map_err(|_| libc::EAGAIN)?;
+    let ([first, second], view) = channel::create().map_err(|_| libc::EAGAIN)?;
     offer(engine, applications, &peer, &own, 1, &second)?;
     offer(engine, applications, &own, &peer, 0, &first)?;
-    for end in [own, peer] {
+    let view = Arc::new(view);
+    for (end, side) in [(own, Side::First), (peer, Side::Second)] {
+        let direct = Direct {
+            view: Arc::clone(&view),
+            side,
+        };
+        applications.channels.insert(end.port, direct);
         let application = applications.get_mut(end.slot).ok_or(libc::EAGAIN)?;
         if let Some(socket) = application.sockets.get_mut(&end.port) {
             socket.channel = ChannelUse::Offered;

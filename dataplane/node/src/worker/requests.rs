@@ -13,7 +13,7 @@ use xtipc_segment::{Request, SendFlags, Submission, address_value, option};
 use xtipc_segment::{Scope, ServiceRange};
 
 use super::application::{Application, Held, Role, Socket, Submitted, note_consumed};
-use super::applications::Slot;
+use super::applications::{Applications, Slot};
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
 use super::host::NodeHost;
@@ -240,7 +240,7 @@ fn on_socket(
         Request::SetOption { option, value } => set_option(engine, port, option, value),
         Request::GetOption { option } => {
             settle_reads(engine, host, now, slot)?;
-            get_option(engine, port, option)
+            get_option(engine, &host.applications, port, option)
         }
         Request::SetReceiveBuffer { bytes } => {
             let set = engine.set_receive_buffer(port, bytes).ok_or(libc::EBADF)?;
@@ -387,15 +387,15 @@ fn set_option(engine: &mut Engine, id: PortId, number: u32, value: u32) -> Answe
     Ok([0; 2])
 }
 
-fn get_option(engine: &Engine, port: PortId, number: u32) -> Answer {
-    let port = engine.port(port).ok_or(libc::EBADF)?;
+fn get_option(engine: &Engine, applications: &Applications, id: PortId, number: u32) -> Answer {
+    let port = engine.port(id).ok_or(libc::EBADF)?;
     let value = match number {
         option::IMPORTANCE => port.importance as u64,
         option::SRC_DROPPABLE => port.src_droppable.into(),
         option::DEST_DROPPABLE => port.dest_droppable.into(),
         option::CONN_TIMEOUT => port.connect_timeout_ms.into(),
-        option::SOCK_RECVQ_DEPTH => port.waiting.into(),
-        option::SOCK_RECVQ_USED => port.used,
+        option::SOCK_RECVQ_DEPTH => applications.receive_queue(id, port).0,
+        option::SOCK_RECVQ_USED => applications.receive_queue(id, port).1,
         option::GROUP_JOIN => port
             .group
             .as_ref()

@@ -2,8 +2,9 @@
 //! (`docs/protocol/management.md`).
 
 use xtipc_management::{
-    Binding, Call, Connection, ConnectionWindow, MemberLacks, Obstacle, SendWait, ServiceAddress,
-    SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo, WaitingCalls, WindowUnit,
+    Binding, Call, ChannelInfo, Connection, ConnectionWindow, MemberLacks, Obstacle, SendWait,
+    ServiceAddress, SocketDetails, SocketInfo, SocketKind, SocketState, SubscriberInfo,
+    WaitingCalls, WindowUnit,
 };
 use xtipc_protocol::addr::{NodeAddr, PortId};
 use xtipc_protocol::connection::{self, Role, State};
@@ -22,16 +23,19 @@ impl Worker {
     pub(super) fn sockets(&self, details: bool) -> Vec<SocketInfo> {
         let all = self.engine.sockets();
         let mut sockets: Vec<SocketInfo> = all
-            .map(|(id, socket)| SocketInfo {
-                port: id.0,
-                kind: kind(socket.kind),
-                pid: self.pid_of(id),
-                bound: socket.bindings.iter().map(binding).collect(),
-                connected: socket.connection().and_then(connection),
-                receive_queue_messages: socket.waiting.into(),
-                receive_queue_bytes: socket.used,
-                drops: socket.overloads,
-                details: details.then(|| self.details(id, socket)),
+            .map(|(id, socket)| {
+                let (messages, bytes) = self.host.applications.receive_queue(id, socket);
+                SocketInfo {
+                    port: id.0,
+                    kind: kind(socket.kind),
+                    pid: self.pid_of(id),
+                    bound: socket.bindings.iter().map(binding).collect(),
+                    connected: socket.connection().and_then(connection),
+                    receive_queue_messages: messages,
+                    receive_queue_bytes: bytes,
+                    drops: socket.overloads,
+                    details: details.then(|| self.details(id, socket)),
+                }
             })
             .collect();
         if details {
@@ -94,7 +98,17 @@ impl Worker {
             subscriber: None,
             waiting: self.engine.waiting(id).map(|waiting| self.wait(&waiting)),
             calls: self.waiting_calls(id),
+            channel: self.channel(id),
         }
+    }
+
+    fn channel(&self, id: PortId) -> Option<ChannelInfo> {
+        let traffic = self.host.applications.channels.get(&id)?.traffic();
+        Some(ChannelInfo {
+            sent: traffic.sent,
+            received: traffic.received,
+            unread: traffic.unread,
+        })
     }
 
     fn wait(&self, waiting: &Waiting) -> SendWait {

@@ -9,7 +9,7 @@ use xtipc_segment::Importance;
 use xtipc_segment::channel::{Channel, Incoming, Side, create};
 
 fuzz_target!(|input: &[u8]| {
-    let [ours, theirs] = create().expect("memory and pipes");
+    let ([ours, theirs], _view) = create().expect("memory and pipes");
     let mut channel = Channel::map(ours, Side::First, 128).expect("a good channel");
     channel.sender.begin(0, 128);
     let (mut held, mut loans) = (Vec::new(), Vec::new());

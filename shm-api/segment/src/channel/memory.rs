@@ -36,6 +36,11 @@ impl Memory {
         Ok(Self(Area::map(fd, LEN, true)?))
     }
 
+    /// Maps the control blocks alone, to be looked at.
+    pub(super) fn map_control(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(Area::map(fd, MESSAGES, false)?))
+    }
+
     /// How many messages a side has consumed.
     pub(super) fn consumed(&self, side: Side) -> &AtomicU32 {
         self.0.word_at(side as usize * CONTROL_LEN)
@@ -49,6 +54,21 @@ impl Memory {
     /// How many messages a side had taken when it revoked, with bit 32 set.
     pub(super) fn taken_at_last(&self, side: Side) -> &AtomicU64 {
         self.0.double_word_at(side as usize * CONTROL_LEN + 16)
+    }
+
+    /// How many messages a side has sent.
+    pub(super) fn sent(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 24)
+    }
+
+    /// How many bytes a side has sent.
+    pub(super) fn sent_bytes(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 32)
+    }
+
+    /// How many bytes a side has consumed.
+    pub(super) fn consumed_bytes(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 40)
     }
 
     /// Whether a side has mapped the channel: not 0.

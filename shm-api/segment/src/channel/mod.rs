@@ -1,12 +1,15 @@
 //! Direct channels: memory that two sockets of one node share, so that their messages need no daemon.
 //!
-//! The daemon makes the memory and the bells and gives them to the two applications; it keeps none of it. Each of the two
-//! *sides* sends in one direction and receives in the other. Layout, all of it zero at first:
+//! The daemon makes the memory and the bells and gives them to the two applications; it keeps a view of the counts alone
+//! ([`ChannelView`]). Each of the two *sides* sends in one direction and receives in the other. Layout, all of it zero at
+//! first:
 //!
 //! ```text
 //!        0  control block of side 0          each control block, written by its side alone:
 //!     1024  control block of side 1               0  messages consumed: u32     8  window:32 units acknowledged:32
 //!                                                16  messages taken in all, once it takes no more: 1:32 count:32
+//!                                                24  messages sent: u64        32  bytes of them: u64
+//!                                                40  bytes consumed: u64
 //!     4096  messages of side 0 (1024 of 256)    128  sleep word: u32          132  processor + 1, 0 if not told: u32
 //!   266240  messages of side 1
 //!   528384  returns of side 0 (1024 of 8)     what side 0 gives back of the arena of side 1
@@ -46,7 +49,7 @@ pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, Lookou
 pub use sender::{ChannelSender, Loan, Sending};
 
 use crate::area::{make_memfd, seal_size, sealed_len};
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, fence};
 use crate::wake::{Sleeper, Waker, revoke};
 use memory::Memory;
 
@@ -81,12 +84,13 @@ impl ChannelFds {
     }
 }
 
-/// Makes a channel: what each of the two sides gets.
-pub fn create() -> io::Result<[ChannelFds; 2]> {
+/// Makes a channel: what each of the two sides gets, and what who made it keeps.
+pub fn create() -> io::Result<([ChannelFds; 2], ChannelView)> {
     let memory = make_memfd("xtipc-channel", CHANNEL_LEN)?;
     seal_size(memory.as_fd())?;
+    let view = ChannelView(Memory::map_control(memory.as_fd())?);
     let ((bell_of_0, rung_of_1), (bell_of_1, rung_of_0)) = (bell()?, bell()?);
-    Ok([
+    let sides = [
         ChannelFds {
             memory: memory.try_clone()?,
             bell: bell_of_0,
@@ -97,7 +101,45 @@ pub fn create() -> io::Result<[ChannelFds; 2]> {
             bell: bell_of_1,
             rung: rung_of_1,
         },
-    ])
+    ];
+    Ok((sides, view))
+}
+
+/// The counts that both sides keep in a channel, to be shown: nothing may depend on them, for the sides write what they like.
+#[derive(Debug)]
+pub struct ChannelView(Memory);
+
+/// What went by a channel, seen from one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelTraffic {
+    /// Messages that it has sent.
+    pub sent: u64,
+    /// Messages that it was sent.
+    pub received: u64,
+    /// Those of them that its program has not received.
+    pub unread: u32,
+    /// Bytes of those.
+    pub unread_bytes: u64,
+}
+
+impl ChannelView {
+    /// The counts now.
+    pub fn traffic(&self, side: Side) -> ChannelTraffic {
+        let other = side.other();
+        // First what comes later, so that of honest sides nothing was consumed that was not sent.
+        let consumed_bytes = self.0.consumed_bytes(side).load(Ordering::Relaxed);
+        let consumed = self.0.consumed(side).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let received = self.0.sent(other).load(Ordering::Relaxed);
+        let received_bytes = self.0.sent_bytes(other).load(Ordering::Relaxed);
+        let unread = (received as u32).wrapping_sub(consumed);
+        ChannelTraffic {
+            sent: self.0.sent(side).load(Ordering::Relaxed),
+            received,
+            unread: unread.min(CHANNEL_MESSAGES),
+            unread_bytes: received_bytes.saturating_sub(consumed_bytes),
+        }
+    }
 }
 
 /// A pipe: the end to ring with, and the end that gets readable. They share no flags, so neither side can make a call of the

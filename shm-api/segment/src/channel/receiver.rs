@@ -39,6 +39,8 @@ pub struct Acknowledger {
 #[derive(Debug)]
 struct Consumption {
     messages: u32,
+    /// Bytes of them, for who looks on.
+    bytes: u64,
     /// Units acknowledged.
     acked: u32,
     /// Units consumed beyond those.
@@ -62,6 +64,7 @@ impl Acknowledger {
             side,
             state: Mutex::new(Consumption {
                 messages: 0,
+                bytes: 0,
                 acked: 0,
                 owed: 0,
                 uncalled: 0,
@@ -90,6 +93,9 @@ impl Acknowledger {
     /// Notes that a message was consumed; once for each.
     pub fn consumed(&self, buffer: &DirectBuffer) {
         let mut state = self.lock();
+        state.bytes += buffer.len() as u64;
+        let bytes = self.memory.consumed_bytes(self.side);
+        bytes.store(state.bytes, Ordering::Relaxed);
         self.count_message(&mut state);
         if let Some(handle) = buffer.handle {
             self.give_back(&mut state, handle);
@@ -198,12 +204,6 @@ impl ChannelReceiver {
         self.messages.peek(messages).is_some()
     }
 
-    /// Tells the other side, after [`super::ChannelSleep::revoke`], what was taken: the rest it sends by another path.
-    pub fn finish(&self) {
-        let word = self.memory.taken_at_last(self.side);
-        // SYNC POINT with the load in `ChannelSender::was_taken`.
-        let taken = 1 << 32 | u64::from(self.messages.next());
-        word.store(taken, Ordering::Release);
     /// What sees the next message come without this receiver, which a lock may guard.
     pub fn lookout(&self) -> Lookout {
         Lookout {
@@ -213,6 +213,12 @@ impl ChannelReceiver {
         }
     }
 
+    /// Tells the other side, after [`super::ChannelSleep::revoke`], what was taken: the rest it sends by another path.
+    pub fn finish(&self) {
+        let word = self.memory.taken_at_last(self.side);
+        // SYNC POINT with the load in `ChannelSender::was_taken`.
+        let taken = 1 << 32 | u64::from(self.messages.next());
+        word.store(taken, Ordering::Release);
         self.acknowledger.call(&mut self.acknowledger.lock());
     }
 
@@ -284,12 +290,6 @@ impl ChannelReceiver {
     }
 }
 
-/// A message that came by a channel, in memory of the process itself.
-///
-/// Dropping it without [`DirectBuffer::consumed`] leaves it unread.
-#[derive(Debug)]
-pub struct DirectBuffer {
-    body: Body,
 /// Looks for one message of a channel, the next when it was made.
 #[derive(Debug)]
 pub struct Lookout {
@@ -307,6 +307,12 @@ impl Lookout {
     }
 }
 
+/// A message that came by a channel, in memory of the process itself.
+///
+/// Dropping it without [`DirectBuffer::consumed`] leaves it unread.
+#[derive(Debug)]
+pub struct DirectBuffer {
+    body: Body,
     /// What to return when it is consumed.
     handle: Option<u32>,
     acknowledger: Arc<Acknowledger>,

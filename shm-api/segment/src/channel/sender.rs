@@ -107,6 +107,9 @@ pub struct ChannelSender {
     memory: Arc<Memory>,
     side: Side,
     messages: StampedProducer,
+    /// Messages, and their bytes, in all.
+    published: u64,
+    published_bytes: u64,
     /// Consumed by the other side, when this side last looked.
     consumed: u32,
     returns: StampedConsumer,
@@ -129,6 +132,8 @@ impl ChannelSender {
             memory: Arc::clone(memory),
             side,
             messages: StampedProducer::default(),
+            published: 0,
+            published_bytes: 0,
             consumed: 0,
             returns: StampedConsumer::default(),
             arena: BlockMap::new(ARENA_LEN),
@@ -342,6 +347,15 @@ impl ChannelSender {
         self.unacked += units(len);
         let messages = self.memory.messages(self.side);
         self.messages.push(messages, head, words);
+        self.published += 1;
+        self.published_bytes += len as u64;
+        // For who looks on; the other side goes by the stamps.
+        let (count, bytes) = (
+            self.memory.sent(self.side),
+            self.memory.sent_bytes(self.side),
+        );
+        count.store(self.published, Ordering::Relaxed);
+        bytes.store(self.published_bytes, Ordering::Relaxed);
         self.ringer
             .ring_if_asleep(&self.memory, self.side.other(), Progress::Work);
     }

@@ -7,7 +7,7 @@ use crate::Importance;
 const WINDOW: u32 = 128;
 
 fn pair() -> (Channel, Channel, OwnedFd) {
-    let [first, second] = create().expect("memory and pipes");
+    let ([first, second], _view) = create().expect("memory and pipes");
     let memory = first.memory.try_clone().expect("fd");
     let map = |fds, side| Channel::map(fds, side, WINDOW).expect("a good channel");
     let mut pair = (map(first, Side::First), map(second, Side::Second));
