@@ -71,11 +71,7 @@ impl ApplicationSide {
         let header = daemon.read_header();
         header.check(application_len, daemon_len)?;
         let application = Area::map(fds.application.as_fd(), application_len, true)?;
-        let segment = Arc::new(Segment {
-            application,
-            daemon,
-            header,
-        });
+        let segment = Arc::new(Segment::new(application, daemon, header));
         // One blocking read is a whole sleep.
         rustix::io::ioctl_fionbio(&fds.wake, false).map_err(io::Error::from)?;
         let doorbell = Arc::new(fds.doorbell);

@@ -15,7 +15,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::fork::Incarnation;
-use crate::layout::{Header, RingPlace, Word};
+use crate::layout::{
+    COMPLETION_WORDS, DELIVERY_WORDS, Header, RELEASE_WORDS, RingPlace, SUBMISSION_WORDS, Word,
+};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::ring::RingMemory;
 
@@ -226,49 +228,116 @@ impl Drop for Area {
     }
 }
 
+/// A ring in one or two areas, checked when they were mapped and not each time it is used.
+#[derive(Debug)]
+struct RingAt<const W: usize> {
+    name: &'static str,
+    head: NonNull<AtomicU32>,
+    tail: NonNull<AtomicU32>,
+    entries: NonNull<[[AtomicU64; W]]>,
+}
+
+// SAFETY: it stands for shared references to atomics, which may be sent to and used by any thread.
+unsafe impl<const W: usize> Send for RingAt<W> {}
+// SAFETY: as for `Send`.
+unsafe impl<const W: usize> Sync for RingAt<W> {}
+
+impl<const W: usize> RingAt<W> {
+    fn new(ring: &RingMemory<'_, W>) -> Self {
+        Self {
+            name: ring.name,
+            head: ring.head.into(),
+            tail: ring.tail.into(),
+            entries: ring.entries.into(),
+        }
+    }
+
+    /// # Safety
+    /// The areas that the ring lies in are still mapped, and stay so while what this returns lives.
+    unsafe fn memory(&self) -> RingMemory<'_, W> {
+        // SAFETY: made from a reference, and still mapped by the caller's promise.
+        let head = unsafe { self.head.as_ref() };
+        // SAFETY: the same.
+        let tail = unsafe { self.tail.as_ref() };
+        // SAFETY: the same.
+        let entries = unsafe { self.entries.as_ref() };
+        RingMemory {
+            name: self.name,
+            head,
+            tail,
+            entries,
+        }
+    }
+}
+
 /// Both areas and where everything is in them.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) application: Area,
     pub(crate) daemon: Area,
     pub(crate) header: Header,
+    submissions: RingAt<SUBMISSION_WORDS>,
+    completions: RingAt<COMPLETION_WORDS>,
+    deliveries: RingAt<DELIVERY_WORDS>,
+    releases: RingAt<RELEASE_WORDS>,
 }
 
 impl Segment {
-    pub(crate) fn submissions(&self) -> RingMemory<'_, { crate::layout::SUBMISSION_WORDS }> {
-        RingMemory {
+    /// Of areas that are as the header says.
+    pub(crate) fn new(application: Area, daemon: Area, header: Header) -> Self {
+        let submissions = RingAt::new(&RingMemory {
             name: "submission",
-            head: self.daemon.word(Word::Submission),
-            tail: self.application.word(Word::Submission),
-            entries: self.application.entries(self.header.submissions),
-        }
-    }
-
-    pub(crate) fn completions(&self) -> RingMemory<'_, { crate::layout::COMPLETION_WORDS }> {
-        RingMemory {
+            head: daemon.word(Word::Submission),
+            tail: application.word(Word::Submission),
+            entries: application.entries(header.submissions),
+        });
+        let completions = RingAt::new(&RingMemory {
             name: "completion",
-            head: self.application.word(Word::Completion),
-            tail: self.daemon.word(Word::Completion),
-            entries: self.daemon.entries(self.header.completions),
-        }
-    }
-
-    pub(crate) fn deliveries(&self) -> RingMemory<'_, { crate::layout::DELIVERY_WORDS }> {
-        RingMemory {
+            head: application.word(Word::Completion),
+            tail: daemon.word(Word::Completion),
+            entries: daemon.entries(header.completions),
+        });
+        let deliveries = RingAt::new(&RingMemory {
             name: "delivery",
-            head: self.application.word(Word::Delivery),
-            tail: self.daemon.word(Word::Delivery),
-            entries: self.daemon.entries(self.header.deliveries),
+            head: application.word(Word::Delivery),
+            tail: daemon.word(Word::Delivery),
+            entries: daemon.entries(header.deliveries),
+        });
+        let releases = RingAt::new(&RingMemory {
+            name: "release",
+            head: daemon.word(Word::Release),
+            tail: application.word(Word::Release),
+            entries: application.entries(header.releases),
+        });
+        Self {
+            application,
+            daemon,
+            header,
+            submissions,
+            completions,
+            deliveries,
+            releases,
         }
     }
 
-    pub(crate) fn releases(&self) -> RingMemory<'_, { crate::layout::RELEASE_WORDS }> {
-        RingMemory {
-            name: "release",
-            head: self.daemon.word(Word::Release),
-            tail: self.application.word(Word::Release),
-            entries: self.application.entries(self.header.releases),
-        }
+    pub(crate) fn submissions(&self) -> RingMemory<'_, SUBMISSION_WORDS> {
+        // SAFETY: it lies in the areas, which are mapped as long as `self` has them.
+        unsafe { self.submissions.memory() }
+    }
+
+    pub(crate) fn completions(&self) -> RingMemory<'_, COMPLETION_WORDS> {
+        // SAFETY: as in `submissions`.
+        unsafe { self.completions.memory() }
+    }
+
+    pub(crate) fn deliveries(&self) -> RingMemory<'_, DELIVERY_WORDS> {
+        // SAFETY: as in `submissions`.
+        unsafe { self.deliveries.memory() }
+    }
+
+    pub(crate) fn releases(&self) -> RingMemory<'_, RELEASE_WORDS> {
+        // SAFETY: as in `submissions`.
+        unsafe { self.releases.memory() }
     }
 
     /// What the daemon shows of a path. `None`: there is no such slot.

@@ -171,11 +171,7 @@ impl DaemonSide {
         daemon.write_header(&header);
         seal_read_only(daemon_fd.as_fd())?;
 
-        let segment = Segment {
-            application,
-            daemon,
-            header,
-        };
+        let segment = Segment::new(application, daemon, header);
         segment
             .daemon_processor()
             .store(u32::MAX, Ordering::Relaxed);
@@ -502,15 +498,15 @@ impl DaemonSide {
         }
         let (completions, deliveries) = (self.segment.completions(), self.segment.deliveries());
         // A violation shows when something is published.
+        let answers = self.completions.untaken(&completions).unwrap_or_default();
+        answers <= self.posted_answers && self.deliveries.untaken(&deliveries) == Ok(0)
+    }
+
     /// Whether the application has put nothing into its rings since they were emptied.
     pub fn is_quiet(&self) -> bool {
         let cursors = &self.segment.application;
         self.submissions.is_drained(cursors.word(Word::Submission))
             && self.releases.is_drained(cursors.word(Word::Release))
-    }
-
-        let answers = self.completions.untaken(&completions).unwrap_or_default();
-        answers <= self.posted_answers && self.deliveries.untaken(&deliveries) == Ok(0)
     }
 
     /// Announces that the daemon is about to sleep on the door-bell. True: it may, nothing is there. False: there is
