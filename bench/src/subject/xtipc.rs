@@ -59,12 +59,7 @@ fn reach(node: &Node, service: ServiceAddress) -> Result<Datagram> {
 fn receive(socket: &Datagram, wait: Wait) -> Result<Message, Error> {
     match wait {
         Wait::Sleeping => socket.recv(),
-        Wait::Spinning => loop {
-            match socket.try_recv() {
-                Err(Error::WouldBlock) => thread::yield_now(),
-                outcome => return outcome,
-            }
-        },
+        Wait::Spinning => socket.recv_spin(Instant::now() + PATIENCE),
     }
 }
 

@@ -28,6 +28,7 @@ mod socket_answers;
 mod spare;
 mod turn;
 
+use std::hint::spin_loop;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -351,7 +352,10 @@ impl Worker {
     fn rest(&mut self, limit_ns: Option<u64>) -> Result<(), Failure> {
         let now_ns = self.host.applications.round_ns;
         match self.idle.idle(now_ns) {
-            Step::Spin => self.own.pulse().spin(now_ns),
+            Step::Spin => {
+                self.own.pulse().spin(now_ns);
+                spin_loop();
+            }
             // It is given the processor by the round that has something for it, and before has no use for it.
             Step::Yield if self.host.applications.any_stands_by() => {
                 self.own.pulse().stop_spin();
@@ -361,6 +365,8 @@ impl Worker {
                 if self.idle.is_yield_due() {
                     self.yielded_ns = Some(now_ns);
                     std::thread::yield_now();
+                } else {
+                    spin_loop();
                 }
             }
             Step::Sleep => self.sleep(limit_ns)?,
