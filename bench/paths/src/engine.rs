@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use xtipc_protocol::addr::{BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, SocketAddr};
+use xtipc_protocol::addr::{
+    BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+};
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::name::{Scope, ServiceRange};
@@ -88,9 +90,13 @@ impl Pair {
             }
         }
         for (engine, host) in &mut self.nodes {
+            if host.costs.is_empty() {
+                continue;
+            }
             for (port, cost) in host.costs.drain(..) {
                 engine.on_consumed(port, cost);
             }
+            engine.acknowledge_consumed(now, host);
         }
     }
 
@@ -111,6 +117,24 @@ impl Pair {
         let bound = engine.bind(now, port, range, Scope::Cluster, host);
         bound.expect("a range that can be bound");
         self.tick();
+    }
+
+    /// Connects a socket of node 0 with one of the other node, and gives the first.
+    fn connect(&mut self) -> PortId {
+        let [(client, client_host), (server, _)] = &mut self.nodes;
+        let listener = server.open(SocketKind::Seqpacket);
+        let listens = server.listen(listener, None);
+        listens.expect("a new socket");
+        let to = Destination::Socket(server.socket_addr(listener));
+        let port = client.open(SocketKind::Seqpacket);
+        let asked = client.connect(self.now, port, &to, client_host);
+        asked.expect("a link to the node");
+        self.carry();
+        let (server, server_host) = &mut self.nodes[1];
+        let accepted = server.accept(self.now, listener, server_host, |_, _| {});
+        accepted.expect("the request has come");
+        self.tick();
+        port
     }
 
     fn send(&mut self, from: SocketAddr, payload: &[u8], count: u64, packets: Packets) {
@@ -161,6 +185,26 @@ pub(crate) fn messages(count: u64, len: usize, packets: Packets) {
 /// Messages to a socket of the same node.
 pub(crate) fn local_messages(count: u64) {
     exchange(count, 64, Packets::One, 0);
+}
+
+/// Messages of 64 bytes on a connection to the other node.
+pub(crate) fn connected_messages(count: u64) {
+    let mut pair = Pair::new();
+    let port = pair.connect();
+    let payload = [7; 64];
+    let mut left = count;
+    while left > 0 {
+        let batch = left.min(BATCH);
+        let (engine, host) = &mut pair.nodes[0];
+        for _ in 0..batch {
+            let sent = engine.send_connected(pair.now, port, &payload[..], host);
+            sent.expect("the connection's window has room");
+        }
+        pair.carry();
+        left -= batch;
+    }
+    (0..1000).for_each(|_| pair.tick());
+    assert_eq!(pair.nodes[1].1.delivered, count, "each message once");
 }
 
 /// Two nodes with a link and nothing to say: timers and probes of a millisecond.

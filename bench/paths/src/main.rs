@@ -17,7 +17,7 @@ use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRang
 type Walk = fn(u64);
 
 /// All paths; their names are the argument.
-const PATHS: [(&str, Walk); 9] = [
+const PATHS: [(&str, Walk); 10] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
@@ -34,6 +34,7 @@ const PATHS: [(&str, Walk); 9] = [
         engine::messages(count, 60_000, engine::Packets::One)
     }),
     ("message_local", engine::local_messages),
+    ("message_connected", engine::connected_messages),
     ("idle_millisecond", engine::idle),
     ("look_up", look_up),
     ("rings", rings::requests_and_deliveries),

@@ -1,6 +1,7 @@
 //! What arrives at sockets of the connection types (`docs/protocol/connections.md`).
 
 use super::Engine;
+use super::waiting::note_awaited;
 use crate::addr::{NodeAddr, PortId, SocketAddr};
 use crate::connection::{Connection, Flow, Nagle, Probe, Role, State, retry_delay};
 use crate::host::{ConnectFailure, Disconnect, Host, Incoming, Notice, Payload};
@@ -41,9 +42,15 @@ impl Engine {
             Role::Connection(connection) => connection,
         };
         connection.nagle.on_received();
+        let holds = !connection.nagle.held.is_empty();
         match connection.state {
             State::Connecting => self.on_answer(now, id, header, payload, host),
-            State::Established => self.on_data(now, id, header, payload, host),
+            State::Established => {
+                if holds {
+                    self.push_held(now, id, host);
+                }
+                self.on_data(now, id, header, payload, host)
+            }
             State::Disconnecting => Err(errcode::NO_PORT),
         }
     }
@@ -169,7 +176,6 @@ impl Engine {
         payload: &P,
         host: &mut H,
     ) -> Result<(), u32> {
-        self.push_held(now, id, host);
         if !self.is_peer_of(id, origin_of(header)) {
             return Err(errcode::NO_PORT);
         }
@@ -222,8 +228,12 @@ impl Engine {
             return Err(errcode::OVERLOAD);
         }
         port.on_waiting(about.cost);
-        self.note_awaited(id);
-        self.give(id, &about, payload, host);
+        if port.inner {
+            self.give(id, &about, payload, host);
+        } else {
+            note_awaited(port, &mut self.awaited_readers);
+            host.deliver(id, &about, payload);
+        }
         Ok(())
     }
 

@@ -103,11 +103,11 @@ impl Engine {
         let Some(connection) = port.connection_mut() else {
             return Err(SendError::NotConnected);
         };
-        if connection.nagle.held_units(&connection.flow) > HELD_MAX {
+        let connection = if connection.nagle.held_units(&connection.flow) > HELD_MAX {
             self.send_held(now, id, host)?;
-        }
-        let Some(connection) = self.established(id) else {
-            return Err(SendError::Disconnected);
+            self.established(id).ok_or(SendError::Disconnected)?
+        } else {
+            connection
         };
         if connection.nagle.gathers(payload.len()) {
             if self.hold(id, payload) == Verdict::Send {
@@ -116,10 +116,10 @@ impl Engine {
             }
             return Ok(());
         }
-        self.send_held(now, id, host)?;
-        let header = self.connection_header(id, payload.len());
-        let header = header.ok_or(SendError::Disconnected)?;
-        self.send_counted(now, id, node, &header, payload, host)
+        if !connection.nagle.held.is_empty() {
+            self.send_held(now, id, host)?;
+        }
+        self.send_counted(now, id, node, false, payload, host)
     }
 
     /// Adds a piece to what a stream holds.
@@ -176,11 +176,7 @@ impl Engine {
         while sent < held.len() {
             let message = &held[sent..held.len().min(sent + piece)];
             let last = sent + message.len() == held.len();
-            let Some(mut header) = self.connection_header(id, message.len()) else {
-                break;
-            };
-            header.set(field::ACK_REQUIRED, (asks && last).into());
-            result = self.send_counted(now, id, node, &header, message, host);
+            result = self.send_counted(now, id, node, asks && last, message, host);
             if result.is_err() {
                 break;
             }
@@ -200,20 +196,24 @@ impl Engine {
         result
     }
 
-    /// Sends a message of a connection and counts it. Counted before it is sent: a peer on this node
+    /// Sends a message of a connection, which `asks` for an acknowledgement or not, and counts it. Counted before it is sent: a peer on this node
     /// may acknowledge it from within.
     fn send_counted<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
         id: PortId,
         node: crate::addr::NodeAddr,
-        header: &Header,
+        asks: bool,
         payload: &P,
         host: &mut H,
     ) -> Result<(), SendError> {
+        let own = self.core.own.0;
         let Some(port) = self.ports.get_mut(&id) else {
             return Err(SendError::NoSuchSocket);
         };
+        let header = header_on_connection(port, own, payload.len());
+        let mut header = header.ok_or(SendError::NotConnected)?;
+        header.set(field::ACK_REQUIRED, asks.into());
         let importance = port.importance;
         let Some(connection) = port.connection_mut() else {
             return Err(SendError::NotConnected);
@@ -222,9 +222,9 @@ impl Engine {
         connection.flow.on_sent(units);
         let before = connection.sent_importance.replace(importance);
         let message = if before.is_none_or(|before| before == importance) {
-            Message::new(header, payload)
+            Message::new(&header, payload)
         } else {
-            Message::apart(header, payload)
+            Message::apart(&header, payload)
         };
         let result = self.hand_over(now, id, node, &message, host);
         if let Some(connection) = self.established(id) {
@@ -242,17 +242,7 @@ impl Engine {
 
     /// Header of a message of `len` bytes on the connection of a socket.
     pub(super) fn connection_header(&self, id: PortId, len: usize) -> Option<Header> {
-        let port = self.ports.get(&id)?;
-        let connection = port.connection()?;
-        let user = User::from_bits(port.importance as u32);
-        let mut header = Header::new(user, DataType::Conn as u32, size::SHORT);
-        header
-            .set(field::DEST_DROPPABLE, port.dest_droppable.into())
-            .set(field::PREV_NODE, self.core.own.0)
-            .set(field::ORIG_PORT, id.0)
-            .set(field::DEST_PORT, connection.peer.port.0)
-            .set_payload_len(len);
-        Some(header)
+        header_on_connection(self.ports.get(&id)?, self.core.own.0, len)
     }
 
     /// Acknowledges what was consumed; `nagle` if the peer asked for it.
@@ -362,4 +352,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// Header of a message of `len` bytes on the connection of a socket of this node.
+fn header_on_connection(port: &Port, own: u32, len: usize) -> Option<Header> {
+    let connection = port.connection()?;
+    let user = User::from_bits(port.importance as u32);
+    let mut header = Header::new(user, DataType::Conn as u32, size::SHORT);
+    header
+        .set(field::DEST_DROPPABLE, port.dest_droppable.into())
+        .set(field::PREV_NODE, own)
+        .set(field::ORIG_PORT, port.id.0)
+        .set(field::DEST_PORT, connection.peer.port.0)
+        .set_payload_len(len);
+    Some(header)
 }

@@ -74,13 +74,8 @@ impl Engine {
 
     /// A message waits for a socket.
     pub(super) fn note_awaited(&mut self, id: PortId) {
-        if let Some(port) = self.ports.get_mut(&id)
-            && !port.is_awaited
-            && !port.inner
-            && port.reading_matters()
-        {
-            port.is_awaited = true;
-            self.awaited_readers.push(id);
+        if let Some(port) = self.ports.get_mut(&id).filter(|port| !port.inner) {
+            note_awaited(port, &mut self.awaited_readers);
         }
     }
 
@@ -151,5 +146,13 @@ impl Engine {
         let up = self.peers.iter().flatten().filter(|peer| peer.is_up());
         let slowest = up.max_by_key(|peer| behind(peer))?;
         (behind(slowest) > 0).then_some(slowest.addr)
+    }
+}
+
+/// The same for a socket of the host.
+pub(super) fn note_awaited(port: &mut Port, readers: &mut Vec<PortId>) {
+    if !port.is_awaited && port.reading_matters() {
+        port.is_awaited = true;
+        readers.push(port.id);
     }
 }
