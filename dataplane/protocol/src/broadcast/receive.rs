@@ -196,6 +196,12 @@ impl BroadcastPeer {
         BroadcastSequenced::InOrder { ack }
     }
 
+    /// True if broadcasts wait that came too early.
+    #[inline]
+    pub fn defers(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
     /// True if the sender has to be told of what is missing; to be asked when something of the peer came.
     /// What is told sooner, the sender ignores: it has only just sent the packet.
     pub fn is_repair_due<H: Host>(&mut self, ctx: &Ctx<'_, H>) -> bool {

@@ -121,7 +121,8 @@ impl<H: Host> Ctx<'_, H> {
     }
 
     /// Sends the packet in the first `len` bytes of a frame; `node` is its receiver if it is a link's. With keys it
-    /// goes out encrypted, in frames of its own that end with their transmission.
+    /// goes out encrypted.
+    #[inline]
     pub fn transmit(
         &mut self,
         bearer: BearerId,
@@ -131,9 +132,24 @@ impl<H: Host> Ctx<'_, H> {
         len: usize,
         reserve: Reserve,
     ) {
-        if !self.core.crypto.seals() {
-            return self.host.transmit(bearer, to, frame, len, reserve);
+        if self.core.crypto.seals() {
+            self.transmit_sealed(bearer, to, node, frame, len, reserve);
+        } else {
+            self.host.transmit(bearer, to, frame, len, reserve);
         }
+    }
+
+    /// Sends it in frames of its own that end with their transmission, one for each key that its receivers need.
+    #[inline(never)]
+    fn transmit_sealed(
+        &mut self,
+        bearer: BearerId,
+        to: MediaDest,
+        node: Option<NodeAddr>,
+        frame: FrameRef,
+        len: usize,
+        reserve: Reserve,
+    ) {
         let packet = &self.host.bytes(frame)[..len];
         let slots = self.core.crypto.prepare(self.now, node, packet);
         if slots.is_empty() {

@@ -50,7 +50,6 @@ impl Engine {
     }
 
     /// What waits for the other link may have waited long enough: what this node holds back, and what the peer sent.
-    #[inline]
     pub(super) fn look_at_synch<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if !self.peer(index).is_some_and(Peer::waits_for_other_link) {
             return;

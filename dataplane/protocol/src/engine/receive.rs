@@ -229,7 +229,6 @@ impl Engine {
                 if defers {
                     self.deliver_deferred(now, index, id, host);
                 }
-                self.acknowledge_if_due(now, index, id, host);
             }
             Sequenced::Held { nack } => {
                 if nack {
@@ -241,13 +240,29 @@ impl Engine {
                 }
             }
         }
-        self.repair_if_due(now, index, host);
-        self.look_at_synch(now, index, host);
+        self.follow_up(now, index, id, host);
         Ok(())
     }
 
+    /// What else a packet of a peer that came over the link gives reason for.
+    fn follow_up<H: Host>(&mut self, now: Instant, index: PeerIndex, id: BearerId, host: &mut H) {
+        let Some(peer) = self.peer(index) else {
+            return;
+        };
+        let acknowledges = peer.links.get(id).is_some_and(Link::is_ack_due);
+        let (lacks, waits) = (peer.bcast.defers(), peer.waits_for_other_link());
+        if acknowledges {
+            self.acknowledge_if_due(now, index, id, host);
+        }
+        if lacks {
+            self.repair_if_due(now, index, host);
+        }
+        if waits {
+            self.look_at_synch(now, index, host);
+        }
+    }
+
     /// Tells the peer which of its broadcasts are missing here, now and then.
-    #[inline]
     fn repair_if_due<H: Host>(&mut self, now: Instant, index: PeerIndex, host: &mut H) {
         if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
             && peer.is_up()
@@ -303,7 +318,6 @@ impl Engine {
         self.packet = packet;
     }
 
-    #[inline]
     pub(super) fn acknowledge_if_due<H: Host>(
         &mut self,
         now: Instant,
