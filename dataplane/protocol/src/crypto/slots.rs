@@ -49,6 +49,7 @@ impl Slots {
         self.get(slot).map_or(0, |held| held.users)
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.held.iter().all(Option::is_none)
     }

@@ -124,6 +124,23 @@ fn anycast_takes_the_newest_binding_first_and_then_goes_round() {
 }
 
 #[test]
+fn an_instance_is_found_the_same_beside_wider_ranges_and_after_they_are_gone() {
+    let wide = bound(range(100, 0, 9), PEER, 3);
+    let of_one = |instance, port| bound(range(100, instance, instance), PEER, port);
+    let mut table = table(&[of_one(5, 1), of_one(7, 2)]);
+    for _ in 0..2 {
+        assert_eq!(chosen(&mut table, 5, 0, 2), [1, 1]);
+        assert_eq!(chosen(&mut table, 7, 0, 1), [2]);
+        assert_eq!(table.anycast(100, 6, 0), Lookup::None);
+        assert_eq!(table.anycast(100, 5, OWN), Lookup::None);
+        table.publish(wide).unwrap();
+        assert_eq!(chosen(&mut table, 5, 0, 2), [3, 3]);
+        assert_eq!(chosen(&mut table, 6, 0, 1), [3]);
+        remove(&mut table, wide).unwrap();
+    }
+}
+
+#[test]
 fn anycast_uses_only_the_first_matching_range_in_table_order() {
     let wide = bound(range(100, 0, 9), OWN, 1);
     let narrow = bound(range(100, 5, 5), OWN, 2);
