@@ -196,8 +196,8 @@ impl Engine {
         result
     }
 
-    /// Sends a message of a connection, which `asks` for an acknowledgement or not, and counts it. Counted before it is sent: a peer on this node
-    /// may acknowledge it from within.
+    /// Sends a message of a connection, which `asks` for an acknowledgement or not, and counts it. Counted before it is
+    /// sent: a peer on this node may acknowledge it from within.
     fn send_counted<H: Host, P: Payload + ?Sized>(
         &mut self,
         now: Instant,
