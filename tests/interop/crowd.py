@@ -48,6 +48,9 @@ def killed_and_restarted(test, serving, asking, kind, servers=50, sockets=20, li
     client = test.enter(Half(asking, "ask", kind, servers * sockets))
     kills, told = [], []
     for life in range(1, lives + 1):
+        # Not before there is somebody who is asked.
+        while ["heard", str(life - 1)] not in told:
+            told.append(client.told())
         crowd.tell("again")
         word, at = crowd.told()
         test.assertEqual(word, "killed")
