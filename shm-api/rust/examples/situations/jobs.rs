@@ -1,7 +1,6 @@
 //! A situation under way: its steps in order, and those that block on threads of their own.
 
 use std::collections::HashMap;
-use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use xtipc::socket::Errno;
+use xtipc_test_signals::{self as signals, Signal};
 
 use crate::text::{errno_name, poll_bit};
 use crate::world::{Nodes, World};
@@ -19,23 +19,6 @@ const BLOCKED: Duration = Duration::from_millis(60);
 const WAITED: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// The signal that ends a call that waits, and the one that lets it go on, as far as calls do.
-const ENDS_CALLS: i32 = libc::SIGUSR1;
-const RESTARTS_CALLS: i32 = libc::SIGUSR2;
-
-/// Has the signals handled.
-pub(crate) fn handle_signals() {
-    extern "C" fn ignore(_: i32) {}
-    for (signal, flags) in [(ENDS_CALLS, 0), (RESTARTS_CALLS, libc::SA_RESTART)] {
-        // SAFETY: all zero is a valid sigaction: no flags, an empty mask.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = ignore as *const () as usize;
-        action.sa_flags = flags;
-        // SAFETY: the action is a valid one, and its handler does nothing.
-        let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
-        assert_eq!(result, 0, "sigaction of signal {signal}");
-    }
-}
 
 pub(crate) struct Situation {
     world: Arc<World>,
@@ -81,8 +64,8 @@ impl Situation {
                     if waited { "after a while" } else { "at once" }
                 ))
             }
-            ["interrupt", job] => self.interrupt(job, ENDS_CALLS),
-            ["interrupt", job, "restart"] => self.interrupt(job, RESTARTS_CALLS),
+            ["interrupt", job] => self.interrupt(job, Signal::Ends),
+            ["interrupt", job, "restart"] => self.interrupt(job, Signal::Restarts),
             ["await", name, ref bits @ ..] => self.await_events(name, bits),
             ["event", name, ref order @ ..] => self
                 .await_events(name, &["IN"])
@@ -126,14 +109,10 @@ impl Situation {
     }
 
     /// A signal to the thread of a step that blocks.
-    fn interrupt(&self, job: &str, signal: i32) -> Result<String> {
-        let thread = &self.jobs.get(job).context("no such job")?.thread;
-        // SAFETY: the thread was not joined, so its name is its own still.
-        let result = unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) };
-        match result {
-            0 => Ok("ok".into()),
-            errno => bail!("pthread_kill: {}", errno_name(errno)),
-        }
+    fn interrupt(&self, job: &str, signal: Signal) -> Result<String> {
+        let job = self.jobs.get(job).context("no such job")?;
+        signals::send(&job.thread, signal)?;
+        Ok("ok".into())
     }
 
     /// Polls until these events are there.

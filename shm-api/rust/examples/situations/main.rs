@@ -16,7 +16,7 @@ use jobs::Situation;
 use world::Nodes;
 
 fn main() -> Result<()> {
-    jobs::handle_signals();
+    xtipc_test_signals::handle()?;
     let node = Node::attach()?;
     let far = std::env::var_os("XTIPC_FAR_SOCKET")
         .map(|path| Node::builder().socket_path(path).attach())
