@@ -48,7 +48,7 @@ const WAKE_COST_SHIFT: u32 = 3;
 
 /// A yield that takes longer gave the core to somebody: it takes 150 to 500 ns where nobody wants it.
 const GIVEN_WAY_NS: u64 = 1_000;
-/// Looks, of some 50 ns each, between two yields where nobody took the core the last time: what comes during a yield is not
+/// Looks, of less than 0.1 µs each, between two yields where nobody took the core the last time: what comes during a yield is not
 /// seen, and who comes to want the core waits once for so long.
 const LOOKS_ALONE: u32 = 32;
 
