@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use xtipc_management::{Failure, Request, Response, serve};
 
+use crate::bearer::Preparation;
+use crate::config::BearerSpec;
 use crate::epoch::Epochs;
 use crate::mail::Sender;
 use crate::steward::{Command, Query};
@@ -102,9 +104,16 @@ fn admitted(
 
 fn ask(worker: &Sender<Command>, request: Request, epoch: Option<u32>) -> Response {
     let (reply, answer) = mpsc::sync_channel(1);
+    let prepared = match &request {
+        Request::BearerEnable { bearer } => BearerSpec::from_operator(bearer)
+            .map(|spec| Preparation::of(&spec))
+            .unwrap_or_default(),
+        _ => Preparation::default(),
+    };
     let query = Query {
         request,
         epoch,
+        prepared,
         reply,
     };
     if let Err(error) = worker.send(Command::Query(query)) {

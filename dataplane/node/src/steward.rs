@@ -15,6 +15,7 @@ use rustix::net::{SocketFlags, SocketType, accept_with};
 use sd_notify::NotifyState;
 use xtipc_management::{Request, Response};
 
+use crate::bearer::Preparation;
 use crate::clock::now_ns;
 use crate::config::Config;
 use crate::control::Control;
@@ -49,6 +50,8 @@ pub struct Query {
     pub request: Request,
     /// Taken for a key that is to be set.
     pub epoch: Option<u32>,
+    /// Made for a bearer that is to be enabled.
+    pub prepared: Preparation,
     /// Takes one response without blocking.
     pub reply: SyncSender<Response>,
 }

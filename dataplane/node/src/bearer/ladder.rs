@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use xtipc_ebpf::{AttachMode, rx_vlan_offload};
+use xtipc_ebpf::{AttachMode, Classifier, rx_vlan_offload};
 use xtipc_management::BearerMode;
 use xtipc_xsk::interface::{DeviceKind, Interface};
 use xtipc_xsk::packet::{Listen, PacketConfig, PacketError, PacketSocket};
@@ -93,17 +93,18 @@ pub(super) struct Found {
     pub(super) multi_chunk: bool,
 }
 
-/// Tries the rungs until one holds.
+/// Tries the rungs until one holds, with a classifier that is loaded already if there is one.
 pub(super) fn climb(
     interface: &Interface,
     vlan: u16,
     xdp: XdpMode,
     packet_mtu: usize,
+    mut ready: Option<Classifier>,
     pool: &mut FramePool,
 ) -> Result<Found, BearerError> {
     let mut refused = Vec::new();
     for &rung in rungs(xdp, interface.kind) {
-        match try_rung(rung, interface, vlan, packet_mtu, pool) {
+        match try_rung(rung, interface, vlan, packet_mtu, &mut ready, pool) {
             Ok((path, multi_chunk)) => {
                 return Ok(Found {
                     path,
@@ -147,6 +148,7 @@ fn try_rung(
     interface: &Interface,
     vlan: u16,
     packet_mtu: usize,
+    ready: &mut Option<Classifier>,
     pool: &mut FramePool,
 ) -> Result<(Path, bool), Refusal> {
     let (attach, bind) = match rung {
@@ -184,7 +186,7 @@ fn try_rung(
         bind,
         multi_buffer,
     };
-    let port = XdpPort::open(&setup, pool).map_err(Refusal::Xdp)?;
+    let port = XdpPort::open(&setup, ready, pool).map_err(Refusal::Xdp)?;
     Ok((Path::Xdp(Box::new(port)), multi_buffer))
 }
 

@@ -23,10 +23,12 @@ mod traffic;
 mod udp;
 mod xdp;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use xtipc_ebpf::Classifier;
 use xtipc_management::BearerInfo;
 use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::host::{MediaDest, Reserve};
@@ -72,16 +74,43 @@ enum Carrier {
     SharedMemory(Box<ShmBearer>),
 }
 
+/// What takes long when a bearer is opened, made beforehand on another thread than the worker's, whose links would notice.
+#[derive(Default)]
+pub struct Preparation {
+    /// Loading it takes the kernel up to half a second on a busy machine.
+    classifier: Option<Classifier>,
+}
+
+impl Preparation {
+    /// For such a bearer. Where it fails the worker tries itself, and says what is wrong.
+    pub(crate) fn of(spec: &BearerSpec) -> Self {
+        let classifier = match spec.media {
+            MediaSpec::Ethernet(_) => Classifier::load().ok(),
+            MediaSpec::Udp(_) | MediaSpec::SharedMemory(_) => None,
+        };
+        Self { classifier }
+    }
+}
+
+impl fmt::Debug for Preparation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { classifier } = self;
+        write!(formatter, "classifier: {}", classifier.is_some())
+    }
+}
+
 impl Bearer {
     /// Opens a bearer, one over Ethernet on the best path that is admitted. If that fails nothing is left behind.
     pub(crate) fn open(
         spec: &BearerSpec,
         defaults: Defaults,
+        prepared: Preparation,
         pool: &mut FramePool,
     ) -> Result<Self, BearerError> {
         let carrier = match &spec.media {
             MediaSpec::Ethernet(ethernet) => {
-                let bearer = EthernetBearer::open(&spec.interface, ethernet, defaults.xdp, pool)?;
+                let (name, xdp) = (&spec.interface, defaults.xdp);
+                let bearer = EthernetBearer::open(name, ethernet, xdp, prepared.classifier, pool)?;
                 Carrier::Ethernet(Box::new(bearer))
             }
             MediaSpec::Udp(udp) => {

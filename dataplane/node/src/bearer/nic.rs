@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use xtipc_ebpf::Classifier;
 use xtipc_management::{BearerInfo, Media};
 use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::{MediaDest, Reserve};
@@ -45,6 +46,7 @@ impl EthernetBearer {
         name: &str,
         spec: &EthernetSpec,
         xdp: XdpMode,
+        ready: Option<Classifier>,
         pool: &mut FramePool,
     ) -> Result<Self, BearerError> {
         let interface = examine(name, spec, xdp)?;
@@ -52,7 +54,7 @@ impl EthernetBearer {
         let vlan = spec.vlan.unwrap_or(0);
         let frame_room = room::frame_room(pool.frame_len());
         let packet_mtu = frame_room.min(interface.mtu as usize);
-        let found = ladder::climb(&interface, vlan, xdp, packet_mtu, pool)?;
+        let found = ladder::climb(&interface, vlan, xdp, packet_mtu, ready, pool)?;
         let room = match found.multi_chunk {
             true => frame_room,
             false => frame_room.min(room::single_chunk_room(vlan)),
@@ -265,7 +267,7 @@ impl EthernetBearer {
     pub(super) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
         match self.path {
             Path::Packet(_) => Ok(()),
-            Path::Xdp(port) => port.close(pool),
+            Path::Xdp(port) => port.close(pool).1,
         }
     }
 

@@ -56,9 +56,17 @@ pub(super) struct XdpPort {
 }
 
 impl XdpPort {
-    /// Opens the sockets and attaches the classifier; undoes what it did if a step fails.
-    pub(super) fn open(setup: &Setup<'_>, pool: &mut FramePool) -> Result<Self, XdpError> {
-        let mut classifier = Classifier::load()?;
+    /// Opens the sockets and attaches the classifier; undoes what it did if a step fails. `ready` is a classifier that is
+    /// loaded already, if there is one, and is there for the next attempt if this one fails.
+    pub(super) fn open(
+        setup: &Setup<'_>,
+        ready: &mut Option<Classifier>,
+        pool: &mut FramePool,
+    ) -> Result<Self, XdpError> {
+        let mut classifier = match ready.take() {
+            Some(classifier) => classifier,
+            None => Classifier::load()?,
+        };
         classifier.allow_vlan(setup.vlan)?;
         let mut port = Self {
             classifier,
@@ -77,9 +85,11 @@ impl XdpPort {
         match opened {
             Ok(()) => Ok(port),
             Err(error) => {
-                if let Err(held) = port.close(pool) {
+                let (classifier, closed) = port.close(pool);
+                if let Err(held) = closed {
                     tracing::warn!(interface = setup.interface, %held, "after a refused XDP mode");
                 }
+                *ready = Some(classifier);
                 Err(error)
             }
         }
@@ -214,9 +224,9 @@ impl XdpPort {
         opened
     }
 
-    /// Sends what is waiting, closes the sockets and waits until the kernel has released them, then
-    /// detaches the classifier.
-    pub(super) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+    /// Sends what is waiting, closes the sockets and waits until the kernel has released them. The classifier is still
+    /// attached, if it was.
+    pub(super) fn close(self, pool: &mut FramePool) -> (Classifier, Result<(), StillHeld>) {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         let sockets = self.sockets.into_iter();
         let held: Vec<_> = sockets
@@ -226,7 +236,7 @@ impl XdpPort {
         let held = held
             .into_iter()
             .filter_map(|socket| socket.wait(pool, deadline).err());
-        still_held(held.collect())
+        (self.classifier, still_held(held.collect()))
     }
 
     /// Closes the sockets, with what has not been sent, and detaches the classifier. They are still to be waited for.

@@ -24,7 +24,7 @@ use crate::watchdog::Phase;
 const BROADCAST_LINK: &str = "broadcast-link";
 
 impl Worker {
-    pub(super) fn answer(&mut self, now: Instant, query: &Query) -> Response {
+    pub(super) fn answer(&mut self, now: Instant, query: &mut Query) -> Response {
         let request = &query.request;
         let reply = match request {
             Request::KeySet { .. } | Request::KeyFlush | Request::KeyGet => {
@@ -39,7 +39,9 @@ impl Worker {
             | Request::BearerRemove { .. }
             | Request::BearerSet { .. }
             | Request::LinkSet { .. }
-            | Request::MediaSet { .. } => return self.change(now, request),
+            | Request::MediaSet { .. } => {
+                return self.change(now, request, std::mem::take(&mut query.prepared));
+            }
             Request::NodeList => Reply::Nodes(self.engine.peers().map(|p| node_info(&p)).collect()),
             Request::NodeGet => Reply::Node(self.own_node()),
             Request::LinkList => Reply::Links(self.link_summaries()),

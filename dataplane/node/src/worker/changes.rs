@@ -11,7 +11,7 @@ use xtipc_protocol::time::Instant;
 
 use super::Worker;
 use super::bearers::{Enabled, bearer_setup, link_params};
-use crate::bearer::{Bearer, ChangeError};
+use crate::bearer::{Bearer, ChangeError, Preparation};
 use crate::config::BearerSpec;
 
 const PRIORITIES: RangeInclusive<u32> = 0..=31;
@@ -41,9 +41,14 @@ fn refuse<T>(errno: i32, text: impl Into<String>) -> Result<T, Refusal> {
 }
 
 impl Worker {
-    pub(super) fn change(&mut self, now: Instant, request: &Request) -> Response {
+    pub(super) fn change(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        prepared: Preparation,
+    ) -> Response {
         let changed = match request {
-            Request::BearerEnable { bearer } => self.enable(now, bearer),
+            Request::BearerEnable { bearer } => self.enable(now, bearer, prepared),
             Request::BearerDisable { name } => self.disable(now, name),
             Request::BearerAdd { name, remote } => self.add_remote(now, name, *remote),
             Request::BearerRemove { name, remote } => self.remove_remote(now, name, *remote),
@@ -74,7 +79,7 @@ impl Worker {
         }
     }
 
-    fn enable(&mut self, now: Instant, text: &str) -> Result<(), Refusal> {
+    fn enable(&mut self, now: Instant, text: &str, prepared: Preparation) -> Result<(), Refusal> {
         let mut spec = BearerSpec::from_operator(text)
             .or_else(|error| refuse(libc::EINVAL, error.to_string()))?;
         let name = spec.name();
@@ -104,6 +109,7 @@ impl Worker {
         let opened = Bearer::open(
             &spec,
             self.media.defaults(&self.own.config),
+            prepared,
             &mut self.host.pool,
         );
         let bearer = opened

@@ -93,12 +93,12 @@ impl Worker {
                     }
                     Err(error) => tracing::warn!(%error, "application refused"),
                 },
-                Command::Query(query) => {
+                Command::Query(mut query) => {
                     if matches!(query.request, Request::SocketList { .. }) {
                         // What applications have read since the worker slept.
                         self.serve_applications(now);
                     }
-                    let answer = self.answer(now, &query);
+                    let answer = self.answer(now, &mut query);
                     // The tool may have lost patience.
                     let _ = query.reply.try_send(answer);
                 }

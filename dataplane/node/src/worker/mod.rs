@@ -42,7 +42,7 @@ use xtipc_segment::attach::Welcome;
 use xtipc_segment::layout::VERSION;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer, ClosingBearer, StationNews};
+use crate::bearer::{self, Bearer, ClosingBearer, Preparation, StationNews};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from};
 use crate::epoch::Epochs;
@@ -227,7 +227,12 @@ impl Worker {
         let media = MediaValues::of(config);
         let mut bearers = Vec::new();
         for spec in specs {
-            match Bearer::open(spec, media.defaults(config), &mut pool) {
+            match Bearer::open(
+                spec,
+                media.defaults(config),
+                Preparation::default(),
+                &mut pool,
+            ) {
                 Ok(bearer) => bearers.push(bearer),
                 Err(error) => {
                     close_all(bearers, &mut pool);

@@ -12,7 +12,7 @@ use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::FramePool;
 
-use super::{Bearer, Defaults, HEADROOM, MTU_V4, pool_config};
+use super::{Bearer, Defaults, HEADROOM, MTU_V4, Preparation, pool_config};
 use crate::config::{BearerSpec, EthernetSpec, MediaSpec, XdpMode};
 use lab::{Lab, MAC, spec};
 
@@ -39,7 +39,7 @@ impl End {
         lab.enter(side);
         let config = pool_config(std::slice::from_ref(spec), xdp, 1024);
         let mut pool = FramePool::new(&config).unwrap();
-        let bearer = Bearer::open(spec, defaults(xdp), &mut pool).unwrap();
+        let bearer = Bearer::open(spec, defaults(xdp), Preparation::default(), &mut pool).unwrap();
         Self {
             side,
             bearer,

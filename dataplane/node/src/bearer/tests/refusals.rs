@@ -12,7 +12,7 @@ fn refused(lab: &Lab, spec: &BearerSpec, xdp: XdpMode, words: &[&str]) {
     lab.enter(0);
     let config = pool_config(std::slice::from_ref(spec), xdp, 1024);
     let mut pool = FramePool::new(&config).unwrap();
-    let Err(error) = Bearer::open(spec, defaults(xdp), &mut pool) else {
+    let Err(error) = Bearer::open(spec, defaults(xdp), Preparation::default(), &mut pool) else {
         panic!("{spec:?} was accepted");
     };
     let text = error.to_string();

@@ -143,7 +143,12 @@ fn an_address_that_is_not_here_or_taken_is_refused() {
     let refusal = |spec: &BearerSpec| {
         let config = pool_config(std::slice::from_ref(spec), XdpMode::Auto, 1024);
         let mut pool = FramePool::new(&config).unwrap();
-        match Bearer::open(spec, defaults(XdpMode::Auto), &mut pool) {
+        match Bearer::open(
+            spec,
+            defaults(XdpMode::Auto),
+            Preparation::default(),
+            &mut pool,
+        ) {
             Ok(_) => panic!("opened"),
             Err(error) => error.to_string(),
         }
