@@ -66,6 +66,22 @@ def until(condition, timeout_s, what, interval_s=0.02):
         time.sleep(interval_s)
 
 
+def gap_ms(node):
+    """The longest time that the worker of an xtipc node was without a round."""
+    return int(re.search(r"longest gap:(\d+) us", node.tool("status"))[1]) // 1000
+
+
+def accepted(node, *words):
+    """Whether a node does what it is told; not while the kernel still holds the interface."""
+    try:
+        node.tool(*words)
+    except LabError as error:
+        if "Device or resource busy" in str(error):
+            return False
+        raise
+    return True
+
+
 def remove_leftovers():
     """Namespaces of runs that were killed before they could clean up."""
     for name in run("ip", "netns", "list").split():

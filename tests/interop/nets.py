@@ -5,12 +5,14 @@ import time
 
 import lab
 import load
+import members
 
 TOLERANCE_MS = 300
 """Of the links between the nodes, so that a cut need not last long to take one down."""
 CUT_S = (0.02, 1.2)
 """Shortest and longest cut: some are over before the tolerance is."""
 BRIDGE = "second"
+GROUP = 31700
 
 
 class SecondNet:
@@ -72,7 +74,7 @@ class CutTraffic:
         self.await_links()
         self.set_tolerance()
         before = self.contacts()
-        meter = self.pairs()
+        meter = [*self.datagrams(), self.stream(), self.group()]
         cutter = threading.Thread(target=self.cut_all, args=(meter,))
         cutter.start()
         try:
@@ -92,14 +94,52 @@ class CutTraffic:
         """Contacts lost so far, by the log of the node."""
         return self.one.log_text().count(f"Lost contact with {self.other.identity}")
 
-    def pairs(self):
-        """A sending and a receiving socket for each link: the last bit of the sender chooses."""
+    def datagrams(self):
+        """A message by each link: the last bit of the sender chooses."""
         sender, receiver = self.test.drive(self.one), self.test.drive(self.other)
         found = {}
         while len(found) < 2:
             socket = sender.open()
             found.setdefault(socket.port & 1, socket)
-        return [(socket, receiver.open()) for socket in found.values()]
+        return [self.datagram(socket, receiver.open()) for socket in found.values()]
+
+    def datagram(self, sender, receiver):
+        def carry(number):
+            sender.send(receiver.address, number, 100)
+            self.test.assertIsNotNone(receiver.recv(10), "a message did not come within 10 s")
+        return carry
+
+    def stream(self):
+        """What a connection carries, which comes as it was written."""
+        client, server = self.test.drive(self.one), self.test.drive(self.other)
+        listener = server.listen("stream")
+        client.start_connect("stream", listener.address)
+        far, near = listener.accept(), client.connected()
+
+        def carry(number):
+            size = 30000
+            near.write(number, size)
+            while size > 0:
+                part = far.read(size, 10)
+                self.test.assertTrue(part and part[0], "a stream stood still for 10 s, or ended")
+                size -= part[0]
+        return carry
+
+    def group(self):
+        """A broadcast of a member, in order behind the one before."""
+        speaker, hearer = (members.Member(self.test.drive(node), GROUP, instance)
+                           for instance, node in enumerate((self.one, self.other)))
+        for member in (speaker, hearer):
+            self.test.addCleanup(member.close)
+            joined = member.hear()
+            self.test.assertEqual((joined.what, joined.instance), ("joined", 1 - member.instance))
+
+        def carry(number):
+            speaker.tell("all", number, 2000 + number)
+            news = hearer.hear(10)
+            self.test.assertIsNotNone(news, "a group's broadcast did not come within 10 s")
+            self.test.assertEqual((news.what, news.size), ("message", 2000 + number))
+        return carry
 
     def cut_all(self, meter):
         try:
@@ -108,10 +148,9 @@ class CutTraffic:
                 self.wires.cut(net)
                 mended = threading.Timer(self.random.uniform(*CUT_S), self.wires.mend, (net,))
                 mended.start()
-                for sender, receiver in meter:
+                for carry in meter:
                     began = time.monotonic()
-                    sender.send(receiver.address, number, 100)
-                    self.test.assertIsNotNone(receiver.recv(10), "a message did not come within 10 s")
+                    carry(number)
                     self.stalls.append(time.monotonic() - began)
                 mended.join()
                 self.await_links(15)

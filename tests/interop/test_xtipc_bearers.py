@@ -1,5 +1,4 @@
 """Bearers that come and go while a node runs, and settings that are changed."""
-import re
 import time
 
 import lab
@@ -26,16 +25,16 @@ class XtipcBearersTest(SegmentTest):
         return int(node.tool("link", "get", what, "link", self.link(node, other)))
 
     def test_a_bearer_goes_and_comes_back_while_the_node_runs(self):
-        before, before_ms = time.monotonic(), self.gap_ms()
+        before, before_ms = time.monotonic(), lab.gap_ms(self.beta)
         self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
         lab.until(lambda: not self.alpha.is_linked_to("tuned"), 1, "the end of the link at the other node")
         self.assertLess(time.monotonic() - before, 1, "the tolerance was waited for")
         self.assertEqual(self.beta.tool("bearer", "list"), "")
         self.assertEqual(self.beta.tool("link", "list"), "broadcast-link: up\n")
         words = "bearer", "enable", "priority", "7", "media", "eth", "device", "eth0", "tolerance", "800"
-        lab.until(lambda: self.accepted(*words), 5, "the kernel's release of the interface")
+        lab.until(lambda: lab.accepted(self.beta, *words), 5, "the kernel's release of the interface")
         self.await_link(self.alpha, self.beta)
-        print(f"a bearer disabled and enabled: the worker was without a round for at most {self.gap_ms()} ms,"
+        print(f"a bearer disabled and enabled: the worker was without a round for at most {lab.gap_ms(self.beta)} ms,"
               f" {before_ms} ms before", flush=True)
         self.assertEqual(self.beta.tool("bearer", "get", "priority", "media", "eth", "device", "eth0"), "7\n")
         self.assertEqual(self.of_link(self.beta, self.alpha, "tolerance"), 800)
@@ -43,18 +42,6 @@ class XtipcBearersTest(SegmentTest):
         sender.send(receiver.address, 3, 66000)
         self.assertEqual(receiver.recv().size, 66000)
         self.beta.stop()
-
-    def gap_ms(self):
-        return int(re.search(r"longest gap:(\d+) us", self.beta.tool("status"))[1]) // 1000
-
-    def accepted(self, *words):
-        try:
-            self.beta.tool(*words)
-        except lab.LabError as error:
-            if "Device or resource busy" in str(error):
-                return False
-            raise
-        return True
 
     def test_a_refusal_says_what_is_accepted(self):
         eth0 = "media", "eth", "device", "eth0"

@@ -82,3 +82,48 @@ class XtipcNetsTest(SegmentTest):
         sender, receiver = self.drive(one).open(), self.drive(other).open()
         sender.send(receiver.address, 5, 66000)
         self.assertEqual(receiver.recv().size, 66000)
+
+    def test_an_interface_that_goes_down_for_long_comes_back_and_the_other_link_carries_on(self):
+        one, other = self.pair()
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: len(nets.up_links(node, peer)) == 2, 5, "both links")
+        sender, receiver = self.drive(one).open(), self.drive(other).open()
+        for number in range(2):
+            one.namespace.ip("link", "set", "eth1", "down")
+            lab.until(lambda: len(nets.up_links(one, other)) == 1, 5, "the end of the link")
+            self.assertIn("eth:eth1", one.tool("bearer", "list"))
+            sender.send(receiver.address, number, 66000)
+            self.assertEqual(receiver.recv().size, 66000)
+            one.namespace.ip("link", "set", "eth1", "up")
+            lab.until(lambda: len(nets.up_links(one, other)) == 2, 8, "both links again")
+        self.assertNotIn("Lost contact with", one.log_text() + other.log_text())
+
+    def test_an_interface_that_disappears_takes_its_bearer_and_the_other_link_carries_on(self):
+        one, other = self.pair()
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: len(nets.up_links(node, peer)) == 2, 5, "both links")
+        one.namespace.ip("link", "del", "eth1")
+        lab.until(lambda: "eth1" not in one.tool("bearer", "list"), 5, "the end of the bearer")
+        sender, receiver = self.drive(one).open(), self.drive(other).open()
+        sender.send(receiver.address, 1, 66000)
+        self.assertEqual(receiver.recv().size, 66000)
+        self.net.plug(one.namespace, "beta-2")
+        lab.until(lambda: lab.accepted(one, "bearer", "enable", "media", "eth", "device", "eth1"), 5, "the new interface taken")
+        lab.until(lambda: len(nets.up_links(one, other)) == 2, 8, "both links again")
+        self.assertNotIn("Lost contact with", one.log_text() + other.log_text())
+
+    def test_links_do_not_notice_that_a_bearer_comes(self):
+        one, other = (self.node(identity) for identity in ("beta", "gamma"))
+        for daemon in (one, other):
+            daemon.start()
+        self.await_link(one, other)
+        one.tool("link", "set", "tolerance", "300", "link", "beta:eth0-gamma:eth0")
+        before = lab.gap_ms(one)
+        with self.without_resets(one, other):
+            for _ in range(10):
+                lab.until(lambda: lab.accepted(one, "bearer", "enable", "media", "eth", "device", "eth1"), 5, "the interface taken")
+                time.sleep(0.2)
+                one.tool("bearer", "disable", "media", "eth", "device", "eth1")
+        self.assertNotIn("Lost link", one.log_text())
+        print(f"a bearer enabled ten times: the worker was without a round for at most {lab.gap_ms(one)} ms, {before} ms before",
+              flush=True)
