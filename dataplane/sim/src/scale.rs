@@ -39,6 +39,8 @@ pub struct Loss {
     pub last: Duration,
     /// Packets of the link protocol that the busiest node sent in the busiest second.
     pub packets: u64,
+    /// Those of the busiest node in each second, on average.
+    pub mean: u64,
 }
 
 impl Large {
@@ -163,7 +165,8 @@ impl Large {
         let mut loss = Loss::default();
         let mut down = BTreeSet::new();
         let mut second = begun;
-        let mut before = self.cluster.segment.supervision.clone();
+        let first = self.cluster.segment.supervision.clone();
+        let mut before = first.clone();
         while self.cluster.now.since(begun) < span {
             self.cluster.run_for(GRAIN);
             for station in &running {
@@ -190,6 +193,9 @@ impl Large {
                 before.clone_from(sent);
             }
         }
+        let sent = self.cluster.segment.supervision.iter().zip(&first);
+        let most = sent.map(|(now, before)| now - before).max().unwrap_or(0);
+        loss.mean = most * 1000 / span.as_millis() as u64;
         loss.seen = down.len();
         loss.missed = due - down.len();
         let all = stations.into_iter();

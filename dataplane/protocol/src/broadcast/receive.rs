@@ -19,6 +19,8 @@ use std::time::Duration;
 const REPAIR_INTERVAL: Duration = Duration::from_millis(10);
 /// Receivers that miss the same packet do not all ask at once: sixteen turns of this length.
 const REPAIR_TURN: Duration = Duration::from_micros(500);
+/// Ticks that acknowledge what was received last.
+const ACKNOWLEDGING_TICKS: u8 = 4;
 /// A STATE that shows missing broadcasts is answered by one that asks for them at most once in this time: two nodes
 /// that both miss some would otherwise answer each other for as long as they do.
 const ASK_SPACING: Duration = Duration::from_millis(1);
@@ -44,7 +46,10 @@ pub struct BroadcastPeer {
     /// The number the peer will give its next broadcast, as far as it has told.
     peer_snd_nxt: SeqNo,
     deferred: FrameList,
-    rcv_unacked: u16,
+    /// Received since the peer was last told so for sure.
+    rcv_unacked: u8,
+    /// Ticks that told it since the last one came.
+    told_ticks: u8,
     out_of_order: u32,
     /// When the gap opened, or the sender was last told of it in good time.
     gap_told: Instant,
@@ -66,6 +71,7 @@ impl Default for BroadcastPeer {
             peer_snd_nxt: SeqNo(1),
             deferred: FrameList::default(),
             rcv_unacked: 0,
+            told_ticks: 0,
             out_of_order: 0,
             gap_told: Instant(0),
             asked_at: Instant::default(),
@@ -134,6 +140,15 @@ impl BroadcastPeer {
         }
     }
 
+    /// A tick sent a STATE if one was due. Several of them tell what was received, since one may be lost; then they end,
+    /// or each link on which a broadcast ever came would never be idle again.
+    pub fn on_tick(&mut self) {
+        self.told_ticks = self.told_ticks.saturating_add(1);
+        if self.told_ticks >= ACKNOWLEDGING_TICKS {
+            self.rcv_unacked = 0;
+        }
+    }
+
     /// The number expected next, and whether something that the peer has sent is missing.
     pub fn progress(&self) -> Progress {
         Progress {
@@ -186,9 +201,10 @@ impl BroadcastPeer {
             };
         }
         self.rcv_nxt = seqno.next();
-        self.rcv_unacked += 1;
+        self.rcv_unacked = self.rcv_unacked.saturating_add(1);
+        self.told_ticks = 0;
         self.stats.rx_packets += 1;
-        let ack = self.rcv_unacked >= ACK_THRESHOLD
+        let ack = u16::from(self.rcv_unacked) >= ACK_THRESHOLD
             && (u32::from(self.rcv_nxt.0) ^ ctx.core.own.0) & 0xf == 0xf;
         if ack {
             self.rcv_unacked = 0;

@@ -74,7 +74,7 @@ impl Engine {
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
         match link.on_timeout(&mut ctx, &view) {
             Look::Between => return false,
-            Look::Ticked => {}
+            Look::Ticked => peer.bcast.on_tick(),
             Look::Silent => match link.fail(DownReason::Silence) {
                 // What the lost link held did not come in time.
                 Verdict::Fine => self.lose_contact(now, index, DownReason::Tunnel, host),

@@ -36,6 +36,8 @@ const STILL_TENTHS: u32 = 9;
 const SLACK: Duration = Duration::from_millis(30);
 /// Every node is to hear of a loss within the tolerance: those that noticed it tell it so much before.
 const TELLING: Duration = Duration::from_millis(15);
+/// Parts of the interval of peers that others watch, too, by a few of which intervals differ.
+const PHASES: u32 = 128;
 /// Losses in the own domain within this time have one cause, which is acted on for a few times as long.
 const ONE_CAUSE: Duration = Duration::from_secs(1);
 const CAUSE_LASTS: u32 = 3;
@@ -230,6 +232,7 @@ impl Monitor {
         let rate = Duration::from_secs(1).as_micros() as u64 / interval.as_micros().max(1) as u64;
         let budget = MESH_BUDGET.saturating_sub(2 * near * rate);
         let interval = per_second(all.saturating_sub(2 * near), budget);
+        let interval = interval * self.phase(peer) / PHASES;
         let cut_off = self.is_cut_off(now);
         let limit = if cut_off {
             close.limit
@@ -241,6 +244,13 @@ impl Monitor {
             limit,
             founded: cut_off,
         }
+    }
+
+    /// Peers are not probed all at the same moment, though their links came up together: each has an interval of its own,
+    /// the same at both ends, by some hundredths longer or shorter.
+    fn phase(&self, peer: NodeAddr) -> u32 {
+        let mixed = (self.own.0 ^ peer.0).wrapping_mul(0x9e37_79b9);
+        PHASES - 7 + (mixed >> 28)
     }
 
     /// Most of the own domain was lost at the same time: it is this node that was cut off, and there is nobody left to

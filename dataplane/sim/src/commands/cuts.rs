@@ -33,7 +33,7 @@ pub(super) fn run(options: &Options, report: &mut Report) {
     match live(options.seed, &plan) {
         Ok(outcome) => {
             let figures = format!(
-                "{} messages, {} bytes by connections, {} messages and events in groups; the slowest message took {:.3?}",
+                "{} messages, {} bytes by connections, {} messages and events in groups; the slowest message to a socket took {:.3?}",
                 outcome.delivered, outcome.carried, outcome.told, outcome.slowest
             );
             report.judge(&what, &figures, true);

@@ -115,7 +115,7 @@ pub struct Outcome {
     pub lasted: Duration,
     /// Longest time two nodes disagreed on their link.
     pub disagreed: Duration,
-    /// Longest time that a message of a stream took.
+    /// Longest time that a message to a socket address took.
     pub slowest: Duration,
 }
 

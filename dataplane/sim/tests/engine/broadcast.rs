@@ -631,3 +631,24 @@ fn broadcasts_of_another_cluster_or_before_the_start_point_are_not_taken() {
     assert!(c.texts(0, to).is_empty());
     c.finish();
 }
+
+#[test]
+fn links_are_idle_again_when_a_broadcast_has_been_acknowledged() {
+    let mut c = Cluster::settled(30, 3);
+    let states = |c: &mut Cluster| {
+        let before = c.segment.packets;
+        c.run_for(Duration::from_secs(3));
+        c.segment.packets - before
+    };
+    c.run_for(Duration::from_secs(3));
+    let idle = states(&mut c);
+    let socket = c.open(0);
+    c.bind(0, socket.port, (5000, 0, 0));
+    c.run_for(Duration::from_secs(3));
+    let after = states(&mut c);
+    assert!(
+        after.abs_diff(idle) <= 6,
+        "{idle} packets before, {after} after"
+    );
+    c.finish();
+}
