@@ -116,7 +116,7 @@ fn ask(worker: &Sender<Command>, request: Request, epoch: Option<u32>) -> Respon
         prepared,
         reply,
     };
-    if let Err(error) = worker.send(Command::Query(query)) {
+    if let Err(error) = worker.send(Command::Query(Box::new(query))) {
         return Response::error(libc::EAGAIN, format!("cannot ask the worker: {error}"));
     }
     answer.recv_timeout(ANSWER_PATIENCE).unwrap_or_else(|_| {

@@ -36,7 +36,7 @@ pub enum Command {
     /// An application has connected to the attach socket and said nothing yet. Worker 0 only.
     AttachClient(OwnedFd),
     /// A tool asks. Worker 0 only.
-    Query(Query),
+    Query(Box<Query>),
     /// Count encrypted frames in this epoch. Worker 0 only.
     BeginEpoch(u32),
     /// Reset the links, close everything and end; an [`Event::Stopped`] is the last sign of life.
