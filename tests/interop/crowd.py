@@ -41,7 +41,7 @@ def command_in(linux):
 
 
 def killed_and_restarted(test, serving, asking, kind, servers=50, sockets=20, lives=3):
-    """Has all servers killed and started again so often while a client asks; gives when they were killed, and
+    """Has all servers killed and started again so often while a client asks; gives when that began and when the last was dead, and
     when questions were asked that came back, and when they did."""
     crowd = test.enter(Half(serving, "serve", kind, servers, sockets))
     test.assertEqual(crowd.told(), ["ready", "0"])
@@ -52,9 +52,9 @@ def killed_and_restarted(test, serving, asking, kind, servers=50, sockets=20, li
         while ["heard", str(life - 1)] not in told:
             told.append(client.told())
         crowd.tell("again")
-        word, at = crowd.told()
+        word, *times = crowd.told()
         test.assertEqual(word, "killed")
-        kills.append(float(at))
+        kills.append(tuple(map(float, times)))
         test.assertEqual(crowd.told(), ["ready", str(life)])
     while ["heard", str(lives)] not in told:
         told.append(client.told())
@@ -63,6 +63,6 @@ def killed_and_restarted(test, serving, asking, kind, servers=50, sockets=20, li
     rejected = [tuple(map(float, times)) for word, *times in told + rest if word == "rejected"]
     print(f"{lives} times {servers} servers with {sockets} sockets each killed: {asked} questions, {len(rejected)} came back", flush=True)
     crowd.tell("end")
-    kills.append(float(crowd.told()[1]))
+    kills.append(tuple(map(float, crowd.told()[1:])))
     crowd.end()
     return kills, rejected

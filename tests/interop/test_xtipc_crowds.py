@@ -24,6 +24,6 @@ class CrowdsTest(PairTest):
     @staticmethod
     def since_kill(kills, asked, came_back):
         """How long after a kill something was asked; 0 if it was with a server when that was killed."""
-        if any(asked <= kill <= came_back for kill in kills):
+        if any(asked <= last and first <= came_back for first, last in kills):
             return 0
-        return asked - max((kill for kill in kills if kill < asked), default=0)
+        return asked - max((last for _, last in kills if last < asked), default=0)

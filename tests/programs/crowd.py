@@ -3,7 +3,7 @@
 
     crowd.py serve TYPE SERVERS SOCKETS    so many processes, each with so many sockets, that answer with the number of their life. Takes
                                            "again" (kill all at once, start as many) and "end" (kill all) from standard input; tells
-                                           "killed TIME", when the last was, and "ready LIFE"
+                                           "killed TIME TIME", when it began to and when the last was dead, and "ready LIFE"
     crowd.py ask TYPE INSTANCES            asks all instances in turn until its standard input ends; tells what was not answered as
                                            "rejected TIME TIME", when it was asked and came back, the first answer of a life as "heard
                                            LIFE", and at the end "asked COUNT"
@@ -64,11 +64,12 @@ def start(kind, servers, count, life):
 
 
 def kill(pids):
+    begun = time.monotonic()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    say("killed", time.monotonic())
     for pid in pids:
         os.waitpid(pid, 0)
+    say("killed", begun, time.monotonic())
 
 
 def serve(kind, servers, count):

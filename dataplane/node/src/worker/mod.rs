@@ -609,6 +609,9 @@ impl Worker {
         self.listen_due_ns = now.0 + LISTEN_INTERVAL_NS;
         self.stirred |= !self.ready.is_empty();
         let mut ready = std::mem::take(&mut self.ready);
+        // Commands last: they let clients in, and one that came into the place of one that has just gone would be taken for that
+        // by what else was told of it.
+        ready.sort_unstable_by_key(|token| Source::of(*token) == Source::Commands);
         for token in ready.drain(..) {
             self.on_ready(Source::of(token), now)?;
         }
