@@ -9,8 +9,8 @@ TYPE = 33200
 class CrowdsTest(PairTest):
     def test_clients_never_reach_the_sockets_of_killed_servers(self):
         full = self.segment.full
-        # Where nothing else runs; CI's machine has two processors for 50 processes that start.
-        latest_s = 0.010 if full else 0.100
+        # The goal is 10 ms, with processors to spare: the worker competes with 50 processes that start at once.
+        latest_s = 0.010 if full else 0.5
         for number, asking in enumerate((self.alpha, self.beta)):
             kind = TYPE + number
             kills, rejected = crowd.killed_and_restarted(self, crowd.command_on(self.alpha), crowd.command_on(asking), kind,
