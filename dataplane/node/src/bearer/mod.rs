@@ -78,14 +78,14 @@ enum Carrier {
 #[derive(Default)]
 pub struct Preparation {
     /// Loading it takes the kernel up to half a second on a busy machine.
-    classifier: Option<Classifier>,
+    classifier: Option<Box<Classifier>>,
 }
 
 impl Preparation {
     /// For such a bearer. Where it fails the worker tries itself, and says what is wrong.
     pub(crate) fn of(spec: &BearerSpec) -> Self {
         let classifier = match spec.media {
-            MediaSpec::Ethernet(_) => Classifier::load().ok(),
+            MediaSpec::Ethernet(_) => Classifier::load().ok().map(Box::new),
             MediaSpec::Udp(_) | MediaSpec::SharedMemory(_) => None,
         };
         Self { classifier }
@@ -110,7 +110,13 @@ impl Bearer {
         let carrier = match &spec.media {
             MediaSpec::Ethernet(ethernet) => {
                 let (name, xdp) = (&spec.interface, defaults.xdp);
-                let bearer = EthernetBearer::open(name, ethernet, xdp, prepared.classifier, pool)?;
+                let bearer = EthernetBearer::open(
+                    name,
+                    ethernet,
+                    xdp,
+                    prepared.classifier.map(|loaded| *loaded),
+                    pool,
+                )?;
                 Carrier::Ethernet(Box::new(bearer))
             }
             MediaSpec::Udp(udp) => {
