@@ -132,16 +132,6 @@ impl<T: Copy> InOut<T> {
         In(self.0.cast_const()).read()
     }
 
-    /// One of several, where the pointer is not null.
-    #[inline(always)]
-    pub(crate) fn get(self, index: usize) -> T {
-        debug_assert!(!self.0.is_null());
-        // SAFETY: the caller names the number of them beside it, and the index is below that.
-        let place = unsafe { self.0.add(index) };
-        // SAFETY: as above.
-        unsafe { place.read_unaligned() }
-    }
-
     /// Puts it there.
     pub fn write(self, value: T) -> Result<(), Errno> {
         Out(self.0).write(value)

@@ -302,7 +302,9 @@ fn selects_sockets(
     }
     let known = table::known_in(0);
     let selects = |set: InOut<fd_set>| {
-        !set.is_null() && InOut::<usize>::new(set.address() as *mut usize).get(0) & known != 0
+        InOut::<usize>::new(set.address() as *mut usize)
+            .read()
+            .is_ok_and(|first| first & known != 0)
     };
     selects(read) || selects(write) || selects(except)
 }
