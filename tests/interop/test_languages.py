@@ -98,7 +98,7 @@ class CTest(LanguageTest):
                 self.show_their_work("C", lambda name: [self.compiled(name, *options)])
 
     def test_programs_in_c_with_the_archive(self):
-        archive = [LIBRARY / "lib/libxtipc.a", "-lgcc_s"]
+        archive = [LIBRARY / "lib/libxtipc.a", "-lgcc_s", "-lm"]
         self.show_their_work("C", lambda name: [self.compiled(name, "-DARCHIVE", libraries=archive)])
 
     def test_programs_in_c_under_xtipc_run(self):
