@@ -372,6 +372,9 @@ impl Link {
     pub fn end_failover(&mut self, now: Instant) {
         if self.state == LinkState::FailingOver {
             self.turn(LinkEvent::FailoverEnd);
+            // The peer lost its end too, so what it said before is of a session that is over: it may have left it by half of
+            // all numbers since, which would compare as old for ever.
+            self.in_session = false;
             self.reset_ticks = 0;
             self.next_tick = self.mute_until.max(now);
         }
