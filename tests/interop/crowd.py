@@ -15,7 +15,10 @@ class Half:
 
     def told(self):
         """The next line, in words."""
-        return self.process.stdout.readline().split()
+        line = self.process.stdout.readline()
+        if not line:
+            raise lab.LabError(f"a half of the crowd ended, status {self.process.wait()}")
+        return line.split()
 
     def tell(self, word):
         print(word, file=self.process.stdin, flush=True)
@@ -60,9 +63,13 @@ def killed_and_restarted(test, serving, asking, kind, servers=50, sockets=20, li
         told.append(client.told())
     client.tell("end")
     *rest, (_, asked) = client.end()
-    rejected = [tuple(map(float, times)) for word, *times in told + rest if word == "rejected"]
-    print(f"{lives} times {servers} servers with {sockets} sockets each killed: {asked} questions, {len(rejected)} came back", flush=True)
+    rejected, unanswered = ([tuple(map(float, times)) for word, *times in told + rest if word == which]
+                            for which in ("rejected", "unanswered"))
+    print(f"{lives} times {servers} servers with {sockets} sockets each killed: {asked} questions, {len(rejected)} came back,"
+          f" {len(unanswered)} died with a server", flush=True)
     crowd.tell("end")
     kills.append(tuple(map(float, crowd.told()[1:])))
     crowd.end()
+    # One question is under way at a time, so each kill can take one with it.
+    test.assertLessEqual(len(unanswered), lives, "questions without an answer")
     return kills, rejected

@@ -27,6 +27,9 @@ import cluster
 import lab
 
 HERE = pathlib.Path(__file__).resolve().parent
+# The longest of a short run takes 40 s on an idle machine; --full has tests of an hour.
+LIMIT_S = 240
+LIMIT_FULL_S = 3 * 3600
 
 
 def own_suite():
@@ -36,9 +39,10 @@ def own_suite():
 class Result(unittest.TestResult):
     """Prints each test as a sentence with its time, and the failures in full at once."""
 
-    def __init__(self, label):
+    def __init__(self, label, limit_s):
         super().__init__()
         self.label = label
+        self.limit_s = limit_s
         self.passed = 0
         self.sub_failed = False
 
@@ -46,6 +50,11 @@ class Result(unittest.TestResult):
         super().startTest(test)
         self.started = time.monotonic()
         self.sub_failed = False
+        signal.alarm(self.limit_s)
+
+    def stopTest(self, test):
+        signal.alarm(0)
+        super().stopTest(test)
 
     def report(self, test, word):
         name = test.id().rpartition(".")[2].removeprefix("test_").replace("_", " ")
@@ -95,7 +104,7 @@ def tests(pattern, words):
 
 def run_in(segment, label, chosen):
     """Opens the segment, runs the tests in it, closes it; a segment that does not open fails them all."""
-    result = Result(label)
+    result = Result(label, LIMIT_FULL_S if segment.full else LIMIT_S)
     started = time.monotonic()
     try:
         segment.open()
@@ -133,12 +142,17 @@ def arguments():
     return options
 
 
+def give_up(*_):
+    raise lab.LabError("the test has taken too long")
+
+
 def main():
     options = arguments()
     if os.geteuid():
         sys.exit("run.py: needs root (network namespaces, XDP, guests)")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(130))
+    signal.signal(signal.SIGALRM, give_up)
     counts = [0, 0, 0]
     runs = [("xtipc", "test_xtipc_*.py", None)] if options.system else []
     runs += [("languages", "test_languages.py", None)] if options.languages else []

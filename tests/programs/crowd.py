@@ -5,8 +5,9 @@
                                            "again" (kill all at once, start as many) and "end" (kill all) from standard input; tells
                                            "killed TIME TIME", when it began to and when the last was dead, and "ready LIFE"
     crowd.py ask TYPE INSTANCES            asks all instances in turn until its standard input ends; tells what was not answered as
-                                           "rejected TIME TIME", when it was asked and came back, the first answer of a life as "heard
-                                           LIFE", and at the end "asked COUNT"
+                                           "rejected TIME TIME", when it was asked and came back, or "unanswered TIME TIME", when
+                                           it gave up: a server may be killed with the question in its hands. Tells the first
+                                           answer of a life as "heard LIFE", and at the end "asked COUNT"
 """
 import os
 import select
@@ -16,7 +17,7 @@ import sys
 import time
 
 SOL_TIPC, DEST_DROPPABLE, ERRINFO = 271, 129, 1
-PATIENCE_S = 30
+PATIENCE_S = 5
 
 
 def say(*words):
@@ -98,7 +99,11 @@ def ask(kind, instances):
             time.sleep(0.001)  # nobody is there
             continue
         asked += 1
-        data, ancillary, _, _ = client.recvmsg(100, 1000)
+        try:
+            data, ancillary, _, _ = client.recvmsg(100, 1000)
+        except TimeoutError:
+            say("unanswered", at, time.monotonic())
+            continue
         if any(what[:2] == (SOL_TIPC, ERRINFO) for what in ancillary):
             say("rejected", at, time.monotonic())
         elif data != life:
