@@ -129,7 +129,6 @@ impl Engine {
         tunnel: BearerId,
         host: &mut H,
     ) -> bool {
-        self.end_synch(now, index, host);
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return false;
         };
@@ -146,6 +145,10 @@ impl Engine {
         peer.links.put(lost);
         peer.links.put(other);
         self.rearm(index);
+        if carried {
+            // What was held back may begin with the peer's part of this failover.
+            self.end_synch(now, index, host);
+        }
         carried
     }
 
@@ -157,7 +160,6 @@ impl Engine {
         failed: BearerId,
         host: &mut H,
     ) -> bool {
-        self.end_synch(now, index, host);
         let Some((peer, _, mut ctx)) = self.at_peer(index, now, host) else {
             return false;
         };
@@ -169,7 +171,9 @@ impl Engine {
             peer_bearer = link.peer_bearer();
         }
         let carrier = peer.links.carrier_mut(0);
-        carrier.is_some_and(|link| link.send_empty_failover(&mut ctx, peer_bearer))
+        let answered = carrier.is_some_and(|link| link.send_empty_failover(&mut ctx, peer_bearer));
+        self.end_synch(now, index, host);
+        answered
     }
 
     /// All that the lost link held has arrived.

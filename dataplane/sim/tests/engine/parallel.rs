@@ -407,6 +407,43 @@ fn a_link_that_fails_while_what_was_sent_before_is_awaited_reorders_nothing() {
 }
 
 #[test]
+fn a_failover_that_was_held_back_belongs_to_the_one_that_ends_the_wait() {
+    let mut c = Cluster::settled(34, 2);
+    let (sender, to) = (c.open(0), c.open(1));
+    c.net(0).filter = Some(Box::new(|flight| {
+        let msg = Msg::check(&flight.bytes).unwrap();
+        if msg.user().is_data() {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    }));
+    for n in 0..3u8 {
+        let to = Destination::Socket(to);
+        c.send(0, sender.port, to, &[n; 30][..]).unwrap();
+    }
+    c.add_bearer(0);
+    c.add_bearer(1);
+    c.until("the second waits for the first", |c| {
+        links(c, 1)
+            .iter()
+            .any(|link| link.state == LinkState::Synching)
+    });
+    // The sender gives the first up, and says so by the second.
+    c.net(0).cuts.insert((1, 0));
+    c.until("given up there", |c| up(c, 0) == 1);
+    assert_eq!(up(&c, 1), 2);
+    c.until("and here", |c| up(c, 1) == 1);
+    c.run_for(10 * MS);
+    let got: Vec<u8> = c.recv_all(1, to.port).iter().map(|m| m.bytes[0]).collect();
+    assert_eq!(got, [0, 1, 2]);
+    (c.net(0).filter, c.net(0).cuts) = Default::default();
+    c.until("both again", |c| up(c, 0) == 2 && up(c, 1) == 2);
+    assert!(!contact_lost(&mut c));
+    c.finish();
+}
+
+#[test]
 fn a_bearer_that_is_removed_hands_over_what_it_holds() {
     let mut c = settled(40, 2);
     let mut streams = Streams::new(&mut c);
