@@ -125,11 +125,7 @@ impl Engine {
                 _ => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
             },
             User::ConnManager => self.deliver_unicast(now, &Header::of(msg), msg.payload(), host),
-            User::NameDistributor => {
-                self.on_name_message(now, index, msg, host);
-                // What follows in this input may be a message of the socket that was bound.
-                self.tell_subscribers(now, host);
-            }
+            User::NameDistributor => self.on_name_message(now, index, msg, host),
             User::GroupProtocol if !self.is_of_peer(index, msg) => {
                 self.core.drops.count(Drop::NotPeer);
             }

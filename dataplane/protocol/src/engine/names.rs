@@ -284,8 +284,11 @@ impl Engine {
         });
         let is_due = !peer.bcast.told && peer.updates.is_open();
         peer.bcast.told |= is_due;
+        let waits = is_due && peer.bcast.progress().missing;
+        // What follows in this input may be a message of the socket that was bound.
+        self.tell_subscribers(now, host);
         match result {
-            Ok(()) if is_due && peer.bcast.progress().missing => {
+            Ok(()) if waits => {
                 self.take_held_broadcasts(now, index, host);
             }
             Ok(()) => {}

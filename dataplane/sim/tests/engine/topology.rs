@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId};
-use xtipc_protocol::port::SocketKind;
+use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::topology::{Event, EventKind, Filter, RequestError, Subscription};
 use xtipc_protocol::wire::{Msg, User, errcode, field};
 use xtipc_sim::checks::table;
-use xtipc_sim::cluster::{Cluster, service_range};
+use xtipc_sim::cluster::{Cluster, range, service_range};
 use xtipc_sim::segment::{Fate, Faults};
 
 use EventKind::{Published, Timeout, Withdrawn};
@@ -346,6 +346,45 @@ fn a_subscriber_hears_of_a_binding_before_the_message_behind_it_is_delivered() {
     c.run_for(Duration::from_secs(1));
     let event = c.recv(1, watcher).expect("the binding is told");
     let message = c.recv(1, server.port).expect("the message is there");
+    assert!(event.serial < message.serial);
+    c.segment.filter = None;
+    c.finish();
+}
+
+/// The broadcast waits for the bindings, and follows them within one input.
+#[test]
+fn a_subscriber_of_a_newcomer_hears_of_a_binding_before_the_broadcast_that_waited_for_it() {
+    let mut c = Cluster::settled(39, 1);
+    let sender = c.open(0).port;
+    c.with(0, |node| {
+        let port = node.engine.port_mut(sender).expect("just opened");
+        port.mcast_wanted = Some(McastMethod::Broadcast);
+    });
+    c.bind(0, sender, (9000, 1, 1));
+    let mut lost = false;
+    c.segment.filter = Some(Box::new(move |flight| {
+        let msg = Msg::check(&flight.bytes).expect("nodes send well-formed packets");
+        let is_bulk = flight.from == 0 && msg.user() == User::NameDistributor;
+        if is_bulk && !std::mem::replace(&mut lost, true) {
+            Fate::Lose
+        } else {
+            Fate::Pass
+        }
+    }));
+    c.start(1);
+    let watcher = subscriber(&mut c, 1);
+    subscribe(&mut c, 1, watcher, (9000, 0, ALL), None);
+    let receiver = c.with(1, |node| node.engine.open(SocketKind::Rdm));
+    c.bind(1, receiver, (9001, 0, 0));
+    c.until("the link is up", |c| c.is_up(0, 1) && c.is_up(1, 0));
+    c.run_for(Duration::from_millis(1));
+    c.send(0, sender, range(9001, 0, 0), &b"x"[..])
+        .expect("the link is up");
+    c.run_for(Duration::from_millis(1));
+    assert!(c.recv(1, watcher).is_none(), "the binding is lost");
+    c.run_for(Duration::from_secs(1));
+    let event = c.recv(1, watcher).expect("the binding is told");
+    let message = c.recv(1, receiver).expect("the message is there");
     assert!(event.serial < message.serial);
     c.segment.filter = None;
     c.finish();
