@@ -291,11 +291,16 @@ impl Losses {
 }
 
 /// Watches whether pairs of nodes agree on their link.
+///
+/// A disagreement in which the other one believes in the link is a new one: both have changed their minds between two
+/// samples. When only one of two nodes hears the other, the deaf one gives up, and its ACTIVATE brings up the end of the
+/// one that hears: for that the silence begins anew.
 #[derive(Debug)]
 pub struct Agreement {
     /// How long they may disagree.
     pub bound: Duration,
-    since: BTreeMap<(usize, usize), Instant>,
+    /// By pair: since when, and whether it is the first who believes.
+    since: BTreeMap<(usize, usize), (Instant, bool)>,
     /// Longest disagreement so far.
     pub longest: Duration,
 }
@@ -327,7 +332,11 @@ impl Agreement {
             self.since.remove(&(a, b));
             return Ok(());
         }
-        let since = *self.since.entry((a, b)).or_insert(now);
+        let (since, who) = *self.since.entry((a, b)).or_insert((now, a_up));
+        if who != a_up {
+            self.since.insert((a, b), (now, a_up));
+            return Ok(());
+        }
         let (span, bound) = (Duration::from_nanos(now.0 - since.0), self.bound);
         self.longest = self.longest.max(span);
         if span > bound {

@@ -122,12 +122,16 @@ fn nodes_that_disagree_for_longer_than_the_bound_are_found() {
     let at = |ms: u64| Instant::from_millis(1000 + ms);
     let mut agreement = Agreement::new(bound);
     assert_eq!(agreement.observe(at(0), (0, 1), (true, false)), Ok(()));
-    assert_eq!(agreement.observe(at(1550), (0, 1), (false, true)), Ok(()));
+    assert_eq!(agreement.observe(at(1550), (0, 1), (true, false)), Ok(()));
     let found = agreement.observe(at(1551), (0, 1), (true, false));
     assert!(matches!(found, Err(Violation::Disagree { a: 0, b: 1, .. })));
-    // Agreeing in between, or a new start, begins the count anew.
-    assert_eq!(agreement.observe(at(1552), (0, 1), (true, true)), Ok(()));
-    assert_eq!(agreement.observe(at(1553), (0, 1), (true, false)), Ok(()));
+    // Agreeing in between, a change of roles, or a new start, begins the count anew.
+    assert_eq!(agreement.observe(at(1551), (0, 1), (false, true)), Ok(()));
+    assert_eq!(agreement.observe(at(3101), (0, 1), (false, true)), Ok(()));
+    let found = agreement.observe(at(3102), (0, 1), (false, true));
+    assert!(matches!(found, Err(Violation::Disagree { a: 0, b: 1, .. })));
+    assert_eq!(agreement.observe(at(3103), (0, 1), (true, true)), Ok(()));
+    assert_eq!(agreement.observe(at(3104), (0, 1), (true, false)), Ok(()));
     agreement.forget(1);
     assert_eq!(agreement.observe(at(9000), (0, 1), (true, false)), Ok(()));
 }
