@@ -31,19 +31,6 @@ pub struct BroadcastLink {
     waiters: Vec<PortId>,
 }
 
-impl Default for BroadcastLink {
-    fn default() -> Self {
-        Self {
-            stats: LinkStats::default(),
-            mtu: 4096,
-            bearers: Vec::new(),
-            queue: SendQueue::default(),
-            peers: 0,
-            waiters: Vec::new(),
-        }
-    }
-}
-
 /// What one peer says it has received of the broadcasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
@@ -56,6 +43,22 @@ pub struct Report<'a> {
 }
 
 impl BroadcastLink {
+    /// A link whose packets are numbered from `first` on. That has to be another number each time the node starts: a
+    /// peer that missed the restart would take the broadcasts for those that it still expects. In the lower half of all
+    /// numbers, so that 0, which a peer says before it knows one, is before it.
+    pub fn new(first: SeqNo) -> Self {
+        let mut queue = SendQueue::default();
+        queue.snd_nxt = first;
+        Self {
+            stats: LinkStats::default(),
+            mtu: 4096,
+            bearers: Vec::new(),
+            queue,
+            peers: 0,
+            waiters: Vec::new(),
+        }
+    }
+
     /// Last number sent.
     pub fn last_sent(&self) -> SeqNo {
         self.queue.snd_nxt.prev()

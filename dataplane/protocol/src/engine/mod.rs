@@ -85,7 +85,7 @@ pub struct NodeConfig {
     pub id: NodeId,
     /// Cluster id.
     pub net_id: u32,
-    /// Random per start: signature, first port number, keys of hash tables.
+    /// Random per start: signature, first port number, first broadcast number, keys of hash tables.
     pub random: u64,
     /// First session number for links made at `start`. It has to grow from one start to the next, so
     /// that peers see a restart at once: a clock in units of [`SESSION_UNIT`].
@@ -226,7 +226,7 @@ impl Engine {
             bearers: [const { None }; MAX_BEARERS],
             peers: Vec::new(),
             peer_index: FastMap::default(),
-            bcast: BroadcastLink::default(),
+            bcast: BroadcastLink::new(SeqNo((config.random >> 49) as u16)),
             names: BindingTable::new(0, config.random),
             distributor: Distributor::new(),
             ports: FastMap::default(),

@@ -103,7 +103,7 @@ fn the_handshake_is_the_one_that_linux_nodes_do() {
         let seen = unicast_from(&c.segment.seen, own);
         let parsed: Vec<_> = seen.iter().map(|s| link_protocol(&s.bytes)).collect();
         let reset = parsed[0].as_ref().unwrap();
-        let session = reset.session;
+        let (session, last_bcast) = (reset.session, reset.last_bcast);
         let mut interface = [0; 16];
         interface[..4].copy_from_slice(b"eth0");
         let body = Reset {
@@ -122,7 +122,7 @@ fn the_handshake_is_the_one_that_linux_nodes_do() {
             redundant_link: false,
             bc_ack_invalid: true,
             bcast_ack: 0,
-            last_bcast: 0,
+            last_bcast,
             next_sent: 1,
             ack: 0,
             seqno: 32768,
@@ -177,7 +177,7 @@ fn the_handshake_is_the_one_that_linux_nodes_do() {
                 first.get(field::LAST_BCAST),
                 first.get(field::BC_ACK_INVALID)
             ),
-            (0, 1)
+            (last_bcast.into(), 1)
         );
         assert_eq!(first.bytes().len(), 40);
         let second = Msg::check(&seen[at + 2].bytes).unwrap();
