@@ -4,6 +4,7 @@
 //! slot until its round comes. Ids are small integers that the owner assigns.
 
 use crate::time::Instant;
+use std::cell::Cell;
 
 const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
@@ -24,6 +25,9 @@ pub struct Wheel {
     entries: Vec<Entry>,
     /// Every timer before this millisecond has fired.
     cursor_ms: u64,
+    /// The millisecond that [`Self::next_deadline`] found, while it holds: it is asked for after each input, and few inputs
+    /// touch timers.
+    next_ms: Cell<Option<u64>>,
 }
 
 impl Wheel {
@@ -34,6 +38,7 @@ impl Wheel {
             occupied: [0; SLOTS / 64],
             entries: Vec::new(),
             cursor_ms: now.as_millis(),
+            next_ms: Cell::new(None),
         }
     }
 
@@ -65,6 +70,9 @@ impl Wheel {
         }
         self.slots[slot] = id;
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        if self.next_ms.get().is_some_and(|next| deadline_ms < next) {
+            self.next_ms.set(Some(deadline_ms));
+        }
     }
 
     /// Disarms timer `id` if it is armed.
@@ -84,6 +92,9 @@ impl Wheel {
             self.occupied[slot / 64] &= !(1 << (slot % 64));
         }
         self.entries[id as usize].armed = false;
+        let may_be_next = entry.deadline_ms.min(self.cursor_ms + SLOTS as u64);
+        let next_ms = self.next_ms.get().filter(|next| *next < may_be_next);
+        self.next_ms.set(next_ms);
     }
 
     /// Takes one timer whose time has come; `None` when all that were due have been taken.
@@ -96,10 +107,10 @@ impl Wheel {
                 .filter(|(_, at)| *at <= now_ms)
                 .min_by_key(|(_, at)| *at);
             let Some((id, at)) = overdue else {
-                self.cursor_ms = now_ms;
+                self.turn_to(now_ms);
                 return None;
             };
-            self.cursor_ms = at.max(self.cursor_ms);
+            self.turn_to(at.max(self.cursor_ms));
             self.cancel(id);
             return Some(id);
         }
@@ -116,13 +127,25 @@ impl Wheel {
             if self.cursor_ms == now_ms {
                 return None;
             }
-            self.cursor_ms += 1;
+            self.turn_to(self.cursor_ms + 1);
         }
         None
     }
 
+    fn turn_to(&mut self, ms: u64) {
+        self.cursor_ms = ms;
+        self.next_ms.set(None);
+    }
+
     /// When to call [`Self::pop_expired`] next; at the latest after one round of the wheel.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.next_ms.get().is_none() {
+            self.next_ms.set(self.find_next_ms());
+        }
+        self.next_ms.get().map(Instant::from_millis)
+    }
+
+    fn find_next_ms(&self) -> Option<u64> {
         let start = self.cursor_ms;
         if self.occupied.iter().all(|w| *w == 0) {
             return None;
@@ -141,13 +164,13 @@ impl Wheel {
             while id != NONE {
                 let entry = self.entries[id as usize];
                 if entry.deadline_ms == ms {
-                    return Some(Instant::from_millis(ms));
+                    return Some(ms);
                 }
                 id = entry.next;
             }
             ms += 1;
         }
-        Some(Instant::from_millis(end))
+        Some(end)
     }
 
     fn iter_armed(&self) -> impl Iterator<Item = (u32, u64)> {
