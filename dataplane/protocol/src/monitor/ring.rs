@@ -114,7 +114,14 @@ fn domain_size(nodes: usize) -> usize {
 
 impl Monitor {
     pub(super) fn index_of(&self, addr: NodeAddr) -> Option<usize> {
-        self.entries.binary_search_by_key(&addr, |e| e.addr).ok()
+        let guess = self.places.guess(addr);
+        let is_there = |index: &usize| self.entries.get(*index).is_some_and(|e| e.addr == addr);
+        if let Some(index) = guess.filter(is_there) {
+            return Some(index);
+        }
+        let index = self.entries.binary_search_by_key(&addr, |e| e.addr).ok()?;
+        self.places.note(addr, index);
+        Some(index)
     }
 
     fn wrapped(&self, index: usize) -> usize {
@@ -137,6 +144,7 @@ impl Monitor {
                     self.entries.reserve_exact(self.entries.len() / 8 + 8);
                 }
                 self.entries.insert(index, Entry::new(addr));
+                self.places.fit(self.entries.len());
                 self.reapply_before(index);
                 index
             }
