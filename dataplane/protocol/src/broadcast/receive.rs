@@ -11,7 +11,7 @@ use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::{Drop, LinkStats};
 use crate::time::Instant;
-use crate::wire::{Msg, field};
+use crate::wire::{GapList, Msg, field};
 use std::time::Duration;
 
 /// While packets come but some are missing, the sender is told once in this time: as often as it sends
@@ -116,7 +116,10 @@ impl BroadcastPeer {
     /// What the link to this peer says of the broadcast link. Of broadcasts that wait for the peer's bindings it says
     /// nothing: TIPC has no words for one that is there and not taken.
     pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
-        let (deferred_gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |_| self.told);
+        let mut blocks = GapList::default();
+        let deferred_gap = missing(&self.deferred, self.rcv_nxt, table, &mut blocks, |_| {
+            self.told
+        });
         let untold = if self.told && self.peer_snd_nxt.after(self.rcv_nxt) {
             self.peer_snd_nxt.distance_from(self.rcv_nxt)
         } else {

@@ -10,7 +10,7 @@ use crate::link::mss;
 use crate::link::queue::{SendQueue, backlog_limit};
 use crate::seqno::SeqNo;
 use crate::stats::{Drop, LinkStats};
-use crate::wire::{GapBlock, Importance, field};
+use crate::wire::{GapBlocks, Importance, field};
 use std::time::Duration;
 
 /// A broadcast is sent again at most once in this time.
@@ -39,7 +39,7 @@ pub struct Report<'a> {
     /// Packets missing behind it.
     pub gap: u16,
     /// What it has behind the gap.
-    pub blocks: &'a [GapBlock],
+    pub blocks: GapBlocks<'a>,
 }
 
 impl BroadcastLink {
@@ -92,7 +92,7 @@ impl BroadcastLink {
         let report = Report {
             ack: self.last_sent(),
             gap: 0,
-            blocks: &[],
+            blocks: GapBlocks::default(),
         };
         self.count_off(ctx, peer, &report);
         self.peers = self.peers.saturating_sub(1);

@@ -12,7 +12,9 @@ use crate::node::fsm::{NodeEvent, NodeState, step};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{Body, Capabilities, Encrypted, LinkProtocol, Msg, State, User, field, size};
+use crate::wire::{
+    Body, Capabilities, Encrypted, GapBlocks, LinkProtocol, Msg, State, User, field, size,
+};
 use std::time::Duration;
 
 /// Tolerances that a broadcast may take to get across before its receiver is given up.
@@ -213,7 +215,7 @@ impl Engine {
             let report = Report {
                 ack,
                 gap: 0,
-                blocks: &[],
+                blocks: GapBlocks::default(),
             };
             bcast.on_report(&mut ctx, &mut peer.bcast, &report, Duration::MAX);
         }
@@ -410,10 +412,10 @@ impl Engine {
     }
 }
 
-fn report_of<'a>(message: &LinkProtocol, state: &'a State) -> Report<'a> {
+fn report_of<'a>(message: &LinkProtocol<'_>, state: &State<'a>) -> Report<'a> {
     Report {
         ack: SeqNo(message.bcast_ack),
         gap: state.bc_gap,
-        blocks: state.gaps.as_ref().map_or(&[], |gaps| &gaps.broadcast),
+        blocks: state.gaps.map(|gaps| gaps.broadcast).unwrap_or_default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Reading acknowledgements with gaps (`docs/protocol/link.md`, acknowledgement).
 
 use crate::seqno::SeqNo;
-use crate::wire::GapBlock;
+use crate::wire::GapBlocks;
 
 /// Where a packet lies in the chain of acknowledgements and gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub enum Place {
 pub struct GapChain<'a> {
     ack: SeqNo,
     gap: u16,
-    blocks: &'a [GapBlock],
+    blocks: GapBlocks<'a>,
     last_sent: SeqNo,
 }
 
 impl<'a> GapChain<'a> {
     /// A chain over packets up to `last_sent`.
-    pub fn new(ack: SeqNo, gap: u16, blocks: &'a [GapBlock], last_sent: SeqNo) -> Self {
+    pub fn new(ack: SeqNo, gap: u16, blocks: GapBlocks<'a>, last_sent: SeqNo) -> Self {
         Self {
             ack,
             gap,
@@ -63,13 +63,12 @@ impl<'a> GapChain<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{GapBlock, GapList};
 
     fn places(ack: u16, gap: u16, blocks: &[(u16, u16)], last_sent: u16, of: &[u16]) -> Vec<Place> {
-        let blocks: Vec<_> = blocks
-            .iter()
-            .map(|&(ack, gap)| GapBlock { ack, gap })
-            .collect();
-        let mut chain = GapChain::new(SeqNo(ack), gap, &blocks, SeqNo(last_sent));
+        let mut list = GapList::default();
+        list.extend(blocks.iter().map(|&(ack, gap)| GapBlock { ack, gap }));
+        let mut chain = GapChain::new(SeqNo(ack), gap, list.blocks(), SeqNo(last_sent));
         of.iter().map(|s| chain.place(SeqNo(*s))).collect()
     }
 

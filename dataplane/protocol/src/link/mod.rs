@@ -24,7 +24,7 @@ use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::LinkStats;
 use crate::time::Instant;
-use crate::wire::{Capabilities, GapBlocks, INTERFACE_NAME, Importance, size};
+use crate::wire::{Capabilities, GapList, INTERFACE_NAME, Importance, size};
 use fsm::{LinkEvent, LinkState};
 use patience::Patience;
 use queue::SendQueue;
@@ -102,7 +102,7 @@ pub struct BroadcastView {
     /// Broadcasts missing behind it.
     pub gap: u16,
     /// What was received behind the gap.
-    pub blocks: GapBlocks,
+    pub blocks: GapList,
     /// Last broadcast this node sent.
     pub last_sent: SeqNo,
     /// A STATE is due for the broadcast link's sake.

@@ -7,7 +7,7 @@
 //! either; when nearly all was needed, it waits half as long.
 
 use crate::time::Instant;
-use crate::wire::GapBlock;
+use crate::wire::GapBlocks;
 use std::time::Duration;
 
 /// Longest wait: what a link loses per real loss at most. Senders under load were seen to be late by 8 ms (Linux 7.3,
@@ -61,7 +61,7 @@ impl Patience {
         now: Instant,
         noticed: Instant,
         gap: u16,
-        blocks: &[GapBlock],
+        blocks: GapBlocks<'_>,
         ahead: impl Fn(u16) -> u16,
     ) {
         if self.asked >= REVIEW {
@@ -69,7 +69,7 @@ impl Patience {
         }
         (self.noticed, self.asked_at) = (noticed, now);
         self.ask(0, gap);
-        for block in blocks {
+        for block in blocks.iter() {
             self.ask(ahead(block.ack).wrapping_add(1), block.gap);
         }
     }
@@ -128,6 +128,7 @@ fn is_after(number: u32, other: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{GapBlock, GapList};
 
     const MS: u64 = 1_000_000;
 
@@ -137,7 +138,7 @@ mod tests {
 
     /// Asks for `count` packets from the next one on, noticed at 0 ms, at 1 ms.
     fn ask(patience: &mut Patience, count: u16) {
-        patience.on_asked(at(1), at(0), count, &[], |number| number);
+        patience.on_asked(at(1), at(0), count, GapBlocks::default(), |number| number);
     }
 
     #[test]
@@ -166,9 +167,10 @@ mod tests {
     #[test]
     fn what_lies_in_the_gaps_of_blocks_is_asked_for_too_and_counted_once() {
         let mut patience = Patience::default();
-        let blocks = [GapBlock { ack: 105, gap: 3 }, GapBlock { ack: 110, gap: 0 }];
+        let mut list = GapList::default();
+        list.extend([GapBlock { ack: 105, gap: 3 }, GapBlock { ack: 110, gap: 0 }]);
         for _ in 0..5 {
-            patience.on_asked(at(1), at(0), 2, &blocks, |number| number - 100);
+            patience.on_asked(at(1), at(0), 2, list.blocks(), |number| number - 100);
         }
         // 0 1, and 6 7 8, of which 2 to 5 lie in between and came before.
         assert_eq!((patience.asked, patience.range), (5, (0, 8)));
@@ -197,7 +199,7 @@ mod tests {
         patience.on_duplicate(at(900), 0);
         patience.on_duplicate(at(900), 1);
         assert_eq!(patience.due_at(at(1000)), at(1020));
-        patience.on_asked(at(1020), at(1000), 1, &[], |number| number);
+        patience.on_asked(at(1020), at(1000), 1, GapBlocks::default(), |n| n);
         assert_eq!(patience.due_at(at(1000)), at(1040));
     }
 

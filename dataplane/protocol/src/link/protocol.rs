@@ -7,7 +7,8 @@ use crate::engine::Ctx;
 use crate::host::{DownReason, Host};
 use crate::seqno::SeqNo;
 use crate::wire::{
-    Body, Capabilities, DomainRecord, GapAckRecord, LinkProtocol, Reset, State, field, size,
+    Body, Capabilities, DomainRecord, GapAckRecord, GapBlocks, GapList, LinkProtocol, Reset, State,
+    field, size,
 };
 
 /// Why a STATE is sent.
@@ -228,7 +229,7 @@ impl Link {
         let blocks = state
             .gaps
             .as_ref()
-            .map_or(&[][..], |gaps| &gaps.unicast[..]);
+            .map_or(GapBlocks::default(), |gaps| gaps.unicast);
         match self.acknowledge(ctx, SeqNo(message.ack), state.seq_gap, blocks) {
             Ok(()) => Verdict::Fine,
             Err(reason) => self.apply(LinkEvent::Failure, reason),
@@ -312,7 +313,8 @@ impl Link {
         if !self.is_up() {
             return;
         }
-        let (gap, blocks) = self.ask(ctx.now, &ctx.core.table);
+        let mut blocks = GapList::default();
+        let gap = self.ask(ctx.now, &ctx.core.table, &mut blocks);
         let seq_gap = if gap > 0 { gap } else { tail_gap };
         let probe = matches!(reason, StateReason::Tick { probe: true });
         let with_gaps = self.capabilities.has(Capabilities::GAP_ACK_BLOCK);
@@ -323,8 +325,8 @@ impl Link {
             seq_gap: seq_gap.min(0x1fff),
             bc_gap: bcast.gap.min(0x3ff),
             gaps: with_gaps.then(|| GapAckRecord {
-                broadcast: bcast.blocks.clone(),
-                unicast: blocks,
+                broadcast: bcast.blocks.blocks(),
+                unicast: blocks.blocks(),
             }),
         };
         self.stats.tx_states += 1;
@@ -393,7 +395,13 @@ impl Link {
         }
     }
 
-    fn message(&self, own: u32, bcast: &BroadcastView, seqno: SeqNo, body: Body) -> LinkProtocol {
+    fn message<'a>(
+        &self,
+        own: u32,
+        bcast: &BroadcastView,
+        seqno: SeqNo,
+        body: Body<'a>,
+    ) -> LinkProtocol<'a> {
         LinkProtocol {
             own,
             peer: self.peer.0,

@@ -8,7 +8,7 @@ use crate::reassembly::Assembly;
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{GapBlock, GapBlocks, Importance, MAX_GAP_BLOCKS, Msg, field};
+use crate::wire::{GapBlock, GapList, Importance, Msg, field};
 
 /// Packets out of order that a peer may pin at least.
 pub const DEFERRED_MIN: usize = 64;
@@ -136,21 +136,21 @@ impl Link {
         }
     }
 
-    /// What to ask for now: packets missing before the first deferred one, and what was received behind it. Takes
-    /// note that it is asked for.
-    pub(super) fn ask(&mut self, now: Instant, table: &FrameTable) -> (u16, GapBlocks) {
+    /// What to ask for now: packets missing before the first deferred one, and in `blocks` what was received behind it.
+    /// Takes note that it is asked for.
+    pub(super) fn ask(&mut self, now: Instant, table: &FrameTable, blocks: &mut GapList) -> u16 {
         let patience = self.patience;
-        let (gap, blocks) = missing(&self.deferred, self.rcv_nxt, table, |came| {
-            patience.due_at(came) <= now
-        });
+        let is_due = |came| patience.due_at(came) <= now;
+        let gap = missing(&self.deferred, self.rcv_nxt, table, blocks, is_due);
         if let Some(first) = self.deferred.front()
             && gap > 0
         {
             let noticed = table.meta(first).sent_at;
             let ahead = |number| SeqNo(number).distance_from(self.rcv_nxt);
-            self.patience.on_asked(now, noticed, gap, &blocks, ahead);
+            self.patience
+                .on_asked(now, noticed, gap, blocks.blocks(), ahead);
         }
-        (gap, blocks)
+        gap
     }
 }
 
@@ -219,18 +219,18 @@ pub fn next_deferred<H: Host>(
     false
 }
 
-/// Packets missing before the first deferred one, and what was received behind it. `is_due` tells by when a packet
-/// came whether to ask for what is missing before it; what is behind one that is not due is left out.
+/// Packets missing before the first deferred one, and in `blocks` what was received behind it. `is_due` tells by when a
+/// packet came whether to ask for what is missing before it; what is behind one that is not due is left out.
 pub fn missing(
     deferred: &FrameList,
     next: SeqNo,
     table: &FrameTable,
+    blocks: &mut GapList,
     is_due: impl Fn(Instant) -> bool,
-) -> (u16, GapBlocks) {
-    let mut blocks = GapBlocks::new();
+) -> u16 {
     let mut packets = deferred.iter(table).map(|frame| table.meta(frame));
     let Some(first) = packets.next().filter(|first| is_due(first.sent_at)) else {
-        return (0, blocks);
+        return 0;
     };
     let first = first.seqno;
     let mut last = first;
@@ -240,21 +240,16 @@ pub fn missing(
             if !is_due(meta.sent_at) {
                 break;
             }
-            if blocks.len() == MAX_GAP_BLOCKS {
-                return (first.distance_from(next), blocks);
+            let gap = seqno.distance_from(last) - 1;
+            if !blocks.push(GapBlock { ack: last.0, gap }) {
+                return first.distance_from(next);
             }
-            blocks.push(GapBlock {
-                ack: last.0,
-                gap: seqno.distance_from(last) - 1,
-            });
         }
         last = seqno;
     }
-    if blocks.len() < MAX_GAP_BLOCKS {
-        blocks.push(GapBlock {
-            ack: last.0,
-            gap: 0,
-        });
-    }
-    (first.distance_from(next), blocks)
+    blocks.push(GapBlock {
+        ack: last.0,
+        gap: 0,
+    });
+    first.distance_from(next)
 }

@@ -13,7 +13,7 @@ use crate::host::{DownReason, Host, Reserve};
 use crate::seqno::SeqNo;
 use crate::stats::Drop;
 use crate::time::Instant;
-use crate::wire::{GapBlock, Importance, field, size};
+use crate::wire::{GapBlocks, Importance, field, size};
 use std::time::Duration;
 
 /// A packet is sent again at most once in this time: until a copy has arrived it may be asked for repeatedly.
@@ -152,7 +152,7 @@ impl Link {
     #[inline]
     pub fn on_ack<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, ack: SeqNo) {
         // Without gaps nothing is sent again, so nothing can fail.
-        let _ = self.acknowledge(ctx, ack, 0, &[]);
+        let _ = self.acknowledge(ctx, ack, 0, GapBlocks::default());
     }
 
     /// Releases what the other end has and sends again what it misses.
@@ -162,7 +162,7 @@ impl Link {
         ctx: &mut Ctx<'_, H>,
         ack: SeqNo,
         gap: u16,
-        blocks: &[GapBlock],
+        blocks: GapBlocks<'_>,
     ) -> Result<(), DownReason> {
         if !self.was_sent(ack) {
             ctx.core.drops.count(Drop::ImpossibleAck);
@@ -211,7 +211,7 @@ impl Link {
         ctx: &mut Ctx<'_, H>,
         ack: SeqNo,
         gap: u16,
-        blocks: &[GapBlock],
+        blocks: GapBlocks<'_>,
     ) -> u16 {
         let mut released = 0;
         let mut newest = None;
@@ -252,7 +252,7 @@ impl Link {
         ctx: &mut Ctx<'_, H>,
         ack: SeqNo,
         gap: u16,
-        blocks: &[GapBlock],
+        blocks: GapBlocks<'_>,
     ) -> u32 {
         let mut chain = GapChain::new(ack, gap, blocks, self.queue.snd_nxt.prev());
         let mut resent = 0;

@@ -19,24 +19,84 @@ pub struct GapBlock {
     pub gap: u16,
 }
 
-/// Blocks of one kind.
-pub type GapBlocks = ArrayVec<GapBlock, MAX_GAP_BLOCKS>;
-
-/// A whole record. On the wire the broadcast blocks come first, the counts the other way round.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GapAckRecord {
-    /// Blocks of the broadcast link.
-    pub broadcast: GapBlocks,
-    /// Blocks of the unicast link.
-    pub unicast: GapBlocks,
+impl GapBlock {
+    fn from_wire([ack_high, ack_low, gap_high, gap_low]: [u8; 4]) -> Self {
+        Self {
+            ack: u16::from_be_bytes([ack_high, ack_low]),
+            gap: u16::from_be_bytes([gap_high, gap_low]),
+        }
+    }
 }
 
-impl GapAckRecord {
+/// Blocks of one kind, as they are on the wire: nearly always none, so that room for all would mostly be moved about for
+/// nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GapBlocks<'a>(&'a [[u8; 4]]);
+
+impl<'a> GapBlocks<'a> {
+    /// Number of blocks.
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The blocks, in order.
+    pub fn iter(self) -> impl Iterator<Item = GapBlock> + 'a {
+        self.0.iter().copied().map(GapBlock::from_wire)
+    }
+
+    /// The first one and the others.
+    pub fn split_first(self) -> Option<(GapBlock, Self)> {
+        let (first, rest) = self.0.split_first()?;
+        Some((GapBlock::from_wire(*first), Self(rest)))
+    }
+}
+
+/// Blocks that are put together.
+#[derive(Clone, Debug, Default)]
+pub struct GapList(ArrayVec<[u8; 4], MAX_GAP_BLOCKS>);
+
+impl GapList {
+    /// Adds one; false if there is no room for it.
+    pub fn push(&mut self, block: GapBlock) -> bool {
+        let ([a, b], [c, d]) = (block.ack.to_be_bytes(), block.gap.to_be_bytes());
+        self.0.try_push([a, b, c, d]).is_ok()
+    }
+
+    /// What was added.
+    pub fn blocks(&self) -> GapBlocks<'_> {
+        GapBlocks(&self.0)
+    }
+}
+
+impl Extend<GapBlock> for GapList {
+    fn extend<I: IntoIterator<Item = GapBlock>>(&mut self, blocks: I) {
+        blocks
+            .into_iter()
+            .take_while(|block| self.push(*block))
+            .for_each(drop);
+    }
+}
+
+/// A whole record. On the wire the broadcast blocks come first, the counts the other way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GapAckRecord<'a> {
+    /// Blocks of the broadcast link.
+    pub broadcast: GapBlocks<'a>,
+    /// Blocks of the unicast link.
+    pub unicast: GapBlocks<'a>,
+}
+
+impl<'a> GapAckRecord<'a> {
     /// Parses the record at the start of `payload`; gives it with its length in bytes.
     ///
     /// A record whose counts contradict its length is skipped, one that is longer than the payload
     /// or too short to be a record is malformed.
-    pub fn parse(payload: &[u8]) -> Result<(Self, usize), WireError> {
+    pub fn parse(payload: &'a [u8]) -> Result<(Self, usize), WireError> {
         let Some(&[high, low, unicast, broadcast]) = payload.first_chunk::<4>() else {
             return Err(WireError::Truncated {
                 need: 4,
@@ -71,26 +131,14 @@ impl GapAckRecord {
         out[..2].copy_from_slice(&len.to_be_bytes());
         out[2] = self.unicast.len() as u8;
         out[3] = self.broadcast.len() as u8;
-        for (block, bytes) in self
-            .broadcast
-            .iter()
-            .chain(&self.unicast)
-            .zip(out[4..].chunks_exact_mut(4))
-        {
-            bytes[..2].copy_from_slice(&block.ack.to_be_bytes());
-            bytes[2..].copy_from_slice(&block.gap.to_be_bytes());
-        }
+        let (broadcast, rest) = out[4..].split_at_mut(4 * self.broadcast.len());
+        broadcast.copy_from_slice(self.broadcast.0.as_flattened());
+        rest[..4 * self.unicast.len()].copy_from_slice(self.unicast.0.as_flattened());
     }
 }
 
 /// More blocks than a record may hold are left unread: what they acknowledge is acknowledged later.
-fn read(bytes: &[u8]) -> GapBlocks {
-    bytes
-        .chunks_exact(4)
-        .take(MAX_GAP_BLOCKS)
-        .map(|b| GapBlock {
-            ack: u16::from_be_bytes([b[0], b[1]]),
-            gap: u16::from_be_bytes([b[2], b[3]]),
-        })
-        .collect()
+fn read(bytes: &[u8]) -> GapBlocks<'_> {
+    let (blocks, _) = bytes.as_chunks();
+    GapBlocks(&blocks[..blocks.len().min(MAX_GAP_BLOCKS)])
 }

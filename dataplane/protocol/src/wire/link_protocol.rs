@@ -12,7 +12,7 @@ const MAX_PAYLOAD: usize = 4 + 4 * 2 * 255 + DomainRecord::MAX_SIZE;
 
 /// A LINK_PROTOCOL message. What all three types carry stands beside what only one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkProtocol {
+pub struct LinkProtocol<'a> {
     /// Sending node.
     pub own: u32,
     /// Receiving node.
@@ -42,18 +42,14 @@ pub struct LinkProtocol {
     /// STATE number, or `next_sent` + 32767 in RESET and ACTIVATE.
     pub seqno: u16,
     /// What only this type carries.
-    pub body: Body,
+    pub body: Body<'a>,
 }
 
 /// The part of a LINK_PROTOCOL message that depends on its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made and used up on the stack, one at a time"
-)]
-pub enum Body {
+pub enum Body<'a> {
     /// STATE.
-    State(State),
+    State(State<'a>),
     /// RESET.
     Reset(Reset),
     /// ACTIVATE, which answers a session of the addressee.
@@ -67,7 +63,7 @@ pub enum Body {
 
 /// What STATE carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
+pub struct State<'a> {
     /// An answer is requested.
     pub probe: bool,
     /// A probe, or the answer to one.
@@ -77,7 +73,7 @@ pub struct State {
     /// Broadcast packets missing after `bcast_ack`.
     pub bc_gap: u16,
     /// The gap-ack record, which peers with that capability send always.
-    pub gaps: Option<GapAckRecord>,
+    pub gaps: Option<GapAckRecord<'a>>,
 }
 
 /// What RESET and ACTIVATE carry.
@@ -110,10 +106,10 @@ const STATE: u32 = 0;
 const RESET: u32 = 1;
 const ACTIVATE: u32 = 2;
 
-impl LinkProtocol {
+impl<'a> LinkProtocol<'a> {
     /// Parses a message of user LINK_PROTOCOL. `with_gaps` tells whether the sender announced the
     /// capability for gap-ack records: then a STATE without one is malformed.
-    pub fn parse(msg: Msg<'_>, with_gaps: bool) -> Result<Self, WireError> {
+    pub fn parse(msg: Msg<'a>, with_gaps: bool) -> Result<Self, WireError> {
         if msg.payload().len() > MAX_PAYLOAD {
             return Err(WireError::Malformed("LINK_PROTOCOL size"));
         }
@@ -159,7 +155,7 @@ impl LinkProtocol {
 
     /// The monitor record of a STATE, if there is one. `with_gaps` as in [`Self::parse`]. A record
     /// that contradicts itself or its length is an error, which leaves the rest of the STATE valid.
-    pub fn domain(msg: Msg<'_>, with_gaps: bool) -> Result<Option<DomainRecord<'_>>, WireError> {
+    pub fn domain(msg: Msg<'a>, with_gaps: bool) -> Result<Option<DomainRecord<'a>>, WireError> {
         if msg.kind() != STATE {
             return Ok(None);
         }

@@ -35,7 +35,7 @@ pub use discovery::{Capabilities, DISCOVERY_SIZE, DiscoveryKind, LinkConfig};
 pub use domain::{DomainRecord, MAX_DOMAIN_MEMBERS};
 pub use field::Field;
 pub use fragment::{FragmentPlace, MsgFragmenter};
-pub use gap_ack::{GapAckRecord, GapBlock, GapBlocks, MAX_GAP_BLOCKS};
+pub use gap_ack::{GapAckRecord, GapBlock, GapBlocks, GapList, MAX_GAP_BLOCKS};
 pub use group_protocol::{GroupKind, GroupProtocol};
 pub use header::Header;
 pub use link_protocol::{Body, INTERFACE_NAME, LinkProtocol, Reset, State};

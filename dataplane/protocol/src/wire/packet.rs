@@ -29,7 +29,7 @@ pub enum Packet<'a> {
     /// User LINK_PROTOCOL.
     LinkProtocol {
         /// Header, gap-ack record or interface name.
-        message: LinkProtocol,
+        message: LinkProtocol<'a>,
         /// What follows the gap-ack record of a STATE.
         domain: Option<DomainRecord<'a>>,
     },

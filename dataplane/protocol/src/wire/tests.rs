@@ -137,9 +137,12 @@ fn activate_matches_the_worked_example() {
 #[test]
 fn state_with_gaps_matches_the_worked_example() {
     let block = |ack, gap| GapBlock { ack, gap };
+    let [mut broadcast, mut unicast] = [GapList::default(), GapList::default()];
+    broadcast.extend([block(25, 0)]);
+    unicast.extend([block(105, 2), block(108, 0)]);
     let gaps = GapAckRecord {
-        broadcast: [block(25, 0)].into_iter().collect(),
-        unicast: [block(105, 2), block(108, 0)].into_iter().collect(),
+        broadcast: broadcast.blocks(),
+        unicast: unicast.blocks(),
     };
     let message = LinkProtocol {
         redundant_link: true,

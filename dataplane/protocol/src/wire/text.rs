@@ -235,8 +235,8 @@ fn link(f: &mut Formatter<'_>, m: &LinkProtocol, domain: Option<&DomainRecord<'_
             nonzero(f, "gap", state.seq_gap.into())?;
             nonzero(f, "bc_gap", state.bc_gap.into())?;
             if let Some(gaps) = &state.gaps {
-                blocks(f, "received", &gaps.unicast)?;
-                blocks(f, "bc_received", &gaps.broadcast)?;
+                blocks(f, "received", gaps.unicast)?;
+                blocks(f, "bc_received", gaps.broadcast)?;
             }
         }
         Body::Reset(reset) | Body::Activate { reset, .. } => {
@@ -266,7 +266,7 @@ fn link(f: &mut Formatter<'_>, m: &LinkProtocol, domain: Option<&DomainRecord<'_
     })
 }
 
-fn blocks(f: &mut Formatter<'_>, name: &str, blocks: &GapBlocks) -> fmt::Result {
+fn blocks(f: &mut Formatter<'_>, name: &str, blocks: GapBlocks<'_>) -> fmt::Result {
     if !blocks.is_empty() {
         write!(f, " {name}")?;
     }

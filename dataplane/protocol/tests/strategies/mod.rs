@@ -9,7 +9,7 @@ use xtipc_protocol::addr::{MediaAddr, NodeAddr, NodeId, PortId};
 use xtipc_protocol::wire::{
     BcastNack, BcastProtocol, Body, Capabilities, Carrier, ConnKind, ConnManager, Data,
     DiscoveryKind, Encrypted, EncryptedSender, Form, FragmentPlace, GapAckRecord, GapBlock,
-    GapBlocks, GroupCast, GroupKind, GroupProtocol, Importance, LinkConfig, LinkProtocol,
+    GapBlocks, GapList, GroupCast, GroupKind, GroupProtocol, Importance, LinkConfig, LinkProtocol,
     MsgBundler, MsgFragmenter, NameDistributor, NameItems, Reset, Route, State, TunnelKind,
     TunnelProtocol, User,
 };
@@ -243,16 +243,16 @@ pub(crate) fn bundler() -> impl Strategy<Value = MsgBundler<'static>> {
     })
 }
 
-fn blocks() -> impl Strategy<Value = GapBlocks> {
+/// They lie in memory that nobody frees: what borrows them has to be without a lifetime.
+fn blocks() -> impl Strategy<Value = GapBlocks<'static>> {
     vec(any::<(u16, u16)>(), 0..=64).prop_map(|blocks| {
-        blocks
-            .into_iter()
-            .map(|(ack, gap)| GapBlock { ack, gap })
-            .collect()
+        let list: &mut GapList = Box::leak(Box::default());
+        list.extend(blocks.into_iter().map(|(ack, gap)| GapBlock { ack, gap }));
+        list.blocks()
     })
 }
 
-fn state() -> impl Strategy<Value = State> {
+fn state() -> impl Strategy<Value = State<'static>> {
     let gaps =
         (blocks(), blocks()).prop_map(|(broadcast, unicast)| GapAckRecord { broadcast, unicast });
     (
@@ -270,7 +270,7 @@ fn state() -> impl Strategy<Value = State> {
         })
 }
 
-fn body() -> impl Strategy<Value = Body> {
+fn body() -> impl Strategy<Value = Body<'static>> {
     let reset = || {
         any::<(bool, u16, [u8; 16])>().prop_map(|(peer_stopping, quarter, interface)| Reset {
             peer_stopping,
@@ -288,7 +288,7 @@ fn body() -> impl Strategy<Value = Body> {
     ]
 }
 
-pub(crate) fn link_protocol() -> impl Strategy<Value = LinkProtocol> {
+pub(crate) fn link_protocol() -> impl Strategy<Value = LinkProtocol<'static>> {
     let numbers = any::<(u32, u32, u16, u16, u16, u16, u16, u16, u16)>();
     (
         body(),

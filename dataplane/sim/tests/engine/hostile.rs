@@ -56,7 +56,7 @@ impl Siege {
     }
 
     /// The victim's state of the attacker's link, as its STATE messages tell it.
-    fn told(&mut self) -> LinkProtocol {
+    fn told(&mut self) -> LinkProtocol<'static> {
         self.c.segment.seen.clear();
         self.c.segment.record = true;
         let told = |c: &Cluster| {

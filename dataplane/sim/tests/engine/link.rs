@@ -12,13 +12,17 @@ use xtipc_protocol::wire::{Body, Header, LinkProtocol, Msg, Reset, State, User, 
 use xtipc_sim::cluster::Cluster;
 use xtipc_sim::segment::{Fate, Faults, Seen, mac_of};
 
-pub(crate) fn link_protocol(bytes: &[u8]) -> Option<LinkProtocol> {
+/// The message in a packet. What it borrows of that is never freed: tests keep messages while the cluster goes on.
+pub(crate) fn link_protocol(bytes: &[u8]) -> Option<LinkProtocol<'static>> {
     let msg = Msg::check(bytes).ok()?;
-    let is_one = msg.user() == User::LinkProtocol && !msg.flag(field::NON_SEQ);
-    is_one.then(|| LinkProtocol::parse(msg, true).expect("sent by an engine"))
+    if msg.user() != User::LinkProtocol || msg.flag(field::NON_SEQ) {
+        return None;
+    }
+    let msg = Msg::check(bytes.to_vec().leak()).ok()?;
+    Some(LinkProtocol::parse(msg, true).expect("sent by an engine"))
 }
 
-pub(crate) fn state(message: &LinkProtocol) -> Option<&State> {
+pub(crate) fn state<'a>(message: &'a LinkProtocol<'static>) -> Option<&'a State<'static>> {
     match &message.body {
         Body::State(state) => Some(state),
         _ => None,
@@ -34,7 +38,7 @@ pub(crate) fn unicast_from(seen: &[Seen], from: usize) -> Vec<Seen> {
     seen.iter().filter(of_link).cloned().collect()
 }
 
-pub(crate) fn states_from(c: &Cluster, from: usize) -> Vec<(Instant, LinkProtocol)> {
+pub(crate) fn states_from(c: &Cluster, from: usize) -> Vec<(Instant, LinkProtocol<'static>)> {
     let seen = unicast_from(&c.segment.seen, from).into_iter();
     seen.filter_map(|s| Some((s.at, link_protocol(&s.bytes)?)))
         .filter(|(_, m)| state(m).is_some())
