@@ -200,6 +200,8 @@ pub struct Link {
     next_tick: Instant,
     /// What [`Self::next_timeout`] gave.
     due: Instant,
+    /// The last tick found nothing under way: the next one comes with the next look at the peer.
+    resting: bool,
     /// When a packet with a number was last sent.
     sequenced_at: Instant,
     /// Nothing is said of a new session before this: packets of the old one may still be on their way.
@@ -290,6 +292,7 @@ impl Link {
             reset_ticks: 0,
             next_tick: setup.now,
             due: setup.now,
+            resting: false,
             sequenced_at: Instant::default(),
             // An earlier link to this peer may have been dropped a moment ago.
             mute_until: setup.now + TRANSIT_MAX,
@@ -473,6 +476,7 @@ impl Link {
         self.rcv_unacked = 0;
         self.patience = Patience::default();
         self.reset_ticks = 0;
+        self.resting = false;
         self.checkpoint = SeqNo(0);
         self.acked_in_window = 0;
         self.mtu = self.own_mtu as usize;
@@ -503,7 +507,13 @@ impl Link {
             LinkState::Reset | LinkState::Establishing | LinkState::FailingOver => self.next_tick,
             LinkState::Established | LinkState::Synching => {
                 let look = self.watch.next_look(self.tolerance());
-                look.map_or(self.next_tick, |look| look.min(self.next_tick))
+                look.map_or(self.next_tick, |look| {
+                    if self.resting {
+                        look
+                    } else {
+                        look.min(self.next_tick)
+                    }
+                })
             }
         };
         // Timers fire at whole milliseconds: what is later than that is a stall.
@@ -575,9 +585,11 @@ impl Link {
             self.sample(ctx);
             state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
             let idle = self.queue.snd_nxt == self.checkpoint;
+            let lacks = !self.deferred.is_empty();
+            let untold = ctx.core.monitors[self.bearer.index()].is_untold(self.peer);
+            self.resting = idle && !state_due && !lacks && !untold;
             // A probe shows the peer what it misses at the end, and asks what is missing here.
-            probe |= ctx.core.monitors[self.bearer.index()].is_untold(self.peer);
-            probe |= !self.deferred.is_empty() || idle && !self.queue.transmit.is_empty();
+            probe |= untold || lacks || idle && !self.queue.transmit.is_empty();
             if idle {
                 self.restart_window();
             }

@@ -558,3 +558,19 @@ fn default_parameters_are_those_of_linux() {
         (10, 1500, 50, 8191)
     );
 }
+
+#[test]
+fn an_idle_link_is_only_looked_at_to_probe_its_peer() {
+    let mut c = Cluster::settled(9, 2);
+    let (before, end) = (c.segment.packets, c.now + Duration::from_secs(10));
+    let mut steps = 0;
+    while c.step(end) {
+        steps += 1;
+    }
+    // Each probe and each answer arrives, and at each end one timer leads to the next probe, or finds that none is needed.
+    let packets = c.segment.packets - before;
+    assert!(
+        packets > 200 && steps <= 2 * packets + 4,
+        "{steps} for {packets}"
+    );
+}
