@@ -208,9 +208,13 @@ impl Segment {
         }
         self.mix(at.0);
         self.mix(from as u64);
-        for word in bytes.chunks(8) {
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
             let mut padded = [0; 8];
-            padded[..word.len()].copy_from_slice(word);
+            padded[..rest.len()].copy_from_slice(rest);
             self.mix(u64::from_le_bytes(padded));
         }
         let to = match to {
