@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::plan::{
     ASLEEP, BUNDLED_RATE, CONNECT, EMBEDDED, EMBEDDED_CROWDED, GROUP, IDLE, KERNEL, KERNEL_RATE,
-    LARGE, LOAD, LOCAL, LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP,
-    LOCAL_UNIX, MULTICAST, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE,
-    SLEEPING_TCP, SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT,
-    TCP_CROWDED, TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, bulk,
+    LARGE, LOAD, LOANED, LOANED_LARGE, LOCAL, LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY,
+    LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE,
+    RING_RATE, SINGLE_RATE, SLEEPING_TCP, SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP,
+    SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_CROWDED, TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP,
+    UNIX_LARGE, UNIX_RATE, WAKE, bulk,
 };
 use crate::step::Place::OneProcessor;
 use crate::step::Step;
@@ -100,7 +101,7 @@ impl Comparison {
 }
 
 /// In the order of the goals; what has none is only reported.
-pub(crate) const COMPARISONS: [Comparison; 41] = [
+pub(crate) const COMPARISONS: [Comparison; 44] = [
     compare(EMBEDDED, RAW).at_most("1", 1.5),
     compare(EMBEDDED, SPINNING_TCP).at_most("1", 0.55),
     compare(EMBEDDED_CROWDED, TCP_CROWDED).at_most("3", 0.9),
@@ -130,7 +131,10 @@ pub(crate) const COMPARISONS: [Comparison; 41] = [
     compare(LOCAL, LOCAL_TCP),
     compare(LOCAL_RATE, RING_RATE).at_least("9", 0.5),
     compare(LOCAL_RATE, UNIX_RATE),
-    compare(LOCAL_LARGE, UNIX_LARGE).at_most("10", 0.1),
+    compare(LOANED_LARGE, UNIX_LARGE).at_most("10", 0.1),
+    compare(LOANED_LARGE, LOCAL).at_most("10", 1.3),
+    compare(LOANED_LARGE, LOANED),
+    compare(LOCAL_LARGE, UNIX_LARGE),
     compare(ASLEEP, UNIX_ASLEEP).at_most("11", 0.8),
     compare(ASLEEP, WAKE),
     alone(SPINNING_XTIPC, By::Tail),
@@ -161,14 +165,10 @@ pub(crate) const OF_INSTRUCTIONS: [Comparison; 9] = [
 ];
 
 /// Goals for which there is nothing to measure yet.
-pub(crate) const NOT_MEASURED: [(&str, &str); 4] = [
+pub(crate) const NOT_MEASURED: [(&str, &str); 3] = [
     (
         "8",
         "iceoryx2 is not built into this program: only the limit is compared with",
-    ),
-    (
-        "10",
-        "there are no loaned buffers: a large message is copied",
     ),
     (
         "14",

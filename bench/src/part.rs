@@ -20,8 +20,8 @@ use crate::step::Step;
 #[cfg(feature = "zeromq")]
 use crate::subject::zeromq;
 use crate::subject::{
-    Subject, Wait, connect, connection, fan, kernel_tipc, memory, packet, stream, tcp, udp, unix,
-    xdp, xtipc,
+    Subject, Wait, connect, connection, fan, kernel_tipc, loan, memory, packet, stream, tcp, udp,
+    unix, xdp, xtipc,
 };
 use crate::wire::Wire;
 use crate::{rate, round_trip};
@@ -95,8 +95,8 @@ pub(crate) fn run(part: &str) -> Result<()> {
         Role::Ask | Role::AskItself | Role::AskUrgently => {
             let mut asker = part.asker()?;
             say_ready();
-            let (size, interval) = (part.step.size, part.interval);
-            let times = round_trip::measure(&mut *asker, size, &part.extent, interval)?;
+            let (touched, interval) = (part.step.touched(), part.interval);
+            let times = round_trip::measure(&mut *asker, touched, &part.extent, interval)?;
             answer(&times)
         }
         Role::Send => {
@@ -157,6 +157,7 @@ impl Part {
             // A call waits as the policy of its node says.
             Subject::XtipcEmbedded => xtipc::echo(&self.node()?, Wait::Sleeping),
             Subject::XtipcConnection => connection::echo(&self.node()?, wait),
+            Subject::XtipcLoan => loan::echo(&self.node()?, wait),
             Subject::XtipcConnect => connect::xtipc_echo(&self.node()?),
             Subject::XtipcEvent => fan::event_echo(&self.node()?),
             Subject::Tcp => tcp::echo(wait, size),
@@ -183,6 +184,7 @@ impl Part {
             Subject::Xtipc => Box::new(xtipc::Ask::new(&self.node()?, wait)?),
             Subject::XtipcEmbedded => Box::new(xtipc::Ask::new(&self.node()?, Wait::Sleeping)?),
             Subject::XtipcConnection => Box::new(connection::Ask::new(&self.node()?, wait)?),
+            Subject::XtipcLoan => Box::new(loan::Ask::new(&self.node()?, wait, size)?),
             Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(&self.node()?)?),
             Subject::XtipcEvent => Box::new(fan::EventAsk::new(&self.node()?)?),
             Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),

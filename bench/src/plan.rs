@@ -7,7 +7,7 @@ use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::Step;
 use crate::subject::Subject::{
     Eventfd, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket, UnixStream,
-    Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup,
+    Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup, XtipcLoan,
     XtipcMulticast, XtipcStream,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
@@ -64,6 +64,8 @@ pub(crate) const LOCAL_RATE: Step = Step::new(Rate, XtipcConnection, Sleeping).a
 pub(crate) const RING_RATE: Step = Step::new(Rate, Memory, Spinning).at(Together);
 pub(crate) const UNIX_RATE: Step = Step::new(Rate, UnixSeqpacket, Sleeping).at(Together);
 pub(crate) const LOCAL_LARGE: Step = LOCAL.sized(LARGE);
+pub(crate) const LOANED: Step = Step::new(RoundTrip, XtipcLoan, Spinning).at(Together);
+pub(crate) const LOANED_LARGE: Step = LOANED.sized(LARGE);
 pub(crate) const UNIX_LARGE: Step = LOCAL_UNIX.sized(LARGE);
 pub(crate) const ASLEEP: Step = Step::new(RoundTrip, XtipcConnection, Sleeping).at(OneProcessor);
 pub(crate) const UNIX_ASLEEP: Step = Step::new(RoundTrip, UnixStream, Sleeping).at(OneProcessor);
@@ -154,8 +156,11 @@ impl Set {
                 ASLEEP,
                 LOCAL,
                 LOCAL_DATAGRAM,
-                LOCAL_LARGE,
+                LOANED,
+                LOANED.sized(4096),
+                LOANED_LARGE,
                 UNIX_LARGE,
+                LOCAL_LARGE,
                 LOCAL_MEMORY,
                 LOCAL_UNIX,
                 UNIX_ASLEEP,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::subject::{Subject, Wait};
+use crate::subject::{Subject, Wait, loan};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +130,14 @@ impl Step {
 }
 
 impl Step {
+    /// Bytes of a message that its sender writes and its receiver reads.
+    pub(crate) fn touched(&self) -> usize {
+        match self.subject {
+            Subject::XtipcLoan => self.size.min(loan::TOUCHED),
+            _ => self.size,
+        }
+    }
+
     /// What it is measured in: changing that takes a second.
     pub(crate) fn surroundings(&self) -> Surroundings {
         let has_daemons = matches!(self.stage, Stage::Bundling | Stage::Single);

@@ -17,7 +17,7 @@ const SERVICE: ServiceAddress = ServiceAddress {
 };
 const KIND: ConnectionKind = ConnectionKind::Seqpacket;
 
-fn connect(node: &Node) -> Result<Connection> {
+pub(super) fn connect(node: &Node) -> Result<Connection> {
     let begun = Instant::now();
     loop {
         match Connection::connect(node, KIND, SERVICE) {
@@ -28,7 +28,7 @@ fn connect(node: &Node) -> Result<Connection> {
     }
 }
 
-fn accept(node: &Node) -> Result<Connection> {
+pub(super) fn accept(node: &Node) -> Result<Connection> {
     let listener = Listener::bind(node, KIND, SERVICE, Scope::Cluster)?;
     say_ready();
     Ok(listener.accept()?.0)

@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod fan;
 pub(crate) mod kernel_tipc;
+pub(crate) mod loan;
 pub(crate) mod memory;
 pub(crate) mod packet;
 pub(crate) mod stream;
@@ -29,6 +30,8 @@ pub(crate) enum Subject {
     XtipcEmbedded,
     /// With daemons: a SEQPACKET connection, by a direct channel if both ends are on one node.
     XtipcConnection,
+    /// The same in loaned buffers: what is sent is handed over, not copied.
+    XtipcLoan,
     /// With daemons: a STREAM connection.
     XtipcStream,
     /// Set-up of a SEQPACKET connection, a message there and back, and its end.
@@ -72,6 +75,7 @@ impl Subject {
             self,
             Self::Xtipc
                 | Self::XtipcConnection
+                | Self::XtipcLoan
                 | Self::XtipcStream
                 | Self::XtipcConnect
                 | Self::XtipcEvent
@@ -107,6 +111,7 @@ impl fmt::Display for Subject {
             Self::Xtipc => "xtipc",
             Self::XtipcEmbedded => "xtipc embedded",
             Self::XtipcConnection => "xtipc connection",
+            Self::XtipcLoan => "xtipc loaned",
             Self::XtipcStream => "xtipc stream",
             Self::XtipcConnect => "xtipc connect",
             Self::XtipcEvent => "xtipc event",
