@@ -6,7 +6,7 @@ use super::memory::{ARENA_LEN, ENTRIES, Memory};
 use super::{INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
 use crate::address::Importance;
-use crate::blocks::{BlockMap, Run};
+use crate::blocks::{BLOCK, BlockMap, Run};
 use crate::primitive::Ordering;
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
@@ -27,6 +27,14 @@ pub(super) fn encode_head(kind: u32, importance: Importance, len: usize) -> u32 
 pub(super) fn units(len: usize) -> u32 {
     ((len + 24) / 1024 + 1) as u32
 }
+
+/// The other side's returns are read when so many messages are out: each look takes a line from its cache. So many of the
+/// longest leave room for one more wherever they lie.
+const RETURNS_AT_ONCE: usize = 4;
+const _: () = assert!(
+    (ARENA_LEN - (RETURNS_AT_ONCE - 1) * (MESSAGE_LEN_MAX + BLOCK)) / RETURNS_AT_ONCE
+        >= MESSAGE_LEN_MAX + BLOCK
+);
 
 /// What came of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +221,9 @@ impl ChannelSender {
     /// If it is longer than [`MESSAGE_LEN_MAX`].
     pub fn loan(&mut self, len: usize) -> Result<Option<Loan>, Violation> {
         assert!(len <= MESSAGE_LEN_MAX, "checked by the caller");
-        self.take_returns()?;
+        if ENTRIES as usize - self.handles.len() >= RETURNS_AT_ONCE {
+            self.take_returns()?;
+        }
         let Some(run) = self.arena.take(len) else {
             return Ok(None);
         };
