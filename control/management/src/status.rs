@@ -262,6 +262,9 @@ pub struct AttachmentInfo {
     /// Messages that it has sent by direct channels, past the daemon.
     #[serde(default)]
     pub sent_directly: u64,
+    /// These, and messages that it has given to the daemon on connections that a direct channel could carry.
+    #[serde(default)]
+    pub may_go_directly: u64,
     /// Messages dropped or rejected, by reason.
     pub drops: Counters,
 }

@@ -13,7 +13,7 @@ use xtipc::{
     Connection, ConnectionKind, Datagram, Error, Kind, Listener, Node, Scope, ServiceAddress,
     SharedMessage,
 };
-use xtipc_management::SocketInfo;
+use xtipc_management::{AttachmentInfo, SocketInfo};
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 6000,
@@ -153,15 +153,15 @@ fn the_daemon_counts_what_goes_past_it_and_what_of_it_is_unread() {
     assert_eq!(channel.received - before.received, u64::from(10 + UNREAD));
     assert_eq!((channel.sent, channel.unread), (before.sent, UNREAD));
 
-    let sent_directly = || {
+    let sum = |of: fn(&AttachmentInfo) -> u64| {
         let status = host.tool().status().unwrap();
-        status
-            .attachments
-            .iter()
-            .map(|a| a.sent_directly)
-            .sum::<u64>()
+        status.attachments.iter().map(of).sum::<u64>()
     };
+    let sent_directly = || sum(|attachment| attachment.sent_directly);
+    let all = sum(|attachment| attachment.may_go_directly);
     assert_eq!(sent_directly(), channel.sent + channel.received);
+    // Of the warm-up, and what was sent since.
+    assert_eq!(all, 8 + u64::from(10 + UNREAD));
     drop(one);
     drop(other);
     // What is asked for behind the close is answered behind it.

@@ -98,7 +98,7 @@ fn peer_text(peer: &PeerInfo) -> String {
 
 fn attachment_text(attachment: &AttachmentInfo) -> String {
     let head = format!(
-        "attachment {}  {} (pid {}, uid {})  sockets:{} segment:{} octets submitted:{} delivered:{} direct:{}\n",
+        "attachment {}  {} (pid {}, uid {})  sockets:{} segment:{} octets submitted:{} delivered:{} direct:{}/{}\n",
         attachment.id,
         printable(&attachment.program),
         attachment.pid,
@@ -108,6 +108,7 @@ fn attachment_text(attachment: &AttachmentInfo) -> String {
         attachment.submitted,
         attachment.delivered,
         attachment.sent_directly,
+        attachment.may_go_directly,
     );
     head + &counters_text("  drops", &attachment.drops)
 }

@@ -479,6 +479,7 @@ fn status() -> Status {
             submitted: 5,
             delivered: 6,
             sent_directly: 1000,
+            may_go_directly: 1032,
             drops: counters("no-such-service", 1),
         }],
         peers: vec![PeerInfo {

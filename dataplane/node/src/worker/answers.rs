@@ -206,11 +206,9 @@ impl Worker {
     }
 
     fn attachments(&self) -> Vec<AttachmentInfo> {
-        let all = self
-            .host
-            .applications
-            .iter()
-            .map(|(slot, application)| AttachmentInfo {
+        let all = self.host.applications.iter().map(|(slot, application)| {
+            let sent_directly = self.sent_directly(application);
+            AttachmentInfo {
                 id: slot as u32,
                 pid: application.process.pid,
                 uid: application.process.uid,
@@ -219,9 +217,11 @@ impl Worker {
                 segment_bytes: application.side.segment_len() as u64,
                 submitted: application.submitted,
                 delivered: application.delivered,
-                sent_directly: self.sent_directly(application),
+                sent_directly,
+                may_go_directly: sent_directly + application.detours,
                 drops: Counters::new(),
-            });
+            }
+        });
         all.collect()
     }
 }

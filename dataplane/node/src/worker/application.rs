@@ -97,6 +97,8 @@ pub(super) struct Application {
     pub(super) delivered: u64,
     /// Messages that went by the direct channels of sockets that are no more.
     pub(super) sent_directly: u64,
+    /// Messages that it has given to the daemon, but a direct channel could carry.
+    pub(super) detours: u64,
     /// Senders may wait until it has read what it was given.
     pub(super) is_awaited: bool,
     /// Ways to nodes that it looks at.
@@ -126,6 +128,7 @@ impl Application {
             submitted: 0,
             delivered: 0,
             sent_directly: 0,
+            detours: 0,
             is_awaited: false,
             paths: Paths::default(),
             parked: VecDeque::new(),

@@ -63,6 +63,11 @@ struct End {
     port: PortId,
 }
 
+/// Whether what a socket sends on its connection could go by a channel.
+pub(super) fn may_carry(engine: &Engine, applications: &Applications, port: PortId) -> bool {
+    peer_of(engine, applications, port).is_ok()
+}
+
 /// Offers both ends of a connection a channel.
 pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
     let applications = &mut host.applications;

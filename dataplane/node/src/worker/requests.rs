@@ -454,6 +454,12 @@ fn try_send(
     let payload = Submitted(application.side.payload(submission));
     if is_connected_kind(engine, port) && !(destination.is_some() && is_open(engine, port)) {
         let sent = engine.send_connected(now, port, &payload, host);
+        if sent.is_ok()
+            && channels::may_carry(engine, &host.applications, port)
+            && let Some(application) = host.applications.get_mut(slot)
+        {
+            application.detours += 1;
+        }
         return sent.map(|len| [len as u64, 0]).map_err(send_errno);
     }
     let len = payload.0.len() as u64;
