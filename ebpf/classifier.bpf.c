@@ -8,7 +8,9 @@
  *   - on a configured VLAN (VLAN 0: untagged, or a tag that carries priority only),
  *   - sent to the interface's own address, or to a group address. XDP also sees
  *     what a bridge floods to other hosts, and a 24-byte TIPC header names no
- *     destination node: without this test a foreign frame would be taken.
+ *     destination node: without this test a foreign frame would be taken;
+ * and, for a UDP bearer, untagged datagrams to its port and one of its addresses.
+ * Fragments and packets with IP options or extension headers are the kernel's.
  * Every other frame goes on to the kernel as if the program were not there.
  * Each frame counts in exactly one counter of its queue.
  *
@@ -18,6 +20,10 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -25,6 +31,9 @@
  * the last counter slot and pass to the kernel. */
 #define QUEUES_MAX 256
 #define VLAN_VID_MASK 0x0fff
+/* Version 4, and a header of five words: no options. */
+#define IPV4_PLAIN 0x45
+#define IPV4_FRAGMENT 0x3fff
 
 struct vlan_tag {
 	__be16 tci;
@@ -70,6 +79,22 @@ struct {
 	__type(value, struct queue_counters);
 } counters SEC(".maps");
 
+/* Where datagrams for us go to. Written before the program is attached. */
+struct datagrams {
+	__be16 type; /* the ethertype of their family; 0: there are none */
+	__be16 port;
+	/* An IPv4 address is in the first word. */
+	__be32 own[4];
+	__be32 group[4]; /* or the own one once more */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct datagrams);
+} datagrams SEC(".maps");
+
 static __always_inline int vlan_is_configured(__u32 vlan)
 {
 	__u32 word = vlan / 64;
@@ -89,6 +114,42 @@ static __always_inline int is_for_this_host(const unsigned char *mac)
 		      (__u64)mac[3] << 16 | (__u64)mac[4] << 8 | mac[5];
 	own = bpf_map_lookup_elem(&own_mac, &first);
 	return own && *own == destination;
+}
+
+static __always_inline int is_ipv6(const struct in6_addr *address, const __be32 *wanted)
+{
+	const __be32 *words = address->in6_u.u6_addr32;
+
+	return words[0] == wanted[0] && words[1] == wanted[1] && words[2] == wanted[2] &&
+	       words[3] == wanted[3];
+}
+
+/* Whether this is a whole UDP packet to the port and an address of the bearer. */
+static __always_inline int is_our_datagram(struct ethhdr *eth, void *end)
+{
+	__u32 first = 0;
+	struct datagrams *ours = bpf_map_lookup_elem(&datagrams, &first);
+
+	if (!ours || (void *)(eth + 1) > end || eth->h_proto != ours->type)
+		return 0;
+	if (ours->type == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = (void *)(eth + 1);
+		struct udphdr *udp = (void *)(ip + 1);
+
+		return (void *)(udp + 1) <= end && *(__u8 *)ip == IPV4_PLAIN &&
+		       !(ip->frag_off & bpf_htons(IPV4_FRAGMENT)) && ip->protocol == IPPROTO_UDP &&
+		       udp->dest == ours->port &&
+		       (ip->daddr == ours->own[0] || ip->daddr == ours->group[0]);
+	}
+	if (ours->type == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+		struct udphdr *udp = (void *)(ip + 1);
+
+		return (void *)(udp + 1) <= end && ip->version == 6 && ip->nexthdr == IPPROTO_UDP &&
+		       udp->dest == ours->port &&
+		       (is_ipv6(&ip->daddr, ours->own) || is_ipv6(&ip->daddr, ours->group));
+	}
+	return 0;
 }
 
 SEC("xdp.frags")
@@ -113,12 +174,13 @@ int xtipc_classify(struct xdp_md *ctx)
 		type = tag->type;
 	}
 
-	if (type != bpf_htons(ETH_P_TIPC)) {
+	if (type == bpf_htons(ETH_P_TIPC)) {
+		if (!vlan_is_configured(vlan)) {
+			count->passed_vlan++;
+			return XDP_PASS;
+		}
+	} else if (!is_our_datagram(eth, end)) {
 		count->passed_other++;
-		return XDP_PASS;
-	}
-	if (!vlan_is_configured(vlan)) {
-		count->passed_vlan++;
 		return XDP_PASS;
 	}
 	if (!is_for_this_host(eth->h_dest)) {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::thread::sleep;
@@ -54,22 +55,25 @@ impl fmt::Display for AttachMode {
 pub struct QueueCounters {
     /// The receive queue.
     pub queue: u32,
-    /// TIPC frames given to the queue's AF_XDP socket.
+    /// Frames with TIPC packets given to the queue's AF_XDP socket.
     pub redirected: u64,
-    /// Frames that are not TIPC.
+    /// Frames without TIPC packets, and datagrams that are the kernel's to understand.
     pub passed_other: u64,
     /// TIPC frames on a configured VLAN for another host.
     pub passed_foreign_mac: u64,
     /// TIPC frames on a VLAN that is not configured.
     pub passed_vlan: u64,
-    /// TIPC frames for us that met no socket on their queue, and went to the kernel.
+    /// Frames with TIPC packets for us that met no socket on their queue, and went to the kernel.
     pub no_socket: u64,
 }
 
+/// `struct datagrams` of classifier.bpf.c: ethertype, port, own address, group.
+type Datagrams = [u8; 36];
+
 /// The classifier of one interface.
 ///
-/// Loaded, it is attached nowhere, knows no VLAN and no socket: allow at least one VLAN
-/// (0 for untagged frames) and insert the sockets, then attach.
+/// Loaded, it is attached nowhere, knows no VLAN, address and socket: allow at least one VLAN
+/// (0 for untagged frames) or name the datagrams to take, and insert the sockets, then attach.
 pub struct Classifier {
     /// Holds the program; the maps below were taken out of it.
     object: Ebpf,
@@ -79,6 +83,7 @@ pub struct Classifier {
     sockets: XskMap<MapData>,
     own_mac: Array<MapData, u64>,
     vlans: Array<MapData, u64>,
+    datagrams: Array<MapData, Datagrams>,
     counters: PerCpuArray<MapData, [u64; 5]>,
 }
 
@@ -95,6 +100,7 @@ impl Classifier {
         let sockets = XskMap::try_from(take("sockets")).map_err(typed)?;
         let own_mac = Array::try_from(take("own_mac")).map_err(typed)?;
         let vlans = Array::try_from(take("vlans")).map_err(typed)?;
+        let datagrams = Array::try_from(take("datagrams")).map_err(typed)?;
         let counters = PerCpuArray::try_from(take("counters")).map_err(typed)?;
         let queues = sockets.len();
         Ok(Self {
@@ -104,6 +110,7 @@ impl Classifier {
             sockets,
             own_mac,
             vlans,
+            datagrams,
             counters,
         })
     }
@@ -174,6 +181,27 @@ impl Classifier {
     /// Leaves TIPC frames of this VLAN to the kernel again.
     pub fn deny_vlan(&mut self, vlan: u16) -> Result<(), UpdateError> {
         self.change_vlan(vlan, |bits, bit| bits & !bit)
+    }
+
+    /// Takes whole UDP packets to this address and port, and to this group and the same port: untagged, without IP
+    /// options or extension headers. To be called before attaching.
+    pub fn take_datagrams(
+        &mut self,
+        own: SocketAddr,
+        group: Option<IpAddr>,
+    ) -> Result<(), UpdateError> {
+        let ethertype: u16 = if own.is_ipv4() { 0x0800 } else { 0x86dd };
+        let mut value = [0; size_of::<Datagrams>()];
+        value[..2].copy_from_slice(&ethertype.to_be_bytes());
+        value[2..4].copy_from_slice(&own.port().to_be_bytes());
+        value[4..20].copy_from_slice(&address(own.ip()));
+        value[20..].copy_from_slice(&address(group.unwrap_or(own.ip())));
+        self.datagrams
+            .set(0, value, 0)
+            .map_err(|source| UpdateError::Map {
+                map: "datagrams",
+                source,
+            })
     }
 
     /// Gives the frames of a receive queue to an AF_XDP socket, which must be bound to that queue.
@@ -249,6 +277,18 @@ impl Classifier {
         let program = program(&mut self.object);
         let id = program.attach_to_if_index(index, mode)?;
         program.take_link(id)
+    }
+}
+
+/// The address as the program has it, an IPv4 one in the first four bytes.
+fn address(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&v4.octets());
+            bytes
+        }
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 

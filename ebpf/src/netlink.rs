@@ -1,15 +1,17 @@
-//! Just enough netlink for a bearer: ask the kernel one question, read the attributes of the answer.
+//! Just enough netlink for a bearer: ask the kernel one question, read the attributes of the answer; or follow what
+//! changes.
 //!
-//! Used for what is attached to an interface (rtnetlink), its features (generic netlink
+//! Used for what is attached to an interface, for routes and neighbours (rtnetlink), for its features (generic netlink
 //! `ethtool`) and the kernel's own TIPC bearers (generic netlink `TIPCv2`). Answers come from
 //! the kernel, yet every length is checked: a malformed answer ends the iteration.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto,
     socket_with,
 };
 
@@ -20,14 +22,15 @@ const ATTRIBUTE_HEADER_SIZE: usize = 4;
 /// Messages and attributes start on multiples of this.
 const ALIGNMENT: usize = 4;
 /// The kernel fills at most 32 KiB per datagram of a dump (`NLMSG_GOODSIZE` and above).
-const DATAGRAM_SIZE: usize = 64 * 1024;
+pub const DATAGRAM_SIZE: usize = 64 * 1024;
 /// Bytes of `struct genlmsghdr`, which starts each generic netlink body.
 pub const GENERIC_HEADER_SIZE: usize = 4;
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
+/// The kind of a refusal, or of an acknowledgement.
+pub const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_FIRST_OWN_TYPE: u16 = 16;
 
@@ -61,6 +64,40 @@ impl Netlink {
         })
     }
 
+    /// Opens a socket to `NETLINK_ROUTE` that also hears what changes in these groups (`RTMGRP_*` of
+    /// `linux/rtnetlink.h`). To be used with [`Self::ask`] and [`Self::take`].
+    pub fn following(groups: u32) -> io::Result<Self> {
+        let following = Self::open(None)?;
+        bind(&following.socket, &SocketAddrNetlink::new(0, groups))?;
+        Ok(following)
+    }
+
+    /// Asks for one object, or for all, without waiting for the answer. Returns the sequence number it will have.
+    pub fn ask(&mut self, kind: u16, all: bool, body: &[u8]) -> io::Result<u32> {
+        self.request(kind, if all { NLM_F_DUMP } else { 0 }, body)?;
+        Ok(self.sequence)
+    }
+
+    /// Hands over what has come, in this buffer, without waiting. `ENOBUFS`: something was lost.
+    pub fn take(
+        &self,
+        buffer: &mut [u8],
+        mut on_message: impl FnMut(Message<'_>),
+    ) -> io::Result<()> {
+        loop {
+            let received = match recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((received, _)) => received,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut rest = &buffer[..received];
+            while let Some((message, after)) = Message::split(rest) {
+                rest = after;
+                on_message(message);
+            }
+        }
+    }
+
     /// Asks for one object. Returns the bodies of the answers, or the kernel's error.
     pub fn get(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         self.exchange(kind, NLM_F_ACK, body)
@@ -85,7 +122,7 @@ impl Netlink {
         }))
     }
 
-    fn exchange(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.sequence += 1;
         let size = u32::try_from(HEADER_SIZE + body.len()).map_err(io::Error::other)?;
         let mut request = Vec::with_capacity(HEADER_SIZE + body.len());
@@ -101,7 +138,11 @@ impl Netlink {
             SendFlags::empty(),
             &SocketAddrNetlink::new(0, 0),
         )?;
+        Ok(())
+    }
 
+    fn exchange(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.request(kind, flags, body)?;
         let mut answers = Vec::new();
         let mut datagram = vec![0; DATAGRAM_SIZE];
         loop {
@@ -123,11 +164,21 @@ impl Netlink {
     }
 }
 
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// One message of a datagram.
-struct Message<'a> {
-    kind: u16,
-    sequence: u32,
-    body: &'a [u8],
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// What it is about.
+    pub kind: u16,
+    /// The question that it answers; a change that is told unasked has the number of whoever made it.
+    pub sequence: u32,
+    /// What is behind its header.
+    pub body: &'a [u8],
 }
 
 impl<'a> Message<'a> {

@@ -485,3 +485,84 @@ impl Drop for Namespace<'_> {
             .status();
     }
 }
+
+const ADDRESS: [&str; 2] = ["10.0.0.1", "fd00::1"];
+const GROUP: [&str; 2] = ["228.0.18.103", "ff02::4711"];
+const PORT: u16 = 6118;
+
+/// A frame with a UDP packet of eight bytes.
+fn datagram(mac: [u8; 6], to: &str, port: u16) -> Vec<u8> {
+    let mut frame = [mac, [0x02, 0, 0, 0, 0, 0x99]].concat();
+    match to.parse().unwrap() {
+        IpAddr::V4(to) => {
+            frame.extend(IPV4);
+            frame.extend([0x45, 0, 0, 36, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2]);
+            frame.extend(to.octets());
+        }
+        IpAddr::V6(to) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 16, 17, 64]);
+            frame.extend([0xfd; 16]);
+            frame.extend(to.octets());
+        }
+    }
+    frame.extend([0x17, 0xe6]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 16, 0, 0]);
+    frame.extend([0x5a; 8]);
+    frame
+}
+
+/// With a byte of the IP header changed.
+fn changed(mut frame: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
+    frame[14 + at] = byte;
+    frame
+}
+
+#[test]
+fn whole_datagrams_to_the_bearers_port_and_addresses_are_redirected_and_no_others() {
+    for family in 0..2 {
+        let Some((mut classifier, _socket)) = classifier_with_socket() else {
+            return;
+        };
+        let (own, group) = (ADDRESS[family], GROUP[family]);
+        let other = datagram(OWN, ADDRESS[1 - family], PORT);
+        assert_eq!(judge(&mut classifier, &datagram(OWN, own, PORT)), OTHER);
+        let local = SocketAddr::new(own.parse().unwrap(), PORT);
+        let heard = Some(group.parse().unwrap());
+        classifier.take_datagrams(local, heard).unwrap();
+        let ours = datagram(OWN, own, PORT);
+        let mut tagged = ours.clone();
+        tagged.splice(12..12, [DOT1Q, vlan(0)].concat());
+        let stranger = ["10.0.0.3", "fd00::3"][family];
+        let mut cases = vec![
+            ("own address", ours.clone(), REDIRECTED),
+            ("group", datagram(MULTICAST, group, PORT), REDIRECTED),
+            (
+                "another host's frame",
+                datagram(FOREIGN, own, PORT),
+                FOREIGN_MAC,
+            ),
+            ("another port", datagram(OWN, own, PORT + 1), OTHER),
+            ("another address", datagram(OWN, stranger, PORT), OTHER),
+            ("the other family", other, OTHER),
+            ("behind a tag", tagged, OTHER),
+            ("no UDP header", ours[..ours.len() - 16].to_vec(), OTHER),
+            ("TIPC beside it", frame(OWN, &[TIPC]), REDIRECTED),
+        ];
+        if family == 0 {
+            cases.extend([
+                ("first fragment", changed(ours.clone(), 6, 0x20), OTHER),
+                ("last fragment", changed(ours.clone(), 7, 1), OTHER),
+                ("not to be cut", changed(ours.clone(), 6, 0x40), REDIRECTED),
+                ("options", changed(ours.clone(), 0, 0x46), OTHER),
+                ("TCP", changed(ours, 9, 6), OTHER),
+            ]);
+        } else {
+            cases.push(("fragment", changed(ours.clone(), 6, 44), OTHER));
+            cases.push(("another version", changed(ours, 0, 0x40), OTHER));
+        }
+        for (what, frame, expected) in cases {
+            assert_eq!(judge(&mut classifier, &frame), expected, "{what} to {own}");
+        }
+    }
+}
