@@ -1,4 +1,5 @@
-//! AF_XDP sockets and the frame pool of xtipc, and the sockets for where there is no AF_XDP: AF_PACKET ([`packet`]) and UDP ([`udp`]).
+//! AF_XDP sockets and the frame pool of xtipc, with UDP datagrams as the frames of such sockets ([`datagram`]); and the sockets
+//! for where there is no AF_XDP: AF_PACKET ([`packet`]) and UDP ([`udp`]).
 //! Linux only, 5.10 or newer.
 //!
 //! # Memory
@@ -98,6 +99,7 @@
 
 pub mod addresses;
 mod closing;
+pub mod datagram;
 pub mod interface;
 mod memory;
 mod open;
