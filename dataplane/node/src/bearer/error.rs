@@ -51,11 +51,8 @@ pub(crate) enum BearerError {
          (tipc bearer disable media eth device {interface})"
     )]
     KernelBearer { interface: String },
-    /// Another daemon has a bearer there.
-    #[error(
-        "another xtipcd ({}) has a bearer on {interface}: an interface carries one node",
-        .process.map_or("of unknown process".to_owned(), |id| format!("process {id}"))
-    )]
+    /// Another daemon has a bearer there, or this one.
+    #[error("{} has a bearer on {interface}: an interface carries one bearer of one node", holder(*.process))]
     OtherDaemon {
         interface: String,
         process: Option<i32>,
@@ -204,6 +201,16 @@ impl XdpError {
 pub(crate) struct StillHeld {
     pub(crate) sockets: usize,
     pub(crate) frames: usize,
+}
+
+fn holder(process: Option<i32>) -> String {
+    match process {
+        Some(id) if id.cast_unsigned() == std::process::id() => format!(
+            "this node (process {id}), over Ethernet, or over UDP with device=IFACE instead of localip=ADDRESS,"
+        ),
+        Some(id) => format!("another xtipcd (process {id})"),
+        None => "another xtipcd (of unknown process)".into(),
+    }
 }
 
 fn list(names: &[String]) -> String {

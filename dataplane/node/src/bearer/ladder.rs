@@ -5,6 +5,7 @@
 //! A path the operator asked for is that path or an error.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use xtipc_ebpf::{AttachMode, Classifier, rx_vlan_offload};
 use xtipc_management::BearerMode;
@@ -16,7 +17,7 @@ use super::error::{BearerError, XdpError};
 use super::ethernet::{ETHERTYPE, HEADER_SIZE_MAX};
 use super::nic::Path;
 use super::room::single_chunk_room;
-use super::xdp::{Setup, XdpPort};
+use super::xdp::{Setup, Takes, XdpPort};
 use crate::config::XdpMode;
 
 /// Buffer of an AF_PACKET socket: some thousand packets, as an AF_XDP socket holds.
@@ -47,6 +48,16 @@ impl fmt::Display for Rung {
 }
 
 impl Rung {
+    /// How classifier and sockets run; `None` is not AF_XDP.
+    fn modes(self) -> Option<(AttachMode, BindMode)> {
+        match self {
+            Self::ZeroCopy => Some((AttachMode::Native, BindMode::ZeroCopy)),
+            Self::Native => Some((AttachMode::Native, BindMode::Copy)),
+            Self::Generic => Some((AttachMode::Generic, BindMode::Copy)),
+            Self::Packet => None,
+        }
+    }
+
     /// Its name to the tools.
     pub(super) fn mode(self) -> BearerMode {
         match self {
@@ -138,6 +149,42 @@ pub(super) fn climb(
     unreachable!("every list of rungs ends with one whose refusal returns above")
 }
 
+/// Tries the rungs of AF_XDP for the datagrams to an address and a group, with a classifier that is loaded already if there
+/// is one. Tells which rung and why, or why none: the sockets of UDP are the last one.
+pub(super) fn climb_for_datagrams(
+    interface: &Interface,
+    own: SocketAddr,
+    group: Option<IpAddr>,
+    xdp: XdpMode,
+    mut ready: Option<Classifier>,
+    pool: &mut FramePool,
+) -> Result<(XdpPort, Rung, String), String> {
+    if xdp == XdpMode::Off {
+        return Err("asked for by xdp = off".into());
+    }
+    let mut refused = Vec::new();
+    for &rung in rungs(xdp, interface.kind) {
+        let Some(modes) = rung.modes() else { continue };
+        let takes = Takes::Datagrams(own, group);
+        match open_port(modes, interface, takes, &mut ready, pool) {
+            Ok((port, multi_buffer)) if !multi_buffer && needs_chunks(interface, 0) => {
+                // Peers do not know that their datagrams would come in vain.
+                let refusal = "the kernel has no XDP_USE_SG for the interface's MTU";
+                if let Err(held) = port.close(pool).1 {
+                    tracing::warn!(interface = interface.name, %held, "after a refused XDP mode");
+                }
+                return Err(refusal.into());
+            }
+            Ok((port, _)) => {
+                return Ok((port, rung, reason(rung, xdp, interface, 0, &refused)));
+            }
+            Err(error) if error.is_final() => return Err(error.to_string()),
+            Err(error) => refused.push((rung, error.to_string())),
+        }
+    }
+    Err(refusals(&refused))
+}
+
 enum Refusal {
     Xdp(XdpError),
     Packet(PacketError),
@@ -151,23 +198,18 @@ fn try_rung(
     ready: &mut Option<Classifier>,
     pool: &mut FramePool,
 ) -> Result<(Path, bool), Refusal> {
-    let (attach, bind) = match rung {
-        Rung::ZeroCopy => (AttachMode::Native, BindMode::ZeroCopy),
-        Rung::Native => (AttachMode::Native, BindMode::Copy),
-        Rung::Generic => (AttachMode::Generic, BindMode::Copy),
-        Rung::Packet => {
-            let socket = PacketSocket::open(&PacketConfig {
-                ifindex: interface.index,
-                listen: match vlan {
-                    0 => Listen::Ethertype(ETHERTYPE),
-                    _ => Listen::TaggedEthertype(ETHERTYPE),
-                },
-                frame_len: packet_mtu + HEADER_SIZE_MAX,
-                buffer: PACKET_BUFFER,
-            })
-            .map_err(Refusal::Packet)?;
-            return Ok((Path::Packet(socket), true));
-        }
+    let Some(modes) = rung.modes() else {
+        let socket = PacketSocket::open(&PacketConfig {
+            ifindex: interface.index,
+            listen: match vlan {
+                0 => Listen::Ethertype(ETHERTYPE),
+                _ => Listen::TaggedEthertype(ETHERTYPE),
+            },
+            frame_len: packet_mtu + HEADER_SIZE_MAX,
+            buffer: PACKET_BUFFER,
+        })
+        .map_err(Refusal::Packet)?;
+        return Ok((Path::Packet(socket), true));
     };
     let hides_tags = vlan != 0 && interface.kind == DeviceKind::Hardware;
     if hides_tags && rx_vlan_offload(&interface.name).unwrap_or(false) {
@@ -175,19 +217,41 @@ fn try_rung(
             interface: interface.name.clone(),
         }));
     }
-    let needs_chunks = interface.mtu as usize > single_chunk_room(vlan);
-    let multi_buffer = needs_chunks && xtipc_xsk::multi_buffer_supported() == Ok(true);
+    let (port, multi_buffer) =
+        open_port(modes, interface, Takes::Vlan(vlan), ready, pool).map_err(Refusal::Xdp)?;
+    Ok((Path::Xdp(Box::new(port)), multi_buffer))
+}
+
+/// Whether the longest packet of an interface does not fit into one chunk.
+fn needs_chunks(interface: &Interface, vlan: u16) -> bool {
+    interface.mtu as usize > single_chunk_room(vlan)
+}
+
+/// Opens AF_XDP in these modes; whether a packet may lie in several chunks.
+fn open_port(
+    (attach, bind): (AttachMode, BindMode),
+    interface: &Interface,
+    takes: Takes,
+    ready: &mut Option<Classifier>,
+    pool: &mut FramePool,
+) -> Result<(XdpPort, bool), XdpError> {
+    let vlan = match takes {
+        Takes::Vlan(vlan) => vlan,
+        Takes::Datagrams(..) => 0,
+    };
+    let multi_buffer =
+        needs_chunks(interface, vlan) && xtipc_xsk::multi_buffer_supported() == Ok(true);
     let setup = Setup {
         interface: &interface.name,
         ifindex: interface.index,
         queues: interface.rx_queues,
-        vlan,
+        takes,
         attach,
         bind,
         multi_buffer,
     };
-    let port = XdpPort::open(&setup, ready, pool).map_err(Refusal::Xdp)?;
-    Ok((Path::Xdp(Box::new(port)), multi_buffer))
+    let port = XdpPort::open(&setup, ready, pool)?;
+    Ok((port, multi_buffer))
 }
 
 fn reason(

@@ -11,6 +11,7 @@
 mod claim;
 mod error;
 mod ethernet;
+mod front;
 mod health;
 mod ladder;
 mod nic;
@@ -84,10 +85,13 @@ pub struct Preparation {
 impl Preparation {
     /// For such a bearer. Where it fails the worker tries itself, and says what is wrong.
     pub(crate) fn of(spec: &BearerSpec) -> Self {
-        let classifier = match spec.media {
-            MediaSpec::Ethernet(_) => Classifier::load().ok().map(Box::new),
-            MediaSpec::Udp(_) | MediaSpec::SharedMemory(_) => None,
+        let wanted = match &spec.media {
+            MediaSpec::Ethernet(_) => true,
+            MediaSpec::Udp(udp) => udp.interface().is_some(),
+            MediaSpec::SharedMemory(_) => false,
         };
+        let classifier = wanted.then(Classifier::load).and_then(Result::ok);
+        let classifier = classifier.map(Box::new);
         Self { classifier }
     }
 }
@@ -120,7 +124,9 @@ impl Bearer {
                 Carrier::Ethernet(Box::new(bearer))
             }
             MediaSpec::Udp(udp) => {
-                let bearer = UdpBearer::open(udp, &defaults, room::frame_room(pool.frame_len()))?;
+                let room = room::frame_room(pool.frame_len());
+                let ready = prepared.classifier.map(|loaded| *loaded);
+                let bearer = UdpBearer::open(udp, &defaults, room, ready, pool)?;
                 Carrier::Udp(Box::new(bearer))
             }
             MediaSpec::SharedMemory(shm) => {
@@ -184,8 +190,10 @@ impl Bearer {
 
     /// Serves sockets that packets do not come by. Call when the waiter has reported a bearer, before receiving.
     pub(crate) fn on_call(&mut self) {
-        if let Carrier::SharedMemory(shm) = &mut self.carrier {
-            shm.on_call();
+        match &mut self.carrier {
+            Carrier::Ethernet(_) => {}
+            Carrier::Udp(udp) => udp.on_call(),
+            Carrier::SharedMemory(shm) => shm.on_call(),
         }
     }
 
@@ -209,15 +217,17 @@ impl Bearer {
     ) {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.transmit(pool, frame, to, len, reserve),
-            Carrier::Udp(udp) => udp.transmit(pool, frame, to, len),
+            Carrier::Udp(udp) => udp.transmit(pool, frame, to, len, reserve),
             Carrier::SharedMemory(shm) => shm.transmit(pool, frame, to, len, reserve),
         }
     }
 
     /// The beginning of a round: takes back what was sent, so that the round can send with it.
     pub(crate) fn reclaim(&mut self, pool: &mut FramePool) {
-        if let Carrier::Ethernet(ethernet) = &mut self.carrier {
-            ethernet.reclaim(pool);
+        match &mut self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.reclaim(pool),
+            Carrier::Udp(udp) => udp.reclaim(pool),
+            Carrier::SharedMemory(_) => {}
         }
     }
 
@@ -232,8 +242,10 @@ impl Bearer {
 
     /// Tells the time, once per round before sending.
     pub(crate) fn set_clock(&mut self, now: Duration) {
-        if let Carrier::Ethernet(ethernet) = &mut self.carrier {
-            ethernet.set_clock(now);
+        match &mut self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.set_clock(now),
+            Carrier::Udp(udp) => udp.set_clock(now),
+            Carrier::SharedMemory(_) => {}
         }
     }
 
@@ -293,7 +305,8 @@ impl Bearer {
     pub(crate) fn is_quiet(&self) -> bool {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.is_quiet(),
-            Carrier::Udp(_) | Carrier::SharedMemory(_) => false,
+            Carrier::Udp(udp) => udp.is_quiet(),
+            Carrier::SharedMemory(_) => false,
         }
     }
 
@@ -302,7 +315,7 @@ impl Bearer {
     pub(crate) fn check(&mut self, pool: &mut FramePool, now: Duration) -> BearerEvent {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.check(pool, now),
-            Carrier::Udp(udp) => udp.check(),
+            Carrier::Udp(udp) => udp.check(pool, now),
             Carrier::SharedMemory(shm) => {
                 shm.call_others();
                 BearerEvent::Fine
@@ -315,7 +328,8 @@ impl Bearer {
     pub(crate) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.reopen(pool),
-            Carrier::Udp(_) | Carrier::SharedMemory(_) => Ok(()),
+            Carrier::Udp(udp) => udp.reopen(pool),
+            Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -337,7 +351,8 @@ impl Bearer {
     pub(crate) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
         match self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.close(pool),
-            Carrier::Udp(_) | Carrier::SharedMemory(_) => Ok(()),
+            Carrier::Udp(udp) => udp.close(pool),
+            Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -348,7 +363,8 @@ impl Bearer {
                 let (sockets, claim) = ethernet.begin_close(pool);
                 (sockets, Some(claim))
             }
-            Carrier::Udp(_) | Carrier::SharedMemory(_) => (ClosingSockets::default(), None),
+            Carrier::Udp(udp) => udp.begin_close(pool),
+            Carrier::SharedMemory(_) => (ClosingSockets::default(), None),
         };
         ClosingBearer {
             name: self.name,

@@ -14,6 +14,7 @@ use xtipc_xsk::{FrameIndex, FramePool};
 use super::claim::Claim;
 use super::error::{BearerError, MTU_MIN, StillHeld};
 use super::ethernet::{BROADCAST, Header, Received, vlan_id};
+use super::front::send_behind;
 use super::ladder::{self, Rung};
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
@@ -148,50 +149,25 @@ impl EthernetBearer {
                 MediaDest::Broadcast => BROADCAST,
             };
             let header = Header::new(destination, self.interface.mac, self.vlan);
-            self.transmit_with(&header, pool, frame, len, in_pool(reserve))
+            let (header, reserve) = (header.as_bytes(), in_pool(reserve));
+            let path = &mut self.path;
+            send_behind(
+                header,
+                pool,
+                frame,
+                len,
+                reserve,
+                |pool, frame, start| match path {
+                    Path::Xdp(port) => {
+                        port.send(pool, frame, start, HEADROOM - start + len, reserve)
+                    }
+                    Path::Packet(socket) => socket
+                        .send(&pool.bytes(frame)[start..HEADROOM + len])
+                        .map_err(TxDrop::of),
+                },
+            )
         };
         self.traffic.sent(len, result);
-    }
-
-    fn transmit_with(
-        &mut self,
-        header: &Header,
-        pool: &mut FramePool,
-        frame: FrameIndex,
-        len: usize,
-        reserve: xtipc_xsk::Reserve,
-    ) -> Result<(), TxDrop> {
-        if put_header(pool, frame, header) {
-            return self.send(pool, frame, header, len, reserve);
-        }
-        let copy = pool.alloc(reserve).ok_or(TxDrop::NoFrame)?;
-        let packet = pool.bytes(frame)[HEADROOM..HEADROOM + len].to_vec();
-        if let Some(bytes) = pool.bytes_mut(copy) {
-            bytes[HEADROOM..HEADROOM + len].copy_from_slice(&packet);
-        }
-        let result = match put_header(pool, copy, header) {
-            true => self.send(pool, copy, header, len, reserve),
-            false => Err(TxDrop::NoFrame),
-        };
-        pool.release(copy);
-        result
-    }
-
-    fn send(
-        &mut self,
-        pool: &mut FramePool,
-        frame: FrameIndex,
-        header: &Header,
-        len: usize,
-        reserve: xtipc_xsk::Reserve,
-    ) -> Result<(), TxDrop> {
-        let start = HEADROOM - header.as_bytes().len();
-        match &mut self.path {
-            Path::Xdp(port) => port.send(pool, frame, start, HEADROOM - start + len, reserve),
-            Path::Packet(socket) => socket
-                .send(&pool.bytes(frame)[start..HEADROOM + len])
-                .map_err(TxDrop::of),
-        }
     }
 
     /// Takes back what was sent.
@@ -290,20 +266,7 @@ fn known_vlan(frame: &PacketFrame<'_>) -> Option<u16> {
     }
 }
 
-/// Makes the frame's bytes before the packet this header. `false` while a transmission with another one holds it.
-fn put_header(pool: &mut FramePool, frame: FrameIndex, header: &Header) -> bool {
-    let header = header.as_bytes();
-    let place = HEADROOM - header.len()..HEADROOM;
-    match pool.bytes_mut(frame) {
-        Some(bytes) => {
-            bytes[place].copy_from_slice(header);
-            true
-        }
-        None => &pool.bytes(frame)[place] == header,
-    }
-}
-
-fn in_pool(reserve: Reserve) -> xtipc_xsk::Reserve {
+pub(super) fn in_pool(reserve: Reserve) -> xtipc_xsk::Reserve {
     match reserve {
         Reserve::Data => xtipc_xsk::Reserve::Data,
         Reserve::Control => xtipc_xsk::Reserve::Control,

@@ -47,6 +47,8 @@ pub(crate) fn pool_config(specs: &[BearerSpec], xdp: XdpMode, frames: u32) -> Po
             MediaSpec::Udp(udp) => {
                 mtu = mtu.max(udp::mtu_wanted(udp));
                 multi_chunk = true;
+                let named = udp.interface().and_then(|name| Interface::query(name).ok());
+                areas += named.map_or(0, |found| found.rx_queues);
             }
             MediaSpec::SharedMemory(_) => mtu = mtu.max(shm::MTU),
         }

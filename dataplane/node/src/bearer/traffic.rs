@@ -52,8 +52,10 @@ pub(super) struct Traffic {
     pub(super) rx_bytes: u64,
     pub(super) tx_packets: u64,
     pub(super) tx_bytes: u64,
-    /// No whole Ethernet header, or another ethertype behind the tag.
+    /// No whole Ethernet header, or another ethertype behind the tag; no whole datagram.
     pub(super) rx_malformed: u64,
+    /// Of IP or UDP.
+    pub(super) rx_checksum: u64,
     /// Flooded to us by a bridge.
     pub(super) rx_foreign_mac: u64,
     pub(super) rx_other_vlan: u64,
@@ -91,6 +93,7 @@ impl Traffic {
     pub(super) fn drops(&self) -> Counters {
         let rx = [
             ("rx-malformed", self.rx_malformed),
+            ("rx-checksum", self.rx_checksum),
             ("rx-foreign-mac", self.rx_foreign_mac),
             ("rx-other-vlan", self.rx_other_vlan),
         ];

@@ -1,23 +1,32 @@
-//! A UDP bearer: kernel sockets over IPv4 or IPv6, to a multicast group or to a list of peers (replicast).
+//! A UDP bearer: kernel sockets over IPv4 or IPv6, to a multicast group or to a list of peers (replicast); where its
+//! interface is named, AF_XDP beside them ([`express`]).
 //!
 //! What goes to all goes to the group, or as a copy to every peer: those configured, and those that have a link. One
 //! socket has the own address, so that it is the source of all that is sent; another one hears the group.
 
+mod express;
+mod hops;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
+use xtipc_ebpf::Classifier;
 use xtipc_management::{BearerInfo, BearerMode, Media, UdpAddresses};
 use xtipc_protocol::addr::MediaAddr;
-use xtipc_protocol::host::MediaDest;
+use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::addresses::{InterfaceAddress, addresses};
 use xtipc_xsk::udp::{UdpError, UdpSocket};
 use xtipc_xsk::{FrameIndex, FramePool};
 
-use super::error::{BearerError, ChangeError, MTU_MIN};
+use super::claim::Claim;
+use super::error::{BearerError, ChangeError, MTU_MIN, StillHeld, XdpError};
 use super::health::BearerEvent;
 use super::traffic::{Traffic, TxDrop, named};
+use super::xdp::ClosingSockets;
 use super::{Defaults, HEADROOM};
 use crate::config::{HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec};
+use express::Express;
 
 /// Bytes that the kernel may hold for each direction of a socket: some hundred packets of the longest MTU.
 const BUFFER: usize = 8 << 20;
@@ -46,16 +55,23 @@ pub(super) struct UdpBearer {
     local: SocketAddr,
     interface: InterfaceAddress,
     mtu: usize,
+    express: Option<Box<Express>>,
+    /// What was left of an express whose interface is gone.
+    closing: ClosingSockets,
+    /// The waiter has reported a bearer since the sockets were asked.
+    called: bool,
     mode_reason: String,
     traffic: Traffic,
 }
 
 impl UdpBearer {
-    /// Opens the sockets. Packets are not longer than `room`.
+    /// Opens the sockets, and AF_XDP beside them where that can be had. Packets are not longer than `room`.
     pub(super) fn open(
         spec: &UdpSpec,
         defaults: &Defaults,
         room: usize,
+        ready: Option<Classifier>,
+        pool: &mut FramePool,
     ) -> Result<Self, BearerError> {
         let interface = find(spec)?;
         spec.check_family(interface.ip).map_err(BearerError::Udp)?;
@@ -85,19 +101,51 @@ impl UdpBearer {
                 linked: Vec::new(),
             },
         };
+        let heard = match &everybody {
+            Everybody::Group(group, _) => Some(group.ip()),
+            Everybody::Replicast { .. } => None,
+        };
+        let mut mode_reason = match heard {
+            Some(group) => format!("multicast group {group}"),
+            None => "copies to each peer".into(),
+        };
+        let opened = spec.interface().map(|_| {
+            Express::open(
+                &interface.interface,
+                local,
+                heard,
+                defaults.xdp,
+                ready,
+                pool,
+            )
+        });
+        let express = match opened {
+            Some(Ok((express, reason))) => {
+                mode_reason.push_str(&format!("; {reason}"));
+                Some(Box::new(express))
+            }
+            Some(Err(reason)) => {
+                mode_reason.push_str(&format!("; sockets: {reason}"));
+                None
+            }
+            None => {
+                mode_reason.push_str("; sockets: no interface is named (device=IFACE)");
+                None
+            }
+        };
         let wanted = spec.mtu.unwrap_or(match interface.ip {
             IpAddr::V4(_) => defaults.udp_mtu,
             IpAddr::V6(_) => MTU_V6,
         }) as usize;
-        let mtu = wanted.min(room);
-        let mut mode_reason = match &everybody {
-            Everybody::Group(group, _) => format!("multicast group {group}"),
-            Everybody::Replicast { .. } => "copies to each peer".into(),
-        };
+        let mut mtu = wanted.min(room);
         if mtu < wanted {
             mode_reason.push_str(&format!(
                 "; packets limited to {mtu} of {wanted} bytes by the frame pool, made for the bearers of the start"
             ));
+        }
+        // In one piece they pass the kernel by.
+        if let (None, Some(express)) = (spec.mtu, &express) {
+            mtu = mtu.min(express.room());
         }
         let bearer = Self {
             socket,
@@ -105,6 +153,9 @@ impl UdpBearer {
             local,
             interface,
             mtu,
+            express,
+            closing: ClosingSockets::default(),
+            called: true,
             mode_reason,
             traffic: Traffic::default(),
         };
@@ -129,37 +180,65 @@ impl UdpBearer {
         budget: usize,
         mut sink: impl FnMut(MediaAddr, &[u8]),
     ) -> usize {
-        let Self {
-            socket,
-            everybody,
-            traffic,
-            ..
-        } = self;
-        let mut take = |from: SocketAddr, packet: &[u8]| {
+        let mut take = |from, packet: &[u8]| sink(MediaAddr::from_udp(from), packet);
+        let mut taken = 0;
+        if let Some(express) = &mut self.express {
+            taken = express.receive(budget, &mut self.traffic, &mut take);
+        }
+        if !self.must_ask_sockets() {
+            return taken;
+        }
+        self.called = false;
+        let traffic = &mut self.traffic;
+        let mut take = |from, packet: &[u8]| {
             traffic.received(packet.len());
-            sink(MediaAddr::from_udp(from), packet);
+            take(from, packet);
         };
-        let taken = socket.receive(budget, &mut take);
-        match everybody {
-            Everybody::Group(_, group) => taken + group.receive(budget - taken, take),
-            Everybody::Replicast { .. } => taken,
+        taken += self.socket.receive(budget - taken, &mut take);
+        if let Everybody::Group(_, group) = &mut self.everybody {
+            taken += group.receive(budget - taken, take);
+        }
+        taken
+    }
+
+    /// Whether the kernel's sockets may have something: where the express takes whole packets of any length, they get
+    /// little, and the waiter tells.
+    fn must_ask_sockets(&self) -> bool {
+        let takes_all = |express: &Express| self.mtu <= express.room();
+        self.called || self.rx_left() || !self.express.as_deref().is_some_and(takes_all)
+    }
+
+    /// The waiter has reported a bearer.
+    pub(super) fn on_call(&mut self) {
+        self.called = true;
+        if let Some(express) = &mut self.express {
+            express.listen();
         }
     }
 
     pub(super) fn transmit(
         &mut self,
-        pool: &FramePool,
+        pool: &mut FramePool,
         frame: FrameIndex,
         to: MediaDest,
         len: usize,
+        reserve: Reserve,
     ) {
         if len > self.mtu {
             return self.traffic.sent(len, Err(TxDrop::TooLong));
         }
-        let packet = &pool.bytes(frame)[HEADROOM..HEADROOM + len];
-        let (socket, traffic) = (&mut self.socket, &mut self.traffic);
+        let Self {
+            socket,
+            express,
+            traffic,
+            ..
+        } = self;
         let mut send = |to| {
-            if socket.stage(to, packet) {
+            let express = express.as_deref_mut();
+            let sent = express.and_then(|express| express.transmit(pool, frame, to, len, reserve));
+            if let Some(result) = sent {
+                traffic.sent(len, result);
+            } else if socket.stage(to, &pool.bytes(frame)[HEADROOM..HEADROOM + len]) {
                 flush(socket, traffic);
             }
         };
@@ -175,8 +254,23 @@ impl UdpBearer {
         }
     }
 
+    pub(super) fn reclaim(&mut self, pool: &mut FramePool) {
+        if let Some(express) = &mut self.express {
+            express.reclaim(pool);
+        }
+    }
+
+    pub(super) fn set_clock(&mut self, now: Duration) {
+        if let Some(express) = &mut self.express {
+            express.set_clock(now);
+        }
+    }
+
     pub(super) fn flush(&mut self) {
         flush(&mut self.socket, &mut self.traffic);
+        if let Some(express) = &mut self.express {
+            express.flush();
+        }
     }
 
     /// The stations that have a link now: what goes to all goes to them too, configured or not.
@@ -244,10 +338,17 @@ impl UdpBearer {
             Everybody::Group(_, socket) => Some(socket.as_fd()),
             Everybody::Replicast { .. } => None,
         };
-        [self.socket.as_fd()].into_iter().chain(group)
+        let express = self.express.as_deref().map(Express::fds);
+        let sockets = [self.socket.as_fd()].into_iter().chain(group);
+        sockets.chain(express.into_iter().flatten())
     }
 
     pub(super) fn rx_ready(&self) -> bool {
+        self.rx_left() || self.express.as_deref().is_some_and(Express::rx_ready)
+    }
+
+    /// Whether the last round may have left datagrams in the sockets.
+    fn rx_left(&self) -> bool {
         let group = match &self.everybody {
             Everybody::Group(_, socket) => socket.rx_ready(),
             Everybody::Replicast { .. } => false,
@@ -255,9 +356,41 @@ impl UdpBearer {
         group || self.socket.rx_ready()
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        let quiet = self.express.as_deref().is_some_and(Express::is_quiet);
+        quiet && !self.must_ask_sockets()
+    }
+
     /// Whether the own address is there and its interface up. The kernel forgets which groups are heard on an interface
     /// that is gone.
-    pub(super) fn check(&mut self) -> BearerEvent {
+    pub(super) fn check(&mut self, pool: &mut FramePool, now: Duration) -> BearerEvent {
+        self.closing.poll(pool);
+        let express = self.express.as_deref_mut();
+        match express.is_some_and(|express| express.must_reopen(pool, now)) {
+            true => BearerEvent::Stuck,
+            false => self.check_address(),
+        }
+    }
+
+    /// Makes the sockets of AF_XDP anew, or goes on without where the interface is gone.
+    pub(super) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
+        let Some(express) = &mut self.express else {
+            return Ok(());
+        };
+        if express.look().is_some() {
+            return express.reopen(pool);
+        }
+        if let Some(express) = self.express.take() {
+            let (sockets, _claim) = express.begin_close(pool);
+            self.closing.add(sockets);
+            let reason = "sockets: the interface went away";
+            tracing::warn!(interface = self.interface.interface, reason);
+            self.mode_reason = format!("{}; {reason}", self.mode_reason);
+        }
+        Ok(())
+    }
+
+    fn check_address(&mut self) -> BearerEvent {
         let Ok(all) = addresses() else {
             return BearerEvent::Fine;
         };
@@ -305,12 +438,19 @@ impl UdpBearer {
                 (configured.iter().chain(linked).copied().collect(), 0)
             }
         };
+        let express = self.express.as_deref().map(Express::info);
+        let express = express.unwrap_or(BearerInfo {
+            mode: BearerMode::Udp,
+            ..BearerInfo::default()
+        });
         let mut drops = self.traffic.drops();
         let overflow = self.socket.kernel_drops() + group_drops;
         drops.extend(named([("rx-buffer-full", overflow)]));
         BearerInfo {
             media: Media::Udp,
-            mode: BearerMode::Udp,
+            mode: express.mode,
+            classifier: express.classifier,
+            queues: express.queues,
             mode_reason: self.mode_reason.clone(),
             up: self.interface.up,
             media_address: self.media_addr().to_string(),
@@ -322,6 +462,23 @@ impl UdpBearer {
             drops,
             ..self.traffic.info()
         }
+    }
+
+    pub(super) fn close(self, pool: &mut FramePool) -> Result<(), StillHeld> {
+        if let Some(express) = self.express {
+            express.close(pool)?;
+        }
+        self.closing.finish(pool)
+    }
+
+    pub(super) fn begin_close(self, pool: &mut FramePool) -> (ClosingSockets, Option<Claim>) {
+        let mut closing = self.closing;
+        let claim = self.express.map(|express| {
+            let (sockets, claim) = express.begin_close(pool);
+            closing.add(sockets);
+            claim
+        });
+        (closing, claim)
     }
 }
 

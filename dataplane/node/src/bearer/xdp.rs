@@ -4,6 +4,7 @@
 //! port: a frame that meets no socket goes to the kernel. Everything is sent through the first socket,
 //! which keeps the order of packets.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,15 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a running worker waits for it; then it asks again later.
 const REOPEN_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// What the classifier takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Takes {
+    /// TIPC's ethertype on this VLAN; 0: untagged.
+    Vlan(u16),
+    /// Datagrams to this address, and to this group.
+    Datagrams(SocketAddr, Option<IpAddr>),
+}
+
 /// How to run on an interface.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup<'a> {
@@ -31,8 +41,7 @@ pub(super) struct Setup<'a> {
     pub(super) ifindex: u32,
     /// All of its receive queues.
     pub(super) queues: u32,
-    /// 0: untagged.
-    pub(super) vlan: u16,
+    pub(super) takes: Takes,
     pub(super) attach: AttachMode,
     pub(super) bind: BindMode,
     pub(super) multi_buffer: bool,
@@ -67,7 +76,10 @@ impl XdpPort {
             Some(classifier) => classifier,
             None => Classifier::load()?,
         };
-        classifier.allow_vlan(setup.vlan)?;
+        match setup.takes {
+            Takes::Vlan(vlan) => classifier.allow_vlan(vlan)?,
+            Takes::Datagrams(own, group) => classifier.take_datagrams(own, group)?,
+        }
         let mut port = Self {
             classifier,
             sockets: Vec::new(),
@@ -269,6 +281,11 @@ impl XdpPort {
 pub(super) struct ClosingSockets(Vec<ClosingSocket>);
 
 impl ClosingSockets {
+    /// These too.
+    pub(super) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Takes back what the kernel has released; true if that is all. Does not wait.
     pub(super) fn poll(&mut self, pool: &mut FramePool) -> bool {
         let now = Instant::now();

@@ -136,7 +136,7 @@ pub struct Settings {
     pub rcvbuf_default: Option<Value>,
 }
 
-/// How Ethernet bearers use AF_XDP.
+/// How bearers over Ethernet, and over UDP with their interface named, use AF_XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
     /// The best the device grants.
@@ -200,7 +200,7 @@ pub struct Config {
     pub cpus: Vec<usize>,
     /// What an idle worker does.
     pub policy: Policy,
-    /// How Ethernet bearers use AF_XDP.
+    /// How bearers over Ethernet, and over UDP with their interface named, use AF_XDP.
     pub xdp: XdpMode,
     /// Link tolerance of bearers that name none.
     pub tolerance_ms: u32,

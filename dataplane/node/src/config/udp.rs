@@ -92,6 +92,14 @@ fn refused<T>(problem: impl Into<String>, accepted: impl Into<String>) -> Result
 }
 
 impl UdpSpec {
+    /// The interface, where it is named.
+    pub fn interface(&self) -> Option<&str> {
+        match self.local.as_ref()? {
+            Local::Device(name) => Some(name),
+            Local::Address(local) => local.scope.as_deref(),
+        }
+    }
+
     /// The keys of [`Self::set`].
     pub const KEYS: [&str; 6] = [
         "localip",

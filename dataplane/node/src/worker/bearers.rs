@@ -5,10 +5,12 @@ use xtipc_protocol::addr::{BearerId, MAX_BEARERS};
 use xtipc_protocol::engine::BearerSetup;
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
+use xtipc_xsk::FramePool;
 
+use super::care::close_all;
 use super::{Failure, Worker};
-use crate::bearer::{Bearer, Defaults, MTU_V4};
-use crate::config::{BearerSpec, Config};
+use crate::bearer::{Bearer, BearerError, Defaults, MTU_V4, Preparation};
+use crate::config::{BearerSpec, Config, MediaSpec};
 
 /// A bearer in use.
 pub(super) struct Enabled {
@@ -25,6 +27,29 @@ impl Enabled {
 
 /// By bearer id.
 pub(super) type Slots = [Option<Enabled>; MAX_BEARERS];
+
+/// Opens the bearers of the start. An interface that bearers over Ethernet and UDP both name is the former's, and the
+/// latter has its sockets.
+pub(super) fn open_all(
+    specs: &[BearerSpec],
+    defaults: Defaults,
+    pool: &mut FramePool,
+) -> Result<Vec<Bearer>, BearerError> {
+    let mut order: Vec<_> = (0..specs.len()).collect();
+    order.sort_by_key(|&place| matches!(specs[place].media, MediaSpec::Udp(_)));
+    let mut opened = Vec::new();
+    for place in order {
+        match Bearer::open(&specs[place], defaults, Preparation::default(), pool) {
+            Ok(bearer) => opened.push((place, bearer)),
+            Err(error) => {
+                close_all(opened.into_iter().map(|(_, bearer)| bearer).collect(), pool);
+                return Err(error);
+            }
+        }
+    }
+    opened.sort_by_key(|(place, _)| *place);
+    Ok(opened.into_iter().map(|(_, bearer)| bearer).collect())
+}
 
 /// What bearers of each media start with that say nothing else: `xtipc media set` changes it.
 pub(super) struct MediaValues(pub(super) [MediaInfo; 4]);

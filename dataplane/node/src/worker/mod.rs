@@ -42,7 +42,7 @@ use xtipc_segment::attach::Welcome;
 use xtipc_segment::layout::VERSION;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer, ClosingBearer, Preparation, StationNews};
+use crate::bearer::{self, Bearer, ClosingBearer, StationNews};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from};
 use crate::epoch::Epochs;
@@ -225,21 +225,7 @@ impl Worker {
         let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
         let mut pool = FramePool::new(&pool_config)?;
         let media = MediaValues::of(config);
-        let mut bearers = Vec::new();
-        for spec in specs {
-            match Bearer::open(
-                spec,
-                media.defaults(config),
-                Preparation::default(),
-                &mut pool,
-            ) {
-                Ok(bearer) => bearers.push(bearer),
-                Err(error) => {
-                    close_all(bearers, &mut pool);
-                    return Err(error.into());
-                }
-            }
-        }
+        let bearers = bearers::open_all(specs, media.defaults(config), &mut pool)?;
         let started_ns = now_ns();
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);

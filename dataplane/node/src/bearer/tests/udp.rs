@@ -175,3 +175,186 @@ fn an_address_that_is_not_here_or_taken_is_refused() {
     assert_eq!(opened.bearer.media_addr().to_string(), "10.9.0.1:6118");
     opened.close(&lab);
 }
+
+/// The same over AF_XDP, with the interface named.
+fn express(local: &str, remotes: &[&str], mtu: Option<u32>) -> BearerSpec {
+    let mut spec = udp(local, remotes);
+    if let MediaSpec::Udp(udp) = &mut spec.media {
+        udp.mtu = mtu;
+        if let Some(Local::Address(local)) = &mut udp.local {
+            local.scope = Some(INTERFACE.into());
+        }
+    }
+    spec
+}
+
+/// Packets that went by AF_XDP: received, sent.
+fn by_xdp(end: &End) -> [u64; 2] {
+    let queues = end.bearer.info().queues;
+    [
+        queues.iter().map(|queue| queue.rx_packets).sum(),
+        queues.iter().map(|queue| queue.tx_packets).sum(),
+    ]
+}
+
+/// Lets the kernel of each end resolve the other.
+fn acquaint(a: &mut End, b: &mut End) {
+    (a.peer, b.peer) = (b.bearer.media_addr(), a.bearer.media_addr());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let before = [by_xdp(a)[1], by_xdp(b)[1]];
+        for turned in [false, true] {
+            let (from, to) = if turned {
+                (&mut *b, &mut *a)
+            } else {
+                (&mut *a, &mut *b)
+            };
+            from.send(from.to_peer(), &[1; 60]);
+            from.flush();
+            to.receive(1);
+        }
+        let ways = [a.bearer.info(), b.bearer.info()].map(|info| info.mode != BearerMode::Udp);
+        let known = |n: usize, end: &End| !ways[n] || by_xdp(end)[1] > before[n];
+        if known(0, a) && known(1, b) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{:?} {:?}",
+            a.bearer.info(),
+            b.bearer.info()
+        );
+    }
+}
+
+#[test]
+fn whole_packets_go_by_af_xdp_where_the_interface_is_named() {
+    let Some(lab) = addressed_lab() else { return };
+    for (addresses, mtu) in ADDRESSES.into_iter().zip([1472, 1280]) {
+        for replicast in [false, true] {
+            let mut ends = [0, 1].map(|side| {
+                let remotes = [addresses[1 - side]];
+                let remotes: &[&str] = if replicast { &remotes } else { &[] };
+                let spec = express(addresses[side], remotes, None);
+                End::open(&lab, side, &spec, XdpMode::Auto)
+            });
+            let [a, b] = &mut ends;
+            assert_eq!(a.bearer.mtu(), mtu);
+            assert_eq!(a.bearer.info().mode, BearerMode::XdpGeneric);
+            acquaint(a, b);
+            let before = [by_xdp(a), by_xdp(b)];
+            transfer(a, b, 2000, 100);
+            transfer(b, a, 2000, mtu);
+            a.send(MediaDest::Broadcast, &[7; 60]);
+            a.flush();
+            assert_eq!(b.receive(2), [(a.bearer.media_addr(), vec![7; 60])]);
+            assert_eq!(a.receive(1), []);
+            // But for one by which the kernel looks whether a neighbour is still there.
+            for (end, before, passed) in
+                [(&*a, before[0], [2000, 2001]), (b, before[1], [2001, 2000])]
+            {
+                for way in 0..2 {
+                    let by_xdp = by_xdp(end)[way] - before[way];
+                    assert!(by_xdp + 2 >= passed[way], "{by_xdp} of {}", passed[way]);
+                }
+                assert!(
+                    end.bearer.info().drops.is_empty(),
+                    "{:?}",
+                    end.bearer.info()
+                );
+            }
+            ends.into_iter().for_each(|end| end.close(&lab));
+        }
+    }
+}
+
+#[test]
+fn fragments_and_plain_sockets_at_the_other_end_are_heard_beside_af_xdp() {
+    let Some(lab) = addressed_lab() else { return };
+    for addresses in ADDRESSES {
+        let mut a = End::open(
+            &lab,
+            0,
+            &express(addresses[0], &[], Some(5000)),
+            XdpMode::Auto,
+        );
+        let mut plain = udp(addresses[1], &[]);
+        if let MediaSpec::Udp(udp) = &mut plain.media {
+            udp.mtu = Some(5000);
+        }
+        let mut b = End::open(&lab, 1, &plain, XdpMode::Auto);
+        assert_eq!(b.bearer.info().mode, BearerMode::Udp);
+        acquaint(&mut a, &mut b);
+        let before = by_xdp(&a);
+        transfer(&mut a, &mut b, 200, 5000);
+        transfer(&mut b, &mut a, 200, 5000);
+        assert!(
+            by_xdp(&a)[0] <= before[0] && by_xdp(&a)[1] <= before[1],
+            "in fragments"
+        );
+        transfer(&mut a, &mut b, 200, 1200);
+        transfer(&mut b, &mut a, 200, 1200);
+        assert_eq!(by_xdp(&a)[0] - before[0], 200);
+        assert!(by_xdp(&a)[1] - before[1] >= 199);
+        for end in [&a, &b] {
+            assert!(
+                end.bearer.info().drops.is_empty(),
+                "{:?}",
+                end.bearer.info()
+            );
+        }
+        a.close(&lab);
+        b.close(&lab);
+    }
+}
+
+#[test]
+fn a_route_that_changes_is_followed() {
+    let Some(lab) = addressed_lab() else { return };
+    let far = "192.0.2.1";
+    lab.ip(1, &format!("addr add {far}/32 dev {INTERFACE}"));
+    lab.ip(0, "route add 192.0.2.0/24 via 10.9.0.2");
+    let [near, _] = ADDRESSES[0];
+    let mut a = End::open(&lab, 0, &express(near, &[far], None), XdpMode::Auto);
+    let mut b = End::open(&lab, 1, &udp(far, &[near]), XdpMode::Auto);
+    acquaint(&mut a, &mut b);
+    let mut sent = |a: &mut End, len| {
+        let before = by_xdp(a)[1];
+        for _ in 0..10 {
+            // So that what the kernel tells is heard.
+            a.receive(1);
+            a.send(a.to_peer(), &vec![3; len]);
+            a.flush();
+        }
+        assert_eq!(b.receive(10).len(), 10);
+        by_xdp(a)[1] - before
+    };
+    assert!(sent(&mut a, 1400) >= 9, "by the gateway");
+    lab.ip(0, "route replace 192.0.2.0/24 via 10.9.0.2 mtu lock 1000");
+    assert!(sent(&mut a, 1400) <= 1, "a narrower path");
+    assert!(sent(&mut a, 900) >= 9);
+    lab.ip(0, "route replace 192.0.2.0/24 via 10.9.0.2");
+    assert!(sent(&mut a, 1400) >= 8, "wide again");
+    a.close(&lab);
+    b.close(&lab);
+}
+
+#[test]
+fn without_its_interface_the_bearer_goes_on_by_its_sockets() {
+    let Some(lab) = addressed_lab() else { return };
+    let mut a = End::open(&lab, 0, &express("10.9.0.1", &[], None), XdpMode::Auto);
+    lab.enter(0);
+    lab.delete_pair();
+    let check = |a: &mut End| a.bearer.check(&mut a.pool, a.started.elapsed());
+    assert_eq!(check(&mut a), BearerEvent::Stuck);
+    a.bearer.reopen(&mut a.pool).unwrap();
+    assert_eq!(check(&mut a), BearerEvent::Down);
+    let info = a.bearer.info();
+    assert_eq!((info.mode, info.up), (BearerMode::Udp, false));
+    assert!(
+        info.mode_reason.contains("went away"),
+        "{}",
+        info.mode_reason
+    );
+    a.close(&lab);
+}
