@@ -68,7 +68,8 @@ class LinuxUdpTest(LinuxTest):
     def test_nodes_meet_over_both_families_with_a_group_and_with_lists(self):
         # Linux knows `rx` by its list, but `rx` does not know Linux.
         nodes = {
-            "multicast IPv6": ("u6", "fd09::3/64", "udp:M,device=eth0,localport=6119,remoteport=6119"),
+            "multicast IPv4 by AF_XDP": ("u4", "10.9.0.8/24", "udp:M,localip=10.9.0.8%eth0"),
+            "multicast IPv6 by AF_XDP": ("u6", "fd09::3/64", "udp:M,device=eth0,localport=6119,remoteport=6119"),
             "unlisted": ("rx", "10.9.0.5/24", "udp:R,localip=10.9.0.5,localport=7000,remoteip=10.9.0.99"),
             "list IPv6": ("r6", "fd09::6/64", "udp:R,localip=fd09::6,localport=7000,remoteip=fd09::9,remoteport=7000"),
         }
@@ -87,6 +88,13 @@ class LinuxUdpTest(LinuxTest):
                                   "tipc bearer add media udp name R remoteip fd09::6 remoteport 7000")
                 self.await_udp_link(node)
                 self.assert_all_passes(node, 32000 + number)
+                bearer = node.tool_json("status")[0]["bearers"][0]
+                by_xdp = [sum(queue[way] for queue in bearer["queues"]) for way in ("rx_packets", "tx_packets")]
+                print(f"  {what}: {bearer['mode']}, packets {bearer['rx_packets'], bearer['tx_packets']}, by AF_XDP {by_xdp},"
+                      f" drops {bearer['drops']}", flush=True)
+                self.assertEqual(bearer["mode"], "xdp-generic" if "AF_XDP" in what else "udp")
+                self.assertEqual(min(by_xdp) > 0, "AF_XDP" in what)
+                self.assertNotIn("rx-checksum", bearer["drops"])
 
     def test_one_peer_by_ethernet_another_by_udp(self):
         node = self.started("mixed", bearers=["eth:eth0", "udp:M,localip=10.9.0.7"], ips=["10.9.0.7/24"])
