@@ -117,6 +117,21 @@ class UdpXdpTest(SegmentTest):
             self.assertEqual(there.recv(9000), bytes(length))
         self.assertTrue(one.is_linked_to("sum2"))
 
+    def test_an_interface_set_down_is_used_again_when_it_is_up(self):
+        one = self.node("down1", "10.8.7.1", "udp:U,localip=10.8.7.1%eth0")
+        two = self.node("down2", "10.8.7.2", "udp:U,localip=10.8.7.2%eth0")
+        self.await_link(one, two)
+        one.namespace.ip("link", "set", "eth0", "down")
+        lab.until(lambda: not two.is_linked_to("down1"), 2 * LINK_UP_S, "the end of the link")
+        lab.until(lambda: not self.bearer(one)["up"], LINK_UP_S, "the bearer down")
+        one.namespace.ip("link", "set", "eth0", "up")
+        self.await_link(one, two, timeout_s=3 * LINK_UP_S)
+        before = self.by_xdp(one)
+        self.exchange([one, two], 34040, rounds=8)
+        received, sent, all_received, all_sent = (now - then for now, then in zip(self.by_xdp(one), before))
+        self.assertGreater(received, 0.9 * all_received)
+        self.assertGreater(sent, 0.9 * all_sent)
+
     def test_an_interface_that_both_media_name_is_the_ethernet_bearers(self):
         node = self.started("both", bearers=["udp:U,device=eth0", "eth:eth0"], ips=["10.8.6.1/24"])
         self.assertEqual([bearer["mode"] for bearer in node.tool_json("status")[0]["bearers"]], ["udp", "xdp-generic"])
