@@ -132,7 +132,7 @@ fn ipv6(packet: &[u8]) -> Result<(IpAddr, IpAddr, &[u8]), Refused> {
     Ok((from.into(), to.into(), segment))
 }
 
-/// What goes from one station to others: all but the addresses of the next hop and of the receiver.
+/// Where datagrams come from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
     /// The own hardware address.

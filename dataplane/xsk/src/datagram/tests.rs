@@ -115,14 +115,14 @@ fn no_datagram_is_sent_with_the_checksum_that_stands_for_none() {
 #[test]
 fn fragments_options_and_cut_or_foreign_packets_are_refused() {
     let whole = frame(ENDS[0], b"payload");
-    let malformed: [&dyn Fn(&mut [u8]); 7] = [
-        &|header| header[6] = 0x20,
-        &|header| header[7] = 1,
-        &|header| header[0] = 0x46,
-        &|header| header[0] = 0x65,
-        &|header| header[9] = 6,
-        &|header| header[12] = 224,
-        &|header| header[3] += 1,
+    let malformed: [fn(&mut [u8]); 7] = [
+        |header| header[6] = 0x20,
+        |header| header[7] = 1,
+        |header| header[0] = 0x46,
+        |header| header[0] = 0x65,
+        |header| header[9] = 6,
+        |header| header[12] = 224,
+        |header| header[3] += 1,
     ];
     for (number, change) in malformed.iter().enumerate() {
         let changed = with_header(&whole, change);
