@@ -116,31 +116,20 @@ impl BroadcastPeer {
     /// What the link to this peer says of the broadcast link. Of broadcasts that wait for the peer's bindings it says
     /// nothing: TIPC has no words for one that is there and not taken.
     pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
-        let mut blocks = GapList::default();
-        let deferred_gap = missing(&self.deferred, self.rcv_nxt, table, &mut blocks, |_| {
-            self.told
-        });
-        let untold = if self.told && self.peer_snd_nxt.after(self.rcv_nxt) {
-            self.peer_snd_nxt.distance_from(self.rcv_nxt)
-        } else {
-            0
-        };
-        BroadcastView {
+        let mut view = BroadcastView {
             up: self.up,
-            ack: if self.up {
-                self.rcv_nxt.prev()
-            } else {
-                SeqNo(0)
-            },
-            gap: if deferred_gap > 0 {
-                deferred_gap
-            } else {
-                untold
-            },
-            blocks,
+            ack: self.ack(),
+            gap: 0,
+            blocks: GapList::default(),
             last_sent,
             state_due: self.up && self.rcv_unacked > 0 || self.open && self.acked != last_sent,
+        };
+        let blocks = &mut view.blocks;
+        view.gap = missing(&self.deferred, self.rcv_nxt, table, blocks, |_| self.told);
+        if view.gap == 0 && self.told && self.peer_snd_nxt.after(self.rcv_nxt) {
+            view.gap = self.peer_snd_nxt.distance_from(self.rcv_nxt);
         }
+        view
     }
 
     /// A tick sent a STATE if one was due. Several of them tell what was received, since one may be lost; then they end,

@@ -72,8 +72,8 @@ impl<'a> DomainRecord<'a> {
             self.ack_generation,
             self.members.len() as u16,
         ];
-        for (bytes, half) in out.chunks_exact_mut(2).zip(halves) {
-            bytes.copy_from_slice(&half.to_be_bytes());
+        for (bytes, half) in out.as_chunks_mut().0.iter_mut().zip(halves) {
+            *bytes = half.to_be_bytes();
         }
         out[8..FIXED].copy_from_slice(&self.up_map.to_be_bytes());
         out[FIXED..len].copy_from_slice(self.members.as_flattened());

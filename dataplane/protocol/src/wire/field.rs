@@ -73,7 +73,7 @@ pub fn word(header: &[u8], n: usize) -> u32 {
 /// Overwrites word `n` of a header.
 #[inline]
 pub fn set_word(header: &mut [u8], n: usize, value: u32) {
-    header[4 * n..4 * n + 4].copy_from_slice(&value.to_be_bytes());
+    header.as_chunks_mut().0[n] = value.to_be_bytes();
 }
 
 macro_rules! fields {
