@@ -30,8 +30,30 @@ pub(crate) struct Settings {
     pub(crate) policy: String,
     /// Whether messages may share a packet.
     pub(crate) bundling: bool,
+    /// Which way packets take, as the daemon's key `xdp` says it.
+    pub(crate) mode: Mode,
     /// Of the interfaces.
     pub(crate) mtu: u32,
+}
+
+/// See [`Settings::mode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// What the daemon chooses.
+    Auto,
+    Native,
+    Generic,
+}
+
+impl Mode {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 /// What one of ours is told.
@@ -52,6 +74,9 @@ pub(crate) struct State {
     pub(crate) mode: BearerMode,
     /// Packets sent.
     pub(crate) tx_packets: u64,
+    /// Messages of its applications that went by direct channels, and all that could have.
+    pub(crate) sent_directly: u64,
+    pub(crate) may_go_directly: u64,
     /// Time on a processor so far, of all threads.
     pub(crate) processor_ns: u64,
     /// Resident memory that is not shared with other processes, and with them.
@@ -152,7 +177,8 @@ fn start(setup: &Setup) -> Result<Child> {
         .args(["--identity", &format!("bench-{}", setup.side)])
         .args(["--bearer", &format!("eth:{}", setup.interface)])
         .args(["--cpus", &settings.cpus[setup.side].to_string()])
-        .args(["--policy", &settings.policy]);
+        .args(["--policy", &settings.policy])
+        .args(["--xdp", settings.mode.key()]);
     if !settings.bundling {
         command.args(["--bundling", "false"]);
     }
@@ -189,11 +215,14 @@ fn ask(control: &Path) -> Result<Status> {
 fn state(daemon: &Child, control: &Path) -> Result<State> {
     let status = ask(control)?;
     let bearer = status.bearers.first();
+    let attachments = status.attachments.iter();
     let process = PathBuf::from(format!("/proc/{}", daemon.id()));
     let memory = fs::read_to_string(process.join("smaps_rollup"))?;
     Ok(State {
         mode: bearer.context("the daemon has no bearer any more")?.mode,
         tx_packets: status.bearers.iter().map(|bearer| bearer.tx_packets).sum(),
+        sent_directly: attachments.clone().map(|a| a.sent_directly).sum(),
+        may_go_directly: attachments.map(|a| a.may_go_directly).sum(),
         processor_ns: processor_time(&process)?,
         private_bytes: kibibytes(&memory, "Private_Clean:") + kibibytes(&memory, "Private_Dirty:"),
         resident_bytes: kibibytes(&memory, "Rss:"),

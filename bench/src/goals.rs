@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use crate::plan::{
-    ASLEEP, BUNDLED_RATE, CONNECT, EMBEDDED, EMBEDDED_CROWDED, GROUP, IDLE, KERNEL, KERNEL_RATE,
-    LARGE, LOAD, LOANED, LOANED_LARGE, LOCAL, LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY,
-    LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE,
-    RING_RATE, SINGLE_RATE, SLEEPING_TCP, SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP,
-    SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_CROWDED, TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP,
-    UNIX_LARGE, UNIX_RATE, WAKE, bulk,
+    ASLEEP, BUNDLED_RATE, CONNECT, EMBEDDED, EMBEDDED_CROWDED, GENERIC, GROUP, ICEORYX2,
+    ICEORYX2_RATE, IDLE, KERNEL, KERNEL_RATE, LARGE, LOAD, LOANED, LOANED_LARGE, LOCAL,
+    LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST,
+    NATIVE, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE, SLEEPING_TCP,
+    SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_CROWDED,
+    TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, ZEROMQ_RATE, bulk,
 };
 use crate::step::Place::OneProcessor;
 use crate::step::Step;
@@ -47,6 +47,8 @@ pub(crate) enum By {
     Tail,
     /// Of one step: its value itself.
     Itself,
+    /// Of one step: the share of its messages that went by a direct channel.
+    Direct,
     /// The 99th percentile of what is urgent.
     UrgentTail,
 }
@@ -95,13 +97,14 @@ impl Comparison {
             By::Value => format!("{} / {}", self.step, self.against),
             By::Tail => format!("{}: p99 / p50", self.step),
             By::Itself => format!("{}: share of a processor", self.step),
+            By::Direct => format!("{}: share that went direct", self.step),
             By::UrgentTail => format!("{} / {}: urgent p99", self.step, self.against),
         }
     }
 }
 
 /// In the order of the goals; what has none is only reported.
-pub(crate) const COMPARISONS: [Comparison; 44] = [
+pub(crate) const COMPARISONS: [Comparison; 50] = [
     compare(EMBEDDED, RAW).at_most("1", 1.5),
     compare(EMBEDDED, SPINNING_TCP).at_most("1", 0.55),
     compare(EMBEDDED_CROWDED, TCP_CROWDED).at_most("3", 0.9),
@@ -115,6 +118,7 @@ pub(crate) const COMPARISONS: [Comparison; 44] = [
     compare(ASLEEP, SLEEPING_TCP.at(OneProcessor)),
     compare(SINGLE_RATE, RAW_RATE).at_least("4", 0.75),
     compare(SINGLE_RATE, UDP_RATE).at_least("4", 3.0),
+    compare(BUNDLED_RATE, ZEROMQ_RATE).at_least("5", 1.0),
     compare(BUNDLED_RATE, UDP_RATE).at_least("5", 15.0),
     compare(BUNDLED_RATE, TCP_RATE),
     compare(BUNDLED_RATE, KERNEL_RATE),
@@ -126,10 +130,12 @@ pub(crate) const COMPARISONS: [Comparison; 44] = [
     compare(bulk(STREAM, 65_535), bulk(TCP_RATE, 65_535)),
     compare(bulk(BUNDLED_RATE, 65_535), bulk(TCP_RATE, 65_535)),
     compare(LOCAL, LOCAL_MEMORY).at_most("8", 2.5),
+    compare(LOCAL, ICEORYX2).at_most("8", 0.5),
     compare(LOCAL, LOCAL_UNIX),
     compare(LOCAL_DATAGRAM, LOCAL_UNIX),
     compare(LOCAL, LOCAL_TCP),
     compare(LOCAL_RATE, RING_RATE).at_least("9", 0.5),
+    compare(LOCAL_RATE, ICEORYX2_RATE).at_least("9", 4.0),
     compare(LOCAL_RATE, UNIX_RATE),
     compare(LOANED_LARGE, UNIX_LARGE).at_most("10", 0.1),
     compare(LOANED_LARGE, LOCAL).at_most("10", 1.3),
@@ -139,6 +145,9 @@ pub(crate) const COMPARISONS: [Comparison; 44] = [
     compare(ASLEEP, WAKE),
     alone(SPINNING_XTIPC, By::Tail),
     alone(IDLE, By::Itself).at_most("13", 0.01),
+    alone(LOCAL_RATE, By::Direct).at_least("14", 0.99),
+    compare(SLEEPING_XTIPC, NATIVE).at_most("15", 1.1),
+    compare(SLEEPING_XTIPC, GENERIC).at_most("15", 1.1),
     compare(CONNECT, TCP_CONNECT),
     compare(MULTICAST, UDP_FAN),
     compare(GROUP, UDP_FAN),
@@ -164,22 +173,6 @@ pub(crate) const OF_INSTRUCTIONS: [Comparison; 9] = [
     compare(BUNDLED_RATE, TCP_RATE),
 ];
 
-/// Goals for which there is nothing to measure yet.
-pub(crate) const NOT_MEASURED: [(&str, &str); 3] = [
-    (
-        "8",
-        "iceoryx2 is not built into this program: only the limit is compared with",
-    ),
-    (
-        "14",
-        "the share of messages that go direct is not counted by the daemon",
-    ),
-    (
-        "15",
-        "the daemon chooses a mode by the driver: the other one is not measured in a run",
-    ),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +187,7 @@ mod tests {
     fn only_like_is_compared_with_like() {
         for comparison in COMPARISONS.iter().chain(&OF_INSTRUCTIONS) {
             assert_eq!(comparison.step.kind, comparison.against.kind);
-            let alone = matches!(comparison.by, By::Tail | By::Itself);
+            let alone = matches!(comparison.by, By::Tail | By::Itself | By::Direct);
             assert!(!alone || comparison.step == comparison.against);
         }
     }

@@ -5,7 +5,6 @@ mod plot;
 use std::fmt::Write;
 
 use self::plot::{Line, Plot, Scale};
-use crate::goals::NOT_MEASURED;
 use crate::judge::Figure;
 use crate::report::{Report, Summary, goal_text};
 use crate::statistics::Spread;
@@ -87,15 +86,6 @@ fn ratios(report: &Report) -> String {
             verdict.discarded,
             text(&goal_text(verdict).unwrap_or_default())
         );
-    }
-    if !report.counted {
-        for (number, why) in NOT_MEASURED {
-            let why = text(why);
-            let _ = writeln!(
-                rows,
-                "<tr><td>goal {number}: {why}</td><td></td><td></td><td>not measured</td></tr>"
-            );
-        }
     }
     format!(
         "<h2>Ratios</h2>\n<table><tr><th>what</th><th>median (least to most)</th>\

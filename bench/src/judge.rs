@@ -127,6 +127,7 @@ impl Round {
         let ratio = match comparison.by {
             By::Value => one.value() / other.value(),
             By::Itself => one.value(),
+            By::Direct => one.figure.flow()?.direct?,
             By::Tail => one.tail()? / one.value(),
             By::UrgentTail => one.tail()? / other.tail()?,
         };

@@ -17,6 +17,8 @@ use crate::round_trip::Asker;
 #[cfg(feature = "zeromq")]
 use crate::step::Place;
 use crate::step::Step;
+#[cfg(feature = "iceoryx2")]
+use crate::subject::iceoryx2;
 #[cfg(feature = "zeromq")]
 use crate::subject::zeromq;
 use crate::subject::{
@@ -97,6 +99,10 @@ pub(crate) fn run(part: &str) -> Result<()> {
             say_ready();
             let (touched, interval) = (part.step.touched(), part.interval);
             let times = round_trip::measure(&mut *asker, touched, &part.extent, interval)?;
+            if part.role == Role::AskItself {
+                // Threads have files to remove, and the run ends this process as soon as it has the answer.
+                drop(asker);
+            }
             answer(&times)
         }
         Role::Send => {
@@ -194,6 +200,8 @@ impl Part {
             Subject::Packet => Box::new(packet::Ask::new(&self.wire, wait, size)?),
             Subject::KernelTipc => Box::new(kernel_tipc::Ask::new(wait)?),
             Subject::Memory => Box::new(memory::Ask::new(self.cpus[1], size)),
+            #[cfg(feature = "iceoryx2")]
+            Subject::Iceoryx2 => Box::new(iceoryx2::Ask::new(self.cpus[1], size)?),
             Subject::Eventfd => Box::new(memory::Wake::new(self.cpus[1])?),
             Subject::UnixStream => Box::new(unix::Ask::new(unix::Kind::Stream, wait)?),
             Subject::UnixSeqpacket => Box::new(unix::Ask::new(unix::Kind::Seqpacket, wait)?),
@@ -252,14 +260,32 @@ impl Part {
     }
 
     fn send_itself(&self) -> Result<()> {
-        let (mut send, mut receive) = memory::ring(self.step.size);
+        let size = self.step.size;
+        match self.step.subject {
+            #[cfg(feature = "iceoryx2")]
+            Subject::Iceoryx2 => {
+                let send = || iceoryx2::Send::new(size);
+                self.between_threads(send, || iceoryx2::Receive::new(size))
+            }
+            _ => {
+                let (send, receive) = memory::ring(size);
+                self.between_threads(|| Ok(send), || Ok(receive))
+            }
+        }
+    }
+
+    fn between_threads<S: Source, R: Sink>(
+        &self,
+        source: impl FnOnce() -> Result<S>,
+        sink: impl FnOnce() -> Result<R> + Send,
+    ) -> Result<()> {
         let (finished, cpu) = (AtomicBool::new(false), self.cpus[1]);
         let both = thread::scope(|scope| {
             let receiving = scope.spawn(|| {
                 pin(cpu)?;
-                rate::receive(&mut receive, 1, &finished)
+                rate::receive(&mut sink()?, 1, &finished)
             });
-            let sent = rate::send(&mut send, &self.extent);
+            let sent = source().and_then(|mut source| rate::send(&mut source, &self.extent));
             finished.store(true, Ordering::Relaxed);
             let received = receiving
                 .join()

@@ -4,11 +4,11 @@ use clap::ValueEnum;
 
 use crate::step::Kind::{Cluster, Idle, Load, Paced, Rate, RoundTrip};
 use crate::step::Place::{Crowded, OneProcessor, Together};
-use crate::step::Step;
+use crate::step::{Stage, Step};
 use crate::subject::Subject::{
-    Eventfd, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket, UnixStream,
-    Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup, XtipcLoan,
-    XtipcMulticast, XtipcStream,
+    Eventfd, Iceoryx2, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket,
+    UnixStream, Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup,
+    XtipcLoan, XtipcMulticast, XtipcStream, Zeromq,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
 
@@ -25,13 +25,15 @@ pub(crate) const RAW: Step = Step::new(RoundTrip, Xdp, Spinning);
 pub(crate) const PACED_XTIPC: Step = Step::new(Paced, Xtipc, Sleeping);
 pub(crate) const PACED_TCP: Step = Step::new(Paced, Tcp, Sleeping);
 pub(crate) const BUNDLED_RATE: Step = Step::new(Rate, Xtipc, Sleeping);
-pub(crate) const SINGLE_RATE: Step = BUNDLED_RATE.single();
+pub(crate) const SINGLE_RATE: Step = BUNDLED_RATE.on(Stage::Single);
+/// The daemon's own choice of a mode is beside them.
+pub(crate) const NATIVE: Step = SLEEPING_XTIPC.on(Stage::Native);
+pub(crate) const GENERIC: Step = SLEEPING_XTIPC.on(Stage::Generic);
 pub(crate) const UDP_RATE: Step = Step::new(Rate, Udp, Sleeping);
 pub(crate) const TCP_RATE: Step = Step::new(Rate, Tcp, Sleeping);
 pub(crate) const RAW_RATE: Step = Step::new(Rate, Xdp, Spinning);
 pub(crate) const KERNEL_RATE: Step = Step::new(Rate, KernelTipc, Sleeping);
-#[cfg(feature = "zeromq")]
-pub(crate) const ZEROMQ_RATE: Step = Step::new(Rate, crate::subject::Subject::Zeromq, Sleeping);
+pub(crate) const ZEROMQ_RATE: Step = Step::new(Rate, Zeromq, Sleeping);
 
 /// One message of almost the greatest length.
 pub(crate) const LARGE: usize = 60_000;
@@ -60,6 +62,8 @@ pub(crate) const LOCAL_DATAGRAM: Step = SPINNING_XTIPC.at(Together);
 pub(crate) const LOCAL_MEMORY: Step = Step::new(RoundTrip, Memory, Spinning).at(Together);
 pub(crate) const LOCAL_UNIX: Step = Step::new(RoundTrip, UnixStream, Spinning).at(Together);
 pub(crate) const LOCAL_TCP: Step = SPINNING_TCP.at(Together);
+pub(crate) const ICEORYX2: Step = Step::new(RoundTrip, Iceoryx2, Spinning).at(Together);
+pub(crate) const ICEORYX2_RATE: Step = Step::new(Rate, Iceoryx2, Spinning).at(Together);
 pub(crate) const LOCAL_RATE: Step = Step::new(Rate, XtipcConnection, Sleeping).at(Together);
 pub(crate) const RING_RATE: Step = Step::new(Rate, Memory, Spinning).at(Together);
 pub(crate) const UNIX_RATE: Step = Step::new(Rate, UnixSeqpacket, Sleeping).at(Together);
@@ -122,7 +126,7 @@ impl Set {
 
     /// What is compared stands close together, and what has the same daemons too: each start of them costs a second.
     pub(crate) fn steps(self) -> Vec<Step> {
-        let mut steps = match self {
+        match self {
             Self::Wire => vec![
                 RAW,
                 EMBEDDED,
@@ -132,11 +136,15 @@ impl Set {
                 EMBEDDED_CROWDED,
                 TCP_CROWDED,
                 SLEEPING_UDP,
+                Step::new(RoundTrip, Zeromq, Sleeping),
                 PACED_TCP,
                 SLEEPING_TCP,
+                NATIVE,
+                GENERIC,
                 SLEEPING_XTIPC,
                 PACED_XTIPC,
                 SPINNING_XTIPC,
+                ZEROMQ_RATE,
                 BUNDLED_RATE,
                 SINGLE_RATE,
                 UDP_RATE,
@@ -151,9 +159,11 @@ impl Set {
                 LOCAL_TCP,
                 UNIX_RATE,
                 RING_RATE,
+                ICEORYX2_RATE,
                 LOCAL_RATE,
                 ASLEEP.at(Together),
                 ASLEEP,
+                ICEORYX2,
                 LOCAL,
                 LOCAL_DATAGRAM,
                 LOANED,
@@ -166,6 +176,8 @@ impl Set {
                 UNIX_ASLEEP,
                 WAKE,
                 SLEEPING_TCP.at(OneProcessor),
+                Step::new(RoundTrip, Zeromq, Sleeping).at(Together),
+                ZEROMQ_RATE.at(Together),
             ],
             Self::Sizes => by_size(),
             Self::Bulk => {
@@ -202,25 +214,7 @@ impl Set {
                 ASLEEP,
                 BUNDLED_RATE.at(OneProcessor),
             ],
-        };
-        steps.extend(self.of_features());
-        steps
-    }
-
-    #[cfg(feature = "zeromq")]
-    fn of_features(self) -> Vec<Step> {
-        use crate::subject::Subject::Zeromq;
-        let round_trip = Step::new(RoundTrip, Zeromq, Sleeping);
-        match self {
-            Self::Wire => vec![round_trip, ZEROMQ_RATE],
-            Self::Local => vec![round_trip.at(Together), ZEROMQ_RATE.at(Together)],
-            _ => Vec::new(),
         }
-    }
-
-    #[cfg(not(feature = "zeromq"))]
-    fn of_features(self) -> Vec<Step> {
-        Vec::new()
     }
 }
 

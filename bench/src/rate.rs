@@ -97,6 +97,8 @@ pub(crate) struct Flow {
     pub(crate) out_of_order: u64,
     /// Packets of the sender's node, where they are known.
     pub(crate) packets: Option<u64>,
+    /// The share of what could go by a direct channel that did, where there is such.
+    pub(crate) direct: Option<f64>,
 }
 
 impl Flow {
@@ -123,6 +125,7 @@ impl Flow {
             lost: due.saturating_sub(received.messages + sent.returned),
             out_of_order: received.out_of_order,
             packets,
+            direct: None,
         })
     }
 }

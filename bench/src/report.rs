@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::environment::Environment;
-use crate::goals::{Bound, Comparison, NOT_MEASURED};
+use crate::goals::{Bound, Comparison};
 use crate::judge::{Figure, Round, Verdict};
 use crate::rate::Flow;
 use crate::statistics::{Percentiles, Spread};
@@ -293,11 +293,6 @@ impl Report {
         }
         for (name, why) in &self.left_out {
             println!("not measured: {name}: {why}");
-        }
-        if !self.counted {
-            for (number, why) in NOT_MEASURED {
-                println!("not measured: goal {number}: {why}");
-            }
         }
     }
 

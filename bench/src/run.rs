@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::calibrator::{self, Calibration, calibrate};
 use crate::child::Worker;
 use crate::cluster;
-use crate::daemon::{Daemons, Settings};
+use crate::daemon::{Daemons, Mode, Settings, State};
 use crate::environment::{Environment, InterfaceFacts};
 use crate::extent::Extent;
 use crate::goals::{COMPARISONS, Comparison, OF_INSTRUCTIONS};
@@ -146,8 +146,12 @@ impl Bench<'_> {
             Some("the kernel's TIPC is not set up on other hosts")
         } else if step.stage == Stage::Kernel && !kernel_tipc::is_there() {
             Some("this kernel has no TIPC")
+        } else if !step.subject.is_built() {
+            Some("this program was built without the feature of that name")
         } else if !self.ground.allows_mtu(step.mtu) {
             Some("the MTU of the interface between two hosts is left as it is")
+        } else if between_hosts && matches!(step.stage, Stage::Native | Stage::Generic) {
+            Some("a driver may not grant that mode")
         } else if between_hosts && step.place != Place::Apart {
             Some("it is inside of one host")
         } else {
@@ -215,7 +219,7 @@ impl Bench<'_> {
         match (stage, &self.ground) {
             (Stage::Kernel, Ground::Lab(lab, _)) => lab.set_kernel_tipc(true)?,
             (Stage::Bare | Stage::Kernel, _) => {}
-            (Stage::Bundling | Stage::Single, ground) => {
+            (Stage::Bundling | Stage::Single | Stage::Native | Stage::Generic, ground) => {
                 let settings = Settings {
                     program: self.options.xtipcd.clone(),
                     cpus: if crowded {
@@ -224,11 +228,18 @@ impl Bench<'_> {
                         self.cpus
                     },
                     policy: self.options.policy.clone(),
-                    bundling: stage == Stage::Bundling,
+                    bundling: stage != Stage::Single,
+                    mode: match stage {
+                        Stage::Native => Mode::Native,
+                        Stage::Generic => Mode::Generic,
+                        _ => Mode::Auto,
+                    },
                     mtu,
                 };
                 let mut daemons = Daemons::start(ground, &settings)?;
-                self.environment.bearer_mode = Some(daemons.state(0)?.mode);
+                if settings.mode == Mode::Auto {
+                    self.environment.bearer_mode = Some(daemons.state(0)?.mode);
+                }
                 self.daemons = Some(daemons);
             }
         }
@@ -286,11 +297,10 @@ impl Bench<'_> {
         Ok(Figure::Times(ask.answer()?))
     }
 
-    fn packets(&mut self) -> Result<Option<u64>> {
+    /// Of the sending side's daemon, if there is one.
+    fn state(&mut self) -> Result<Option<State>> {
         let daemons = self.daemons.as_mut();
-        daemons
-            .map(|daemons| Ok(daemons.state(0)?.tx_packets))
-            .transpose()
+        daemons.map(|daemons| daemons.state(0)).transpose()
     }
 
     fn rate(&mut self, step: Step) -> Result<Flow> {
@@ -303,20 +313,23 @@ impl Bench<'_> {
         if step.subject == Subject::KernelTipc {
             std::thread::sleep(SETTLE);
         }
-        let before = self.packets()?;
+        let before = self.state()?;
         let mut send = self.part(step, Role::Send)?;
         let sent: Sent = send.answer()?;
         receive.tell(FINISH)?;
         let received: Received = receive.answer()?;
-        let packets = self.packets()?.zip(before);
-        let packets = packets
-            .map(|(after, before)| after - before)
-            .filter(|_| step.place.is_apart());
+        let states = before.zip(self.state()?);
+        let packets = states.map(|(before, after)| after.tx_packets - before.tx_packets);
+        let packets = packets.filter(|_| step.place.is_apart());
         let flow = match self.options.operations {
             None => Flow::of(sent, received, step.copies, packets),
             Some(_) => Flow::whole(sent, received, packets),
         };
-        let flow = flow.context("too few messages came")?;
+        let mut flow = flow.context("too few messages came")?;
+        // The sender is still there, and is the only one of its daemon that has sent anything.
+        flow.direct = states
+            .filter(|(_, after)| after.may_go_directly > 0)
+            .map(|(_, after)| after.sent_directly as f64 / after.may_go_directly as f64);
         // Between nodes whose link stays up nothing is lost or doubled.
         if step.subject.is_reliable() && (flow.lost > 0 || flow.out_of_order > 0) {
             bail!("xtipc lost, doubled or reordered messages: {flow:?}");

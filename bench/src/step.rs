@@ -55,6 +55,9 @@ pub(crate) enum Stage {
     Bundling,
     /// Daemons that send each message in a packet of its own.
     Single,
+    /// Bundling daemons that are told the way of their packets.
+    Native,
+    Generic,
     /// The kernel's TIPC.
     Kernel,
 }
@@ -103,8 +106,8 @@ impl Step {
         }
     }
 
-    pub(crate) const fn single(mut self) -> Self {
-        self.stage = Stage::Single;
+    pub(crate) const fn on(mut self, stage: Stage) -> Self {
+        self.stage = stage;
         self
     }
 
@@ -140,7 +143,7 @@ impl Step {
 
     /// What it is measured in: changing that takes a second.
     pub(crate) fn surroundings(&self) -> Surroundings {
-        let has_daemons = matches!(self.stage, Stage::Bundling | Stage::Single);
+        let has_daemons = !matches!(self.stage, Stage::Bare | Stage::Kernel);
         (
             self.stage,
             self.mtu,
@@ -167,6 +170,11 @@ impl fmt::Display for Step {
                 _ => " bundled",
             })?,
             Kind::Rate | Kind::Load | Kind::Idle | Kind::Cluster => {}
+        }
+        match self.stage {
+            Stage::Native => f.write_str(", native XDP")?,
+            Stage::Generic => f.write_str(", generic XDP")?,
+            Stage::Bare | Stage::Bundling | Stage::Single | Stage::Kernel => {}
         }
         match self.place {
             Place::Apart => {}

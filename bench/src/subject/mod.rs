@@ -3,6 +3,8 @@
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod fan;
+#[cfg(feature = "iceoryx2")]
+pub(crate) mod iceoryx2;
 pub(crate) mod kernel_tipc;
 pub(crate) mod loan;
 pub(crate) mod memory;
@@ -64,8 +66,9 @@ pub(crate) enum Subject {
     UnixStream,
     /// The kernel's.
     UnixSeqpacket,
+    /// Publish and subscribe of iceoryx2.
+    Iceoryx2,
     /// PUSH and PULL or REQ and REP of ZeroMQ.
-    #[cfg(feature = "zeromq")]
     Zeromq,
 }
 
@@ -84,9 +87,18 @@ impl Subject {
         )
     }
 
+    /// Baselines with dependencies of their own are in a program that is built with the feature of their name.
+    pub(crate) const fn is_built(self) -> bool {
+        match self {
+            Self::Iceoryx2 => cfg!(feature = "iceoryx2"),
+            Self::Zeromq => cfg!(feature = "zeromq"),
+            _ => true,
+        }
+    }
+
     /// Both ends are threads of one process.
     pub(crate) const fn is_alone(self) -> bool {
-        matches!(self, Self::Memory | Self::Eventfd)
+        matches!(self, Self::Memory | Self::Eventfd | Self::Iceoryx2)
     }
 
     /// Every message sent comes, once and in order, or goes back to its sender.
@@ -128,7 +140,7 @@ impl fmt::Display for Subject {
             Self::Eventfd => "eventfd",
             Self::UnixStream => "Unix stream",
             Self::UnixSeqpacket => "Unix seqpacket",
-            #[cfg(feature = "zeromq")]
+            Self::Iceoryx2 => "iceoryx2",
             Self::Zeromq => "ZeroMQ",
         })
     }
