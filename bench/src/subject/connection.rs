@@ -78,53 +78,52 @@ impl Asker for Ask {
 /// The end that sends.
 pub(crate) struct Send {
     connection: Connection,
-    message: Vec<u8>,
+    messages: Vec<Vec<u8>>,
 }
 
 impl Send {
     pub(crate) fn new(node: &Node, size: usize) -> Result<Self> {
         Ok(Self {
             connection: connect(node)?,
-            message: vec![0; size],
+            messages: vec![vec![0; size]; BATCH],
         })
     }
 }
 
 impl Source for Send {
     fn send(&mut self, first: u64) -> Result<u64> {
-        for number in first..first + BATCH as u64 {
-            put_number(&mut self.message, number);
-            self.connection.send(&self.message)?;
+        for (number, message) in (first..).zip(&mut self.messages) {
+            put_number(message, number);
         }
-        Ok(BATCH as u64)
+        Ok(self.connection.send_many(&self.messages)? as u64)
     }
 }
 
 /// The end that receives.
-pub(crate) struct Receive(Connection);
+pub(crate) struct Receive {
+    connection: Connection,
+    messages: Vec<Message>,
+}
 
 impl Receive {
     pub(crate) fn new(node: &Node) -> Result<Self> {
         let connection = accept(node)?;
         connection.set_read_timeout(Some(SINK_PATIENCE));
-        Ok(Self(connection))
+        Ok(Self {
+            connection,
+            messages: Vec::with_capacity(BATCH),
+        })
     }
 }
 
 impl Sink for Receive {
     fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let mut received = self.0.recv();
-        loop {
-            match received {
-                Ok(Some(message)) => seen(&message),
-                Ok(None) => {
-                    thread::sleep(SINK_PATIENCE); // closed: nothing more will come
-                    return Ok(());
-                }
-                Err(Error::TimedOut | Error::WouldBlock) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            received = self.0.try_recv();
+        match self.connection.recv_many(&mut self.messages, BATCH) {
+            Ok(0) => thread::sleep(SINK_PATIENCE), // closed: nothing more will come
+            Ok(_) => self.messages.drain(..).for_each(|message| seen(&message)),
+            Err(Error::TimedOut | Error::WouldBlock) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 }

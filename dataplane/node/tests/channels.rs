@@ -302,3 +302,65 @@ fn answer_all(attach_socket: &OsStr) {
         own.send(&message).unwrap();
     }
 }
+
+#[test]
+fn many_at_once_arrive_like_one_by_one_and_the_end_behind_them() {
+    const MESSAGES: u32 = 3000;
+    for option in ["--direct-after=0", "--direct-after=20"] {
+        let host = Host::start_with(&[option]);
+        let (one, other, _) = host.connect(&host.attach(), SEQPACKET, SERVICE);
+        let all: Vec<_> = (0..MESSAGES)
+            .map(|n| n.to_ne_bytes().repeat(1 + n as usize % 100))
+            .collect();
+        let mut received = Vec::new();
+        thread::scope(|s| {
+            s.spawn(|| {
+                let mut sent = 0;
+                while sent < all.len() {
+                    let count = one.send_many(&all[sent..(sent + 70).min(all.len())]);
+                    sent += count.unwrap();
+                }
+                one.shutdown().unwrap();
+            });
+            loop {
+                let before = received.len();
+                let count = other.recv_many(&mut received, 40).unwrap();
+                assert_eq!(received.len() - before, count);
+                assert!(count <= 40);
+                if count == 0 {
+                    break;
+                }
+            }
+        });
+        assert!(received.iter().map(|message| &message[..]).eq(all));
+    }
+}
+
+#[test]
+fn many_at_once_are_not_lost_when_the_peer_leaves_the_channel() {
+    const MESSAGES: u32 = 3000;
+    let host = direct_host();
+    let (one, other) = direct_pair(&host, SEQPACKET);
+    let adopter = host.attach();
+    thread::scope(|s| {
+        s.spawn(|| {
+            let all: Vec<_> = (0..MESSAGES).map(u32::to_be_bytes).collect();
+            let mut sent = 0;
+            while sent < all.len() {
+                sent += one.send_many(&all[sent..]).unwrap();
+            }
+        });
+        let mut received = Vec::new();
+        while received.len() < 100 {
+            other.recv_many(&mut received, 100).unwrap();
+        }
+        let handle = other.share().unwrap();
+        let adopted = Connection::adopt(&adopter, &handle).unwrap();
+        while received.len() < MESSAGES as usize {
+            adopted.recv_many(&mut received, 100).unwrap();
+        }
+        for (n, message) in (0..MESSAGES).zip(&received) {
+            assert_eq!(**message, n.to_be_bytes());
+        }
+    });
+}

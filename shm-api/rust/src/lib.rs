@@ -122,6 +122,7 @@
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod batch;
 mod buffer;
 mod connection;
 mod conversation;

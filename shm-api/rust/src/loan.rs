@@ -215,13 +215,7 @@ impl Attachment {
                     return self.send_connected(socket, &bytes, request, patience);
                 }
                 Attempt::Unclear(number) => {
-                    let taken = self.wait(Patience::Endless, |core| {
-                        Ok(match core.queue(socket)?.was_taken(number) {
-                            Some(taken) => Look::Found(taken),
-                            None => Look::WaitFor(Interest::Room(socket)),
-                        })
-                    })?;
-                    if taken {
+                    if self.was_taken(socket, number)? {
                         return Ok(0);
                     }
                     let bytes = self.core()?.sent_by_channel(socket, number);

@@ -44,12 +44,7 @@ impl Attachment {
                     })
                 })?,
                 Way::Revoked(number) => {
-                    let taken = self.wait(Patience::Endless, |core| {
-                        Ok(match core.queue(socket)?.was_taken(number.unwrap_or(0)) {
-                            Some(taken) => Look::Found(taken),
-                            None => Look::WaitFor(Interest::Room(socket)),
-                        })
-                    })?;
+                    let taken = self.was_taken(socket, number.unwrap_or(0))?;
                     if taken && number.is_some() {
                         return Ok(0);
                     }
@@ -66,6 +61,16 @@ impl Attachment {
                 })?,
             }
         }
+    }
+
+    /// Of a channel that the peer has revoked: waits until it tells whether it took the message of this number.
+    pub(crate) fn was_taken(&self, socket: u32, number: u32) -> Result<bool> {
+        self.wait(Patience::Endless, |core| {
+            Ok(match core.queue(socket)?.was_taken(number) {
+                Some(taken) => Look::Found(taken),
+                None => Look::WaitFor(Interest::Room(socket)),
+            })
+        })
     }
 
     /// Leaves the channel of a socket that is being shared: what came by it and was not read is the daemon's. `rest`: what

@@ -1,0 +1,96 @@
+//! Several messages of a connection at once, with one look at what the attachment shares.
+
+use std::sync::Arc;
+
+use xtipc_segment::MESSAGE_LEN_MAX;
+
+use crate::attachment::Attachment;
+use crate::core::Custody;
+use crate::direct::{Outgoing, Way};
+use crate::{Connection, Error, Message, Result};
+
+impl Connection {
+    /// Sends messages, or pieces of a stream, as many as can be sent without waiting, but the first one as
+    /// [`Connection::send`] does; gives how many. Several at once go by a direct channel only.
+    pub fn send_many<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<usize> {
+        let Some((first, rest)) = payloads.split_first() else {
+            return Ok(0);
+        };
+        for payload in payloads {
+            let len = payload.as_ref().len();
+            if len > MESSAGE_LEN_MAX {
+                return Err(Error::MessageTooLong {
+                    len,
+                    max: MESSAGE_LEN_MAX,
+                });
+            }
+        }
+        self.send(first.as_ref())?;
+        let (attachment, socket) = self.handle();
+        Ok(1 + attachment.send_more(socket, rest)?)
+    }
+
+    /// Appends messages, or chunks of a stream, to `messages`, as many as wait but at most `max`; gives how many. Waits for
+    /// the first as [`Connection::recv`] does. 0: the peer has ended the connection in order.
+    pub fn recv_many(&self, messages: &mut Vec<Message>, max: usize) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let Some(first) = self.recv()? else {
+            return Ok(0);
+        };
+        messages.push(first);
+        let (attachment, socket) = self.handle();
+        let mut core = attachment.core()?;
+        let mut count = 1;
+        let queue = core.queue(socket)?;
+        while count < max
+            && queue.custody == Custody::Own
+            // The end is for the next call.
+            && queue.messages.front().is_some_and(|(meta, _)| meta.error == 0)
+            && let Some((meta, buffer)) = queue.pop()
+        {
+            attachment.note_all_consumed([&buffer])?;
+            messages.push(Message::new(Arc::clone(attachment), meta, buffer));
+            count += 1;
+        }
+        attachment.settle_watch(&mut core, socket)?;
+        drop(core);
+        attachment.settle_releases();
+        Ok(count)
+    }
+}
+
+impl Attachment {
+    /// Sends by the channel of a connection as many of these as there is room for.
+    fn send_more<P: AsRef<[u8]>>(&self, socket: u32, payloads: &[P]) -> Result<usize> {
+        let mut unclear = None;
+        let mut sent = 0;
+        {
+            let mut core = self.core()?;
+            for payload in payloads {
+                if core.queue(socket)?.outgoing != Outgoing::Channel {
+                    break;
+                }
+                match core.route(socket, payload.as_ref())? {
+                    Way::Sent => sent += 1,
+                    Way::Revoked(number) => {
+                        unclear = number;
+                        break;
+                    }
+                    Way::Daemon => {
+                        // The connection has just ended: the next call is told.
+                        core.note_sent(socket);
+                        break;
+                    }
+                    Way::Congested | Way::Switching(_) => break,
+                }
+            }
+        }
+        let taken = match unclear {
+            Some(number) => self.was_taken(socket, number)?,
+            None => false,
+        };
+        Ok(sent + usize::from(taken))
+    }
+}
