@@ -14,6 +14,7 @@ mod ethernet;
 mod front;
 mod health;
 mod ladder;
+mod napi;
 mod nic;
 mod occupied;
 mod room;

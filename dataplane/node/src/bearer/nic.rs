@@ -18,7 +18,7 @@ use super::front::send_behind;
 use super::ladder::{self, Rung};
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
-use super::{HEADROOM, occupied, room};
+use super::{HEADROOM, napi, occupied, room};
 use crate::config::{EthernetSpec, XdpMode};
 
 /// The way packets take between the interface and the frame pool.
@@ -66,6 +66,9 @@ impl EthernetBearer {
                 "; packets limited to {room} of {} bytes by the frame pool or a kernel without XDP_USE_SG",
                 interface.mtu
             ));
+        }
+        for warning in napi::warnings(&interface) {
+            tracing::warn!(interface = interface.name, "{warning}");
         }
         Ok(Self {
             path: found.path,
@@ -224,10 +227,14 @@ impl EthernetBearer {
         };
         let mut drops = self.traffic.drops();
         drops.extend(named([("rx-buffer-full", overflow)]));
+        let mut mode_reason = self.mode_reason.clone();
+        for warning in napi::warnings(&self.interface) {
+            mode_reason.push_str(&format!("; WARNING: {warning}"));
+        }
         BearerInfo {
             media: Media::Eth,
             mode: self.rung.mode(),
-            mode_reason: self.mode_reason.clone(),
+            mode_reason,
             up: self.is_up(),
             media_address: self.media_addr().to_string(),
             mtu: self.mtu() as u32,
