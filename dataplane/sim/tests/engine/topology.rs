@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId};
+use xtipc_protocol::connection::State;
 use xtipc_protocol::port::{McastMethod, SocketKind};
 use xtipc_protocol::topology::{Event, EventKind, Filter, RequestError, Subscription};
 use xtipc_protocol::wire::{Msg, User, errcode, field};
@@ -290,6 +291,32 @@ fn programs_here_and_on_other_nodes_connect_to_the_service_and_hear_of_bindings(
         );
         c.finish();
     }
+}
+
+#[test]
+fn one_connection_more_than_the_service_takes_waits_until_another_one_ends() {
+    const MAX: usize = 16_384;
+    let mut c = Cluster::settled(39, 2);
+    let server = Destination::Service {
+        kind: 1,
+        instance: 1,
+        domain: c.addr(0),
+    };
+    let ask = |c: &mut Cluster| {
+        let client = c.open_kind(0, SocketKind::Seqpacket).port;
+        c.connect(0, client, server).expect("the own service");
+        client
+    };
+    let clients: Vec<PortId> = (0..MAX).map(|_| ask(&mut c)).collect();
+    c.run_for(Duration::from_millis(50));
+    let connected = |c: &Cluster, client| c.state(0, client) == Some(State::Established);
+    assert!(clients.iter().all(|&client| connected(&c, client)));
+    let late = ask(&mut c);
+    c.run_for(Duration::from_millis(200));
+    assert_eq!(c.state(0, late), Some(State::Connecting));
+    c.close(0, clients[0]);
+    c.run_for(Duration::from_secs(1));
+    assert!(connected(&c, late));
 }
 
 #[test]
