@@ -60,6 +60,49 @@ fn messages_of_every_size_go_both_ways() {
 }
 
 #[test]
+fn several_messages_go_at_once_in_order_as_far_as_there_is_room_and_the_end_behind_them() {
+    let host = Host::start();
+    let (client, server) = connected(&host, ConnectionKind::Seqpacket);
+    let mut messages = Vec::new();
+    for round in 0..10 {
+        let payloads: Vec<Vec<u8>> = (1..=20).map(|len| pattern(round * 20 + len)).collect();
+        assert_eq!(client.send_many(&payloads).unwrap(), 20);
+        for max in [1, 5, 100] {
+            let (before, mut got) = (messages.len(), 0);
+            while got < max.min(20 - before % 20) {
+                got += server.recv_many(&mut messages, max - got).unwrap();
+            }
+        }
+    }
+    let lens: Vec<usize> = messages.iter().map(|message| message.len()).collect();
+    assert_eq!(lens, (1..=200).collect::<Vec<usize>>());
+    assert!(
+        messages
+            .iter()
+            .all(|message| **message == pattern(message.len()))
+    );
+    assert_eq!(server.recv_many(&mut messages, 0).unwrap(), 0);
+    server.set_nonblocking(true);
+    let none = server.recv_many(&mut messages, 9);
+    assert!(matches!(none, Err(Error::WouldBlock)));
+
+    let (client, server) = connected(&host, ConnectionKind::Seqpacket);
+    // The window of 128 blocks is open until 59 more than that are under way.
+    assert_eq!(client.send_many(&vec![pattern(60_000); 5]).unwrap(), 3);
+    let long = client.send_many(&[&pattern(1)[..], &pattern(66_001)]);
+    assert!(matches!(
+        long,
+        Err(Error::MessageTooLong { len: 66_001, .. })
+    ));
+    assert_eq!(client.send_many::<&[u8]>(&[]).unwrap(), 0);
+    client.shutdown().unwrap();
+    messages.clear();
+    while server.recv_many(&mut messages, 2).unwrap() > 0 {}
+    assert_eq!(messages.len(), 3, "and then the end, each time");
+    assert_eq!(server.recv_many(&mut messages, 2).unwrap(), 0);
+}
+
+#[test]
 fn a_stream_carries_megabytes_both_ways_at_once() {
     let host = Host::start();
     let (client, server) = connected(&host, ConnectionKind::Stream);

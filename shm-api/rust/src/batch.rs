@@ -11,7 +11,7 @@ use crate::{Connection, Error, Message, Result};
 
 impl Connection {
     /// Sends messages, or pieces of a stream, as many as can be sent without waiting, but the first one as
-    /// [`Connection::send`] does; gives how many. Several at once go by a direct channel only.
+    /// [`Connection::send`] does; gives how many. What keeps a later one from being sent is told by the next call.
     pub fn send_many<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<usize> {
         let Some((first, rest)) = payloads.split_first() else {
             return Ok(0);
@@ -27,7 +27,11 @@ impl Connection {
         }
         self.send(first.as_ref())?;
         let (attachment, socket) = self.handle();
-        Ok(1 + attachment.send_more(socket, rest)?)
+        let sent = attachment.send_more(socket, rest)?;
+        let by_daemon = rest[sent..]
+            .iter()
+            .map_while(|payload| self.try_send(payload.as_ref()).ok());
+        Ok(1 + sent + by_daemon.count())
     }
 
     /// Appends messages, or chunks of a stream, to `messages`, as many as wait but at most `max`; gives how many. Waits for
