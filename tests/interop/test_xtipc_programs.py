@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 
 import drive
@@ -96,6 +97,37 @@ class ProgramsTest(SegmentTest):
         lab.until(lambda: shows(f"pid {child}"), 2, "the child listed alone")
         os.kill(int(child), signal.SIGKILL)
         lab.until(lambda: not shows(".*"), 2, "the end of the socket")
+
+    def test_a_program_that_waits_to_send_is_listed_with_what_it_waits_for_and_since_when(self):
+        beta = self.started("beta", "--direct-after=1")
+        text = ("import socket\n"
+                "listener = socket.socket(socket.AF_TIPC, socket.SOCK_SEQPACKET)\n"
+                f"listener.bind((socket.TIPC_ADDR_NAME, {TYPE}, 8, 0, socket.TIPC_NODE_SCOPE))\n"
+                "listener.listen()\n"
+                "client = socket.socket(socket.AF_TIPC, socket.SOCK_SEQPACKET)\n"
+                "client.setblocking(False)\n"
+                f"client.connect_ex((socket.TIPC_ADDR_NAME, {TYPE}, 8, 0, socket.TIPC_NODE_SCOPE))\n"
+                "server, _ = listener.accept()\n"
+                "client.setblocking(True)\n"
+                "print(*(s.getsockname()[2] for s in (client, server)), flush=True)\n"
+                "while True: client.send(bytes(60000))\n")
+        process = lab.spawn(beta.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        client, server = map(int, process.stdout.readline().split())
+
+        def blocked():
+            listed = {socket["port"]: socket["details"] for socket in beta.tool_json("socket", "list", "--details")}
+            return "calls" in listed[client] and listed[client]
+        details = lab.until(blocked, 5, "the sender listed as waiting")
+        time.sleep(0.3)
+        details = blocked()
+        self.assertEqual(details["waiting"]["obstacle"]["port"], server)
+        [call] = details["calls"]
+        self.assertEqual((call["call"], call["count"]), ("send", 1))
+        self.assertGreaterEqual(min(call["for_ms"], details["waiting"]["for_ms"]), 300)
+        self.assertRegex(beta.tool("socket", "list", "--details"),
+                         rf"cannot send for \d+ ms: peer [0-9a-f]+:{server} does not read.*\n  waits in send:1 for \d+ ms")
 
     def test_without_a_node_there_is_no_tipc_and_one_line_says_why(self):
         text = ("import errno, socket\nfor _ in range(2):\n  try: socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"

@@ -95,6 +95,118 @@ fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the
     assert!(plain.iter().all(|socket| socket.details.is_none()));
 }
 
+/// Both ends of a connection whose messages go past the daemon, and the port of the first.
+fn direct_pair(host: &Host) -> (Connection, Connection, u32) {
+    let (one, other, at) = host.connect(&host.attach(), ConnectionKind::Seqpacket, SERVICE);
+    for _ in 0..4 {
+        for (from, to) in [(&one, &other), (&other, &one)] {
+            from.send(b"warm-up").unwrap();
+            to.recv().unwrap().unwrap();
+        }
+    }
+    assert!(one.is_direct().unwrap() && other.is_direct().unwrap());
+    (one, other, at.port)
+}
+
+#[test]
+fn a_sender_in_a_direct_channel_is_shown_as_any_other() {
+    let host = Host::start_with(&["--direct-after=1"]);
+    let (one, other, port) = direct_pair(&host);
+    let at = other.local_addr().unwrap();
+    let reader = Some(Obstacle::Peer {
+        address: at.node,
+        port: at.port,
+    });
+    let details = || socket(&host, port).details.unwrap();
+    let fill = || {
+        one.set_write_timeout(Some(Duration::from_millis(50)));
+        let sent = (0..).take_while(|_| one.send(&[1; 60_000]).is_ok()).count();
+        one.set_write_timeout(None);
+        sent
+    };
+    let read = |count| {
+        for _ in 0..count {
+            other.recv().unwrap().unwrap();
+        }
+    };
+    assert_eq!((details().waiting, details().calls), (None, vec![]));
+    let sent = fill();
+    assert_eq!(details().calls, vec![], "the send was taken back");
+    assert_eq!(details().waiting.unwrap().obstacle, reader);
+    thread::scope(|s| {
+        let senders = [0; 2].map(|_| s.spawn(|| one.send(&[1; 60_000]).map(|_| ())));
+        let both = |socket: &SocketInfo| {
+            let calls = &socket.details.as_ref().unwrap().calls;
+            calls.iter().map(|calls| calls.count).sum::<u32>() == 2
+        };
+        until(&host, port, both);
+        thread::sleep(Duration::from_millis(200));
+        let details = details();
+        let wait = details.waiting.unwrap();
+        assert_eq!(wait.obstacle, reader);
+        assert!((200..60_000).contains(&wait.for_ms), "{} ms", wait.for_ms);
+        let [calls] = details.calls[..] else {
+            panic!("{:?}", details.calls);
+        };
+        assert_eq!((calls.call, calls.count), (Call::Send, 2));
+        assert!((200..60_000).contains(&calls.for_ms), "{} ms", calls.for_ms);
+        read(sent + 2);
+        for sender in senders {
+            sender.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!((details().waiting, details().calls), (None, vec![]));
+    read(fill());
+    let waiting = details().waiting.unwrap();
+    assert_eq!(
+        waiting.obstacle, None,
+        "there is room, and it has not tried"
+    );
+    one.send(b"x").unwrap();
+    assert_eq!(details().waiting, None);
+}
+
+#[test]
+fn a_sender_without_room_in_the_memory_of_its_channel_sleeps_until_there_is_some() {
+    const LEN: usize = 60_000;
+    let host = Host::start_with(&["--direct-after=1"]);
+    let (one, other, port) = direct_pair(&host);
+    other.set_receive_buffer(16 << 20).unwrap();
+    // The window is told with acknowledgements, and is then larger than the memory.
+    for _ in 0..64 {
+        one.send(&[1; 1000]).unwrap();
+        other.recv().unwrap().unwrap();
+    }
+    let mut loans = Vec::new();
+    while let Ok(loan) = one.loan(LEN)
+        && loans.len() < 10
+    {
+        loans.push(loan);
+    }
+    thread::scope(|s| {
+        let sender = s.spawn(|| {
+            for _ in 0..20 {
+                one.send(&[2; LEN]).unwrap();
+            }
+            let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            Duration::try_from(used).unwrap()
+        });
+        until(&host, port, |socket| {
+            !socket.details.as_ref().unwrap().calls.is_empty()
+        });
+        thread::sleep(Duration::from_millis(500));
+        assert!(!sender.is_finished());
+        // Of what it waits for some was lent to this program and is not sent after all.
+        drop(loans);
+        thread::sleep(Duration::from_millis(100));
+        for _ in 0..20 {
+            assert_eq!(other.recv().unwrap().unwrap().len(), LEN);
+        }
+        let used = sender.join().unwrap();
+        assert!(used < Duration::from_millis(250), "it spun: {used:?}");
+    });
+}
+
 /// A member that is told of one other.
 fn members(host: &Host) -> [Group; 2] {
     let group = ServiceAddress {

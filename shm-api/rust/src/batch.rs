@@ -92,7 +92,7 @@ impl Attachment {
             }
         }
         let taken = match unclear {
-            Some(number) => self.was_taken(socket, number)?,
+            Some(number) => self.wait_for_last(socket, number)?,
             None => false,
         };
         Ok(sent + usize::from(taken))

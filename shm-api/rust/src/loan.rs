@@ -7,9 +7,9 @@ use std::time::Instant;
 use xtipc_segment::channel::{self, Sending, SharedBytes};
 use xtipc_segment::{MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags};
 
-use crate::attachment::{Attachment, Look, Patience};
+use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Interest, Queue};
+use crate::core::{Core, Queue};
 use crate::{Connection, Error, Message, Result};
 
 /// Memory for a message to be sent on one connection: [`Connection::loan`]. Its bytes are 0 or old ones of the program's own
@@ -199,6 +199,7 @@ impl Attachment {
         if let Memory::Own(bytes) = &loan.memory {
             return self.send_connected(socket, bytes, request, patience);
         }
+        let mut waits_since = None;
         loop {
             let attempt = {
                 let mut core = self.core()?;
@@ -215,7 +216,7 @@ impl Attachment {
                     return self.send_connected(socket, &bytes, request, patience);
                 }
                 Attempt::Unclear(number) => {
-                    if self.was_taken(socket, number)? {
+                    if self.wait_for_last(socket, number)? {
                         return Ok(0);
                     }
                     let bytes = self.core()?.sent_by_channel(socket, number);
@@ -224,12 +225,7 @@ impl Attachment {
                 Attempt::Congested if matches!(patience, Patience::None) => {
                     return Ok(-libc::EAGAIN);
                 }
-                Attempt::Congested => self.wait(patience, |core| {
-                    Ok(match core.queue(socket)?.may_send() {
-                        Some(false) => Look::WaitFor(Interest::Room(socket)),
-                        _ => Look::Found(()),
-                    })
-                })?,
+                Attempt::Congested => self.wait_for_room(socket, patience, &mut waits_since)?,
             }
         }
     }

@@ -12,7 +12,7 @@ use xtipc_protocol::engine::Engine;
 use xtipc_protocol::host::Incoming;
 use xtipc_protocol::port::{MESSAGE_OVERHEAD, Port};
 use xtipc_segment::attach::{ChannelOffer, Message, send_message};
-use xtipc_segment::channel::{self, ChannelFds, ChannelTraffic, ChannelView, Side};
+use xtipc_segment::channel::{self, ChannelFds, ChannelTraffic, ChannelView, ChannelWait, Side};
 use xtipc_segment::{
     ChannelNotice, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
 };
@@ -21,6 +21,7 @@ use super::application::{Application, Awaited, ChannelUse, Held, incoming_of_end
 use super::applications::{Applications, Slot};
 use super::host::NodeHost;
 use super::requests::Answer;
+use crate::clock::now_ns;
 
 /// Sockets of one attachment that have a direct channel at most: each costs it two descriptors, and memory of which the
 /// other end can make it pay for 2.5 MiB.
@@ -30,12 +31,32 @@ const CHANNELS_MAX: usize = 64;
 pub(super) struct Direct {
     view: Arc<ChannelView>,
     side: Side,
+    made_ns: u64,
 }
 
 impl Direct {
     /// What went by it.
     pub(super) fn traffic(&self) -> ChannelTraffic {
         self.view.traffic(self.side)
+    }
+
+    /// Of what went by it, what the program at the other end has not received.
+    pub(super) fn unread_by_peer(&self) -> u32 {
+        self.view.traffic(self.side.other()).unread
+    }
+
+    /// How its program says that it waits to send by it. No time is before there was a channel.
+    pub(super) fn wait(&self) -> ChannelWait {
+        let told = self.view.wait(self.side);
+        let checked = |since: u64| match since {
+            0 => 0,
+            since => since.max(self.made_ns),
+        };
+        ChannelWait {
+            refused_since: checked(told.refused_since),
+            calls: told.calls,
+            calls_since: checked(told.calls_since),
+        }
     }
 }
 
@@ -84,6 +105,7 @@ pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortI
         let direct = Direct {
             view: Arc::clone(&view),
             side,
+            made_ns: now_ns(),
         };
         applications.channels.insert(end.port, direct);
         let application = applications.get_mut(end.slot).ok_or(libc::EAGAIN)?;
@@ -226,4 +248,30 @@ fn offer(
     let application = applications.get(to.slot).ok_or(libc::EAGAIN)?;
     // An application that takes nothing off its socket gets no channels.
     send_message(application.connection.as_fd(), &offer, &fds.as_fds()).map_err(|_| libc::EAGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_says_nonsense_of_its_waiting_shows_no_time_before_the_channel() {
+        let ([first, _second], view) = channel::create().expect("memory and pipes");
+        let program = channel::Channel::map(first, Side::First, 128).expect("a good channel");
+        let direct = Direct {
+            view: Arc::new(view),
+            side: Side::First,
+            made_ns: 1000,
+        };
+        assert_eq!(direct.wait(), ChannelWait::default());
+        for (told, shown) in [(1, 1000), (999, 1000), (1001, 1001), (u64::MAX, u64::MAX)] {
+            let wait = |since| ChannelWait {
+                refused_since: since,
+                calls: u32::MAX,
+                calls_since: since,
+            };
+            program.sender.show(wait(told));
+            assert_eq!(direct.wait(), wait(shown));
+        }
+    }
 }

@@ -16,6 +16,7 @@ use xtipc_segment::Request;
 use super::Worker;
 use super::answers::scope;
 use super::applications::Slot;
+use super::channels::Direct;
 use crate::clock::now_ns;
 
 impl Worker {
@@ -96,7 +97,10 @@ impl Worker {
                 Role::Open | Role::Connection(_) => None,
             },
             subscriber: None,
-            waiting: self.engine.waiting(id).map(|waiting| self.wait(&waiting)),
+            waiting: match self.engine.waiting(id) {
+                Some(waiting) => Some(self.wait(&waiting)),
+                None => self.wait_in_channel(id, socket),
+            },
             calls: self.waiting_calls(id),
             channel: self.channel(id),
         }
@@ -108,6 +112,22 @@ impl Worker {
             sent: traffic.sent,
             received: traffic.received,
             unread: traffic.unread,
+        })
+    }
+
+    /// The same of a socket that sends by its direct channel, as far as its program says so.
+    fn wait_in_channel(&self, id: PortId, socket: &Port) -> Option<SendWait> {
+        let direct = self.host.applications.channels.get(&id)?;
+        let wait = direct.wait();
+        let peer = socket.connection().and_then(connection)?;
+        // What is read and still in the way is memory that the peer has not let go of.
+        let is_in_the_way = wait.calls > 0 || direct.unread_by_peer() > 0;
+        (wait.refused_since != 0).then(|| SendWait {
+            for_ms: elapsed_ms(wait.refused_since),
+            obstacle: is_in_the_way.then_some(Obstacle::Peer {
+                address: peer.address,
+                port: peer.port,
+            }),
         })
     }
 
@@ -170,6 +190,15 @@ impl Worker {
                     for_ms,
                 }),
             }
+        }
+        if let Some(wait) = self.host.applications.channels.get(&id).map(Direct::wait)
+            && wait.calls > 0
+        {
+            calls.push(WaitingCalls {
+                call: Call::Send,
+                count: wait.calls,
+                for_ms: elapsed_ms(wait.calls_since),
+            });
         }
         calls
     }

@@ -21,6 +21,7 @@ impl Attachment {
         request: impl Fn(PayloadPlace, SendFlags) -> Request,
         patience: Patience,
     ) -> Result<i32> {
+        let mut waits_since = None;
         loop {
             let way = {
                 let mut core = self.core()?;
@@ -44,7 +45,7 @@ impl Attachment {
                     })
                 })?,
                 Way::Revoked(number) => {
-                    let taken = self.was_taken(socket, number.unwrap_or(0))?;
+                    let taken = self.wait_for_last(socket, number.unwrap_or(0))?;
                     if taken && number.is_some() {
                         return Ok(0);
                     }
@@ -53,24 +54,9 @@ impl Attachment {
                     self.core()?.note_not_ready(socket, Ready::SEND);
                     return Ok(-libc::EAGAIN);
                 }
-                Way::Congested => self.wait(patience, |core| {
-                    Ok(match core.queue(socket)?.may_send() {
-                        Some(false) => Look::WaitFor(Interest::Room(socket)),
-                        _ => Look::Found(()),
-                    })
-                })?,
+                Way::Congested => self.wait_for_room(socket, patience, &mut waits_since)?,
             }
         }
-    }
-
-    /// Of a channel that the peer has revoked: waits until it tells whether it took the message of this number.
-    pub(crate) fn was_taken(&self, socket: u32, number: u32) -> Result<bool> {
-        self.wait(Patience::Endless, |core| {
-            Ok(match core.queue(socket)?.was_taken(number) {
-                Some(taken) => Look::Found(taken),
-                None => Look::WaitFor(Interest::Room(socket)),
-            })
-        })
     }
 
     /// Leaves the channel of a socket that is being shared: what came by it and was not read is the daemon's. `rest`: what

@@ -9,11 +9,11 @@
 //! All of it is under the attachment's lock, but what tells the peer of consumption, which is in the messages.
 
 mod calls;
+mod waits;
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll;
-use rustix::time::{ClockId, clock_gettime};
 use xtipc_segment::application::Place;
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
 use xtipc_segment::channel::{Channel, ChannelFds, Incoming, Loan, Lookout, Sending, Side};
@@ -27,6 +27,7 @@ use crate::core::{Core, Interest, Queue};
 use crate::pending::Purpose;
 use crate::sharing::ReadPart;
 use crate::{Error, Result};
+use waits::{Waits, now_ns};
 
 /// Messages by the daemon before it is asked again for what it could not do.
 const PAUSE: u32 = 64;
@@ -84,6 +85,8 @@ pub(crate) struct Direct {
     droppable: bool,
     /// Somebody waits to be able to send.
     room_awaited: bool,
+    /// How it waits, for who looks on.
+    waits: Waits,
     /// The bell is in a descriptor that the program polls.
     watched: bool,
     /// Units unacknowledged of what came by the daemon, until all of that was taken out of the queue.
@@ -242,9 +245,12 @@ impl Core {
                 direct.tell_processor();
             }
             return match direct.channel.sender.send(direct.importance, payload) {
-                Ok(Sending::Done) => Ok(Way::Sent),
+                Ok(Sending::Done) => {
+                    direct.note_sent();
+                    Ok(Way::Sent)
+                }
                 Ok(Sending::Congested) => {
-                    direct.room_awaited = true;
+                    direct.note_refused();
                     Ok(Way::Congested)
                 }
                 Ok(Sending::Revoked(number)) => {
@@ -282,6 +288,11 @@ impl Core {
             && let Some(direct) = &mut queue.direct
         {
             direct.channel.sender.take_back(loan);
+            if direct.room_awaited {
+                // Who waits for it may be asleep, and wakes when the daemon answers something.
+                let nothing = Request::Cancel { tag: 0 };
+                let _ = self.submit(socket, &[], |_| nothing, Purpose::Forget);
+            }
         }
     }
 
@@ -300,7 +311,8 @@ impl Core {
             match direct.channel.sender.send_loan(direct.importance, loan) {
                 Ok(sent) => {
                     match &sent {
-                        Err((_, Sending::Congested)) => direct.room_awaited = true,
+                        Err((_, Sending::Congested)) => direct.note_refused(),
+                        Ok(Sending::Done) => direct.note_sent(),
                         Ok(Sending::Revoked(_)) | Err((_, Sending::Revoked(_))) => {
                             queue.outgoing = Outgoing::Revoked;
                         }
@@ -369,7 +381,7 @@ impl Core {
             }
             Outgoing::Revoked => {
                 if queue.was_taken(0).is_some() {
-                    queue.outgoing = Outgoing::Never;
+                    self.end_sending(socket);
                 }
             }
             Outgoing::Asked | Outgoing::Switching(_) | Outgoing::Channel | Outgoing::Never => {}
@@ -489,6 +501,7 @@ impl Core {
             importance: Importance::default(),
             droppable: false,
             room_awaited: false,
+            waits: Waits::default(),
             watched: false,
             take_over: None,
             sends: 0,
@@ -614,6 +627,9 @@ impl Core {
     pub(crate) fn end_sending(&mut self, socket: u32) {
         if let Ok(queue) = self.queue(socket) {
             queue.outgoing = Outgoing::Never;
+            if let Some(direct) = &mut queue.direct {
+                direct.note_sent();
+            }
             self.progress += 1;
             self.tell(|interest| interest == Interest::Room(socket));
         }
@@ -772,9 +788,4 @@ impl Queue {
             waker.wake();
         }
     }
-}
-
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -71,6 +71,21 @@ impl Memory {
         self.0.double_word_at(side as usize * CONTROL_LEN + 40)
     }
 
+    /// Since when messages of a side are refused: nanoseconds of CLOCK_MONOTONIC, 0 for none.
+    pub(super) fn refused_since(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 48)
+    }
+
+    /// How many calls of a side wait to send.
+    pub(super) fn waiting_calls(&self, side: Side) -> &AtomicU32 {
+        self.0.word_at(side as usize * CONTROL_LEN + 56)
+    }
+
+    /// Since when the oldest of them waits.
+    pub(super) fn calls_since(&self, side: Side) -> &AtomicU64 {
+        self.0.double_word_at(side as usize * CONTROL_LEN + 64)
+    }
+
     /// Whether a side has mapped the channel: not 0.
     pub(super) fn present(&self, side: Side) -> &AtomicU32 {
         self.0.word_at(side as usize * CONTROL_LEN + 136)

@@ -9,7 +9,8 @@
 //!     1024  control block of side 1               0  messages consumed: u32     8  window:32 units acknowledged:32
 //!                                                16  messages taken in all, once it takes no more: 1:32 count:32
 //!                                                24  messages sent: u64        32  bytes of them: u64
-//!                                                40  bytes consumed: u64
+//!                                                40  bytes consumed: u64        48  its messages are refused since: u64
+//!                                                56  calls that wait to send: u32     64  the oldest of them since: u64
 //!     4096  messages of side 0 (1024 of 256)    128  sleep word: u32          132  processor + 1, 0 if not told: u32
 //!   266240  messages of side 1
 //!   528384  returns of side 0 (1024 of 8)     what side 0 gives back of the arena of side 1
@@ -105,7 +106,7 @@ pub fn create() -> io::Result<([ChannelFds; 2], ChannelView)> {
     Ok((sides, view))
 }
 
-/// The counts that both sides keep in a channel, to be shown: nothing may depend on them, for the sides write what they like.
+/// What both sides tell of themselves in a channel, to be shown: nothing may depend on them, for the sides write what they like.
 #[derive(Debug)]
 pub struct ChannelView(Memory);
 
@@ -140,6 +141,26 @@ impl ChannelView {
             unread_bytes: received_bytes.saturating_sub(consumed_bytes),
         }
     }
+
+    /// How a side says that it waits.
+    pub fn wait(&self, side: Side) -> ChannelWait {
+        ChannelWait {
+            refused_since: self.0.refused_since(side).load(Ordering::Relaxed),
+            calls: self.0.waiting_calls(side).load(Ordering::Relaxed),
+            calls_since: self.0.calls_since(side).load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// How a side waits to send: times are nanoseconds of CLOCK_MONOTONIC, 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelWait {
+    /// The first message that was refused, since the last that was not.
+    pub refused_since: u64,
+    /// Calls that wait.
+    pub calls: u32,
+    /// The oldest of them.
+    pub calls_since: u64,
 }
 
 /// A pipe: the end to ring with, and the end that gets readable. They share no flags, so neither side can make a call of the
@@ -174,7 +195,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn other(self) -> Self {
+    /// The other one.
+    pub fn other(self) -> Self {
         match self {
             Self::First => Self::Second,
             Self::Second => Self::First,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::memory::{ARENA_LEN, ENTRIES, Memory};
-use super::{INLINE_MAX, Ringer, Side};
+use super::{ChannelWait, INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
 use crate::address::Importance;
 use crate::blocks::{BLOCK, BlockMap, Run};
@@ -131,6 +131,8 @@ pub struct ChannelSender {
     /// Units acknowledged in all, when this side last looked.
     acked: u32,
     window: u32,
+    /// Length of a message that found no room in the arena, as long as that may be so.
+    lacking: Option<usize>,
     ringer: Ringer,
 }
 
@@ -151,6 +153,7 @@ impl ChannelSender {
             unacked: 0,
             acked: 0,
             window: 0,
+            lacking: None,
             ringer,
         }
     }
@@ -171,7 +174,7 @@ impl ChannelSender {
         if self.is_revoked() {
             return Ok(Sending::Revoked(None));
         }
-        if !self.may_send()? {
+        if !self.is_open()? {
             return Ok(Sending::Congested);
         }
         if payload.len() <= INLINE_MAX {
@@ -185,6 +188,7 @@ impl ChannelSender {
             return Ok(self.outcome());
         }
         let Some(mut loan) = self.loan(payload.len())? else {
+            self.lacking = Some(payload.len());
             return Ok(Sending::Congested);
         };
         loan.write(0, payload);
@@ -251,7 +255,7 @@ impl ChannelSender {
         if !Arc::ptr_eq(&loan.memory, &self.memory) || self.is_revoked() {
             return Ok(Err((loan, Sending::Revoked(None))));
         }
-        if !self.may_send()? {
+        if !self.is_open()? {
             return Ok(Err((loan, Sending::Congested)));
         }
         self.publish_loan(LOANED, importance, &loan);
@@ -278,8 +282,35 @@ impl ChannelSender {
         Ok(true)
     }
 
-    /// Whether a message can be sent as far as window and ring are concerned.
+    /// Whether a message can be sent: if the last one was refused, one of that length.
     pub fn may_send(&mut self) -> Result<bool, Violation> {
+        if let Some(len) = self.lacking {
+            let Some(loan) = self.loan(len)? else {
+                return Ok(false);
+            };
+            self.take_back(loan);
+            self.lacking = None;
+        }
+        self.is_open()
+    }
+
+    /// Shows how this side waits to send.
+    pub fn show(&self, wait: ChannelWait) {
+        let (memory, side) = (&self.memory, self.side);
+        let words = [
+            (memory.refused_since(side), wait.refused_since),
+            (memory.calls_since(side), wait.calls_since),
+        ];
+        for (word, since) in words {
+            word.store(since, Ordering::Relaxed);
+        }
+        memory
+            .waiting_calls(side)
+            .store(wait.calls, Ordering::Relaxed);
+    }
+
+    /// Whether window and ring let a message through.
+    fn is_open(&mut self) -> Result<bool, Violation> {
         if self.unacked > self.window {
             self.take_acknowledgement()?;
         }
@@ -354,6 +385,7 @@ impl ChannelSender {
             offset,
         };
         self.sent[(self.messages.next() % ENTRIES) as usize] = sent;
+        self.lacking = None;
         self.unacked += units(len);
         let messages = self.memory.messages(self.side);
         self.messages.push(messages, head, words);

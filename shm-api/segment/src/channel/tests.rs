@@ -171,6 +171,37 @@ fn loans_are_handed_over_uncopied_and_come_back_in_any_order() {
 }
 
 #[test]
+fn a_sender_without_memory_may_send_again_when_its_message_finds_room() {
+    let (mut one, mut other, _memory) = pair();
+    one.sender.begin(0, 60_000);
+    let sent = (0..).take_while(|_| send(&mut one, &[1; 66_000])).count();
+    assert_eq!(sent, 15, "the arena is full, the window is not");
+    assert_eq!(one.sender.may_send(), Ok(false));
+    assert!(send(&mut one, b"x"), "this one needs none of it");
+    assert!(!send(&mut one, &[1; 66_000]));
+    let first = next(&mut other).expect("it was sent");
+    assert_eq!(one.sender.may_send(), Ok(false));
+    first.consumed();
+    assert_eq!(one.sender.may_send(), Ok(true));
+    assert!(send(&mut one, &[1; 66_000]));
+}
+
+#[test]
+fn who_looks_on_sees_how_a_side_waits() {
+    let ([first, _second], view) = create().expect("memory and pipes");
+    let one = Channel::map(first, Side::First, WINDOW).expect("a good channel");
+    assert_eq!(view.wait(Side::First), ChannelWait::default());
+    let wait = ChannelWait {
+        refused_since: 1 << 40,
+        calls: 3,
+        calls_since: 2 << 40,
+    };
+    one.sender.show(wait);
+    assert_eq!(view.wait(Side::First), wait);
+    assert_eq!(view.wait(Side::Second), ChannelWait::default());
+}
+
+#[test]
 fn a_loan_that_is_not_asked_for_as_such_is_copied() {
     let (mut one, mut other, _memory) = pair();
     let mut loan = one.sender.loan(3).expect("honest").expect("room");
