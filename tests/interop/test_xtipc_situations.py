@@ -12,21 +12,16 @@ ANY_RELEASE = "999.0"
 
 class XtipcSituationsTest(SegmentTest):
     def test_every_situation_ends_as_on_linux_or_as_the_documented_difference(self):
-        """Through the daemon: what channels do differently with signals is left out below."""
         self.compare(self.started("near", "--direct-after=0"))
 
     def test_every_situation_ends_the_same_over_direct_channels(self):
-        """But for signals whose handlers restart calls: with channels a program waits for several pipes."""
-        self.compare(self.started("nearer", "--direct-after=1"), but_for=" restart")
+        self.compare(self.started("nearer", "--direct-after=1"))
 
-    def compare(self, node, but_for=None):
+    def compare(self, node):
         wanted = situations.all_situations()
         recorded = situations.recording(ANY_RELEASE)
         self.assertEqual(set(recorded), set(wanted), "situations and recording do not have the same titles")
         documented = situations.documented_differences()
-        if but_for:
-            left_out = {title for title, steps in wanted.items() if any(step.endswith(but_for) for step in steps)}
-            wanted, recorded = ({title: all[title] for title in all if title not in left_out} for all in (wanted, recorded))
         expected = situations.with_differences(recorded, documented)
         far = self.started("far")
         self.await_link(node, far)

@@ -29,6 +29,7 @@ use crate::buffer::Buffer;
 use crate::core::{Bells, Core, Custody, Failure, Interest, Queue};
 pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
+use crate::relay::Relay;
 use crate::rounds::{Driving, Rounds, Seen};
 use crate::{Error, Message, Result, lock};
 
@@ -61,6 +62,7 @@ pub(crate) struct Attachment {
     pub(crate) wake: Arc<OwnedFd>,
     /// The epoll instance to sleep on instead, once there are direct channels.
     bells: Arc<OnceLock<Arc<OwnedFd>>>,
+    pub(crate) relay: OnceLock<Option<Relay>>,
     /// The attach socket. Its lock is for conversations on it; polling needs none.
     pub(crate) socket: Arc<OwnedFd>,
     pub(crate) conversation: Mutex<()>,
@@ -87,6 +89,7 @@ impl Attachment {
         Ok(Self {
             wake: Arc::clone(&bells.wake),
             bells: Arc::clone(&bells.instance),
+            relay: OnceLock::new(),
             incarnation: Incarnation::current()?,
             core: Mutex::new(Core::new(
                 side.submitter,
@@ -166,7 +169,7 @@ impl Attachment {
                 self.park(core, interest, left)
             } else {
                 core.driving = true;
-                let (mut core, wake) = self.drive(core, interest, left);
+                let (mut core, wake) = self.drive(core, interest, left, patience);
                 core.driving = false;
                 (core, wake)
             };
@@ -209,6 +212,7 @@ impl Attachment {
         mut core: MutexGuard<'a, Core>,
         interest: Interest,
         left: Option<Duration>,
+        patience: Patience,
     ) -> (MutexGuard<'a, Core>, Wake) {
         let before = core.progress;
         let mut looking_on = None;
@@ -263,7 +267,7 @@ impl Attachment {
         }
         let begun = begun.unwrap_or_else(Instant::now);
         let left = left.map(|left| left.saturating_sub(begun.elapsed()));
-        let (mut core, wake) = self.drive_asleep(core, interest, left);
+        let (mut core, wake) = self.drive_asleep(core, interest, left, patience);
         core.learn(begun.elapsed() < SPIN_MAX);
         drop(looking_on);
         (core, wake)
@@ -326,6 +330,7 @@ impl Attachment {
         mut core: MutexGuard<'a, Core>,
         interest: Interest,
         left: Option<Duration>,
+        patience: Patience,
     ) -> (MutexGuard<'a, Core>, Wake) {
         let before = core.progress;
         let mut wake = Wake::Called;
@@ -345,7 +350,7 @@ impl Attachment {
             && !self.ring_has_room(&mut core, interest)
         {
             drop(core);
-            wake = self.sleep(left);
+            wake = self.sleep(left, patience);
             core = lock(&self.core);
             if wake == Wake::Gone {
                 // What the daemon published before it ended is still there.
@@ -370,9 +375,9 @@ impl Attachment {
     }
 
     /// Sleeps until the daemon wakes us, or the time is over. If the daemon is gone so is the other end of the pipe.
-    fn sleep(&self, left: Option<Duration>) -> Wake {
+    fn sleep(&self, left: Option<Duration>, patience: Patience) -> Wake {
         if let Some(bells) = self.bells.get() {
-            return self.sleep_on(bells, left);
+            return self.sleep_on(bells, left, patience);
         }
         if left.is_none() {
             return take_wake(self.wake.as_fd());
@@ -392,7 +397,7 @@ impl Attachment {
         core.fruitless += 1;
         if core.fruitless >= FRUITLESS_MAX {
             core.fruitless = 0;
-            if !core.asleep && self.sleep(Some(Duration::ZERO)) == Wake::Gone {
+            if !core.asleep && self.sleep(Some(Duration::ZERO), Patience::None) == Wake::Gone {
                 core.dispatch();
                 core.fail(Failure::Gone);
             }

@@ -141,6 +141,7 @@ mod path;
 mod patience;
 mod pending;
 mod poller;
+mod relay;
 mod rounds;
 mod seat;
 mod sharing;

@@ -34,6 +34,11 @@ impl Patience {
         }
     }
 
+    /// Whether only a signal whose handler restarts no calls ends it.
+    pub(crate) fn outlasts_restarts(self) -> bool {
+        matches!(self, Self::UntilSignal(None))
+    }
+
     /// What is left; an error if nothing is. `Ok(None)` is endless.
     pub(crate) fn left(self) -> Result<Option<Duration>> {
         match self {

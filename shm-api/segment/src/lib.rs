@@ -64,6 +64,8 @@ mod path;
 #[cfg(not(loom))]
 mod request;
 #[cfg(not(loom))]
+pub mod signals;
+#[cfg(not(loom))]
 mod state;
 
 #[cfg(not(loom))]

@@ -1,6 +1,7 @@
 //! What threads do that use direct channels.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -10,6 +11,7 @@ use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, option}
 use super::{Outgoing, Way};
 use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Interest, WAKE};
+use crate::relay::Relay;
 use crate::{Error, Result};
 
 impl Attachment {
@@ -99,7 +101,22 @@ impl Attachment {
     }
 
     /// Sleeps until the daemon or the peer of a direct channel wakes us, or the time is over.
-    pub(crate) fn sleep_on(&self, bells: &OwnedFd, left: Option<Duration>) -> Wake {
+    pub(crate) fn sleep_on(
+        &self,
+        bells: &Arc<OwnedFd>,
+        left: Option<Duration>,
+        patience: Patience,
+    ) -> Wake {
+        let relay = || Relay::start(bells, &self.wake).ok();
+        let mut left = left;
+        if patience.outlasts_restarts()
+            && let Some(relay) = self.relay.get_or_init(relay)
+        {
+            if relay.sleep() == Wake::Signal {
+                return Wake::Signal;
+            }
+            left = Some(Duration::ZERO);
+        }
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let none = epoll::Event {
             flags: epoll::EventFlags::empty(),
