@@ -4,10 +4,13 @@
 mod host;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::Host;
-use xtipc::{Datagram, Error, Group, GroupEvent, Joining, Kind, Scope, ServiceAddress};
+use xtipc::{
+    Datagram, Error, EventKind, Group, GroupEvent, Joining, Kind, Scope, ServiceAddress,
+    ServiceRange, Subscriber, Subscription,
+};
 
 const GROUP: u32 = 5000;
 
@@ -61,6 +64,28 @@ fn members_hear_of_each_other_and_exchange_messages_in_every_mode() {
     drop(b);
     assert_eq!([next(&a), next(&a)], ["-2", "-2"]);
     assert!(matches!(a.broadcast(b"alone"), Err(Error::NoMember { .. })));
+}
+
+#[test]
+fn a_member_and_a_subscriber_can_spin_for_what_comes() {
+    let host = Host::start();
+    let subscriber = Subscriber::open(&host.attach()).unwrap();
+    let group = ServiceRange::from(address(1));
+    subscriber
+        .subscribe(&Subscription::bindings(group))
+        .unwrap();
+    let soon = || Instant::now() + Duration::from_millis(20);
+    let later = || Instant::now() + Duration::from_secs(10);
+    assert!(matches!(subscriber.recv_spin(soon()), Err(Error::TimedOut)));
+    let (a, b) = (join(&host, 1), join(&host, 2));
+    let event = subscriber.recv_spin(later()).unwrap();
+    assert_eq!((event.kind, event.range), (EventKind::Published, group));
+    let joined = a.recv_spin(later()).unwrap();
+    assert!(matches!(joined, GroupEvent::Joined(member) if member.address == address(2)));
+    b.broadcast(b"hello").unwrap();
+    let heard = a.recv_spin(later()).unwrap();
+    assert!(matches!(heard, GroupEvent::Message { message, .. } if *message == *b"hello"));
+    assert!(matches!(a.recv_spin(soon()), Err(Error::TimedOut)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Members of communication groups. Semantics as in `docs/protocol/groups.md`.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc_segment::{
     DeliveryFlags, Destination, GroupFlags, Request, Scope, ServiceAddress, ServiceRange,
@@ -168,6 +168,11 @@ impl Group {
     /// The same, waiting at most so long.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<GroupEvent> {
         self.next(|socket| socket.recv_timeout(timeout))
+    }
+
+    /// The same, spinning until then; [`Error::TimedOut`] if nothing came. Never sleeps.
+    pub fn recv_spin(&self, until: Instant) -> Result<GroupEvent> {
+        self.next(|socket| socket.recv_spin(until))
     }
 
     /// The next message or event if one is there; else [`Error::WouldBlock`].

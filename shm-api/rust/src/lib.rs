@@ -85,7 +85,7 @@
 //! ```
 //!
 //! Other ways to wait: a [`Poller`] for many sockets of one attachment, which can spin before it sleeps;
-//! [`Datagram::recv_spin`] and [`Connection::recv_spin`], which never sleep; `as_fd` of a datagram socket or subscriber for
+//! [`Datagram::recv_spin`] and its kin of the other sockets, which never sleep; `as_fd` of a datagram socket or subscriber for
 //! event loops; with the feature `tokio` the sockets of the module `tokio`. What a path to a node is like can be read at any
 //! time: [`Node::path`], [`Connection::path`].
 //!

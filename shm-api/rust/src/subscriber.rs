@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc_segment::Request;
 
@@ -80,6 +80,12 @@ impl Subscriber {
         event_of(&self.receive(Patience::None)?)
     }
 
+    /// The next event, spinning for it until then; [`Error::TimedOut`] if none came. Never sleeps.
+    pub fn recv_spin(&self, until: Instant) -> Result<Event> {
+        let spin = || self.attachment.receive_spinning(self.id, until);
+        event_of(&self.unless_closed(spin)?)
+    }
+
     /// Waits likewise for the next event, as its 48 bytes.
     pub fn recv_message(&self) -> Result<Message> {
         let patience = if self.nonblocking.load(Ordering::Relaxed) {
@@ -135,10 +141,14 @@ impl Subscriber {
     }
 
     fn receive(&self, patience: Patience) -> Result<Message> {
+        self.unless_closed(|| self.attachment.receive(self.id, patience))
+    }
+
+    fn unless_closed(&self, receive: impl FnOnce() -> Result<Message>) -> Result<Message> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Error::SubscriberClosed);
         }
-        let message = self.attachment.receive(self.id, patience)?;
+        let message = receive()?;
         if message.error().is_some() {
             self.closed.store(true, Ordering::Relaxed);
             return Err(Error::SubscriberClosed);
