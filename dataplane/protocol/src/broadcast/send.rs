@@ -139,6 +139,31 @@ impl BroadcastLink {
         self.advance(ctx);
     }
 
+    /// Queues the update of a binding, which `write` writes if there is room for it: with others in one packet while that waits for the
+    /// window. False if it found no frame.
+    pub fn submit_update<H: Host>(
+        &mut self,
+        ctx: &mut Ctx<'_, H>,
+        len: usize,
+        mut write: impl FnMut(&mut [u8]),
+    ) -> bool {
+        let mss = self.mss();
+        let message = (Importance::System, len);
+        let (table, host, stats) = (&mut ctx.core.table, &mut *ctx.host, &mut self.stats);
+        if self
+            .queue
+            .bundle(table, host, message, mss, stats, &mut write)
+        {
+            return true;
+        }
+        let Some(frame) = ctx.alloc_written(Reserve::Data, Importance::System, len, write) else {
+            return false;
+        };
+        self.queue.push(&mut ctx.core.table, frame, true);
+        self.advance(ctx);
+        true
+    }
+
     /// The packet behind `after`, or the first one, that the peer is not known to have received in order.
     pub fn next_missing(
         &self,

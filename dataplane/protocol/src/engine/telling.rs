@@ -8,7 +8,7 @@ use crate::frame::FrameRef;
 use crate::host::{DownReason, Host, Reserve};
 use crate::name::{Item, Operation, Publication, Scope, Update};
 use crate::time::Instant;
-use crate::wire::{Capabilities, Header, Importance, Msg, User, field, size};
+use crate::wire::{Bundle, Capabilities, Header, Importance, Msg, User, field, size};
 use std::collections::VecDeque;
 
 /// Changes the cluster has not been told, beyond which nothing new is bound.
@@ -153,16 +153,11 @@ impl Engine {
         let own = ctx.core.own.0;
         // It can wait, unlike what keeps links alive: the reserve is not for it.
         let distributor = &mut self.distributor;
-        let frame = ctx.alloc_written(Reserve::Data, Importance::System, UPDATE_SIZE, |out| {
+        self.bcast.submit_update(&mut ctx, UPDATE_SIZE, |out| {
             if let Some(update) = distributor.update(operation, what) {
                 out.copy_from_slice(&update_message(&update, own, 0));
             }
-        });
-        let Some(frame) = frame else {
-            return false;
-        };
-        self.bcast.submit(&mut ctx, frame);
-        true
+        })
     }
 
     fn send_update<H: Host>(
@@ -232,21 +227,24 @@ impl Engine {
         };
         let mut complete = true;
         let mut at = None;
-        while let Some(frame) = self.bcast.next_missing(&ctx.core.table, &peer.bcast, at) {
+        'packets: while let Some(frame) = self.bcast.next_missing(&ctx.core.table, &peer.bcast, at)
+        {
             at = Some(frame);
-            let Some(update) = read_update(&ctx, frame) else {
-                continue;
-            };
-            let index = self.distributor.index_of(update.named_seqno);
-            if index < link.told {
-                continue;
+            for number in 0.. {
+                let Some(update) = read_update(&ctx, frame, number) else {
+                    break;
+                };
+                let index = self.distributor.index_of(update.named_seqno);
+                if index < link.told {
+                    continue;
+                }
+                let message = update_message(&update, ctx.core.own.0, peer.addr.0);
+                complete = link.queue_update(&mut ctx, &message);
+                if !complete {
+                    break 'packets;
+                }
+                link.told = index + 1;
             }
-            let message = update_message(&update, ctx.core.own.0, peer.addr.0);
-            complete = link.queue_update(&mut ctx, &message);
-            if !complete {
-                break;
-            }
-            link.told = index + 1;
         }
         if complete {
             link.told = self.distributor.numbered();
@@ -319,13 +317,18 @@ fn update_message(update: &Update, own: u32, dest: u32) -> [u8; UPDATE_SIZE] {
     message
 }
 
-/// The update in a packet of the broadcast link, if it holds one.
-fn read_update<H: Host>(ctx: &super::Ctx<'_, H>, frame: FrameRef) -> Option<Update> {
+/// An update in a packet of the broadcast link, the first being number 0, if it holds so many.
+fn read_update<H: Host>(ctx: &super::Ctx<'_, H>, frame: FrameRef, number: usize) -> Option<Update> {
     let meta = ctx.core.table.meta(frame);
     if meta.importance != Importance::System {
         return None;
     }
-    let msg = Msg::check(ctx.host.bytes(frame).get(..meta.len as usize)?).ok()?;
+    let packet = Msg::check(ctx.host.bytes(frame).get(..meta.len as usize)?).ok()?;
+    let msg = match packet.user() {
+        User::MsgBundler => Bundle::new(packet).nth(number)?,
+        _ if number == 0 => packet,
+        _ => return None,
+    };
     if msg.user() != User::NameDistributor {
         return None;
     }

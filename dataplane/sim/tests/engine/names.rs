@@ -173,6 +173,28 @@ fn a_storm_of_bindings_is_told_piece_by_piece_and_leaves_frames_for_the_protocol
 }
 
 #[test]
+fn bindings_made_at_once_share_packets_and_no_message_overtakes_them() {
+    let mut c = Cluster::settled(13, 2);
+    let (server, client) = (c.open(0).port, c.open(1));
+    for n in 0..1000 {
+        c.bind(0, server, (9000, n, n));
+    }
+    let packets = c.node(0).engine.broadcast_link().queue_len;
+    assert!(packets < 100, "{packets} packets");
+    c.send(0, server, Destination::Socket(client), &b"bound"[..])
+        .unwrap();
+    while c.texts(1, client.port).is_empty() {
+        c.run_for(Duration::from_micros(10));
+    }
+    assert_eq!(table(&c, 1).len(), 2 + 1000);
+    c.close(0, server);
+    c.run_for(Duration::from_millis(100));
+    assert_eq!(table(&c, 1).len(), 2);
+    assert!(tables_agree(&c));
+    c.finish();
+}
+
+#[test]
 fn anycast_goes_round_the_sockets_newest_first_and_heeds_domains() {
     let mut c = Cluster::settled(5, 3);
     let servers: Vec<_> = (0..3)
