@@ -129,6 +129,30 @@ class ProgramsTest(SegmentTest):
         self.assertRegex(beta.tool("socket", "list", "--details"),
                          rf"cannot send for \d+ ms: peer [0-9a-f]+:{server} does not read.*\n  waits in send:1 for \d+ ms")
 
+    def test_processes_that_never_called_for_a_socket_are_listed_too(self):
+        text = ("import os, socket, time\n"
+                "s = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
+                f"s.bind((socket.TIPC_ADDR_NAME, {TYPE}, 8, 0, socket.TIPC_CLUSTER_SCOPE))\n"
+                "near, far = socket.socketpair(socket.AF_UNIX)\n"
+                "receiver = os.fork()\n"
+                "if not receiver:\n"
+                "    s.close()\n"
+                "    message, fds, _, _ = socket.recv_fds(far, 10, 1)\n"
+                "    time.sleep(100)\n"
+                "socket.send_fds(near, [b'x'], [s.fileno()])\n"
+                "heir = os.fork()\n"
+                "if heir: print(os.getpid(), receiver, heir, flush=True)\n"
+                "time.sleep(100)\n")
+        process = lab.spawn(self.alpha.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        pids = process.stdout.readline().split()
+        for pid in pids[1:]:
+            self.addCleanup(os.kill, int(pid), signal.SIGKILL)
+        who = " ".join(map(str, sorted(map(int, pids))))
+        told = re.compile(rf"bound to {{{TYPE},8,8}}\n  RDM of pids {who} ")
+        lab.until(lambda: told.search(self.alpha.tool("socket", "list", "--details")), 2, "all three listed")
+
     def test_without_a_node_there_is_no_tipc_and_one_line_says_why(self):
         text = ("import errno, socket\nfor _ in range(2):\n  try: socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
                 "  except OSError as error: assert error.errno == errno.EAFNOSUPPORT\n  else: raise SystemExit(3)")

@@ -72,6 +72,9 @@ pub struct SocketDetails {
     /// The processes that use it, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<u32>,
+    /// The inode of its descriptor, by which `/proc` shows who else has a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<u64>,
     /// What is under way on its connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<ConnectionWindow>,

@@ -3,6 +3,7 @@
 //! The text of what the tipc tool prints is fixed to the byte, for scripts parse it.
 
 mod bearer;
+mod holders;
 mod keys;
 mod link;
 mod monitor;
@@ -152,7 +153,9 @@ pub(crate) fn answer(
             socket::table_text,
         ),
         Command::SocketList => {
-            out.print(&*connect()?.sockets(details)?, |all| all, socket::list_text)
+            let mut sockets = connect()?.sockets(details)?;
+            holders::complete(&mut sockets);
+            out.print(&*sockets, |all| all, socket::list_text)
         }
         // Only in full is it the word behind which all is the program's.
         Command::Run => Err(GrammarError::InvalidCommand("run".into()).into()),

@@ -126,6 +126,13 @@ impl Handles {
         self.descriptors.contains_key(&port)
     }
 
+    /// The inode of a socket's descriptor.
+    pub(super) fn inode(&self, port: PortId) -> Option<u64> {
+        let index = self.descriptors.get(&port)?;
+        let (_, inode) = self.all.get(*index)?.as_ref()?.theirs;
+        Some(inode)
+    }
+
     /// Whether a copy of a socket's descriptor is open somewhere.
     pub(super) fn is_described(&mut self, port: PortId) -> bool {
         self.descriptor(port)

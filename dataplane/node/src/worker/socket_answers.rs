@@ -91,6 +91,7 @@ impl Worker {
         SocketDetails {
             state: state(socket),
             holders: self.holders(id),
+            descriptor: self.host.applications.shared.handles.inode(id),
             window: socket.connection().and_then(window),
             backlog: match &socket.role {
                 Role::Listener(listener) => Some(listener.pending.len() as u32),
