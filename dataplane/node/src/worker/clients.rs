@@ -14,6 +14,8 @@ use crate::wait::Interest;
 
 /// Requests taken from an application in one round.
 const SUBMIT_BUDGET: usize = 64;
+/// Ended applications that wait for their memory to be given back.
+const DEPARTED_MAX: usize = 256;
 
 impl Worker {
     pub(super) fn serve_applications(&mut self, now: Instant) -> usize {
@@ -139,7 +141,8 @@ impl Worker {
     }
 
     /// Lets a process go that has ended or closed its attach socket. What it had submitted counts: it may have done so right
-    /// after a post.
+    /// after a post. To give back its memory takes longer than all else, and waits until there is nothing else to do: of many that
+    /// end at once each is to be closed soon.
     pub(super) fn outlive(&mut self, slot: Slot, now: Instant, reason: &str) {
         // As much as its ring holds, in case it goes on.
         for _ in 0..Sizes::default().submissions as usize / SUBMIT_BUDGET {
@@ -149,15 +152,19 @@ impl Worker {
                 Err(violation) => return self.let_go(slot, now, &violation.to_string()),
             }
         }
-        self.let_go(slot, now, reason);
+        let departed = self.remove(slot, now, reason);
+        self.departed.extend(departed);
+        self.departed.truncate(DEPARTED_MAX);
     }
 
     /// Lets a client go; its sockets are closed by the protocol's rules at once.
     pub(super) fn let_go(&mut self, slot: Slot, now: Instant, reason: &str) {
+        self.remove(slot, now, reason);
+    }
+
+    fn remove(&mut self, slot: Slot, now: Instant, reason: &str) -> Option<Client> {
         requests::detach(&mut self.engine, &mut self.host, now, slot);
-        let Some(client) = self.host.applications.remove(slot) else {
-            return;
-        };
+        let client = self.host.applications.remove(slot)?;
         for source in [
             Source::Connection(slot),
             Source::Process(slot),
@@ -166,7 +173,7 @@ impl Worker {
             // A stranger has fewer descriptors than an application.
             let _ = self.waiter.remove(source.token(0));
         }
-        match client {
+        match &client {
             Client::Attached(application) => {
                 let pid = application.process.pid;
                 if application.violation.is_some() {
@@ -177,5 +184,6 @@ impl Worker {
             }
             Client::Stranger(_) => tracing::debug!(reason, "connection closed"),
         }
+        Some(client)
     }
 }

@@ -52,7 +52,7 @@ use crate::policy::{Core, IdlePolicy, Policy, Step};
 use crate::steward::{Command, Event};
 use crate::wait::{Backend, Interest, Token, Waiter};
 use crate::watchdog::Pulse;
-use applications::{Applications, Heard, Slot};
+use applications::{Applications, Client, Heard, Slot};
 use bearers::{Enabled, MediaValues, Slots, bearer_setup};
 use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
@@ -168,6 +168,17 @@ impl Source {
         Token(kind << 32 | slot)
     }
 
+    /// What comes first of what is ready at once. Processes that have ended: until their sockets are closed others send to them. Commands
+    /// last: they let clients in, and one that came into the place of one that has just gone would be taken for that by what
+    /// else was told of it.
+    fn turn(self) -> u8 {
+        match self {
+            Self::Process(_) => 0,
+            Self::Commands => 2,
+            _ => 1,
+        }
+    }
+
     fn of(token: Token) -> Self {
         let slot = token.0 as u32 as Slot;
         match token.0 >> 32 {
@@ -188,6 +199,8 @@ struct Worker {
     bearers: Slots,
     /// Disabled, and not yet released by the kernel.
     closing: Vec<ClosingBearer>,
+    /// Applications that have ended, with memory that nobody has had the time to give back.
+    departed: Vec<Client>,
     /// What bearers start with that say nothing else.
     media: MediaValues,
     waiter: Waiter,
@@ -261,6 +274,7 @@ impl Worker {
             host,
             bearers: slots,
             closing: Vec::new(),
+            departed: Vec::new(),
             media,
             waiter,
             bearer_fds: 0,
@@ -341,6 +355,9 @@ impl Worker {
 
     /// Nothing was found: spins, yields or sleeps, until `limit_ns` at most.
     fn rest(&mut self, limit_ns: Option<u64>) -> Result<(), Failure> {
+        if self.departed.pop().is_some() {
+            return Ok(());
+        }
         let now_ns = self.host.applications.round_ns;
         match self.idle.idle(now_ns) {
             Step::Spin => {
@@ -595,9 +612,7 @@ impl Worker {
         self.listen_due_ns = now.0 + LISTEN_INTERVAL_NS;
         self.stirred |= !self.ready.is_empty();
         let mut ready = std::mem::take(&mut self.ready);
-        // Commands last: they let clients in, and one that came into the place of one that has just gone would be taken for that
-        // by what else was told of it.
-        ready.sort_unstable_by_key(|token| Source::of(*token) == Source::Commands);
+        ready.sort_unstable_by_key(|token| Source::of(*token).turn());
         for token in ready.drain(..) {
             self.on_ready(Source::of(token), now)?;
         }
