@@ -90,8 +90,8 @@ impl Subject {
     /// Baselines with dependencies of their own are in a program that is built with the feature of their name.
     pub(crate) const fn is_built(self) -> bool {
         match self {
-            Self::Iceoryx2 => cfg!(feature = "iceoryx2"),
-            Self::Zeromq => cfg!(feature = "zeromq"),
+            Self::Iceoryx2 => ICEORYX2,
+            Self::Zeromq => ZEROMQ,
             _ => true,
         }
     }
@@ -157,6 +157,10 @@ impl fmt::Display for Wait {
 
 /// Port of the kernel's protocols.
 const PORT: u16 = 7777;
+/// Whether this program was built with it.
+const ICEORYX2: bool = cfg!(feature = "iceoryx2");
+/// Whether this program was built with it.
+const ZEROMQ: bool = cfg!(feature = "zeromq");
 
 /// Repeats what would block.
 fn insist<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {

@@ -81,7 +81,7 @@ pub struct Pulse {
     goes_before: AtomicBool,
     /// The nice value that it began with.
     own_nice: AtomicI32,
-    /// The system refused a change of class or nice value, so this worker never tries again.
+    /// The system refused a change of class, so this worker never tries again.
     refused: AtomicBool,
     /// The watchdog wants this worker to stay in SCHED_OTHER.
     held: AtomicBool,
@@ -161,15 +161,14 @@ impl Pulse {
 
     fn go_before_others(&self, before: bool) {
         let own_nice = self.own_nice.load(Ordering::Relaxed);
-        if before == self.goes_before.load(Ordering::Relaxed)
-            || own_nice <= OVERRUN_NICE
-            || self.refused.load(Ordering::Relaxed)
-        {
+        if before == self.goes_before.load(Ordering::Relaxed) || own_nice <= OVERRUN_NICE {
             return;
         }
-        self.goes_before.store(before, Ordering::Relaxed);
         let nice = if before { OVERRUN_NICE } else { own_nice };
-        self.note_refusal(self.thread().map(|own| set_nice(own, nice)));
+        // A daemon without the privilege stays where it is.
+        if self.thread().is_some_and(|own| set_nice(own, nice).is_ok()) {
+            self.goes_before.store(before, Ordering::Relaxed);
+        }
     }
 
     /// Worker: a round found nothing and the next will come at once. A system call only when the spin has lasted.
@@ -240,10 +239,7 @@ impl Pulse {
     }
 
     fn change_own_class(&self, class: Class) {
-        self.note_refusal(self.thread().map(|own| set_class(own, class)));
-    }
-
-    fn note_refusal(&self, changed: Option<std::io::Result<()>>) {
+        let changed = self.thread().map(|own| set_class(own, class));
         if changed.is_some_and(|result| result.is_err()) {
             self.refused.store(true, Ordering::Relaxed);
         }

@@ -15,10 +15,6 @@ use super::{
 
 /// A decoded packet, or a message from inside one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "decoded one at a time, on the stack"
-)]
 pub enum Packet<'a> {
     /// Users LOW to CRITICAL.
     Data(Data<'a>),
