@@ -200,7 +200,8 @@ class BadFrameTest(PairTest):
 
     def test_frames_for_other_hosts_flooded_by_a_bridge_are_not_taken(self):
         gamma = self.started("gamma")
-        self.await_link(self.alpha, gamma)
+        for node in (self.alpha, self.beta):
+            self.await_link(node, gamma)
         with self.undisturbed("alpha", self.alpha, self.beta, gamma):
             ports = ("alpha", "beta", "gamma")
             for port in ports:
