@@ -13,6 +13,8 @@ class LinuxImpairedTest(LinuxTest):
             self.await_equal_tables(self.alpha, self.linux)
 
     def test_full_traffic_over_a_sound_wire_is_hardly_ever_sent_again(self):
+        # Before it is judged, each end learns how late packets of the other may be.
+        load.Load(self, 3, self.alpha, self.linux).run()
         traffic = load.Load(self, 120 if self.segment.full else 6, self.alpha, self.linux)
         with self.without_resets(self.alpha, self.linux):
             traffic.run()
