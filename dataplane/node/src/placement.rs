@@ -108,11 +108,6 @@ pub fn set_class(thread: Pid, class: Class) -> std::io::Result<()> {
     }
 }
 
-/// Sets the nice value of a thread of this process.
-pub fn set_nice(thread: Pid, nice: i32) -> std::io::Result<()> {
-    Ok(rustix::process::setpriority_process(Some(thread), nice)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use rustix::thread::Pid;
 
-use crate::placement::{Class, set_class, set_nice};
+use crate::placement::{Class, set_class};
 use crate::policy::Core;
 
 /// What a worker is doing.
@@ -45,12 +45,6 @@ const IDLE_CLASS_AFTER_NS: u64 = 20_000;
 const CROWDED_GAP_NS: u64 = 100_000;
 /// After such a gap, spins stay in SCHED_OTHER for so long.
 const CROWDED_NS: u64 = 100_000_000;
-/// A gap of this length in any class: so many want the processor that a worker would get it too late, and goes before them.
-const OVERRUN_GAP_NS: u64 = 5_000_000;
-/// It does so until there was no such gap for so long.
-const OVERRUN_NS: u64 = 1_000_000_000;
-/// The nice value of a worker that goes before others.
-const OVERRUN_NICE: i32 = -15;
 
 /// `due_ns` of a sleep that no timer ends.
 const NO_TIMER: u64 = u64::MAX;
@@ -77,10 +71,6 @@ pub struct Pulse {
     thread: AtomicI32,
     /// The worker has entered SCHED_IDLE and not left it.
     idle_class: AtomicBool,
-    /// The nice value is [`OVERRUN_NICE`]. The worker's own, as the next one.
-    goes_before: AtomicBool,
-    /// The nice value that it began with.
-    own_nice: AtomicI32,
     /// The system refused a change of class, so this worker never tries again.
     refused: AtomicBool,
     /// The watchdog wants this worker to stay in SCHED_OTHER.
@@ -101,8 +91,6 @@ impl Pulse {
             longest_gap_ns: AtomicU64::new(0),
             thread: AtomicI32::new(0),
             idle_class: AtomicBool::new(false),
-            goes_before: AtomicBool::new(false),
-            own_nice: AtomicI32::new(0),
             refused: AtomicBool::new(false),
             held: AtomicBool::new(false),
         }
@@ -111,11 +99,7 @@ impl Pulse {
     /// The calling thread is the worker from now on.
     pub fn begin(&self, now_ns: u64) {
         self.last_round_ns.store(now_ns, Ordering::Relaxed);
-        let thread = rustix::thread::gettid();
-        if let Ok(nice) = rustix::process::getpriority_process(Some(thread)) {
-            self.own_nice.store(nice, Ordering::Relaxed);
-        }
-        let thread = thread.as_raw_nonzero().get();
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
         // SYNC(thread): the watchdog reads the first round only after it sees a thread.
         self.thread.store(thread, Ordering::Release);
     }
@@ -140,35 +124,13 @@ impl Pulse {
             self.gap_ns.store(gap_ns, Ordering::Relaxed);
             self.longest_gap_ns.fetch_max(gap_ns, Ordering::Relaxed);
         }
-        if gap_ns > OVERRUN_GAP_NS && self.core == Core::Shared {
-            self.expect_others_until(now_ns + OVERRUN_NS);
-            self.go_before_others(true);
-        } else if gap_ns > CROWDED_GAP_NS && self.idle_class.load(Ordering::Relaxed) {
-            self.expect_others_until(now_ns + CROWDED_NS);
-        } else if self.goes_before.load(Ordering::Relaxed)
-            && now_ns >= self.crowded_until_ns.load(Ordering::Relaxed)
-        {
-            self.go_before_others(false);
+        if gap_ns > CROWDED_GAP_NS && self.idle_class.load(Ordering::Relaxed) {
+            let until_ns = now_ns + CROWDED_NS;
+            self.crowded_until_ns.store(until_ns, Ordering::Relaxed);
+            self.leave_idle_class();
         }
         self.last_round_ns.store(now_ns, Ordering::Release);
         gap_ns
-    }
-
-    fn expect_others_until(&self, until_ns: u64) {
-        self.crowded_until_ns.fetch_max(until_ns, Ordering::Relaxed);
-        self.leave_idle_class();
-    }
-
-    fn go_before_others(&self, before: bool) {
-        let own_nice = self.own_nice.load(Ordering::Relaxed);
-        if before == self.goes_before.load(Ordering::Relaxed) || own_nice <= OVERRUN_NICE {
-            return;
-        }
-        let nice = if before { OVERRUN_NICE } else { own_nice };
-        // A daemon without the privilege stays where it is.
-        if self.thread().is_some_and(|own| set_nice(own, nice).is_ok()) {
-            self.goes_before.store(before, Ordering::Relaxed);
-        }
     }
 
     /// Worker: a round found nothing and the next will come at once. A system call only when the spin has lasted.

@@ -258,35 +258,6 @@ fn another_tolerance_sets_another_limit() {
     assert_eq!(class_of(thread), libc::SCHED_OTHER);
 }
 
-#[test]
-fn a_worker_that_is_kept_from_its_rounds_goes_before_others_until_it_was_not_for_a_second() {
-    let nice = |thread| rustix::process::getpriority_process(Some(thread)).unwrap();
-    for core in [Core::Shared, Core::Own] {
-        let (_pulse, orders, thread) = worker(core);
-        let own = nice(thread);
-        let kept = |pulse: &Pulse| {
-            let now_ns = now_ns();
-            pulse.round(now_ns);
-            pulse.round(now_ns + OVERRUN_GAP_NS + 1);
-        };
-        let undisturbed = |pulse: &Pulse| {
-            let last_ns = pulse.last_round_ns.load(Ordering::Relaxed);
-            for round in 1..=OVERRUN_NS / OVERRUN_GAP_NS {
-                pulse.round(last_ns + round * OVERRUN_GAP_NS);
-            }
-        };
-        orders.send(kept).unwrap();
-        let before = if core == Core::Shared {
-            OVERRUN_NICE
-        } else {
-            own
-        };
-        wait_until("it goes before", || nice(thread) == before);
-        orders.send(undisturbed).unwrap();
-        wait_until("it is as it was", || nice(thread) == own);
-    }
-}
-
 /// The real thing: a spinning worker and a program that computes, on one processor.
 #[test]
 fn beside_a_busy_program_no_gap_is_much_longer_than_the_limit() {
