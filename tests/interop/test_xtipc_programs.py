@@ -77,6 +77,13 @@ class ProgramsTest(SegmentTest):
                 self.assertEqual(one.write(7, 3000), 3000)
                 self.assertEqual(other.read(3000), (3000, zlib.crc32(drive.pattern(7, 3000))))
 
+    def started_program(self, node, text):
+        """A program in Python that runs until it is killed, at the latest at the end of the test."""
+        process = lab.spawn(node.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
     def test_all_processes_that_use_a_socket_are_listed_and_keep_it_alive(self):
         text = ("import os, socket, sys\n"
                 "s = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
@@ -84,9 +91,7 @@ class ProgramsTest(SegmentTest):
                 "child = os.fork()\n"
                 "if child: print(os.getpid(), child, flush=True)\n"
                 "s.getsockname(); s.recv(1)\n")
-        process = lab.spawn(self.alpha.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        process = self.started_program(self.alpha, text)
         parent, child = process.stdout.readline().split()
 
         def shows(who):
@@ -111,9 +116,7 @@ class ProgramsTest(SegmentTest):
                 "client.setblocking(True)\n"
                 "print(*(s.getsockname()[2] for s in (client, server)), flush=True)\n"
                 "while True: client.send(bytes(60000))\n")
-        process = lab.spawn(beta.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        process = self.started_program(beta, text)
         client, server = map(int, process.stdout.readline().split())
 
         def blocked():
@@ -143,9 +146,7 @@ class ProgramsTest(SegmentTest):
                 "heir = os.fork()\n"
                 "if heir: print(os.getpid(), receiver, heir, flush=True)\n"
                 "time.sleep(100)\n")
-        process = lab.spawn(self.alpha.run_command(PYTHON, "-c", text), text=True, stdout=subprocess.PIPE)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        process = self.started_program(self.alpha, text)
         pids = process.stdout.readline().split()
         for pid in pids[1:]:
             self.addCleanup(os.kill, int(pid), signal.SIGKILL)

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use xtipc_segment::MESSAGE_LEN_MAX;
-
 use crate::attachment::Attachment;
 use crate::core::Custody;
+use crate::datagram::check_len;
 use crate::direct::{Outgoing, Way};
-use crate::{Connection, Error, Message, Result};
+use crate::{Connection, Message, Result};
 
 impl Connection {
     /// Sends messages, or pieces of a stream, as many as can be sent without waiting, but the first one as
@@ -17,13 +16,7 @@ impl Connection {
             return Ok(0);
         };
         for payload in payloads {
-            let len = payload.as_ref().len();
-            if len > MESSAGE_LEN_MAX {
-                return Err(Error::MessageTooLong {
-                    len,
-                    max: MESSAGE_LEN_MAX,
-                });
-            }
+            check_len(payload.as_ref().len())?;
         }
         self.send(first.as_ref())?;
         let (attachment, socket) = self.handle();

@@ -13,7 +13,7 @@ use xtipc_segment::{
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
 use crate::core::{Core, Custody, Interest, Partial, Queue};
-use crate::datagram::check_bindable;
+use crate::datagram::{check_bindable, check_len};
 use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
 
@@ -334,12 +334,7 @@ impl Connection {
         destination: Option<Destination>,
         patience: Patience,
     ) -> Result<usize> {
-        if bytes.len() > MESSAGE_LEN_MAX {
-            return Err(Error::MessageTooLong {
-                len: bytes.len(),
-                max: MESSAGE_LEN_MAX,
-            });
-        }
+        check_len(bytes.len())?;
         let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
             flags,
             destination,

@@ -143,7 +143,7 @@ impl Datagram {
     /// Sends a message without waiting for the node to take it: for many messages in a row. Waits only for room in
     /// shared memory. What fails later is reported by [`Datagram::flush`]. Messages of one socket stay in order.
     pub fn post_to(&self, payload: &[u8], destination: impl Into<Destination>) -> Result<()> {
-        check_len(payload)?;
+        check_len(payload.len())?;
         let destination = check_destination(destination.into())?;
         self.attachment
             .post(self.id, payload, destination, self.write_patience())
@@ -157,7 +157,7 @@ impl Datagram {
         destination: impl Into<Destination>,
     ) -> Result<usize> {
         for payload in payloads {
-            check_len(payload.as_ref())?;
+            check_len(payload.as_ref().len())?;
         }
         let destination = check_destination(destination.into())?;
         self.attachment
@@ -331,7 +331,7 @@ impl Datagram {
         payload: &[u8],
         destination: Option<Destination>,
     ) -> Result<()> {
-        check_len(payload)?;
+        check_len(payload.len())?;
         let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
             flags,
             destination,
@@ -355,10 +355,11 @@ impl Drop for Datagram {
     }
 }
 
-fn check_len(payload: &[u8]) -> Result<()> {
-    if payload.len() > MESSAGE_LEN_MAX {
+/// That a message of this length can be sent.
+pub(crate) fn check_len(len: usize) -> Result<()> {
+    if len > MESSAGE_LEN_MAX {
         return Err(Error::MessageTooLong {
-            len: payload.len(),
+            len,
             max: MESSAGE_LEN_MAX,
         });
     }

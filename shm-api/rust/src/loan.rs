@@ -10,6 +10,7 @@ use xtipc_segment::{MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags};
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
 use crate::core::{Core, Queue};
+use crate::datagram::check_len;
 use crate::{Connection, Error, Message, Result};
 
 /// Memory for a message to be sent on one connection: [`Connection::loan`]. Its bytes are 0 or old ones of the program's own
@@ -123,12 +124,7 @@ impl Connection {
     /// Memory for a message of `len` bytes, at most 66,000, to be filled and sent by [`Connection::send_loan`]. With a direct
     /// channel the receiver gets this very memory, as far as the channel has room; else it is the program's own.
     pub fn loan(&self, len: usize) -> Result<Loan> {
-        if len > MESSAGE_LEN_MAX {
-            return Err(Error::MessageTooLong {
-                len,
-                max: MESSAGE_LEN_MAX,
-            });
-        }
+        check_len(len)?;
         let (attachment, socket) = self.handle();
         let memory = match attachment.core()?.loan(socket, len)? {
             Some(loan) => Memory::Channel(Some(loan)),
