@@ -9,7 +9,7 @@ use xtipc_protocol::link::Setting;
 use xtipc_protocol::link::fsm::LinkState;
 use xtipc_protocol::wire::{Msg, TunnelKind, TunnelProtocol, User, field};
 use xtipc_sim::cluster::Cluster;
-use xtipc_sim::segment::{Fate, Faults, Seen};
+use xtipc_sim::segment::{Fate, Faults, Flight, Seen};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -291,14 +291,7 @@ fn packets_of_a_larger_mtu_are_tunnelled_in_pieces() {
     c.net(1).cut(0, 1);
     c.until("given up", |c| up(c, 0) == 1 && up(c, 1) == 1);
     c.net(1).heal();
-    c.net(0).filter = Some(Box::new(|flight| {
-        let msg = Msg::check(&flight.bytes).unwrap();
-        if msg.user().is_data() {
-            Fate::Lose
-        } else {
-            Fate::Pass
-        }
-    }));
+    c.net(0).filter = Some(Box::new(lose_messages));
     let piece = xtipc_protocol::link::mss(600);
     let sizes = [1900, 3 * piece, piece, piece + 1, 2 * piece];
     for len in sizes {
@@ -406,18 +399,20 @@ fn a_link_that_fails_while_what_was_sent_before_is_awaited_reorders_nothing() {
     }
 }
 
+fn lose_messages(flight: &Flight) -> Fate {
+    let msg = Msg::check(&flight.bytes).unwrap();
+    if msg.user().is_data() {
+        Fate::Lose
+    } else {
+        Fate::Pass
+    }
+}
+
 #[test]
 fn a_failover_that_was_held_back_belongs_to_the_one_that_ends_the_wait() {
     let mut c = Cluster::settled(34, 2);
     let (sender, to) = (c.open(0), c.open(1));
-    c.net(0).filter = Some(Box::new(|flight| {
-        let msg = Msg::check(&flight.bytes).unwrap();
-        if msg.user().is_data() {
-            Fate::Lose
-        } else {
-            Fate::Pass
-        }
-    }));
+    c.net(0).filter = Some(Box::new(lose_messages));
     for n in 0..3u8 {
         let to = Destination::Socket(to);
         c.send(0, sender.port, to, &[n; 30][..]).unwrap();
