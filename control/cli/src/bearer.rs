@@ -14,7 +14,7 @@ pub(crate) enum BearerWordsError {
     MissingMedia,
     #[error("error, missing bearer {0}\n")]
     Missing(&'static str),
-    #[error("error, invalid media type {0}: eth, udp and shm are accepted\n")]
+    #[error("error, invalid media type {0}: eth, ib, udp and shm are accepted\n")]
     UnknownMedia(String),
     #[error("error, udp bearer localip/device missing\n")]
     MissingLocal,
@@ -50,7 +50,7 @@ pub(crate) fn name(typed: &Typed<Command>) -> Result<String, BearerWordsError> {
     let media = typed.first.as_deref().or_else(|| typed.value("media"));
     let media = media.ok_or(BearerWordsError::MissingMedia)?;
     let key = match media {
-        "eth" => "device",
+        "eth" | "ib" => "device",
         "udp" | "shm" => "name",
         _ => return Err(BearerWordsError::UnknownMedia(media.to_owned())),
     };

@@ -226,6 +226,7 @@ static ROOT: &[Word<Command>] = &[
                  media eth device DEVICE [ vlan VLAN ] [ queues LIST ]\n  \
                  media udp name NAME { localip IP | device DEVICE } [ localport PORT ] \
                  [ remoteip IP ] [ remoteport PORT ]\n  \
+                 media ib device DEVICE\n  \
                  media shm name NAME [ dir PATH ]",
             ),
             with_keys(

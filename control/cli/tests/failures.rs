@@ -92,7 +92,7 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
         ),
         (
             "bearer get window media foo device eth0",
-            "error, invalid media type foo: eth, udp and shm are accepted\n",
+            "error, invalid media type foo: eth, ib, udp and shm are accepted\n",
         ),
         (
             "bearer get window media eth device eth7",

@@ -224,6 +224,10 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-enable","bearer":"shm:pod,window=80,dir=/run/pod"}"#,
         ),
         (
+            "bearer enable media ib device ib0 priority 5",
+            r#"{"request":"bearer-enable","bearer":"ib:ib0,priority=5"}"#,
+        ),
+        (
             "bearer disable media shm name pod",
             r#"{"request":"bearer-disable","name":"shm:pod"}"#,
         ),

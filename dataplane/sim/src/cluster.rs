@@ -2,7 +2,7 @@
 
 use crate::host::{Arena, Received, Sent, SimHost};
 use crate::rng::Rng;
-use crate::segment::{Flight, Segment, mac_of, media_addr};
+use crate::segment::{Flight, Segment, mac_of, media_addr, source_addr};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct Node {
 pub struct Recipe {
     /// Frames in the pool.
     pub frames: usize,
+    /// What has the addresses: Ethernet or InfiniBand.
+    pub media: Media,
     /// MTU of the bearer.
     pub mtu: usize,
     /// Whether one packet reaches all stations.
@@ -57,6 +59,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             frames: 4096,
+            media: Media::Ethernet,
             mtu: MTU,
             broadcast: true,
             params: LinkParams::default(),
@@ -178,9 +181,9 @@ impl Cluster {
             interface[3] += free.expect("a test adds no fourth bearer");
             let setup = BearerSetup {
                 interface,
-                media: Media::Ethernet,
+                media: recipe.media,
                 broadcast: recipe.broadcast,
-                media_addr: MediaAddr::ethernet(mac_of(station)),
+                media_addr: media_addr(recipe.media, mac_of(station)),
                 mtu: recipe.mtu,
                 params: recipe.params,
             };
@@ -432,9 +435,10 @@ impl Cluster {
     /// The same from the segment of another bearer.
     pub fn receive_on(&mut self, net: usize, station: usize, source: [u8; 6], bytes: &[u8]) {
         let (now, bearer) = (self.now, BearerId(net as u8));
+        let source = source_addr(self.recipe.media, source);
         self.with(station, |node| {
             node.engine
-                .on_packet(now, bearer, media_addr(source), bytes, &mut node.host);
+                .on_packet(now, bearer, source, bytes, &mut node.host);
         });
     }
 

@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
-use xtipc_protocol::addr::MediaAddr;
+use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::host::MediaDest;
 use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::{Msg, Packet, User};
@@ -330,7 +330,22 @@ impl Segment {
     }
 }
 
-/// The address of a packet's source as the engine takes it.
-pub fn media_addr(source: [u8; 6]) -> MediaAddr {
-    MediaAddr::ethernet(source)
+/// The address of a station on a media with hardware addresses: [`Segment::send`] finds the MAC address at the same place.
+pub fn media_addr(media: Media, mac: [u8; 6]) -> MediaAddr {
+    match media {
+        Media::InfiniBand => {
+            let mut address = [0; 20];
+            address[4..10].copy_from_slice(&mac);
+            MediaAddr::from_infiniband(address)
+        }
+        _ => MediaAddr::ethernet(mac),
+    }
+}
+
+/// The source of a packet as the engine takes it.
+pub fn source_addr(media: Media, mac: [u8; 6]) -> MediaAddr {
+    match media {
+        Media::InfiniBand => MediaAddr::UNTOLD,
+        _ => media_addr(media, mac),
+    }
 }

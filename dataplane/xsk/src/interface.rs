@@ -72,7 +72,8 @@ pub enum InterfaceError {
     NotFound(String),
     /// The interface has no Ethernet addresses.
     #[error(
-        "interface `{name}` has link type {link_type}: only Ethernet (1) can carry an Ethernet bearer"
+        "interface `{name}` has link type {link_type}: only Ethernet (1) can carry an Ethernet bearer{}",
+        remedy(name, *link_type)
     )]
     NotEthernet {
         /// The interface.
@@ -90,6 +91,13 @@ pub enum InterfaceError {
         /// The kernel's answer.
         source: Errno,
     },
+}
+
+fn remedy(name: &str, link_type: u16) -> String {
+    match link_type {
+        libc::ARPHRD_INFINIBAND => format!("; InfiniBand carries a bearer ib:{name}"),
+        _ => String::new(),
+    }
 }
 
 impl Interface {

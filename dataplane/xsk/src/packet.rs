@@ -49,6 +49,8 @@ pub enum Listen {
     TaggedEthertype(u16),
     /// All that are on the wire, with their tags, to whomever they are addressed.
     Everything,
+    /// Those of one ethertype, without the header of the link: its addresses need not be Ethernet's.
+    PacketsOf(u16),
 }
 
 /// What a socket is opened for.
@@ -64,6 +66,27 @@ pub struct PacketConfig {
     pub buffer: usize,
 }
 
+/// A hardware address of the longest kind, as IP over InfiniBand has it.
+pub type LongAddress = [u8; 20];
+
+/// `struct sockaddr_ll` with room for it: the kernel reads as many bytes of address as are told.
+#[repr(C)]
+struct LongDestination {
+    family: u16,
+    /// In network byte order.
+    protocol: u16,
+    ifindex: i32,
+    link_type: u16,
+    packet_type: u8,
+    address_len: u8,
+    address: LongAddress,
+}
+
+const _: () = assert!(
+    std::mem::offset_of!(LongDestination, address)
+        == std::mem::offset_of!(libc::sockaddr_ll, sll_addr)
+);
+
 /// An 802.1Q or 802.1ad tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanTag {
@@ -76,7 +99,8 @@ pub struct VlanTag {
 /// A received frame.
 #[derive(Clone, Copy, Debug)]
 pub struct PacketFrame<'a> {
-    /// Ethernet header and what follows, without the tag that the kernel took out.
+    /// Ethernet header and what follows, without the tag that the kernel took out; of [`Listen::PacketsOf`] only what
+    /// follows.
     pub bytes: &'a [u8],
     /// The tag that the kernel took out and told.
     pub tag: Option<VlanTag>,
@@ -87,6 +111,8 @@ pub struct PacketFrame<'a> {
 /// A bound socket with its receive buffers.
 pub struct PacketSocket {
     fd: OwnedFd,
+    ifindex: u32,
+    ethertype: u16,
     buffers: Box<[u8]>,
     buffer_len: usize,
     /// The last call left nothing behind: wait before the next one.
@@ -98,9 +124,13 @@ impl PacketSocket {
     /// Opens a socket and binds it to its interface.
     pub fn open(config: &PacketConfig) -> Result<Self, PacketError> {
         let step = |step| move |source: io::Error| PacketError { step, source };
+        let kind = match config.listen {
+            Listen::PacketsOf(_) => SocketType::DGRAM,
+            _ => SocketType::RAW,
+        };
         let fd = socket_with(
             AddressFamily::PACKET,
-            SocketType::RAW,
+            kind,
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             // Hears nothing before it is bound.
             None,
@@ -116,7 +146,7 @@ impl PacketSocket {
         }
         let _ = sockopt::set_socket_send_buffer_size_force(&fd, config.buffer);
         let ethertype = match config.listen {
-            Listen::Ethertype(ethertype) => ethertype,
+            Listen::Ethertype(ethertype) | Listen::PacketsOf(ethertype) => ethertype,
             Listen::TaggedEthertype(ethertype) => {
                 attach_filter(&fd, ethertype).map_err(step("attach a packet filter"))?;
                 ALL_ETHERTYPES
@@ -129,6 +159,8 @@ impl PacketSocket {
         bind(&fd, config.ifindex, ethertype).map_err(step("bind the AF_PACKET socket"))?;
         Ok(Self {
             fd,
+            ifindex: config.ifindex,
+            ethertype,
             buffers: vec![0; config.frame_len * BATCH].into_boxed_slice(),
             buffer_len: config.frame_len,
             drained: true,
@@ -213,13 +245,37 @@ impl PacketSocket {
 
     /// Sends one frame, Ethernet header first.
     pub fn send(&mut self, frame: &[u8]) -> Result<(), Errno> {
-        let send_once = || send(&self.fd, frame, SendFlags::DONTWAIT);
-        let result = match send_once() {
-            // May be the word of an earlier moment: an error is kept for the next call, whichever it is.
-            Err(Errno::NETDOWN) => send_once(),
-            result => result,
+        again_if_down(|| send(&self.fd, frame, SendFlags::DONTWAIT).map(|_| ()))
+    }
+
+    /// Sends one packet to a station, behind the header that the interface makes; of a socket for [`Listen::PacketsOf`].
+    pub fn send_to(&mut self, packet: &[u8], to: LongAddress) -> Result<(), Errno> {
+        let destination = LongDestination {
+            family: libc::AF_PACKET as u16,
+            protocol: self.ethertype.to_be(),
+            ifindex: self.ifindex.cast_signed(),
+            link_type: 0,
+            packet_type: 0,
+            address_len: size_of::<LongAddress>() as u8,
+            address: to,
         };
-        result.map(|_| ())
+        again_if_down(|| {
+            // SAFETY: the kernel reads the packet and a name of the size told; both outlive the call.
+            let sent = unsafe {
+                libc::sendto(
+                    self.fd.as_raw_fd(),
+                    packet.as_ptr().cast(),
+                    packet.len(),
+                    libc::MSG_DONTWAIT,
+                    (&raw const destination).cast(),
+                    size_of_val(&destination) as libc::socklen_t,
+                )
+            };
+            match sent {
+                0.. => Ok(()),
+                _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            }
+        })
     }
 
     /// Makes the buffers fit frames of another length.
@@ -262,6 +318,14 @@ impl PacketSocket {
 impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// An error of the interface may be the word of an earlier moment: it is kept for the next call, whichever that is.
+fn again_if_down(send: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    match send() {
+        Err(Errno::NETDOWN) => send(),
+        result => result,
     }
 }
 

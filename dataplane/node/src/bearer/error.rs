@@ -11,6 +11,7 @@ use xtipc_xsk::packet::PacketError;
 use xtipc_xsk::udp::UdpError;
 
 use super::ladder::Rung;
+use super::links;
 use crate::config::{REMOTES_MAX, Refused};
 
 /// The smallest MTU of a TIPC bearer: the longest header and a tunnelled one.
@@ -20,14 +21,32 @@ pub(super) const MTU_MIN: u32 = 100;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BearerError {
     /// No interface has this name.
-    #[error("there is no interface `{interface}`; Ethernet interfaces here: {}", list(.existing))]
+    #[error("there is no interface `{interface}`; {media} interfaces here: {}", list(.existing))]
     UnknownInterface {
         interface: String,
+        media: &'static str,
         existing: Vec<String>,
     },
     /// The interface is not Ethernet, or could not be asked.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// The interface is not IP over InfiniBand.
+    #[error(
+        "interface `{interface}` has link type {link_type} and addresses of {address_len} bytes: only IP over InfiniBand \
+         (32, 20 bytes) can carry an InfiniBand bearer{}",
+        instead(*.link_type, .interface)
+    )]
+    NotInfiniBand {
+        interface: String,
+        link_type: u16,
+        address_len: usize,
+    },
+    /// The kernel did not say which interfaces there are.
+    #[error("cannot ask for the addresses of interface {interface}: {source}")]
+    Links {
+        interface: String,
+        source: io::Error,
+    },
     /// Too small for TIPC.
     #[error(
         "interface {interface} has an MTU of {mtu}: TIPC needs at least {MTU_MIN} \
@@ -48,9 +67,12 @@ pub(crate) enum BearerError {
     /// The kernel's own TIPC answers there.
     #[error(
         "the kernel's own TIPC has a bearer on {interface}: remove it \
-         (tipc bearer disable media eth device {interface})"
+         (tipc bearer disable media {media} device {interface})"
     )]
-    KernelBearer { interface: String },
+    KernelBearer {
+        media: &'static str,
+        interface: String,
+    },
     /// Another daemon has a bearer there, or this one.
     #[error("{} has a bearer on {interface}: an interface carries one bearer of one node", holder(*.process))]
     OtherDaemon {
@@ -117,14 +139,18 @@ impl BearerError {
             Self::KernelBearer { .. } | Self::OtherDaemon { .. } | Self::Occupied { .. } => {
                 libc::EBUSY
             }
-            Self::Interface(_) | Self::MtuTooSmall { .. } | Self::Queues { .. } | Self::Udp(_) => {
-                libc::EINVAL
-            }
+            Self::Interface(_)
+            | Self::NotInfiniBand { .. }
+            | Self::MtuTooSmall { .. }
+            | Self::Queues { .. }
+            | Self::Udp(_) => libc::EINVAL,
             Self::UdpSocket(error) => error.errno(),
             Self::Directory { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-            Self::Addresses(_) | Self::Xdp(_) | Self::ModeRefused { .. } | Self::Packet { .. } => {
-                libc::EIO
-            }
+            Self::Links { .. }
+            | Self::Addresses(_)
+            | Self::Xdp(_)
+            | Self::ModeRefused { .. }
+            | Self::Packet { .. } => libc::EIO,
         }
     }
 }
@@ -210,6 +236,13 @@ fn holder(process: Option<i32>) -> String {
         ),
         Some(id) => format!("another xtipcd (process {id})"),
         None => "another xtipcd (of unknown process)".into(),
+    }
+}
+
+fn instead(link_type: u16, interface: &str) -> String {
+    match link_type {
+        links::ETHERNET => format!("; Ethernet carries a bearer eth:{interface}"),
+        _ => String::new(),
     }
 }
 

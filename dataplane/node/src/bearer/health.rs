@@ -96,7 +96,7 @@ impl EthernetBearer {
         match Interface::query(&self.interface.name) {
             Ok(found) if same(&found) => Some(found),
             Ok(_) | Err(InterfaceError::NotFound(_)) => {
-                let name = super::occupied::name_of(self.interface.index)?;
+                let name = super::links::name_of(self.interface.index)?;
                 Interface::query(&name).ok().filter(same)
             }
             // Asking failed for another reason, which says nothing about the interface.

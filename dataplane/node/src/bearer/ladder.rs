@@ -21,7 +21,7 @@ use super::xdp::{Setup, Takes, XdpPort};
 use crate::config::XdpMode;
 
 /// Buffer of an AF_PACKET socket: some thousand packets, as an AF_XDP socket holds.
-const PACKET_BUFFER: usize = 8 << 20;
+pub(super) const PACKET_BUFFER: usize = 8 << 20;
 
 /// One path, best first on most devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

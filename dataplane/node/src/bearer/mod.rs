@@ -13,7 +13,9 @@ mod error;
 mod ethernet;
 mod front;
 mod health;
+mod infiniband;
 mod ladder;
+mod links;
 mod napi;
 mod nic;
 mod occupied;
@@ -39,6 +41,7 @@ use xtipc_xsk::{FrameIndex, FramePool};
 use crate::config::{BearerSpec, MediaSpec, XdpMode};
 use claim::Claim;
 use error::XdpError;
+use infiniband::InfiniBandBearer;
 use nic::EthernetBearer;
 use shm::ShmBearer;
 use udp::UdpBearer;
@@ -72,6 +75,7 @@ pub(crate) struct Defaults {
 
 enum Carrier {
     Ethernet(Box<EthernetBearer>),
+    InfiniBand(Box<InfiniBandBearer>),
     Udp(Box<UdpBearer>),
     SharedMemory(Box<ShmBearer>),
 }
@@ -89,7 +93,7 @@ impl Preparation {
         let wanted = match &spec.media {
             MediaSpec::Ethernet(_) => true,
             MediaSpec::Udp(udp) => udp.interface().is_some(),
-            MediaSpec::SharedMemory(_) => false,
+            MediaSpec::InfiniBand | MediaSpec::SharedMemory(_) => false,
         };
         let classifier = wanted.then(Classifier::load).and_then(Result::ok);
         let classifier = classifier.map(Box::new);
@@ -124,6 +128,11 @@ impl Bearer {
                 )?;
                 Carrier::Ethernet(Box::new(bearer))
             }
+            MediaSpec::InfiniBand => {
+                let room = room::frame_room(pool.frame_len());
+                let bearer = InfiniBandBearer::open(&spec.interface, room)?;
+                Carrier::InfiniBand(Box::new(bearer))
+            }
             MediaSpec::Udp(udp) => {
                 let room = room::frame_room(pool.frame_len());
                 let ready = prepared.classifier.map(|loaded| *loaded);
@@ -147,6 +156,7 @@ impl Bearer {
     pub(crate) fn media(&self) -> Media {
         match &self.carrier {
             Carrier::Ethernet(_) => Media::Ethernet,
+            Carrier::InfiniBand(_) => Media::InfiniBand,
             Carrier::Udp(_) => Media::Udp,
             Carrier::SharedMemory(_) => Media::SharedMemory,
         }
@@ -156,6 +166,7 @@ impl Bearer {
     pub(crate) fn media_addr(&self) -> MediaAddr {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.media_addr(),
+            Carrier::InfiniBand(infiniband) => infiniband.media_addr(),
             Carrier::Udp(udp) => udp.media_addr(),
             Carrier::SharedMemory(shm) => shm.media_addr(),
         }
@@ -165,6 +176,7 @@ impl Bearer {
     pub(crate) fn mtu(&self) -> usize {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.mtu(),
+            Carrier::InfiniBand(infiniband) => infiniband.mtu(),
             Carrier::Udp(udp) => udp.mtu(),
             Carrier::SharedMemory(shm) => shm.mtu(),
         }
@@ -173,7 +185,7 @@ impl Bearer {
     /// Whether one packet reaches all stations, without copies.
     pub(crate) fn reaches_all_at_once(&self) -> bool {
         match &self.carrier {
-            Carrier::Ethernet(_) => true,
+            Carrier::Ethernet(_) | Carrier::InfiniBand(_) => true,
             Carrier::Udp(udp) => udp.reaches_all_at_once(),
             Carrier::SharedMemory(_) => false,
         }
@@ -184,6 +196,7 @@ impl Bearer {
     pub(crate) fn receive(&mut self, budget: usize, sink: impl FnMut(MediaAddr, &[u8])) -> usize {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.receive(budget, sink),
+            Carrier::InfiniBand(infiniband) => infiniband.receive(budget, sink),
             Carrier::Udp(udp) => udp.receive(budget, sink),
             Carrier::SharedMemory(shm) => shm.receive(budget, sink),
         }
@@ -192,7 +205,7 @@ impl Bearer {
     /// Serves sockets that packets do not come by. Call when the waiter has reported a bearer, before receiving.
     pub(crate) fn on_call(&mut self) {
         match &mut self.carrier {
-            Carrier::Ethernet(_) => {}
+            Carrier::Ethernet(_) | Carrier::InfiniBand(_) => {}
             Carrier::Udp(udp) => udp.on_call(),
             Carrier::SharedMemory(shm) => shm.on_call(),
         }
@@ -218,6 +231,7 @@ impl Bearer {
     ) {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.transmit(pool, frame, to, len, reserve),
+            Carrier::InfiniBand(infiniband) => infiniband.transmit(pool, frame, to, len),
             Carrier::Udp(udp) => udp.transmit(pool, frame, to, len, reserve),
             Carrier::SharedMemory(shm) => shm.transmit(pool, frame, to, len, reserve),
         }
@@ -228,7 +242,7 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.reclaim(pool),
             Carrier::Udp(udp) => udp.reclaim(pool),
-            Carrier::SharedMemory(_) => {}
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => {}
         }
     }
 
@@ -236,6 +250,7 @@ impl Bearer {
     pub(crate) fn flush(&mut self) {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.flush(),
+            Carrier::InfiniBand(_) => {}
             Carrier::Udp(udp) => udp.flush(),
             Carrier::SharedMemory(shm) => shm.flush(),
         }
@@ -246,7 +261,7 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.set_clock(now),
             Carrier::Udp(udp) => udp.set_clock(now),
-            Carrier::SharedMemory(_) => {}
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => {}
         }
     }
 
@@ -282,13 +297,14 @@ impl Bearer {
 
     /// All sockets to wait on for reading. They change only in [`Self::reopen`].
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (ethernet, udp, shm) = match &self.carrier {
+        let (ethernet, udp, single) = match &self.carrier {
             Carrier::Ethernet(ethernet) => (Some(ethernet.fds()), None, None),
             Carrier::Udp(udp) => (None, Some(udp.fds()), None),
+            Carrier::InfiniBand(infiniband) => (None, None, Some(infiniband.fd())),
             Carrier::SharedMemory(shm) => (None, None, Some(shm.fd())),
         };
         let ethernet = ethernet.into_iter().flatten();
-        ethernet.chain(udp.into_iter().flatten()).chain(shm)
+        ethernet.chain(udp.into_iter().flatten()).chain(single)
     }
 
     /// Whether packets wait to be received: the check before sleeping. Where others put packets into memory, they are
@@ -296,6 +312,7 @@ impl Bearer {
     pub(crate) fn rx_ready(&mut self) -> bool {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.rx_ready(),
+            Carrier::InfiniBand(infiniband) => infiniband.rx_ready(),
             Carrier::Udp(udp) => udp.rx_ready(),
             Carrier::SharedMemory(shm) => shm.must_stay_awake(),
         }
@@ -307,7 +324,7 @@ impl Bearer {
         match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.is_quiet(),
             Carrier::Udp(udp) => udp.is_quiet(),
-            Carrier::SharedMemory(_) => false,
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => false,
         }
     }
 
@@ -316,6 +333,7 @@ impl Bearer {
     pub(crate) fn check(&mut self, pool: &mut FramePool, now: Duration) -> BearerEvent {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.check(pool, now),
+            Carrier::InfiniBand(infiniband) => infiniband.check(),
             Carrier::Udp(udp) => udp.check(pool, now),
             Carrier::SharedMemory(shm) => {
                 shm.call_others();
@@ -330,7 +348,7 @@ impl Bearer {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.reopen(pool),
             Carrier::Udp(udp) => udp.reopen(pool),
-            Carrier::SharedMemory(_) => Ok(()),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -338,6 +356,7 @@ impl Bearer {
     pub(crate) fn info(&self) -> BearerInfo {
         let info = match &self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.info(),
+            Carrier::InfiniBand(infiniband) => infiniband.info(),
             Carrier::Udp(udp) => udp.info(),
             Carrier::SharedMemory(shm) => shm.info(),
         };
@@ -353,7 +372,7 @@ impl Bearer {
         match self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.close(pool),
             Carrier::Udp(udp) => udp.close(pool),
-            Carrier::SharedMemory(_) => Ok(()),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => Ok(()),
         }
     }
 
@@ -363,6 +382,9 @@ impl Bearer {
             Carrier::Ethernet(ethernet) => {
                 let (sockets, claim) = ethernet.begin_close(pool);
                 (sockets, Some(claim))
+            }
+            Carrier::InfiniBand(infiniband) => {
+                (ClosingSockets::default(), Some(infiniband.close()))
             }
             Carrier::Udp(udp) => udp.begin_close(pool),
             Carrier::SharedMemory(_) => (ClosingSockets::default(), None),

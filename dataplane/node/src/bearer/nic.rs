@@ -18,7 +18,7 @@ use super::front::send_behind;
 use super::ladder::{self, Rung};
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
-use super::{HEADROOM, napi, occupied, room};
+use super::{HEADROOM, links, napi, occupied, room};
 use crate::config::{EthernetSpec, XdpMode};
 
 /// The way packets take between the interface and the frame pool.
@@ -286,7 +286,8 @@ fn examine(interface: &str, spec: &EthernetSpec, xdp: XdpMode) -> Result<Interfa
     let found = Interface::query(interface).map_err(|error| match error {
         InterfaceError::NotFound(interface) => BearerError::UnknownInterface {
             interface,
-            existing: occupied::ethernet_interfaces().unwrap_or_default(),
+            media: "Ethernet",
+            existing: links::names(links::ETHERNET),
         },
         other => other.into(),
     })?;
@@ -304,13 +305,7 @@ fn examine(interface: &str, spec: &EthernetSpec, xdp: XdpMode) -> Result<Interfa
             existing,
         });
     }
-    match occupied::kernel_bearer(interface) {
-        Ok(true) => return Err(BearerError::KernelBearer { interface: name() }),
-        Ok(false) => {}
-        Err(error) => {
-            tracing::warn!(interface, %error, "cannot ask for the kernel's TIPC bearers");
-        }
-    }
+    occupied::refuse_kernel_bearer("eth", interface)?;
     match occupied::program(interface) {
         Some(occupant) if xdp != XdpMode::Off => Err(BearerError::Occupied {
             interface: name(),

@@ -1,7 +1,7 @@
-//! What is on an interface already, and which interfaces there are: questions to netlink.
+//! What is on an interface already: questions to netlink.
 //!
-//! Two TIPC nodes behind one hardware address answer the same peers: the steward asks here before
-//! it enables an Ethernet bearer, and refuses one that the kernel holds. The question goes through
+//! Two TIPC nodes behind one hardware address answer the same peers: a bearer on an interface that the kernel holds is
+//! refused. The question goes through
 //! generic netlink as the `tipc` tool asks it, in the calling thread's network namespace, and
 //! never makes the kernel load its TIPC module.
 
@@ -10,11 +10,7 @@ use std::io;
 use xtipc_ebpf::netlink::{GENERIC_HEADER_SIZE, Netlink, attribute, generic_header, text};
 use xtipc_ebpf::{Interface, Occupant, PROGRAM_NAME};
 
-const RTM_GETLINK: u16 = 18;
-/// Bytes of `struct ifinfomsg`; the link type is its third and fourth byte, the index follows.
-const LINK_HEADER_SIZE: usize = 16;
-const ARPHRD_ETHER: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+use super::error::BearerError;
 
 /// The kernel's generic netlink family for TIPC (`linux/tipc_netlink.h`).
 const FAMILY: &str = "TIPCv2";
@@ -23,16 +19,32 @@ const TIPC_NL_BEARER_GET: u8 = 4;
 const TIPC_NLA_BEARER: u16 = 1;
 const TIPC_NLA_BEARER_NAME: u16 = 1;
 
-/// Whether the kernel's TIPC has an Ethernet bearer on `interface`. A kernel without TIPC has none.
-pub(crate) fn kernel_bearer(interface: &str) -> io::Result<bool> {
+/// Refuses an interface on which the kernel's TIPC has a bearer of this media.
+pub(super) fn refuse_kernel_bearer(
+    media: &'static str,
+    interface: &str,
+) -> Result<(), BearerError> {
+    match kernel_bearer(&format!("{media}:{interface}")) {
+        Ok(true) => Err(BearerError::KernelBearer {
+            media,
+            interface: interface.into(),
+        }),
+        Ok(false) => Ok(()),
+        Err(error) => {
+            tracing::warn!(interface, %error, "cannot ask for the kernel's TIPC bearers");
+            Ok(())
+        }
+    }
+}
+
+/// Whether the kernel's TIPC has a bearer of this name. A kernel without TIPC has none.
+fn kernel_bearer(name: &str) -> io::Result<bool> {
     let mut netlink = Netlink::open(Some(rustix::net::netlink::GENERIC))?;
     let Some(family) = netlink.generic_family(FAMILY)? else {
         return Ok(false);
     };
     let bearers = netlink.dump(family, &generic_header(TIPC_NL_BEARER_GET, FAMILY_VERSION))?;
-    Ok(bearers
-        .iter()
-        .any(|answer| is_ethernet_bearer_on(answer, interface)))
+    Ok(bearers.iter().any(|answer| is_bearer(answer, name)))
 }
 
 /// The foreign XDP program on an interface. A classifier of xtipc may be the remains of a dead
@@ -45,39 +57,13 @@ pub(super) fn program(interface: &str) -> Option<Occupant> {
     })
 }
 
-/// The names of all Ethernet interfaces.
-pub(super) fn ethernet_interfaces() -> io::Result<Vec<String>> {
-    let links = Netlink::open(None)?.dump(RTM_GETLINK, &[0; LINK_HEADER_SIZE])?;
-    let ethernet = links
-        .iter()
-        .filter(|link| link.get(2..4) == Some(&ARPHRD_ETHER.to_ne_bytes()));
-    Ok(ethernet.filter_map(|link| link_name(link)).collect())
-}
-
-/// The name of the interface with this index; `None` if there is none.
-pub(super) fn name_of(index: u32) -> Option<String> {
-    let links = Netlink::open(None)
-        .and_then(|mut netlink| netlink.dump(RTM_GETLINK, &[0; LINK_HEADER_SIZE]))
-        .ok()?;
-    let link = links
-        .iter()
-        .find(|link| link.get(4..8) == Some(&index.to_ne_bytes()))?;
-    link_name(link)
-}
-
-fn link_name(link: &[u8]) -> Option<String> {
-    let name = attribute(link.get(LINK_HEADER_SIZE..)?, IFLA_IFNAME)?;
-    String::from_utf8(text(name).to_vec()).ok()
-}
-
-/// Whether one answer of the dump names the Ethernet bearer of this interface.
-fn is_ethernet_bearer_on(answer: &[u8], interface: &str) -> bool {
+/// Whether one answer of the dump is about the bearer of this name.
+fn is_bearer(answer: &[u8], name: &str) -> bool {
     answer
         .get(GENERIC_HEADER_SIZE..)
         .and_then(|list| attribute(list, TIPC_NLA_BEARER))
         .and_then(|bearer| attribute(bearer, TIPC_NLA_BEARER_NAME))
-        .and_then(|name| text(name).strip_prefix(b"eth:"))
-        == Some(interface.as_bytes())
+        .is_some_and(|found| text(found) == name.as_bytes())
 }
 
 #[cfg(test)]
@@ -99,8 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_ethernet_bearer_of_this_interface_counts() {
-        assert!(is_ethernet_bearer_on(&answer("eth:eth0"), "eth0"));
+    fn only_the_bearer_of_this_media_on_this_interface_counts() {
+        assert!(is_bearer(&answer("eth:eth0"), "eth:eth0"));
         for other in [
             "eth:eth01",
             "eth:eth",
@@ -109,9 +95,9 @@ mod tests {
             "eth0",
             "eth:",
         ] {
-            assert!(!is_ethernet_bearer_on(&answer(other), "eth0"), "{other}");
+            assert!(!is_bearer(&answer(other), "eth:eth0"), "{other}");
         }
-        assert!(!is_ethernet_bearer_on(&[], "eth0"));
+        assert!(!is_bearer(&[], "eth:eth0"));
     }
 
     #[test]
@@ -120,6 +106,6 @@ mod tests {
             eprintln!("skipped: this kernel has TIPC");
             return;
         }
-        assert!(!kernel_bearer("lo").unwrap());
+        assert!(!kernel_bearer("eth:lo").unwrap());
     }
 }

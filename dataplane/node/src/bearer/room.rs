@@ -4,7 +4,7 @@ use xtipc_xsk::interface::Interface;
 use xtipc_xsk::{CHUNK_SIZE, CHUNKS_PER_FRAME_MAX, PoolConfig, multi_buffer_supported};
 
 use super::ethernet::header_size;
-use super::{HEADROOM, shm, udp};
+use super::{HEADROOM, infiniband, shm, udp};
 use crate::config::{BearerSpec, MediaSpec, XdpMode};
 
 /// What the kernel keeps free before a packet in a chunk it receives into (XDP_PACKET_HEADROOM).
@@ -43,6 +43,10 @@ pub(crate) fn pool_config(specs: &[BearerSpec], xdp: XdpMode, frames: u32) -> Po
                 let found = Interface::query(&spec.interface).ok();
                 mtu = mtu.max(found.as_ref().map_or(0, |found| found.mtu));
                 areas += found.map_or(1, |found| found.rx_queues);
+            }
+            MediaSpec::InfiniBand => {
+                mtu = mtu.max(infiniband::mtu_of(&spec.interface).unwrap_or(0));
+                multi_chunk = true;
             }
             MediaSpec::Udp(udp) => {
                 mtu = mtu.max(udp::mtu_wanted(udp));

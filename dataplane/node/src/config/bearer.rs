@@ -1,4 +1,4 @@
-//! The text form of a bearer: `eth:IFACE[,key=value]...`, `udp:NAME,localip=ADDRESS[,key=value]...`.
+//! The text form of a bearer: `eth:IFACE[,key=value]...`, `ib:IFACE...`, `udp:NAME,localip=ADDRESS[,key=value]...`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::udp::UdpSpec;
 use super::value::{Given, Value, number, number_list};
 
 const SYNTAX: &str = "eth:IFACE[,priority=0..31][,tolerance=50..30000][,window=50..8191]\
-                      [,vlan=1..4094][,queues=LIST], or udp:NAME,localip=ADDRESS|device=IFACE[,localport=PORT]\
+                      [,vlan=1..4094][,queues=LIST], or ib:IFACE[,priority=...], or udp:NAME,localip=ADDRESS|device=IFACE[,localport=PORT]\
                       [,remoteip=ADDRESS[,remoteport=PORT]]...[,mtu=128..65507][,priority=...], or shm:NAME[,dir=PATH]\
                       [,priority=...]";
 /// Highest receive queue number a device can have that we would meet.
@@ -36,6 +36,8 @@ pub struct BearerSpec {
 pub enum MediaSpec {
     /// Ethernet.
     Ethernet(EthernetSpec),
+    /// IP over InfiniBand interfaces.
+    InfiniBand,
     /// UDP over IPv4 or IPv6.
     Udp(UdpSpec),
     /// Memory shared by nodes of one host.
@@ -53,6 +55,7 @@ impl MediaSpec {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ethernet(_) => "eth",
+            Self::InfiniBand => "ib",
             Self::Udp(_) => "udp",
             Self::SharedMemory(_) => "shm",
         }
@@ -99,6 +102,7 @@ impl BearerSpec {
         };
         let (media, interface) = match name.split_once(':') {
             Some(("eth", interface)) => (MediaSpec::default(), interface),
+            Some(("ib", interface)) => (MediaSpec::InfiniBand, interface),
             Some(("udp", interface)) => (MediaSpec::Udp(UdpSpec::default()), interface),
             Some(("shm", interface)) => (MediaSpec::SharedMemory(ShmSpec::default()), interface),
             _ => return Err(given.refuse_value("does not start with a known media", SYNTAX)),

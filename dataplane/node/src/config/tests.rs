@@ -307,10 +307,23 @@ fn a_shared_memory_bearer_has_a_directory_or_takes_the_one_of_its_name() {
 }
 
 #[test]
+fn an_infiniband_bearer_has_what_all_links_have() {
+    let expected = BearerSpec {
+        interface: "ib0".into(),
+        media: MediaSpec::InfiniBand,
+        window_max: Some(100),
+        ..BearerSpec::default()
+    };
+    assert_eq!(bearer("ib:ib0,window=100").unwrap(), expected);
+    assert_eq!(expected.name(), "ib:ib0");
+}
+
+#[test]
 fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
     for (text, part) in [
         ("eth0", "does not start with a known media"),
-        ("ib:ib0", "does not start with a known media"),
+        ("fddi:f0", "does not start with a known media"),
+        ("ib:ib0,vlan=3", "`vlan` in `ib:ib0,vlan=3` is not known"),
         ("udp:UDP1", "there is no own address"),
         (
             "udp:UDP1,localip=10.0.0",

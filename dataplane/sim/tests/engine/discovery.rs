@@ -470,3 +470,25 @@ fn a_node_that_returns_under_another_address_is_found() {
     assert_eq!(c.addr(1), NodeAddr(0x0bad));
     c.finish();
 }
+
+#[test]
+fn over_infiniband_nodes_meet_by_the_address_that_is_announced_though_no_packet_tells_its_sender() {
+    let mut c = Cluster::new(35);
+    c.recipe = Recipe {
+        media: Media::InfiniBand,
+        mtu: 2044,
+        ..Recipe::default()
+    };
+    c.segment.record = true;
+    (0..3).for_each(|station| c.start(station));
+    c.until("all links are up", |c| c.is_full_mesh());
+    // Words 5 to 12: queue pair and GID from the first byte on, without a media type, and zeros.
+    let announced = |seen: &Seen| seen.bytes[20..52].to_vec();
+    let of_0 = c.segment.seen.iter().filter(|seen| seen.from == 0);
+    let searches: Vec<_> = of_0.filter(|seen| discovery_of(seen).is_some()).collect();
+    assert!(!searches.is_empty());
+    let mut expected = vec![0, 0, 0, 0, 2, 0, 0, 0, 0, 1];
+    expected.resize(32, 0);
+    assert!(searches.into_iter().all(|seen| announced(seen) == expected));
+    c.finish();
+}

@@ -1,7 +1,7 @@
 //! Mutated and random packets: no panic, no leak, and afterwards everything works.
 
 use std::time::Duration;
-use xtipc_protocol::addr::Destination;
+use xtipc_protocol::addr::{Destination, MediaAddr};
 use xtipc_protocol::wire::{Msg, field};
 use xtipc_sim::cluster::{Cluster, range, service};
 use xtipc_sim::host::FRAME_ROOM;
@@ -172,7 +172,7 @@ fn packets_for_a_node_without_an_address_or_a_bearer_do_nothing() {
             n.engine.on_packet(
                 now,
                 nowhere,
-                xtipc_sim::segment::media_addr(mac_of(1)),
+                MediaAddr::ethernet(mac_of(1)),
                 bytes,
                 &mut n.host,
             );

@@ -12,20 +12,20 @@ use xtipc_xsk::interface::Interface;
 use crate::config::BearerSpec;
 
 /// The interface in each namespace.
-pub(super) const INTERFACE: &str = "eth0";
+pub(in crate::bearer) const INTERFACE: &str = "eth0";
 /// The address of side 0; the last byte of side 1 is one more.
-pub(super) const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+pub(in crate::bearer) const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// Lives as long as its namespaces. The test's own thread is moved between them and ends with the test.
-pub(super) struct Lab {
+pub(in crate::bearer) struct Lab {
     namespaces: [String; 2],
 }
 
 impl Lab {
     /// `None`, with the reason printed, where that is not allowed.
-    pub(super) fn new(mtu: u32, queues: u32) -> Option<Self> {
+    pub(in crate::bearer) fn new(mtu: u32, queues: u32) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root to make network namespaces");
             return None;
@@ -59,12 +59,12 @@ impl Lab {
     }
 
     /// Moves the calling thread into a side's network namespace.
-    pub(super) fn enter(&self, side: usize) {
+    pub(in crate::bearer) fn enter(&self, side: usize) {
         let namespace = File::open(format!("/run/netns/{}", self.namespaces[side])).unwrap();
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
     }
 
-    pub(super) fn set_link(&self, side: usize, change: &str) {
+    pub(in crate::bearer) fn set_link(&self, side: usize, change: &str) {
         self.ip(side, &format!("link set dev {INTERFACE} {change}"));
     }
 

@@ -1,7 +1,7 @@
 //! Bearers on real interfaces: veth pairs between two network namespaces. Needs root.
 
 mod exchange;
-mod lab;
+pub(super) mod lab;
 mod lifetime;
 mod refusals;
 mod udp;

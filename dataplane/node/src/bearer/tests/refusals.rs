@@ -1,5 +1,7 @@
 //! Interfaces that cannot carry a bearer, each refused by name with the remedy, and nothing kept.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use xtipc_ebpf::{AttachMode, Classifier};
@@ -126,4 +128,46 @@ fn a_foreign_program_is_named_and_af_packet_runs_beside_it() {
     transfer(&mut b, &mut a, 100, 60);
     a.close(&lab);
     b.close(&lab);
+}
+
+/// A device of link type InfiniBand, as long as the file is open; the kernel gives it no address.
+fn infiniband_device(name: &str) -> File {
+    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+    const TUNSETLINK: libc::Ioctl = 0x4004_54cd;
+    let mut options = File::options();
+    let tap = options.read(true).write(true).open("/dev/net/tun").unwrap();
+    let mut request = [0_u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    request[16..18].copy_from_slice(&(libc::IFF_TAP as u16).to_ne_bytes());
+    // SAFETY: the kernel reads and writes an `ifreq`, which has 40 bytes and outlives the call.
+    let made = unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
+    let link_type = libc::c_ulong::from(libc::ARPHRD_INFINIBAND);
+    // SAFETY: this command takes a number.
+    let linked = unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETLINK, link_type) };
+    assert_eq!(
+        (made, linked),
+        (0, 0),
+        "{}",
+        std::io::Error::last_os_error()
+    );
+    tap
+}
+
+#[test]
+fn each_media_refuses_the_interfaces_of_the_other_and_names_the_one_to_use() {
+    let Some(lab) = Lab::new(1500, 1) else { return };
+    lab.enter(0);
+    let _device = infiniband_device("ib7");
+    let ib = |interface| BearerSpec {
+        media: MediaSpec::InfiniBand,
+        ..spec(interface)
+    };
+    let words = ["`ib7` has link type 32", "a bearer ib:ib7"];
+    refused(&lab, &spec("ib7"), XdpMode::Auto, &words);
+    let words = ["`eth0` has link type 1", "a bearer eth:eth0"];
+    refused(&lab, &ib(INTERFACE), XdpMode::Auto, &words);
+    let words = ["link type 32 and addresses of 0 bytes", "20 bytes"];
+    refused(&lab, &ib("ib7"), XdpMode::Auto, &words);
+    let words = ["`nosuch0`", "InfiniBand interfaces here: ib7"];
+    refused(&lab, &ib("nosuch0"), XdpMode::Auto, &words);
 }
