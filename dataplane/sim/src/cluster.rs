@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 use xtipc_protocol::addr::{
-    BearerId, Destination, MAX_BEARERS, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
+    BearerId, Destination, MAX_BEARERS, Media, NodeAddr, NodeId, PortId, SocketAddr,
 };
 use xtipc_protocol::engine::{
     BearerSetup, Engine, LinkView, NodeConfig, PeerView, SESSION_UNIT, SendError,

@@ -62,7 +62,7 @@ impl Engine {
         let (is_news, is_cut_off) = (monitor.peer_down(now, addr), monitor.is_cut_off(now));
         for index in 0..self.peers.len() {
             if is_news {
-                self.probe(now, index, bearer, host);
+                self.tell_of_loss(now, index, bearer, addr, host);
             }
             if is_cut_off {
                 self.look_at(now, index, bearer);
@@ -77,15 +77,23 @@ impl Engine {
         }
     }
 
-    /// Sends a STATE that asks for an answer, with the own record if it has to be told.
-    fn probe<H: Host>(&mut self, now: Instant, index: PeerIndex, bearer: BearerId, host: &mut H) {
+    /// Tells a peer of a loss by a STATE that asks for an answer, if it is one that this node tells at once.
+    fn tell_of_loss<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        bearer: BearerId,
+        lost: NodeAddr,
+        host: &mut H,
+    ) {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
             return;
         };
         let Some(link) = peer.links.get_mut(bearer) else {
             return;
         };
-        if ctx.core.monitors[bearer.index()].is_untold(peer.addr) {
+        let monitor = &ctx.core.monitors[bearer.index()];
+        if monitor.is_untold(peer.addr) && monitor.tells_at_once(lost, peer.addr) {
             let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
             link.send_probe(&mut ctx, &view);
         }

@@ -25,7 +25,7 @@ const MESH_MAX: usize = 1000;
 /// Reports after which a node counts as lost without a look of one's own.
 const REPORTS: u8 = 4;
 /// Packets a node may send each second to watch all links, or those of the ring; some are left for changes.
-const MESH_BUDGET: u64 = 1700;
+const MESH_BUDGET: u64 = 1450;
 const RING_BUDGET: u64 = 165;
 /// A peer of which nothing was heard for this part of the tolerance is probed.
 const PROBES_PER_TOLERANCE: u32 = 16;
@@ -38,6 +38,10 @@ const STILL_TENTHS: u32 = 9;
 const SLACK: Duration = Duration::from_millis(30);
 /// Every node is to hear of a loss within the tolerance: those that noticed it tell it so much before.
 const TELLING: Duration = Duration::from_millis(15);
+/// So many of those that watch a lost node tell each of the others at once, who then look for themselves: enough for some
+/// to be left when a tenth of all nodes die together. Who lost this part of its domain by one cause tells all.
+const TELLERS: usize = 6;
+const MANY: usize = 4;
 /// Parts of the interval of peers that others watch, too, by a few of which intervals differ.
 const PHASES: u32 = 128;
 /// Losses in the own domain within this time have one cause, which is acted on for a few times as long.
@@ -96,6 +100,11 @@ impl From<PackedPace> for Pace {
 fn limit(tolerance: Duration, interval: Duration) -> Duration {
     let still = tolerance * STILL_TENTHS / 10;
     (still + interval * 9 / 8 + SLACK).max(tolerance.saturating_sub(TELLING))
+}
+
+/// A number that is spread over all, best in its upper bits.
+fn mixed(number: u32) -> u32 {
+    number.wrapping_mul(0x9e37_79b9)
 }
 
 /// The monitor of a bearer.
@@ -254,8 +263,7 @@ impl Monitor {
     /// Peers are not probed all at the same moment, though their links came up together: each has an interval of its own,
     /// the same at both ends, by some hundredths longer or shorter.
     fn phase(&self, peer: NodeAddr) -> u32 {
-        let mixed = (self.own.0 ^ peer.0).wrapping_mul(0x9e37_79b9);
-        PHASES - 7 + (mixed >> 28)
+        PHASES - 7 + (mixed(self.own.0 ^ peer.0) >> 28)
     }
 
     /// Most of the own domain was lost at the same time: it is this node that was cut off, and there is nobody left to
@@ -271,6 +279,20 @@ impl Monitor {
             && self
                 .index_of(peer)
                 .is_some_and(|index| self.entries[index].acked != self.generation)
+    }
+
+    /// Whether this peer is to be told at once that a node of the own domain was lost. In a large mesh, where one report is
+    /// enough, those that watched the node share the others among them; the rest hears of it with the next probe.
+    pub fn tells_at_once(&self, lost: NodeAddr, peer: NodeAddr) -> bool {
+        let watchers = self.members.len();
+        let stride = (watchers / TELLERS).max(1);
+        let many = usize::from(self.own_losses.0) * MANY > watchers;
+        if self.is_ring() || stride == 1 || many {
+            return true;
+        }
+        let place = self.members.iter().position(|member| *member == lost);
+        let first = (mixed(peer.0 ^ lost.0) >> 16) as usize % watchers;
+        place.is_some_and(|place| (place + watchers - first) % watchers % stride == 0)
     }
 
     /// Writes the record for a STATE to this peer; gives its length, 0 for none.

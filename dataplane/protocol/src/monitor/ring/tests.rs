@@ -174,7 +174,7 @@ fn all_links_are_watched_closely_up_to_the_budget_and_those_of_the_ring_if_told_
     let far = large.pace(NOW, NodeAddr(500), TOLERANCE);
     let per_second = |pace: Pace| 1.0 / pace.interval.unwrap().as_secs_f64();
     let sent = 62.0 * per_second(close) + 937.0 * per_second(far);
-    assert!((1600.0..1800.0).contains(&sent), "{sent} packets a second");
+    assert!((1400.0..1600.0).contains(&sent), "{sent} packets a second");
     let mut ring = settled(1000);
     ring.set_supervision(Supervision::Ring);
     assert!(ring.is_ring());
@@ -226,4 +226,47 @@ fn a_node_that_loses_most_of_its_domain_at_once_waits_for_no_reports() {
         monitor.pace(later, NodeAddr(500), TOLERANCE).limit,
         far.limit
     );
+}
+
+#[test]
+fn in_a_large_mesh_those_that_watched_a_lost_node_share_the_others_among_them() {
+    const NODES: u32 = 400;
+    let lost = NodeAddr(20);
+    let seen_by = |own: u32| {
+        let mut monitor = Monitor::default();
+        let peers = (1..=NODES).filter(|peer| *peer != own);
+        peers.for_each(|peer| monitor.peer_up(NodeAddr(own), NodeAddr(peer)));
+        monitor
+    };
+    let watchers: Vec<Monitor> = (1..20).map(seen_by).collect();
+    let others: Vec<NodeAddr> = (21..=NODES).map(NodeAddr).collect();
+    for other in &others {
+        let tell = |monitor: &&Monitor| monitor.tells_at_once(lost, *other);
+        let tellers = watchers.iter().filter(tell).count();
+        assert!((6..=7).contains(&tellers), "{other} is told by {tellers}");
+    }
+    for monitor in &watchers {
+        let told = others.iter().filter(|o| monitor.tells_at_once(lost, **o));
+        let told = told.count();
+        assert!(told < others.len() / 2, "{} tells {told}", monitor.own);
+    }
+    // Of many losses all are told.
+    let mut one = seen_by(10);
+    let told = |monitor: &Monitor| {
+        let tells = |other: &&NodeAddr| monitor.tells_at_once(lost, **other);
+        others.iter().filter(tells).count()
+    };
+    let mut counts = Vec::new();
+    for node in 11..=20 {
+        one.peer_down(NOW, NodeAddr(node));
+        counts.push(told(&one));
+    }
+    let (few, all) = (told(&seen_by(10)), others.len());
+    assert_eq!(counts[..4], [few; 4]);
+    assert_eq!(counts[4..], [all; 6]);
+    let mut ring = seen_by(1);
+    ring.set_supervision(Supervision::Ring);
+    assert!(others.iter().all(|other| ring.tells_at_once(lost, *other)));
+    let small = settled(100);
+    assert!((12..100).all(|other| small.tells_at_once(NodeAddr(5), NodeAddr(other))));
 }
