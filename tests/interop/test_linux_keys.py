@@ -85,6 +85,30 @@ class LinuxKeysTest(LinuxTest):
         self.assertEqual((keys["active"]["cluster"], keys["pending"]), (False, None))
         self.assertGreater(keys["switches"], 2)
 
+    def test_keys_change_each_minute_under_traffic_with_linux(self):
+        if not self.segment.full:
+            self.skipTest("five minutes: only with --full")
+        self.set_key(MASTER, "master")
+        self.set_key(KEY)
+        node = self.xtipc("sealed-x", KEY, MASTER)
+        self.sealed.enable()
+        self.await_link(node, self.sealed, timeout_s=5)
+        switches = lambda: node.tool_json("node", "get", "key")[0]["switches"]
+        counts = []
+
+        def change():
+            time.sleep(11)  # the first keys have to be in use
+            for _ in range(5):
+                for one in (node, self.sealed):
+                    one.tool("node", "set", "key", "rekeying", "now")
+                    time.sleep(30)
+                    counts.append(switches())
+        self.exchange(node, self.sealed, 5 * 60 + 15, change)
+        print(f"  switches of keys, after each: {counts}")
+        # One of an own key; the peer's new one comes into use, and its old one goes.
+        self.assertGreaterEqual(counts[-1] - counts[0], 10)
+        self.assertNotIn("Lost link", node.log_text())
+
     def test_linux_with_another_key_or_none_is_not_let_in(self):
         node = self.xtipc("sealed-x", KEY)
         self.set_key(OTHER_KEY)

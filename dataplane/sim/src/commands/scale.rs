@@ -1,7 +1,7 @@
 //! `xtipc-sim scale`: how a full mesh grows, and what losses are like in it.
 
 use super::Report;
-use super::usage::{memory, processor_time};
+use super::usage::{memory, processor_time, take_large_pages};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use xtipc_protocol::link::LinkParams;
@@ -74,6 +74,7 @@ pub(super) fn run(options: &Options, report: &mut Report) {
         Choice::Ring => Supervision::Ring,
     };
     let nodes = options.nodes as usize;
+    take_large_pages();
     let begun = Instant::now();
     let mut large = Large::start(nodes, supervision, options.seed);
     let settled = large.settle();
