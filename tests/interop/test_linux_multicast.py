@@ -1,5 +1,6 @@
 """Multicasts among a Linux node and two xtipc nodes over a wire that loses: all of them, once and in order, at every member."""
 import contextlib
+import re
 import time
 import zlib
 
@@ -19,7 +20,8 @@ SWITCHES, BETWEEN = 8, 3
 class LinuxMulticastTest(LinuxTest):
     def setUp(self):
         super().setUp()
-        self.beta = self.started("beta")
+        # It sends again to the one that misses something, the others to all.
+        self.beta = self.started("beta", "--bc-retruni", "1")
         self.nodes = (self.alpha, self.beta, self.linux)
         for one, other in ((self.alpha, self.beta), (self.beta, self.linux), (self.alpha, self.linux)):
             self.await_link(one, other, timeout_s=10)
@@ -42,10 +44,7 @@ class LinuxMulticastTest(LinuxTest):
 
     def test_forced_broadcasts_arrive_once_and_in_order_over_a_wire_that_loses_4_percent(self):
         members = self.members()
-        senders = [self.drive(node).open() for node in (self.alpha, self.linux)]
-        for sender in senders:
-            sender.call("droppable", 0)
-            sender.call("multicast", "broadcast")
+        senders = self.broadcasters(self.alpha, self.linux)
         sent = [0, 0]
         with self.lossy() as relay, self.without_resets(*self.nodes):
             while min(sent) < (LEAST if self.segment.full else 1):
@@ -53,6 +52,25 @@ class LinuxMulticastTest(LinuxTest):
             for way in relay.counters():
                 self.assertGreater(way["lost"], way["frames"] * LOSS_PERCENT / 200, "the wire lost too little")
         print(f"  multicasts sent from xtipc and from Linux: {sent}")
+
+    def test_broadcasts_that_are_sent_again_to_one_node_alone_arrive_once_and_in_order(self):
+        setting = "/proc/sys/net/tipc/bc_retruni"
+        self.linux.guest.exec(f"echo 1 >{setting}")
+        self.addCleanup(self.linux.guest.exec, f"echo 0 >{setting}")
+        members, senders = self.members(), self.broadcasters(self.beta, self.linux)
+        with self.lossy(), self.without_resets(*self.nodes):
+            self.round(members, senders, [0, 0], 60 if self.segment.full else 4)
+        again = [int(re.search(r"retrans:(\d+)", node.tool("link", "stat", "show", "link", "broadcast-link"))[1])
+                 for node in (self.beta, self.linux)]
+        print(f"  sent again to one node alone, from xtipc and from Linux: {again}")
+        self.assertGreater(min(again), 0)
+
+    def broadcasters(self, *nodes):
+        senders = [self.drive(node).open() for node in nodes]
+        for sender in senders:
+            sender.call("droppable", 0)
+            sender.call("multicast", "broadcast")
+        return senders
 
     def round(self, members, senders, sent, seconds):
         for member in members:

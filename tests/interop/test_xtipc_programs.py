@@ -51,6 +51,15 @@ class ProgramsTest(SegmentTest):
         differences = situations.differing_lines({title: expected[title] for title in wanted}, got)
         self.assertEqual(len(differences), 0, "\n" + situations.report(differences))
 
+    def test_the_settings_of_the_kernel_are_settings_of_a_node(self):
+        beta = self.started("beta", "--tipc-rmem", "1 65536 1", "--key-exchange-enabled", "0", "--named-timeout", "2000")
+        size = "import socket; print(socket.socket(socket.AF_TIPC, socket.SOCK_RDM).getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))"
+        for node, told in ((beta, "65536\n"), (self.alpha, "2097152\n")):
+            self.assertEqual(self.program(node, PYTHON, "-c", size), told)
+        self.assertIn("--named-timeout: named_timeout: without effect", beta.log_text())
+        with self.assertRaisesRegex(lab.LabError, "nobody would learn a new key"):
+            beta.tool("node", "set", "key", "rekeying", "now")
+
     def test_programs_on_two_nodes_talk_to_each_other(self):
         beta = self.started("beta")
         self.await_link(self.alpha, beta)

@@ -24,10 +24,16 @@ fn main() -> ExitCode {
         }
     };
     if check_only {
+        for told in &config.without_effect {
+            println!("xtipcd: {told}");
+        }
         println!("xtipcd: the settings are good");
         return ExitCode::SUCCESS;
     }
     start_log(&config.log);
+    for told in &config.without_effect {
+        tracing::warn!("{told}");
+    }
     abort_on_panic();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,

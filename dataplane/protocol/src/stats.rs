@@ -111,6 +111,8 @@ drops! {
     Replayed => "replayed",
     /// A session key of an unknown kind.
     BadKey => "bad_key",
+    /// A session key, and this node takes none from others.
+    UnwantedKey => "unwanted_key",
     /// The previous node is this node: an own packet came back.
     OwnPacket => "own_packet",
     /// Addressed to another node.

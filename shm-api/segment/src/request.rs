@@ -143,7 +143,7 @@ pub enum Request {
         /// The other one.
         other: u32,
     },
-    /// The value answered is a [`SocketState`](crate::SocketState).
+    /// The values answered are a [`SocketState`](crate::SocketState) and the bytes of the receive buffer.
     GetState,
     /// The values answered are the identity of a node, its first byte the lowest of the first value; -EADDRNOTAVAIL if
     /// it is not known.

@@ -6,6 +6,7 @@
 
 mod bearer;
 mod resolve;
+mod sysctl;
 #[cfg(test)]
 mod tests;
 mod udp;
@@ -131,9 +132,25 @@ pub struct Settings {
     /// Group of the control socket [default: the daemon's]
     #[arg(long, value_name = "GROUP")]
     pub control_group: Option<Value>,
-    /// Receive buffer of a new socket in bytes [default: 2097152]
-    #[arg(long, value_name = "BYTES")]
-    pub rcvbuf_default: Option<Value>,
+    /// As net.tipc.tipc_rmem: the second number is the receive buffer of a new socket in bytes
+    /// [default: 524288 2097152 16777216]
+    #[arg(long, value_name = "MIN DEFAULT MAX")]
+    pub tipc_rmem: Option<Value>,
+    /// As net.tipc.key_exchange_enabled: session keys are given to others and taken from them, 1 or 0 [default: 1]
+    #[arg(long, value_name = "0|1")]
+    pub key_exchange_enabled: Option<Value>,
+    /// As net.tipc.bc_retruni: broadcasts that a peer misses are sent again to that peer alone, unless 0 [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub bc_retruni: Option<Value>,
+    /// As net.tipc.named_timeout: without effect
+    #[arg(long, value_name = "MS")]
+    pub named_timeout: Option<Value>,
+    /// As net.tipc.max_tfms: without effect
+    #[arg(long, value_name = "NUMBER")]
+    pub max_tfms: Option<Value>,
+    /// As net.tipc.sk_filter: without effect
+    #[arg(long, value_name = "PORT SOCKET TYPE LOWER UPPER")]
+    pub sk_filter: Option<Value>,
 }
 
 /// How bearers over Ethernet, and over UDP with their interface named, use AF_XDP.
@@ -227,7 +244,13 @@ pub struct Config {
     /// Sockets and pid file; the instance's own.
     pub run_dir: PathBuf,
     /// Receive buffer of a new socket in bytes.
-    pub rcvbuf_default: u32,
+    pub receive_buffer: u32,
+    /// Session keys are given to others and taken from them.
+    pub key_exchange: bool,
+    /// Broadcasts that a peer misses are sent again to that peer alone.
+    pub broadcast_repair_by_unicast: bool,
+    /// What was given and has no effect, and why: a sentence each.
+    pub without_effect: Vec<String>,
 }
 
 impl Config {

@@ -20,7 +20,6 @@ const CLUSTER_ID: u32 = 4711;
 /// As the `tipc` tool has it.
 const CLUSTER_ID_MAX: u32 = 9999;
 const TOLERANCE_MS: u32 = 1500;
-const RCVBUF: u32 = 2 * 1024 * 1024;
 const FRAMES: u32 = 8192;
 /// Short conversations are not worth the memory of a channel.
 const DIRECT_AFTER: u32 = 32;
@@ -58,7 +57,7 @@ impl Layers<'_> {
         }
     }
 
-    fn get<'s>(
+    pub(super) fn get<'s>(
         &'s self,
         key: &'static str,
         field: impl Fn(&'s Settings) -> &'s Option<Value>,
@@ -91,6 +90,7 @@ impl Layers<'_> {
                 accepted: "bearer MEDIA:NAME, or an identity for a node without network".into(),
             });
         }
+        let key_exchange = self.key_exchange()?;
         let workers = self.number("workers", |s| &s.workers, 1, 1..=WORKERS_MAX, "")? as usize;
         Ok(Config {
             identity,
@@ -140,10 +140,7 @@ impl Layers<'_> {
             )?,
             key_file: self.key_file("key_file", |s| &s.key_file)?,
             master_key_file: self.key_file("master_key_file", |s| &s.master_key_file)?,
-            rekeying_minutes: self
-                .get("rekeying", |s| &s.rekeying)
-                .map(|g| g.number(0..=REKEYING_MAX, " (minutes)"))
-                .transpose()?,
+            rekeying_minutes: self.rekeying(key_exchange)?,
             encryption: self.choice(
                 "encryption",
                 |s| &s.encryption,
@@ -153,13 +150,10 @@ impl Layers<'_> {
             state_dir,
             log: self.log()?,
             run_dir,
-            rcvbuf_default: self.number(
-                "rcvbuf_default",
-                |s| &s.rcvbuf_default,
-                RCVBUF,
-                4096..=1 << 30,
-                " (bytes)",
-            )?,
+            receive_buffer: self.receive_buffer()?,
+            key_exchange,
+            broadcast_repair_by_unicast: self.broadcast_repair_by_unicast()?,
+            without_effect: self.without_effect()?,
             instance,
         })
     }
@@ -188,6 +182,19 @@ impl Layers<'_> {
             bearers.push(bearer);
         }
         Ok(bearers)
+    }
+
+    fn rekeying(&self, key_exchange: bool) -> Result<Option<u32>, ConfigError> {
+        let Some(given) = self.get("rekeying", |s| &s.rekeying) else {
+            return Ok(None);
+        };
+        match given.number(0..=REKEYING_MAX, " (minutes)")? {
+            minutes if minutes > 0 && !key_exchange => Err(given.refuse_value(
+                "makes keys that nobody learns, for key_exchange_enabled is 0",
+                "0, or key_exchange_enabled 1",
+            )),
+            minutes => Ok(Some(minutes)),
+        }
     }
 
     fn attach_socket(&self, run_dir: &Path) -> Result<PathBuf, ConfigError> {
@@ -286,7 +293,7 @@ impl Layers<'_> {
             .map_or(Ok(default.into()), |g| g.absolute_path())
     }
 
-    fn number<'s>(
+    pub(super) fn number<'s>(
         &'s self,
         key: &'static str,
         field: impl Fn(&'s Settings) -> &'s Option<Value>,

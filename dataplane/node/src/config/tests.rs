@@ -72,7 +72,10 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         state_dir: "/var/lib/xtipc".into(),
         log: "info".into(),
         run_dir: "/run/xtipc".into(),
-        rcvbuf_default: 2_097_152,
+        receive_buffer: 2_097_152,
+        key_exchange: true,
+        broadcast_repair_by_unicast: false,
+        without_effect: vec![],
     };
     assert_eq!(config, expected);
 }
@@ -105,7 +108,12 @@ fn every_key_of_the_file_is_taken() {
         attach_group = "root"
         control_mode = "600"
         control_group = 7
-        rcvbuf_default = 65536
+        tipc_rmem = "4096 65536\t131072"
+        key_exchange_enabled = 0
+        bc_retruni = 1
+        named_timeout = 2000
+        max_tfms = 10
+        sk_filter = [0, 0, 0, 0, 0]
         "#,
     )
     .unwrap();
@@ -140,7 +148,9 @@ fn every_key_of_the_file_is_taken() {
         (config.tolerance_ms, config.tolerance_ms_min()),
         (3000, 800)
     );
-    assert_eq!((config.frames, config.rcvbuf_default), (2048, 65_536));
+    assert_eq!((config.frames, config.receive_buffer), (2048, 65_536));
+    assert!(!config.key_exchange);
+    assert!(config.broadcast_repair_by_unicast);
     assert!(!config.bundling);
     assert_eq!(config.direct_after, 1);
     assert_eq!(config.log, "warn,xtipcd=debug");
@@ -585,4 +595,51 @@ fn a_key_file_is_looked_at_when_the_settings_are_checked() {
         text.starts_with("FILE: master_key_file: `/nonexistent` cannot be read"),
         "{text}"
     );
+}
+
+#[test]
+fn settings_of_the_kernel_are_taken_and_those_without_effect_told() {
+    let bearer = ["--bearer", "eth:a"];
+    let config = load(&bearer, "named_timeout = 0\nsk_filter = \"1 0 0 0 7\"").unwrap();
+    assert_eq!(config.without_effect.len(), 2);
+    assert!(
+        config.without_effect[0].ends_with(
+            ": named_timeout: without effect: no update of a binding waits to be applied"
+        ),
+        "{:?}",
+        config.without_effect
+    );
+    let flag = [&bearer[..], &["--tipc-rmem", "1 8192 1"]].concat();
+    assert_eq!(load(&flag, "").unwrap().receive_buffer, 8192);
+    for (wrong, told) in [
+        (
+            "tipc_rmem = 65536",
+            "tipc_rmem: `65536` is not three numbers",
+        ),
+        ("tipc_rmem = [1, 4095, 9]", "an impossible size"),
+        (
+            "tipc_rmem = \"1 8k 9\"",
+            "`8k` in `1 8k 9` is not a whole number",
+        ),
+        ("tipc_rmem = \"0 8192 9\"", "accepted: 1 to 2147483647"),
+        (
+            "key_exchange_enabled = 2",
+            "`2` is out of range; accepted: 0 to 1",
+        ),
+        (
+            "key_exchange_enabled = 0\nrekeying = 5",
+            "rekeying: `5` makes keys that nobody learns",
+        ),
+        ("bc_retruni = -1", "bc_retruni: `-1` is out of range"),
+        ("max_tfms = 0", "`0` in `0` is out of range"),
+        (
+            "sk_filter = [0, 0]",
+            "`0,0` is not as many numbers as it takes; accepted: 5, from 0 on",
+        ),
+    ] {
+        let refusal = message(&bearer, wrong);
+        assert!(refusal.contains(told), "{wrong}: {refusal}");
+    }
+    let keeps = load(&bearer, "key_exchange_enabled = 0\nrekeying = 0").unwrap();
+    assert!(!keeps.key_exchange);
 }

@@ -162,7 +162,7 @@ pub(super) fn state(engine: &Engine, socket: &Socket, port: PortId, readable: bo
     state.set(SocketState::WRITABLE, is_writable);
     state.set(SocketState::ACCEPTABLE, acceptable);
     state.set(SocketState::READABLE, readable);
-    Ok([state.bits(), 0])
+    Ok([state.bits(), about.receive_buffer.into()])
 }
 
 /// Keeps a request that waits; it is answered later.

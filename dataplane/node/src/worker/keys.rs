@@ -28,6 +28,7 @@ pub(super) fn load<H: Host>(
 ) -> Result<(), Failure> {
     let config = &own.config;
     engine.set_clear_text(config.encryption);
+    engine.set_key_exchange(config.key_exchange);
     let files = [
         (&config.master_key_file, KeyUse::Master),
         (&config.key_file, KeyUse::Cluster),
@@ -156,6 +157,10 @@ impl Worker {
             Some(RekeyingTime::Minutes(minutes)) => every(minutes),
             Some(RekeyingTime::Now) => Rekeying::Now,
         };
+        if rekeying != Rekeying::Off && !self.own.config.key_exchange {
+            let text = "key_exchange_enabled is 0: nobody would learn a new key";
+            return Err(refusal(libc::EOPNOTSUPP, text));
+        }
         self.engine.set_rekeying(now, rekeying, &mut self.host);
         Ok(())
     }

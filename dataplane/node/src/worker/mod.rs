@@ -244,6 +244,7 @@ impl Worker {
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
         let now = Instant(started_ns);
         engine.set_supervision(config.supervision);
+        engine.set_broadcast_repair(config.broadcast_repair_by_unicast);
         if let Err(error) = keys::load(&own, now, &mut engine, &mut host) {
             close_all(bearers, &mut host.pool);
             return Err(error);
@@ -691,7 +692,7 @@ fn node_config(config: &Config, bearers: &[Bearer], start_ns: u64) -> Result<Nod
         net_id: config.cluster_id,
         random: u64::from_ne_bytes(random),
         session_base: units as u16,
-        receive_buffer: config.rcvbuf_default,
+        receive_buffer: config.receive_buffer,
         start: Instant(start_ns),
     })
 }

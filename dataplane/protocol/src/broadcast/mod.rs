@@ -5,7 +5,7 @@ mod receive;
 mod send;
 
 pub use receive::{BroadcastPeer, BroadcastSequenced};
-pub use send::{BroadcastLink, Report};
+pub use send::{Asker, BroadcastLink, Report};
 
 /// Broadcasts in flight at most: a receiver does not believe in more.
 pub const BROADCAST_WINDOW: u16 = 50;

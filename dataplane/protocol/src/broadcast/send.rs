@@ -1,7 +1,7 @@
 //! The broadcast send link: numbered packets for everybody, each kept until every peer has it.
 
 use super::{BROADCAST_WINDOW, BroadcastPeer};
-use crate::addr::{BearerId, NodeAddr, PortId};
+use crate::addr::{BearerId, MediaAddr, NodeAddr, PortId};
 use crate::engine::Ctx;
 use crate::frame::{Frame, FrameRef, FrameTable, Walk};
 use crate::host::{Host, MediaDest, Reserve};
@@ -25,6 +25,8 @@ pub struct BroadcastLink {
     pub mtu: usize,
     /// Bearers with links.
     pub bearers: Vec<BearerId>,
+    /// What a peer misses is sent again to that peer alone.
+    pub repairs_by_unicast: bool,
     queue: SendQueue,
     /// Peers that acknowledge.
     peers: u16,
@@ -42,6 +44,19 @@ pub struct Report<'a> {
     pub blocks: GapBlocks<'a>,
 }
 
+/// A peer that may miss some of them, and says so on one of its links.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The peer.
+    pub node: NodeAddr,
+    /// Bearer of the link.
+    pub bearer: BearerId,
+    /// The peer's station there.
+    pub station: MediaAddr,
+    /// For how long it may lack the oldest packet.
+    pub patience: Duration,
+}
+
 impl BroadcastLink {
     /// A link whose packets are numbered from `first` on. That has to be another number each time the node starts: a
     /// peer that missed the restart would take the broadcasts for those that it still expects. In the lower half of all
@@ -53,6 +68,7 @@ impl BroadcastLink {
             stats: LinkStats::default(),
             mtu: 4096,
             bearers: Vec::new(),
+            repairs_by_unicast: false,
             queue,
             peers: 0,
             waiters: Vec::new(),
@@ -204,7 +220,7 @@ impl BroadcastLink {
                 field::DEST_NODE.set(bytes, NodeAddr::NONE.0);
             }
             self.stats.tx_packets += 1;
-            self.send(ctx, frame);
+            self.send(ctx, frame, None);
         }
     }
 
@@ -219,7 +235,8 @@ impl BroadcastLink {
         oldest.is_none_or(|oldest| self.queue.snd_nxt.distance_from(oldest) < BROADCAST_WINDOW)
     }
 
-    fn send<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: FrameRef) {
+    /// To all, or to one alone.
+    fn send<H: Host>(&self, ctx: &mut Ctx<'_, H>, frame: FrameRef, to: Option<&Asker>) {
         let meta = ctx.core.table.meta_mut(frame);
         meta.sent_at = ctx.now;
         let len = meta.len as usize;
@@ -228,20 +245,24 @@ impl BroadcastLink {
         } else {
             Reserve::Data
         };
+        if let Some(to) = to {
+            let station = MediaDest::Unicast(to.station);
+            return ctx.transmit(to.bearer, station, Some(to.node), frame, len, reserve);
+        }
         for bearer in &self.bearers {
             ctx.transmit(*bearer, MediaDest::Broadcast, None, frame, len, reserve);
         }
     }
 
-    /// Acts on what a peer says it has received: releases what all have, sends again what it misses.
-    /// Returns false if the peer has not got the oldest packet for `patience`.
+    /// Acts on what a peer says it has received: releases what all have, sends again what it misses if it asks.
+    /// Returns false if it has not got the oldest packet for longer than it may.
     #[inline]
     pub fn on_report<H: Host>(
         &mut self,
         ctx: &mut Ctx<'_, H>,
         peer: &mut BroadcastPeer,
         report: &Report<'_>,
-        patience: Duration,
+        asker: Option<&Asker>,
     ) -> bool {
         if !peer.up || !peer.open || report.ack.before(peer.acked) {
             return true;
@@ -253,14 +274,15 @@ impl BroadcastLink {
         if report.ack == peer.acked && report.gap == 0 && report.blocks.is_empty() {
             return true;
         }
-        if report.gap > 0 && self.is_stuck(ctx, report, patience) {
+        let asker = asker.filter(|_| report.gap > 0);
+        if asker.is_some_and(|asker| self.is_stuck(ctx, report, asker.patience)) {
             return false;
         }
         self.count_off(ctx, peer, report);
-        if report.gap > 0 {
+        if let Some(asker) = asker {
             self.stats.rx_naks += 1;
             peer.stats.rx_naks += 1;
-            self.resend(ctx, peer, report);
+            self.resend(ctx, peer, report, asker);
         }
         self.advance(ctx);
         self.wake(ctx);
@@ -326,7 +348,9 @@ impl BroadcastLink {
         ctx: &mut Ctx<'_, H>,
         peer: &mut BroadcastPeer,
         report: &Report<'_>,
+        asker: &Asker,
     ) {
+        let to = self.repairs_by_unicast.then_some(asker);
         let mut chain = GapChain::new(report.ack, report.gap, report.blocks, self.last_sent());
         let mut at = self.queue.transmit.front();
         while let Some(frame) = at {
@@ -342,7 +366,7 @@ impl BroadcastLink {
                         .get_or_insert(ctx.now);
                     self.stats.retransmitted += 1;
                     peer.stats.retransmitted += 1;
-                    self.send(ctx, frame);
+                    self.send(ctx, frame, to);
                 }
                 Place::Missing | Place::Received => {}
             }

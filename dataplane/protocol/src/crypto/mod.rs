@@ -99,6 +99,7 @@ pub struct CryptoView {
 pub struct Crypto {
     own_id: NodeId,
     clear_text: ClearText,
+    exchanges_keys: bool,
     slots: Slots,
     /// Last change in who uses which of our keys.
     changed: Instant,
@@ -122,6 +123,7 @@ impl Crypto {
         Self {
             own_id,
             clear_text: ClearText::Auto,
+            exchanges_keys: true,
             slots: Slots::default(),
             changed: now,
             lacking: now,
@@ -160,6 +162,15 @@ impl Crypto {
 
     pub(crate) fn set_clear_text(&mut self, clear_text: ClearText) {
         self.clear_text = clear_text;
+    }
+
+    pub(crate) fn set_key_exchange(&mut self, enabled: bool) {
+        self.exchanges_keys = enabled;
+    }
+
+    /// Session keys are given to others, and taken from them.
+    pub(crate) fn exchanges_keys(&self) -> bool {
+        self.exchanges_keys
     }
 
     pub(crate) fn begin_epoch(&mut self, epoch: u32) {
@@ -217,8 +228,11 @@ impl Crypto {
         taken
     }
 
-    /// Bytes of a key to replace the one in use; `None` without one.
+    /// Bytes of a key to replace the one in use; `None` without one, and where nobody would learn the new one.
     pub(crate) fn rekey_len(&self) -> Option<usize> {
+        if !self.exchanges_keys {
+            return None;
+        }
         let template = self
             .slots
             .get(self.slots.active)
@@ -389,14 +403,15 @@ impl Crypto {
         self.of(now, node).on_given(now, generation, key);
     }
 
-    /// The session key to distribute, and its generation.
+    /// The session key to distribute, if that may be, and its generation.
     pub(crate) fn to_distribute(&self) -> Option<(Arc<Key>, u16)> {
         let slot = if self.slots.pending != 0 {
             self.slots.pending
         } else {
             self.slots.active
         };
-        let held = self.slots.get(slot).filter(|_| slot != MASTER)?;
+        let may_be = slot != MASTER && self.exchanges_keys;
+        let held = self.slots.get(slot).filter(|_| may_be)?;
         Some((Arc::clone(&held.key), self.generation))
     }
 

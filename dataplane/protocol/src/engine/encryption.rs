@@ -57,6 +57,11 @@ impl Engine {
         self.core.crypto.set_clear_text(clear_text);
     }
 
+    /// Whether this node gives its session keys to others, and takes theirs. One that does not keeps its session key.
+    pub fn set_key_exchange(&mut self, enabled: bool) {
+        self.core.crypto.set_key_exchange(enabled);
+    }
+
     /// Frames are counted within this epoch from now on. No other start of this node may have had it, nor may have it
     /// later: the host keeps it in a safe place before it gives it.
     pub fn begin_epoch(&mut self, epoch: u32) {
@@ -191,6 +196,10 @@ impl Engine {
 
     /// A peer made its session key known, in a packet that was encrypted.
     pub(super) fn on_key_given(&mut self, now: Instant, index: PeerIndex, msg: Msg<'_>) {
+        if !self.core.crypto.exchanges_keys() {
+            self.core.drops.count(Drop::UnwantedKey);
+            return;
+        }
         let given = MsgCrypto::parse(msg).ok().and_then(|given| {
             let material = KeyMaterial::new(given.key).ok()?;
             let mode = KeyMode::from_bits(given.mode)?;

@@ -4,7 +4,7 @@
 use super::deliver::Via;
 use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, MediaAddr, NodeAddr};
-use crate::broadcast::{BroadcastSequenced, Report};
+use crate::broadcast::{Asker, BroadcastSequenced, Report};
 use crate::host::{DownReason, Host};
 use crate::link::fsm::LinkState;
 use crate::link::{Link, Sequenced, Verdict};
@@ -145,12 +145,17 @@ impl Engine {
         if let Body::State(state) = &message.body
             && !message.bc_ack_invalid
         {
-            let patience = Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE));
             if peer.bcast.up && message.ack != 0 {
                 peer.bcast.open = true;
             }
             let report = report_of(&message, state);
-            if !bcast.on_report(&mut ctx, &mut peer.bcast, &report, patience) {
+            let asker = Asker {
+                node: peer.addr,
+                bearer: id,
+                station: link.media_addr,
+                patience: Duration::from_millis(u64::from(link.tolerance_ms * BROADCAST_PATIENCE)),
+            };
+            if !bcast.on_report(&mut ctx, &mut peer.bcast, &report, Some(&asker)) {
                 self.lose_contact(now, index, DownReason::RetransmitFailure, host);
                 return Ok(());
             }
@@ -217,7 +222,7 @@ impl Engine {
                 gap: 0,
                 blocks: GapBlocks::default(),
             };
-            bcast.on_report(&mut ctx, &mut peer.bcast, &report, Duration::MAX);
+            bcast.on_report(&mut ctx, &mut peer.bcast, &report, None);
         }
         if link.state == LinkState::Synching {
             link.hold_back(&mut ctx, msg);

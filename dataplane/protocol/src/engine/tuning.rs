@@ -11,6 +11,11 @@ use crate::time::Instant;
 const SAME_PRIORITY_MAX: usize = 2;
 
 impl Engine {
+    /// Whether broadcasts that a peer misses are sent again to that peer alone, not to all.
+    pub fn set_broadcast_repair(&mut self, by_unicast: bool) {
+        self.bcast.repairs_by_unicast = by_unicast;
+    }
+
     /// What new links of a bearer start with.
     pub fn bearer_params(&self, id: BearerId) -> Option<LinkParams> {
         Some(self.bearers[id.index()].as_ref()?.setup.params)

@@ -1,7 +1,7 @@
 //! The broadcast link: counting, repair, joining and leaving, multicast by both methods.
 
 use super::link::link_protocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use xtipc_protocol::addr::{Destination, PortId};
 use xtipc_protocol::engine::SendError;
@@ -155,6 +155,38 @@ fn a_lost_broadcast_is_sent_again_once_for_all_and_counted_once_per_peer() {
             "sent again within 10 ms: {again:?}"
         );
     }
+    assert_eq!(c.node(0).engine.broadcast_link().queue_len, 0);
+    c.finish();
+}
+
+#[test]
+fn a_lost_broadcast_is_sent_again_to_those_alone_who_miss_it_where_that_is_wanted() {
+    let mut c = Cluster::settled(2, 4);
+    let (from, receivers) = multicast(&mut c);
+    c.with(0, |n| n.engine.set_broadcast_repair(true));
+    lose_broadcast(&mut c, &[4], &[1, 2], 1);
+    c.segment.record = true;
+    for n in 0..20 {
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
+        c.run_for(Duration::from_millis(1));
+    }
+    c.run_for(Duration::from_secs(3));
+    for (station, port) in receivers {
+        let wanted: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        assert_eq!(c.texts(station, port), wanted);
+    }
+    let sent = broadcasts(&c, 0);
+    let numbers: BTreeSet<_> = sent.iter().map(|(_, number)| number).collect();
+    assert_eq!(sent.len(), numbers.len(), "each broadcast once: {sent:?}");
+    let fourth = sent[0].1 + 3;
+    let again = c.segment.seen.iter().filter(|s| {
+        let msg = Msg::check(&s.bytes).unwrap();
+        let is_broadcast = msg.flag(field::NON_SEQ) && msg.user() != User::LinkConfig;
+        s.from == 0 && is_broadcast && s.to.is_some() && msg.get16(field::SEQNO) == fourth
+    });
+    let to: BTreeSet<_> = again.map(|s| s.to).collect();
+    assert_eq!(to, BTreeSet::from([Some(1), Some(2)]));
     assert_eq!(c.node(0).engine.broadcast_link().queue_len, 0);
     c.finish();
 }

@@ -8,8 +8,8 @@ use xtipc_protocol::engine::Rekeying;
 use xtipc_protocol::host::Notice;
 use xtipc_protocol::stats::Drop;
 use xtipc_protocol::wire::{Encrypted, User};
-use xtipc_sim::cluster::{Cluster, MTU};
-use xtipc_sim::segment::mac_of;
+use xtipc_sim::cluster::{Cluster, MTU, service};
+use xtipc_sim::segment::{Fate, mac_of};
 
 const SERVICE: u32 = 5000;
 const CLUSTER_KEY: &[u8] = b"the cluster's key 20";
@@ -456,5 +456,91 @@ fn a_distributed_key_that_is_lost_is_asked_for() {
     let _ = c.notices(0);
     let _ = c.notices(1);
     traffic(&mut c, ends, 0..50);
+    c.finish();
+}
+
+#[test]
+fn a_node_without_key_exchange_gives_no_session_key_and_takes_none() {
+    let mut c = keyed(18, 2);
+    c.run_for(Duration::from_secs(12));
+    c.with(0, |node| node.engine.set_key_exchange(false));
+    for (station, byte) in [(0, 9), (1, 8)] {
+        let own = KeyUse::Node(c.node(station).engine.config().id);
+        set_key(&mut c, station, &[byte; 20], own).expect("a second key is taken");
+    }
+    let ends = pair(&mut c);
+    traffic(&mut c, ends, 0..20);
+    c.run_for(Duration::from_secs(30));
+    assert!(drops(&c, 0, Drop::UnwantedKey) > 0, "it was told one");
+    for station in 0..2 {
+        let keys = c.node(station).engine.crypto();
+        assert_eq!(keys.active, Some((1, KeyMode::Cluster, 20)), "{station}");
+        assert!(keys.pending.is_some(), "nobody uses the key of {station}");
+    }
+    assert_eq!(drops(&c, 1, Drop::UnwantedKey), 0);
+    c.finish();
+}
+
+#[test]
+fn a_node_without_key_exchange_keeps_its_session_key() {
+    let mut c = keyed(19, 2);
+    c.with(0, |node| node.engine.set_key_exchange(false));
+    c.run_for(Duration::from_secs(12));
+    let _ = c.notices(0);
+    let now = c.now;
+    c.with(0, |node| {
+        node.engine.set_rekeying(now, Rekeying::Now, &mut node.host)
+    });
+    assert!(
+        !c.notices(0)
+            .iter()
+            .any(|n| matches!(n, Notice::RekeyDue(_)))
+    );
+    rekey(&mut c, 0, 5);
+    assert_eq!(c.node(0).engine.crypto().pending, None);
+    c.finish();
+}
+
+#[test]
+fn a_broadcast_is_sent_again_to_one_peer_under_a_key_of_the_sender() {
+    let mut c = Cluster::new(20);
+    for station in 0..3 {
+        start_with(&mut c, station, &[(MASTER_KEY, KeyUse::Master)]);
+        let own = KeyUse::Node(c.node(station).engine.config().id);
+        set_key(&mut c, station, &[station as u8; 20], own).expect("a first key is taken");
+    }
+    c.until("all links are up", |c| c.is_full_mesh());
+    c.run_for(Duration::from_secs(40));
+    assert_eq!(active(&c, 0), Some((1, KeyMode::PerNode, 20)));
+    c.with(0, |node| node.engine.set_broadcast_repair(true));
+    let to = c.open(1).port;
+    let before = [0, 1, 2].map(|station| drops(&c, station, Drop::NoKey));
+    // Of the broadcasts, 1 in 4 is lost.
+    let mut count = 0;
+    c.segment.filter = Some(Box::new(move |flight| {
+        let is_one = !Encrypted::parse(&flight.bytes).expect("encrypted").destined;
+        count += u32::from(is_one && flight.to == 1);
+        match is_one && flight.to == 1 && count.is_multiple_of(4) {
+            true => Fate::Lose,
+            false => Fate::Pass,
+        }
+    }));
+    let binder = c.open(0).port;
+    for lower in 0..40 {
+        c.bind(0, binder, (6000, lower, lower));
+        c.run_for(Duration::from_millis(20));
+    }
+    c.run_for(Duration::from_secs(5));
+    let again = c.node(0).engine.broadcast_link().stats.retransmitted;
+    assert!(again > 0, "nothing was sent again");
+    c.segment.filter = None;
+    for lower in 0..40 {
+        c.send(1, to, service(6000, lower), &b"x"[..])
+            .expect("the binding arrived");
+    }
+    for (station, before) in before.into_iter().enumerate() {
+        assert_eq!(drops(&c, station, Drop::Undecryptable), 0);
+        assert_eq!(drops(&c, station, Drop::NoKey), before);
+    }
     c.finish();
 }

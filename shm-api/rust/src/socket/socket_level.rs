@@ -57,7 +57,6 @@ pub(super) struct Settings {
     pub(super) receive_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
     pub(super) receive_low_water: i32,
-    receive_buffer: i32,
     send_buffer: i32,
     /// On or off, and seconds. Closing waits for nothing either way.
     linger: [u32; 2],
@@ -71,7 +70,6 @@ impl Default for Settings {
             receive_timeout: None,
             send_timeout: None,
             receive_low_water: 1,
-            receive_buffer: 2 << 20,
             send_buffer: 212_992,
             linger: [0; 2],
             stamps: Stamps::None,
@@ -88,7 +86,6 @@ impl Socket {
             self.call(Request::SetReceiveBuffer {
                 bytes: bytes.cast_unsigned(),
             })?;
-            lock(&self.settings).receive_buffer = bytes;
             return Ok(());
         }
         let mut settings = lock(&self.settings);
@@ -128,6 +125,10 @@ impl Socket {
                 return Ok(put(out, &[on, seconds].concat()));
             }
             libc::SO_ERROR => self.take_error().err().map_or(0, |error| error.0),
+            libc::SO_RCVBUF => {
+                let [_, bytes] = self.call(Request::GetState)?;
+                i32::try_from(bytes).unwrap_or(i32::MAX)
+            }
             libc::SO_ACCEPTCONN => {
                 let [state, _] = self.call(Request::GetState)?;
                 let phase = SocketState::from_bits_retain(state).phase();
@@ -157,7 +158,6 @@ impl Settings {
             libc::SO_PROTOCOL | libc::SO_BSDCOMPAT | libc::SO_REUSEPORT => 0,
             libc::SO_RCVLOWAT => self.receive_low_water,
             libc::SO_SNDLOWAT => 1,
-            libc::SO_RCVBUF => self.receive_buffer,
             libc::SO_SNDBUF => self.send_buffer,
             libc::SO_TIMESTAMP => (self.stamps == Stamps::Micros).into(),
             libc::SO_TIMESTAMPNS => (self.stamps == Stamps::Nanos).into(),
