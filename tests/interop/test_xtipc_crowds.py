@@ -9,9 +9,8 @@ TYPE = 33200
 class CrowdsTest(PairTest):
     def test_clients_never_reach_the_sockets_of_killed_servers(self):
         full = self.segment.full
-        # The goal is 10 ms, with processors to spare: the worker competes with 50 processes that start at once.
-        latest_s = 0.010 if full else 0.5
-        for number, asking in enumerate((self.alpha, self.beta)):
+        # The goal is 10 ms. That the own worker keeps beside 50 processes that start at once; the other node's needs processors to spare.
+        for number, (asking, latest_s) in enumerate(((self.alpha, 0.010), (self.beta, 0.010 if full else 0.5))):
             kind = TYPE + number
             kills, rejected = crowd.killed_and_restarted(self, crowd.command_on(self.alpha), crowd.command_on(asking), kind,
                                                          lives=100 if full else 3)

@@ -89,15 +89,18 @@ pub enum Class {
     Normal,
     /// SCHED_IDLE: runs only when nobody else wants the processor.
     Idle,
+    /// SCHED_FIFO: runs before all of the other classes.
+    Urgent,
 }
 
 /// Sets the class of a thread of this process; nice values and pinning stay.
 pub fn set_class(thread: Pid, class: Class) -> std::io::Result<()> {
-    let policy = match class {
-        Class::Normal => libc::SCHED_OTHER,
-        Class::Idle => libc::SCHED_IDLE,
+    let (policy, sched_priority) = match class {
+        Class::Normal => (libc::SCHED_OTHER, 0),
+        Class::Idle => (libc::SCHED_IDLE, 0),
+        Class::Urgent => (libc::SCHED_FIFO, 1),
     };
-    let parameters = libc::sched_param { sched_priority: 0 };
+    let parameters = libc::sched_param { sched_priority };
     // SAFETY: `parameters` lives across the call, which only reads it; a thread id that has ended gives ESRCH.
     let result =
         unsafe { libc::sched_setscheduler(thread.as_raw_nonzero().get(), policy, &parameters) };

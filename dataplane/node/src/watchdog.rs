@@ -75,6 +75,8 @@ pub struct Pulse {
     refused: AtomicBool,
     /// The watchdog wants this worker to stay in SCHED_OTHER.
     held: AtomicBool,
+    /// The worker was raised to SCHED_FIFO, and has not come down from it.
+    raised: AtomicBool,
 }
 
 impl Pulse {
@@ -93,6 +95,7 @@ impl Pulse {
             idle_class: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            raised: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +180,29 @@ impl Pulse {
         self.due_ns
             .store(due_ns.unwrap_or(NO_TIMER), Ordering::Relaxed);
         self.set_phase(Phase::Asleep);
+    }
+
+    /// Another thread: something cannot wait until the worker has its turn on a processor. It runs before all others until it has
+    /// looked what that is.
+    pub fn raise(&self) {
+        // Seen by the worker at its next look, so the class has to be changed before.
+        if let Some(worker) = self.thread()
+            && set_class(worker, Class::Urgent).is_ok()
+        {
+            self.raised.store(true, Ordering::Release);
+        }
+    }
+
+    /// Worker: whether it has been raised.
+    pub fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    /// Worker: it has done what it was raised for.
+    pub fn come_down(&self) {
+        self.raised.store(false, Ordering::Release);
+        self.change_own_class(Class::Normal);
+        self.idle_class.store(false, Ordering::Relaxed);
     }
 
     /// Longest gap between two rounds so far.

@@ -128,6 +128,9 @@ impl Worker {
             let process = application.process.pidfd.as_fd();
             self.waiter
                 .add(process, Interest::Read, Source::Process(slot).token(0))?;
+            if let Some(undertaker) = &self.undertaker {
+                undertaker.watch(process);
+            }
             let bell = application.side.doorbell();
             self.waiter
                 .add(bell, Interest::Read, Source::DoorBell(slot).token(0))?;

@@ -27,6 +27,7 @@ mod sharing;
 mod socket_answers;
 mod spare;
 mod turn;
+mod undertaker;
 
 use std::hint::spin_loop;
 use std::io;
@@ -57,6 +58,7 @@ use bearers::{Enabled, MediaValues, Slots, bearer_setup};
 use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
+use undertaker::Undertaker;
 
 pub use quiet::Seen;
 pub use turn::{Driving, Turn};
@@ -204,6 +206,8 @@ struct Worker {
     /// What bearers start with that say nothing else.
     media: MediaValues,
     waiter: Waiter,
+    /// `None` where the system grants none.
+    undertaker: Option<Undertaker>,
     /// Number of descriptors of the bearers that the waiter knows.
     bearer_fds: u64,
     idle: IdlePolicy,
@@ -269,6 +273,11 @@ impl Worker {
             Some(_) => Waiter::with_backend(Backend::Epoll)?,
             None => Waiter::new()?,
         };
+        let undertaker = match own.turn {
+            // The threads of the application drive it.
+            Some(_) => None,
+            None => undertaker_of(&own),
+        };
         let mut worker = Self {
             own,
             engine,
@@ -278,6 +287,7 @@ impl Worker {
             departed: Vec::new(),
             media,
             waiter,
+            undertaker,
             bearer_fds: 0,
             idle: IdlePolicy::new(config.policy, core),
             ready: Vec::with_capacity(64),
@@ -339,13 +349,18 @@ impl Worker {
         self.rounds += 1;
         self.host.applications.round_ns = now_ns;
         self.note_round(now_ns);
-        if now_ns >= self.listen_due_ns {
+        let raised = self.own.pulse().is_raised();
+        if raised || now_ns >= self.listen_due_ns {
             self.listen(Instant(now_ns))?;
         }
-        if self.is_quiet(now_ns) {
+        let quiet = self.is_quiet(now_ns);
+        let worked = !quiet && self.round(now_ns)?;
+        if raised {
+            self.own.pulse().come_down();
+        }
+        if quiet {
             return Ok(Seen::Nothing);
         }
-        let worked = self.round(now_ns)?;
         if !worked {
             return Ok(Seen::Chores);
         }
@@ -673,6 +688,13 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+fn undertaker_of(own: &WorkerConfig) -> Option<Undertaker> {
+    let started = Undertaker::start(Arc::clone(own.pulse()));
+    started
+        .inspect_err(|error| tracing::debug!(%error, "the end of processes has no priority"))
+        .ok()
 }
 
 fn node_config(config: &Config, bearers: &[Bearer], start_ns: u64) -> Result<NodeConfig, Failure> {
