@@ -1,5 +1,4 @@
 """The examples of each language: hello world, service tracking, a group. Run by `run.py --languages`; scripts/libxtipc must have been run."""
-import os
 import pathlib
 import re
 import subprocess
@@ -7,28 +6,8 @@ import tempfile
 
 import lab
 from cluster import SegmentTest
-
-LIBRARY = lab.TARGET.parent / "libxtipc"
-SOURCES = lab.ROOT / "shm-api"
-INTERPRETED = {"Python": ("/usr/bin/python3", "py"), "Perl": ("perl", "pl"), "Ruby": ("ruby", "rb")}
-SOCKET = r"0:\d{10}@[0-9a-f]+"
-PYTHON = "/usr/bin/python3"
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2"]
-
-
-def environment(node):
-    """For programs that use a node by the library that scripts/libxtipc has made."""
-    if not LIBRARY.is_dir():
-        raise lab.LabError(f"{LIBRARY} is not there: run scripts/libxtipc")
-    places = {"XTIPC_SOCKET": node.runtime / "attach.sock", "LD_LIBRARY_PATH": LIBRARY / "lib",
-              "PKG_CONFIG_PATH": LIBRARY / "lib/pkgconfig", "PYTHONPATH": SOURCES / "python", "PERL5LIB": SOURCES / "perl/lib",
-              "RUBYLIB": SOURCES / "ruby/lib", "GOCACHE": lab.TARGET.parent / "go-cache", "PYTHONDONTWRITEBYTECODE": 1}
-    return dict(os.environ, **{name: str(place) for name, place in places.items()})
-
-
-def command_of(language, example):
-    interpreter, ending = INTERPRETED[language]
-    return [interpreter, SOURCES / f"{language.lower()}/examples/{example}.{ending}"]
+from languages import (INTERPRETED, LIBRARY, PYTHON, SOCKET, SOURCES, TOLD, WARNINGS, compiled_c, compiled_d, compiled_go, environment,
+                       interpreted, library_flags)
 
 
 class LanguageTest(SegmentTest):
@@ -51,9 +30,8 @@ class LanguageTest(SegmentTest):
     def show_their_work(self, language, example):
         """The examples of a language; `example(name)` is the command of one."""
         self.greet(language, example("hello"))
-        self.assertRegex(self.command(*example("track")),
-                         rf"^up 18889:17 at ({SOCKET})\ndown 18889:17 at \1\nno more events\n$")
-        self.assertEqual(self.command(*example("group")), "18890:2 joined\n18890:2 says hello\n18890:2 left\n")
+        for name, told in TOLD.items():
+            self.assertRegex(self.command(*example(name)), told)
 
     def greet(self, language, hello):
         self.greet_each_other((language, hello, self.alpha), (language, hello, self.alpha))
@@ -76,17 +54,10 @@ class LanguageTest(SegmentTest):
             process.kill()
         self.assertRegex(told, f"^hello from {client_language}, from {SOCKET}\n$")
 
-    def library_flags(self, which):
-        return self.command("pkg-config", which, "xtipc").split()
-
 
 class CTest(LanguageTest):
-    def compiled(self, name, *options, libraries=None):
-        program = self.built / (name + "".join(options).replace("/", ""))
-        libraries = self.library_flags("--libs") if libraries is None else libraries
-        self.command("cc", *WARNINGS, *options, *self.library_flags("--cflags"), SOURCES / f"c/examples/{name}.c", "-o", program,
-                     *libraries)
-        return program
+    def compiled(self, name, *options, **others):
+        return compiled_c(self.built, name, *options, **others)
 
     def test_programs_in_c(self):
         self.show_their_work("C", lambda name: [self.compiled(name)])
@@ -114,8 +85,8 @@ class CTest(LanguageTest):
     def test_the_header_is_one_of_cxx_too(self):
         program = "#include <xtipc/xtipc.h>\nint main() { return tipc_own_node() == 0; }\n"
         (self.built / "own.cc").write_text(program)
-        self.command("c++", *WARNINGS, *self.library_flags("--cflags"), self.built / "own.cc", "-o", self.built / "own",
-                     *self.library_flags("--libs"))
+        self.command("c++", *WARNINGS, *library_flags("--cflags"), self.built / "own.cc", "-o", self.built / "own",
+                     *library_flags("--libs"))
         self.command(self.built / "own")
 
     def test_the_library_has_the_functions_of_its_map_and_what_it_stands_before(self):
@@ -130,13 +101,13 @@ class CTest(LanguageTest):
 
 class InterpretedTest(LanguageTest):
     def test_programs_in_python(self):
-        self.show_their_work("Python", lambda name: command_of("Python", name))
+        self.show_their_work("Python", lambda name: interpreted("Python", name))
 
     def test_programs_in_perl(self):
-        self.show_their_work("Perl", lambda name: command_of("Perl", name))
+        self.show_their_work("Perl", lambda name: interpreted("Perl", name))
 
     def test_programs_in_ruby(self):
-        self.show_their_work("Ruby", lambda name: command_of("Ruby", name))
+        self.show_their_work("Ruby", lambda name: interpreted("Ruby", name))
 
     def test_programs_on_two_nodes_in_different_languages_greet_each_other(self):
         beta = self.started("beta")
@@ -144,7 +115,7 @@ class InterpretedTest(LanguageTest):
         languages = list(INTERPRETED)
         for here, there in zip(languages, languages[1:] + languages[:1]):
             with self.subTest(server=here, client=there):
-                self.greet_each_other((here, command_of(here, "hello"), self.alpha), (there, command_of(there, "hello"), beta))
+                self.greet_each_other((here, interpreted(here, "hello"), self.alpha), (there, interpreted(there, "hello"), beta))
 
 
 class PythonTest(LanguageTest):
@@ -168,18 +139,11 @@ class PythonTest(LanguageTest):
 class GoTest(LanguageTest):
     def test_programs_in_go(self):
         self.command("go", "vet", "./...", cwd=SOURCES / "go")
-        self.command("go", "build", "-buildvcs=false", "-o", self.built, "./examples/...", cwd=SOURCES / "go")
-        self.show_their_work("Go", lambda name: [self.built / name])
-        self.greet_across_nodes("Go", [self.built / "hello"])
+        self.show_their_work("Go", lambda name: [compiled_go(self.built, name)])
+        self.greet_across_nodes("Go", [compiled_go(self.built, "hello")])
 
 
 class DTest(LanguageTest):
-    def compiled(self, name):
-        program = self.built / f"d-{name}"
-        self.command("gdc", "-Wall", "-Werror", "-I", SOURCES / "d", SOURCES / "d/xtipc.d", SOURCES / f"d/examples/{name}.d",
-                     "-o", program, *self.library_flags("--libs"))
-        return program
-
     def test_programs_in_d(self):
-        self.show_their_work("D", lambda name: [self.compiled(name)])
-        self.greet_across_nodes("D", [self.built / "d-hello"])
+        self.show_their_work("D", lambda name: [compiled_d(self.built, name)])
+        self.greet_across_nodes("D", [compiled_d(self.built, "hello")])
