@@ -185,6 +185,17 @@ impl Area {
         unsafe { ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) }
     }
 
+    /// The same, appended to a vector: nothing is zeroed that is written over at once.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>, offset: usize, len: usize) {
+        let from = self.range(offset, len);
+        out.reserve(len);
+        let room = out.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: source inside the mapping, destination `len` private bytes reserved above; a race as in `copy_out`.
+        unsafe { ptr::copy_nonoverlapping(from, room, len) };
+        // SAFETY: they are written, and there is room for them.
+        unsafe { out.set_len(out.len() + len) };
+    }
+
     /// Copies into memory that another process may be reading.
     pub(crate) fn copy_in(&self, offset: usize, bytes: &[u8]) {
         let to = self.range(offset, bytes.len());

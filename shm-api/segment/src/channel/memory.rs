@@ -124,6 +124,11 @@ impl Memory {
         self.0.copy_out(arena(side) + offset, out);
     }
 
+    /// Appends a part of the arena of a side to a vector.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>, side: Side, offset: usize, len: usize) {
+        self.0.append_to(out, arena(side) + offset, len);
+    }
+
     /// Copies into the arena of this side.
     pub(super) fn copy_in(&self, side: Side, offset: usize, bytes: &[u8]) {
         self.0.copy_in(arena(side) + offset, bytes);

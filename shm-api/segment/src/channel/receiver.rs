@@ -234,8 +234,9 @@ impl ChannelReceiver {
         let (body, handle) = match kind {
             INLINE if len <= INLINE_MAX => {
                 let mut bytes = self.acknowledger.room(len);
-                for word in &entry[1..1 + len.div_ceil(8)] {
-                    bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+                bytes.resize(len.next_multiple_of(8), 0);
+                for (place, word) in bytes.chunks_exact_mut(8).zip(&entry[1..]) {
+                    place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
                 }
                 bytes.truncate(len);
                 (Body::Own(bytes), None)
@@ -253,8 +254,7 @@ impl ChannelReceiver {
                 }
                 if kind == COPIED {
                     let mut bytes = self.acknowledger.room(len);
-                    bytes.resize(len, 0);
-                    self.memory.copy_out(from, offset, &mut bytes);
+                    self.memory.append_to(&mut bytes, from, offset, len);
                     (Body::Own(bytes), Some(handle))
                 } else {
                     let shared = SharedBytes {
