@@ -31,12 +31,18 @@ impl Attachment {
         &self,
         buffers: impl IntoIterator<Item = &'a Buffer>,
     ) -> Result<()> {
+        let mut releaser = None;
         for buffer in buffers {
             match buffer {
-                Buffer::Delivered(buffer) => lock(&self.releaser).consumed(buffer)?,
+                Buffer::Delivered(buffer) => releaser
+                    .get_or_insert_with(|| lock(&self.releaser))
+                    .consumed(buffer)?,
                 Buffer::Direct(buffer) => buffer.consumed(),
                 Buffer::Own(_) => {}
             }
+        }
+        if let Some(mut releaser) = releaser {
+            releaser.ring_doorbell();
         }
         Ok(())
     }

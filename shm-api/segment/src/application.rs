@@ -360,10 +360,15 @@ pub struct Releaser {
 }
 
 impl Releaser {
-    /// Reports that recv handed the message to its caller.
+    /// Reports that recv handed the message to its caller. After one or several: [`Releaser::ring_doorbell`].
     pub fn consumed(&mut self, buffer: &DeliveryBuffer) -> Result<(), Violation> {
         let (id, kind) = buffer.id();
-        self.push(id, kind | ReleaseKind::CONSUMED)
+        self.enter(id, kind | ReleaseKind::CONSUMED)
+    }
+
+    /// Wakes the daemon if it sleeps and waits for room.
+    pub fn ring_doorbell(&mut self) {
+        self.bell.ring_if_asleep(&self.segment, Progress::Room);
     }
 
     /// Gives the memory back.
@@ -413,10 +418,15 @@ impl Releaser {
     }
 
     fn push(&mut self, id: u64, kind: ReleaseKind) -> Result<(), Violation> {
+        self.enter(id, kind)?;
+        self.ring_doorbell();
+        Ok(())
+    }
+
+    fn enter(&mut self, id: u64, kind: ReleaseKind) -> Result<(), Violation> {
         let word = encode_release(id, kind);
         let ring = self.segment.releases();
         if self.backlog.is_empty() && self.releases.push(&ring, &[word])? {
-            self.bell.ring_if_asleep(&self.segment, Progress::Room);
             return Ok(());
         }
         self.backlog.push_back(word);
