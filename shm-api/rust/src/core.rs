@@ -3,8 +3,7 @@
 //! [`Core::dispatch`] moves what the daemon published to where it is waited for. Whoever holds the lock may call it;
 //! the threads it concerns are told through their seats.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::buffer::Buffer;
 use crate::direct::{Direct, Offer, Outgoing};
 use crate::pending::{Pending, Purpose};
+use crate::queues::Queues;
 use crate::seat::Seat;
 use crate::stand_by::StandBy;
 use crate::watch::Watch;
@@ -142,26 +142,6 @@ pub(crate) enum Custody {
     Shared,
 }
 
-/// Ids come from the daemon in small numbers: no need to defend against chosen ones.
-#[derive(Debug, Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-}
-
 /// Why the attachment is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failure {
@@ -234,7 +214,7 @@ pub(crate) struct Core {
     /// Count of `progress` when what was unread was last kept: since then there is nothing new to keep.
     kept_at: Option<u64>,
     bells: Bells,
-    queues: HashMap<u32, Queue, BuildHasherDefault<IdHasher>>,
+    queues: Queues,
     parked: Vec<Parked>,
     seats: Vec<Arc<Seat>>,
     releaser: Arc<Mutex<Releaser>>,
@@ -270,7 +250,7 @@ impl Core {
             stand_by: StandBy::default(),
             fruitless: 0,
             kept_at: None,
-            queues: HashMap::default(),
+            queues: Queues::default(),
             parked: Vec::new(),
             seats: Vec::new(),
             releaser,
@@ -289,19 +269,20 @@ impl Core {
 
     /// A close is under way.
     pub(crate) fn is_closing(&self) -> bool {
-        self.queues.values().any(|queue| queue.closing)
+        self.queues.all().any(|queue| queue.closing)
     }
 
     /// The queue of an open socket.
     pub(crate) fn queue(&mut self, socket: u32) -> Result<&mut Queue> {
         self.queues
-            .get_mut(&socket)
+            .get_mut(socket)
             .ok_or_else(|| Error::from_result(-libc::EBADF))
     }
 
     /// Whether a socket is there and not being closed.
-    pub(crate) fn is_open(&self, socket: u32) -> bool {
-        self.queues.get(&socket).is_some_and(|queue| !queue.closing)
+    pub(crate) fn is_open(&mut self, socket: u32) -> bool {
+        let open = |queue: &mut Queue| !queue.closing;
+        self.queues.get_mut(socket).is_some_and(open)
     }
 
     /// Moves all that the daemon published. A violation ends the attachment.
@@ -338,7 +319,7 @@ impl Core {
 
     fn keep_unread(&mut self) -> std::result::Result<(), Violation> {
         let mut releaser = crate::lock(&self.releaser);
-        for queue in self.queues.values_mut() {
+        for queue in self.queues.all_mut() {
             // What is being handed to the daemon has its place already.
             if queue.custody == Custody::InTransit {
                 continue;
@@ -372,11 +353,11 @@ impl Core {
     fn dispatch_deliveries(&mut self) -> std::result::Result<(), Violation> {
         while let Some((meta, buffer)) = self.receiver.next_delivery()? {
             self.progress += 1;
-            if !self.queues.contains_key(&meta.socket) {
+            if self.queues.get_mut(meta.socket).is_none() {
                 // Opened so recently that the completion arrived after the loop above.
                 self.dispatch_completions()?;
             }
-            let open = self.queues.get_mut(&meta.socket);
+            let open = self.queues.get_mut(meta.socket);
             let Some(queue) = open.filter(|queue| !queue.closing) else {
                 // The daemon delivered it before it knew of the close, and takes it for unread.
                 crate::lock(&self.releaser).returned(buffer)?;
@@ -408,7 +389,7 @@ impl Core {
                 }
                 _ => Buffer::Delivered(buffer),
             };
-            if let Some(queue) = self.queues.get_mut(&meta.socket) {
+            if let Some(queue) = self.queues.get_mut(meta.socket) {
                 queue.arrive(meta, buffer);
             }
             self.tell(|interest| {
@@ -448,7 +429,7 @@ impl Core {
                 Purpose::MakeChannel(socket) => self.on_made(socket, completion.result),
                 Purpose::SwitchToChannel(socket) => self.on_switched(socket, &completion),
                 Purpose::Close(socket) => {
-                    if let Some(queue) = self.queues.remove(&socket) {
+                    if let Some(queue) = self.queues.remove(socket) {
                         for (_, buffer) in queue.messages.into_iter().chain(queue.later) {
                             if let Buffer::Delivered(buffer) = buffer {
                                 crate::lock(&self.releaser).returned(buffer)?;
@@ -471,7 +452,7 @@ impl Core {
     }
 
     fn note_post(&mut self, socket: u32, result: i32, destination: Destination) {
-        if let Some(queue) = self.queues.get_mut(&socket) {
+        if let Some(queue) = self.queues.get_mut(socket) {
             queue.posts -= 1;
             if result < 0 {
                 queue.post_error.get_or_insert((result, destination));
@@ -481,7 +462,7 @@ impl Core {
 
     /// The daemon tells what a socket can do, or that it cannot be waited for any more.
     fn note_ready(&mut self, socket: u32, told: u64) {
-        if let Some(queue) = self.queues.get_mut(&socket) {
+        if let Some(queue) = self.queues.get_mut(socket) {
             queue.ready |= Ready::from_bits_truncate(told as u32);
             queue.awaited = Ready::empty();
             for waker in queue.wakers.drain(..) {
@@ -519,7 +500,7 @@ impl Core {
 
     /// A call found that a socket cannot do this now.
     pub(crate) fn note_not_ready(&mut self, socket: u32, what: Ready) {
-        if let Some(queue) = self.queues.get_mut(&socket) {
+        if let Some(queue) = self.queues.get_mut(socket) {
             queue.ready.remove(what);
         }
     }

@@ -141,6 +141,7 @@ mod path;
 mod patience;
 mod pending;
 mod poller;
+mod queues;
 mod relay;
 mod rounds;
 mod seat;

@@ -758,12 +758,14 @@ impl Core {
 
     /// Whether the peer that a thread waits for is on its own processor; `None`: it waits for the daemon.
     fn is_peer_here(&mut self, interest: Interest) -> Option<bool> {
-        let socket = match interest {
-            Interest::Socket(socket) if self.queue(socket).ok()?.by_channel => socket,
-            Interest::Room(socket) => socket,
-            _ => return None,
+        let (Interest::Socket(socket) | Interest::Room(socket)) = interest else {
+            return None;
         };
-        let direct = self.queue(socket).ok()?.direct.as_ref()?;
+        let queue = self.queue(socket).ok()?;
+        if interest == Interest::Socket(socket) && !queue.by_channel {
+            return None;
+        }
+        let direct = queue.direct.as_ref()?;
         let own = direct.tell_processor();
         Some(direct.channel.sleep.processor_of_peer() == Some(own))
     }
