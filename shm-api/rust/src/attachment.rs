@@ -265,10 +265,12 @@ impl Attachment {
                 break;
             }
         }
-        let begun = begun.unwrap_or_else(Instant::now);
-        let left = left.map(|left| left.saturating_sub(begun.elapsed()));
+        let spun = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let left = left.map(|left| left.saturating_sub(spun));
         let (mut core, wake) = self.drive_asleep(core, interest, left, patience);
-        core.learn(begun.elapsed() < SPIN_MAX);
+        if let Some(begun) = begun {
+            core.learn(begun.elapsed() < SPIN_MAX);
+        }
         drop(looking_on);
         (core, wake)
     }
