@@ -3,11 +3,13 @@
 //! `close(2)` returns before the kernel is done: skbs on their way out still refer to the socket, and
 //! a zero-copy driver still has the receive chunks. The kernel frees the queue binding only after all
 //! of that (`xp_release_deferred`), so a queue that can be bound again is the proof that nothing of the
-//! pool is in its hands.
+//! pool is in its hands. A worker that serves the socket lets go of it first.
 
+use crate::handover::Link;
 use crate::open::{ReleaseProbe, is_queue_released};
 use crate::pool::{FrameIndex, FramePool, ReceiveArea};
 use rustix::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -22,6 +24,8 @@ pub struct ClosingSocket {
     /// An unbound socket; made into a probe on the first poll.
     probe_fd: Option<OwnedFd>,
     probe: Option<ReleaseProbe>,
+    /// To the worker that serves it.
+    link: Option<Arc<Link>>,
     ifindex: u32,
     queue: u32,
 }
@@ -31,6 +35,7 @@ impl ClosingSocket {
         frames: Vec<(FrameIndex, u16)>,
         area: ReceiveArea,
         probe_fd: OwnedFd,
+        link: Option<Arc<Link>>,
         ifindex: u32,
         queue: u32,
     ) -> Self {
@@ -39,6 +44,7 @@ impl ClosingSocket {
             area: Some(area),
             probe_fd: Some(probe_fd),
             probe: None,
+            link,
             ifindex,
             queue,
         }
@@ -52,6 +58,9 @@ impl ClosingSocket {
             return Ok(true);
         };
         assert!(area.is_of(pool), "a socket of another pool");
+        if self.link.as_ref().is_some_and(|link| !link.is_released()) {
+            return Ok(false);
+        }
         if let Some(fd) = self.probe_fd.take() {
             self.probe = Some(ReleaseProbe::new(fd)?);
         }

@@ -94,24 +94,29 @@
 //!
 //! # Threads
 //!
-//! Pool and sockets belong to one worker and have no locks; they may be moved to its thread (`Send`). The
-//! atomics shared with the kernel and their partners are listed in `ring.rs`.
+//! Pool and sockets belong to one worker and have no locks; they may be moved to its thread (`Send`). Of each socket
+//! another worker can serve the rings to the kernel ([`handover`]): only references to frames go between the two. The
+//! atomics shared with the kernel, or with that worker, and their partners are listed in `ring.rs`.
 
 pub mod addresses;
 mod closing;
 pub mod datagram;
+pub mod handover;
 pub mod interface;
+mod kernel;
 mod memory;
 mod open;
 pub mod packet;
 mod pool;
+mod primitive;
 mod receive;
-mod ring;
+pub mod ring;
 mod socket;
 mod transmit;
 pub mod udp;
 
 pub use closing::ClosingSocket;
+pub use kernel::WakeCounters;
 pub use memory::PageKind;
 pub use open::{
     BUSY_TIMEOUT, BindMode, OpenError, RingSizes, SocketConfig, multi_buffer_supported,
@@ -122,5 +127,5 @@ pub use pool::{
 };
 pub use receive::ReceiveCounters;
 pub use rustix::net::xdp::XdpStatistics;
-pub use socket::{SocketCounters, SocketOptions, WakeCounters, XskSocket};
+pub use socket::{SocketCounters, SocketOptions, XskSocket};
 pub use transmit::{TransmitCounters, TxFull};

@@ -281,6 +281,11 @@ impl FramePool {
         }
     }
 
+    /// Chunks of all frames: no more descriptors are under way, if each frame is sent once at a time.
+    pub(crate) fn frame_chunks(&self) -> u32 {
+        self.table.len() as u32 * self.chunks_per_frame
+    }
+
     fn area_len(&self) -> usize {
         self.receive_chunks as usize * CHUNK_SIZE
     }
@@ -422,10 +427,31 @@ impl ReceiveArea {
         (0..u64::from(self.chunks)).map(move |chunk| start + chunk * CHUNK_SIZE as u64)
     }
 
+    /// Where it lies.
+    pub(crate) fn extent(&self) -> AreaExtent {
+        AreaExtent {
+            start: self.start,
+            end: self.start + u64::from(self.chunks) * CHUNK_SIZE as u64,
+        }
+    }
+
     /// The chunk of this area that `address` lies in.
     pub(crate) fn chunk_of(&self, address: u64) -> Option<u64> {
+        self.extent().chunk_of(address)
+    }
+}
+
+/// The UMEM addresses of a receive area: for who handles descriptors and never touches bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AreaExtent {
+    start: u64,
+    end: u64,
+}
+
+impl AreaExtent {
+    /// The chunk in it that `address` lies in.
+    pub(crate) fn chunk_of(&self, address: u64) -> Option<u64> {
         let chunk = address & !(CHUNK_SIZE as u64 - 1);
-        let end = self.start + u64::from(self.chunks) * CHUNK_SIZE as u64;
-        (self.start..end).contains(&chunk).then_some(chunk)
+        (self.start..self.end).contains(&chunk).then_some(chunk)
     }
 }

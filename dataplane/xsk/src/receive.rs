@@ -10,7 +10,7 @@ use crate::ring::{Consumer, Producer};
 use rustix::net::xdp::{XdpDesc, XdpDescOptions};
 use std::ptr::NonNull;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 /// Longest packet of several chunks that is gathered: 17 chunks, as for sending.
@@ -202,9 +202,30 @@ impl Receive {
         self.fill.publish();
     }
 
+    /// Goes on with these rings instead of its own, which it gives away with what lies in them. Packets are not to lie in
+    /// both.
+    pub(crate) fn exchange_rings(
+        &mut self,
+        ring: Consumer<XdpDesc>,
+        fill: Producer<u64>,
+    ) -> (Consumer<XdpDesc>, Producer<u64>) {
+        let before = std::mem::replace(&mut self.ring, ring);
+        (before, std::mem::replace(&mut self.fill, fill))
+    }
+
+    /// The ring of received packets.
+    pub(crate) fn ring(&mut self) -> &mut Consumer<XdpDesc> {
+        &mut self.ring
+    }
+
     /// Whether a packet waits.
     pub(crate) fn is_ready(&self) -> bool {
         self.ring.is_ready()
+    }
+
+    /// The ring by which chunks go home.
+    pub(crate) fn fill(&mut self) -> &mut Producer<u64> {
+        &mut self.fill
     }
 
     /// Whether the driver stopped for want of chunks and must be told of new ones.

@@ -1,39 +1,20 @@
 //! One AF_XDP socket on one queue of an interface: system calls around its two halves.
 //!
-//! Owner: one worker. The socket holds frames of exactly one [`FramePool`], the one it was opened
+//! Owner: one worker, that of the pool; the rings to the kernel may be another one's ([`crate::handover`]). The socket holds frames of exactly one [`FramePool`], the one it was opened
 //! with. Dropping it without [`XskSocket::close`] leaves its frames `in_tx` and its receive area taken
 //! for good: memory the kernel may still touch is never used again by accident.
 
 use crate::closing::ClosingSocket;
+use crate::handover::{self, HandoverCounters, ServedQueue, Server, Wake};
+use crate::kernel::{Kernel, WakeCounters};
 use crate::open::{self, OpenError, SocketConfig};
 use crate::pool::{FrameIndex, FramePool, Reserve};
 use crate::receive::{Receive, ReceiveCounters};
 use crate::transmit::{Transmit, TransmitCounters, TxFull};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::net::xdp::XdpStatistics;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
-use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
-
-/// What became of the system calls that wake the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WakeCounters {
-    /// `sendto` calls.
-    pub kicks: u64,
-    /// Answered EAGAIN: more packets than one call sends, or no send buffer or completion slot free.
-    pub again: u64,
-    /// Answered EBUSY: the device could not take a packet now.
-    pub busy: u64,
-    /// Answered ENOBUFS: the kernel had no memory for a packet.
-    pub no_buffers: u64,
-    /// Answered ENETDOWN: the interface is down.
-    pub net_down: u64,
-    /// Ended with packets left in the TX ring: the next kick goes on.
-    pub unfinished: u64,
-    /// `recvfrom` calls because the driver had run out of chunks.
-    pub fill_wakes: u64,
-}
 
 /// All counters of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +23,7 @@ pub struct SocketCounters {
     pub receive: ReceiveCounters,
     /// Sending.
     pub transmit: TransmitCounters,
-    /// System calls.
+    /// System calls; of a socket that this worker serves itself.
     pub wake: WakeCounters,
 }
 
@@ -63,12 +44,19 @@ pub struct SocketOptions {
 pub struct XskSocket {
     receive: Receive,
     transmit: Transmit,
-    fd: OwnedFd,
+    beyond: Beyond,
     probe: OwnedFd,
     ifindex: u32,
     queue: u32,
     options: SocketOptions,
-    wake: WakeCounters,
+}
+
+/// What the rings lead to.
+#[derive(Debug)]
+enum Beyond {
+    Kernel(Kernel),
+    /// The worker that serves the queue.
+    Server(Server),
 }
 
 impl XskSocket {
@@ -99,17 +87,32 @@ impl XskSocket {
             multi_buffer,
             tx_budget,
         };
-        let wake = WakeCounters::default();
         Self {
             receive,
             transmit,
-            fd,
+            beyond: Beyond::Kernel(Kernel::new(fd, zero_copy)),
             probe,
             ifindex,
             queue,
             options,
-            wake,
         }
+    }
+
+    /// Lets another worker, which `to_server` wakes, serve the rings to the kernel from now on: what is returned is for
+    /// its thread, and wakes this one by `to_owner`. Once in the life of a socket, right after it was opened.
+    pub fn hand_over(&mut self, pool: &FramePool, to_server: Wake, to_owner: Wake) -> ServedQueue {
+        let Beyond::Kernel(kernel) = &self.beyond else {
+            panic!("a socket is handed over once");
+        };
+        let (server, served) = handover::part(
+            &mut self.receive,
+            &mut self.transmit,
+            pool,
+            kernel.another(),
+            (to_server, to_owner),
+        );
+        self.beyond = Beyond::Server(server);
+        served
     }
 
     pub(crate) fn can_be_joined(&self, pool: &FramePool, config: &SocketConfig<'_>) -> bool {
@@ -128,6 +131,9 @@ impl XskSocket {
     /// The bytes are the callback's, to read and to write, while it runs; then the chunk goes back to
     /// the kernel.
     pub fn receive(&mut self, budget: usize, on_packet: impl FnMut(&mut [u8])) -> usize {
+        if let Beyond::Server(server) = &mut self.beyond {
+            server.owner_is_awake(&mut self.receive);
+        }
         self.receive.receive(budget, on_packet)
     }
 
@@ -163,64 +169,62 @@ impl XskSocket {
     /// this call; what the device did not take now stays in the ring for the next one. An error means
     /// the socket is of no more use (its interface is gone): close it.
     pub fn kick(&mut self) -> rustix::io::Result<()> {
-        self.transmit.publish();
-        if self.transmit.waiting() == 0 {
-            return Ok(());
-        }
-        // The driver sets the flag and then looks at the ring once more; we fill the ring and then look at
-        // the flag. Without a full fence both could see the old value, and the packet would lie there.
-        fence(Ordering::SeqCst);
-        loop {
-            let waiting = self.transmit.waiting();
-            if waiting == 0 || !self.transmit.needs_wakeup() {
-                return Ok(());
-            }
-            self.wake.kicks += 1;
-            match rustix::net::send(&self.fd, &[], SendFlags::DONTWAIT) {
-                Ok(_) => {}
-                Err(Errno::AGAIN) => self.wake.again += 1,
-                Err(Errno::BUSY) => self.wake.busy += 1,
-                Err(Errno::NOBUFS) => self.wake.no_buffers += 1,
-                Err(Errno::NETDOWN) => self.wake.net_down += 1,
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error),
-            }
-            let left = self.transmit.waiting();
-            // EAGAIN alone says nothing: it is also the answer to "sent as many as one call sends".
-            let stuck = left >= waiting;
-            if left > 0 && (stuck || self.options.zero_copy) {
-                // Zero-copy drivers go on by themselves once woken.
-                self.wake.unfinished += u64::from(stuck);
-                return Ok(());
-            }
+        match &mut self.beyond {
+            Beyond::Kernel(kernel) => kernel.kick(self.transmit.ring()),
+            Beyond::Server(server) => server.kick(self.transmit.ring()),
         }
     }
 
     /// Tells a driver that ran out of chunks that there are new ones. Cheap when it did not.
     pub fn wake_fill(&mut self) -> rustix::io::Result<()> {
-        // Our fill index must be visible before the flag is read, as in `kick`.
-        fence(Ordering::SeqCst);
-        if !self.receive.fill_needs_wakeup() {
-            return Ok(());
-        }
-        self.wake.fill_wakes += 1;
-        match rustix::net::recv(&self.fd, &mut [0u8; 0][..], RecvFlags::DONTWAIT) {
-            Ok(_)
-            | Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::NETDOWN | Errno::INTR) => {
+        match &mut self.beyond {
+            Beyond::Kernel(kernel) => kernel.wake_fill(self.receive.fill()),
+            Beyond::Server(server) => {
+                server.wake_fill(self.receive.fill());
                 Ok(())
             }
-            Err(error) => Err(error),
         }
     }
 
-    /// Whether a packet waits to be received: the check before sleeping on [`Self::as_fd`].
-    pub fn rx_ready(&self) -> bool {
+    /// Whether a packet waits to be received: the check before sleeping, on [`Self::as_fd`] or, where another worker
+    /// serves the queue, until it wakes this one.
+    pub fn rx_ready(&mut self) -> bool {
+        if let Beyond::Server(server) = &mut self.beyond {
+            server.owner_will_sleep(&mut self.receive);
+        }
         self.receive.is_ready()
     }
 
     /// Whether a round would find nothing: no packet, no completion, nothing that the kernel has not taken. Some loads.
     pub fn is_quiet(&self) -> bool {
-        !self.receive.is_ready() && !self.receive.fill_needs_wakeup() && self.transmit.is_quiet()
+        let quiet = match &self.beyond {
+            Beyond::Kernel(_) => !self.receive.fill_needs_wakeup() && self.transmit.is_quiet(),
+            // It takes what is to be sent, and what goes home, by itself.
+            Beyond::Server(_) => !self.transmit.has_completions(),
+        };
+        quiet && !self.receive.is_ready()
+    }
+
+    /// Whether the worker that serves the queue has handed over all that has come, and it was received here. True where
+    /// there is none.
+    pub fn is_caught_up(&self) -> bool {
+        match &self.beyond {
+            Beyond::Kernel(_) => true,
+            Beyond::Server(server) => server.has_handed_over_all() && !self.receive.is_ready(),
+        }
+    }
+
+    /// Whether another worker serves the queue.
+    pub fn is_served(&self) -> bool {
+        matches!(self.beyond, Beyond::Server(_))
+    }
+
+    /// What that worker did; `None` without one.
+    pub fn handover_counters(&self) -> Option<HandoverCounters> {
+        match &self.beyond {
+            Beyond::Kernel(_) => None,
+            Beyond::Server(server) => Some(server.counters()),
+        }
     }
 
     /// Descriptors sent and not completed.
@@ -256,13 +260,16 @@ impl XskSocket {
         SocketCounters {
             receive: self.receive.counters(),
             transmit: self.transmit.counters(),
-            wake: self.wake,
+            wake: match &self.beyond {
+                Beyond::Kernel(kernel) => kernel.counters(),
+                Beyond::Server(_) => WakeCounters::default(),
+            },
         }
     }
 
     /// The kernel's counters (`XDP_STATISTICS`).
     pub fn statistics(&self) -> rustix::io::Result<XdpStatistics> {
-        sockopt::xdp_statistics(&self.fd)
+        sockopt::xdp_statistics(self)
     }
 
     /// Sends what is in the TX ring as far as that makes progress, closes the socket, and waits until
@@ -285,30 +292,36 @@ impl XskSocket {
         self.begin_close(pool).wait(pool, deadline)
     }
 
-    /// Closes the socket now, with what is in its TX ring unsent; [`ClosingSocket::poll`] tells when
+    /// Closes the socket now, with what is in its TX ring unsent, except that a worker that serves it sends what it can at once; [`ClosingSocket::poll`] tells when
     /// the kernel has released it.
     pub fn begin_close(mut self, pool: &mut FramePool) -> ClosingSocket {
         self.complete(pool);
         let Self {
             receive,
             transmit,
-            fd,
+            beyond,
             probe,
             ifindex,
             queue,
             ..
         } = self;
-        // Both halves unmap their rings, each of which keeps the socket alive beside `fd`.
+        // Both halves unmap their rings, each of which keeps the socket alive beside its descriptor.
         let frames = transmit.into_outstanding();
         let area = receive.into_area();
-        drop(fd);
-        ClosingSocket::new(frames, area, probe, ifindex, queue)
+        let link = match beyond {
+            Beyond::Kernel(_) => None,
+            Beyond::Server(server) => Some(server.close()),
+        };
+        ClosingSocket::new(frames, area, probe, link, ifindex, queue)
     }
 }
 
 impl AsFd for XskSocket {
     /// For poll, epoll or io_uring, and for the XSKMAP of the XDP program.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.beyond {
+            Beyond::Kernel(kernel) => kernel.as_fd(),
+            Beyond::Server(server) => server.as_fd(),
+        }
     }
 }

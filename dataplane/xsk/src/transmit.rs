@@ -9,7 +9,7 @@ use crate::ring::{Consumer, Producer};
 use rustix::net::xdp::{XdpDesc, XdpDescOptions};
 use std::time::Duration;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 /// The TX ring has no room for this packet; [`crate::XskSocket::kick`] and
@@ -77,8 +77,7 @@ impl Transmit {
         self.clock_ms = wrapping_ms(now);
     }
 
-    /// Puts `len` bytes of a frame, from `offset`, into the TX ring; visible to the kernel after
-    /// [`Self::publish`].
+    /// Puts `len` bytes of a frame, from `offset`, into the TX ring; visible to the kernel when that is published.
     pub(crate) fn send(
         &mut self,
         pool: &mut FramePool,
@@ -145,22 +144,32 @@ impl Transmit {
         }
     }
 
-    pub(crate) fn publish(&mut self) {
-        self.ring.publish();
+    /// Goes on with these rings instead of its own, which it gives away with what lies in them.
+    pub(crate) fn exchange_rings(
+        &mut self,
+        ring: Producer<XdpDesc>,
+        completions: Consumer<u64>,
+    ) -> (Producer<XdpDesc>, Consumer<u64>) {
+        let before = std::mem::replace(&mut self.ring, ring);
+        (
+            before,
+            std::mem::replace(&mut self.completions, completions),
+        )
     }
 
-    /// Descriptors that the kernel has not taken from the TX ring.
-    pub(crate) fn waiting(&mut self) -> u32 {
-        self.ring.waiting()
+    /// The ring of what is to be sent.
+    pub(crate) fn ring(&mut self) -> &mut Producer<XdpDesc> {
+        &mut self.ring
+    }
+
+    /// Whether something was completed since [`Self::complete`].
+    pub(crate) fn has_completions(&self) -> bool {
+        self.completions.is_ready()
     }
 
     /// Whether the kernel has taken all and completed nothing since [`Self::complete`].
     pub(crate) fn is_quiet(&self) -> bool {
-        self.ring.is_drained() && !self.completions.is_ready()
-    }
-
-    pub(crate) fn needs_wakeup(&self) -> bool {
-        self.ring.needs_wakeup()
+        self.ring.is_drained() && !self.has_completions()
     }
 
     /// Takes what the kernel completed; returns the number of descriptors.

@@ -3,8 +3,12 @@
 mod lab;
 
 use lab::{Lab, Program};
-use std::sync::LazyLock;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::time::Timespec;
+use std::sync::{Arc, LazyLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use xtipc_xsk::handover::Wake;
 use xtipc_xsk::interface::{DeviceKind, Interface};
 use xtipc_xsk::{
     BindMode, ClosingSocket, FrameIndex, FramePool, OpenError, PoolConfig, Reserve, RingSizes,
@@ -272,6 +276,72 @@ fn packets_of_65535_bytes_pass_in_seventeen_chunks() {
     let (mut ends, _programs) = open_ends(&lab, &mut pools, true);
     exchange(&mut ends, &mut pools, 300, |_| 65_535);
     close_all(ends, &mut pools);
+}
+
+/// Lets a thread of its own serve a socket until that is closed, which sleeps whenever it finds nothing.
+fn serve_elsewhere(socket: &mut XskSocket, pool: &FramePool) -> JoinHandle<u64> {
+    let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap());
+    let rung = Arc::clone(&bell);
+    let ring = move || assert_eq!(rustix::io::write(&*rung, &1u64.to_ne_bytes()), Ok(8));
+    // The end that owns them never sleeps here.
+    let mut served = socket.hand_over(pool, Wake::new(ring), Wake::new(|| {}));
+    std::thread::spawn(move || {
+        let mut sleeps = 0;
+        while !served.is_closing() {
+            if served.serve(64) {
+                continue;
+            }
+            if served.before_sleep() {
+                sleeps += 1;
+                let mut fds = [
+                    PollFd::new(&*bell, PollFlags::IN),
+                    PollFd::new(&served, PollFlags::IN),
+                ];
+                let patience = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 10_000_000,
+                };
+                let patience = served.is_kernel_at_work().then_some(&patience);
+                rustix::event::poll(&mut fds, patience).unwrap();
+                let _ = rustix::io::read(&*bell, &mut [0; 8]);
+            }
+            served.awake();
+        }
+        served.close();
+        sleeps
+    })
+}
+
+#[test]
+fn packets_arrive_intact_by_sockets_whose_rings_other_threads_serve() {
+    for (tag, mtu, chunks) in [("s1", 1500, 1), ("s3", 9000, 3)] {
+        let Some(lab) = Lab::new(tag, mtu, 1) else {
+            return;
+        };
+        let mut pools = [pool(2, chunks)];
+        let (mut ends, programs) = open_ends(&lab, &mut pools, chunks > 1);
+        let serving = ends
+            .each_mut()
+            .map(|end| serve_elsewhere(&mut end.socket, &pools[0]));
+        let len_of: fn(u64) -> usize = match chunks {
+            1 => |number| 60 + (number as usize * 37) % 1440,
+            _ => |number| if number % 5 == 4 { 60 } else { 8_000 },
+        };
+        exchange(&mut ends, &mut pools, 20_000, len_of);
+        for end in &ends {
+            let counters = end.socket.handover_counters().unwrap();
+            println!("{counters:?}");
+            assert!(
+                counters.received >= 20_000,
+                "neighbour discovery may come too"
+            );
+            assert_eq!(counters.dropped, 0);
+        }
+        close_all(ends, &mut pools);
+        let sleeps = serving.map(|thread| thread.join().unwrap());
+        println!("sleeps of the servers: {sleeps:?}");
+        drop(programs);
+    }
 }
 
 #[test]

@@ -1,31 +1,10 @@
-//! Rings on anonymous memory: no kernel needed.
+//! Rings on memory of the process: no kernel needed.
 
 use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
-/// Both sides of a ring on memory of our own, with both indices at `start`.
-pub(crate) fn pair<T: Copy>(entries: u32, start: u32) -> (Producer<T>, Consumer<T>) {
-    let layout = RingLayout {
-        producer: 0,
-        consumer: 64,
-        flags: 128,
-        slots: 192,
-        entries,
-    };
-    let len = layout.slots + entries as usize * size_of::<T>();
-    let memory = Arc::new(Mapping::anonymous(len).unwrap());
-    for index in [layout.producer, layout.consumer] {
-        let index = memory.at(index, 4).cast::<AtomicU32>();
-        // SAFETY: inside the mapping, aligned, and no cursor exists yet.
-        unsafe { index.as_ref() }.store(start, Ordering::Relaxed);
-    }
-    // SAFETY: the layout fits the mapping, and this is its only producer.
-    let producer = unsafe { Producer::new(&memory, layout) };
-    // SAFETY: the layout fits the mapping, and this is its only consumer.
-    let consumer = unsafe { Consumer::new(&memory, layout) };
-    (producer, consumer)
-}
+pub(crate) use between::starting_at as pair;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -130,4 +109,36 @@ fn wakeup_is_asked_for_by_the_flags_word() {
     assert!(!producer.needs_wakeup());
     consumer.0.flags().store(NEED_WAKEUP, Ordering::Relaxed);
     assert!(producer.needs_wakeup());
+}
+
+#[test]
+fn who_announced_its_sleep_is_woken_once() {
+    let (mut producer, mut consumer) = pair::<u64>(2, 0);
+    producer.push(1);
+    producer.publish();
+    assert!(!producer.must_wake());
+    consumer.pop();
+    consumer.announce_sleep();
+    assert!(!consumer.is_ready());
+    producer.push(2);
+    producer.publish();
+    assert!(producer.must_wake());
+    assert!(!producer.must_wake());
+    consumer.announce_sleep();
+    consumer.awake();
+    assert!(!producer.must_wake());
+}
+
+#[test]
+fn a_ring_looks_empty_from_outside_once_what_was_taken_is_published() {
+    let (mut producer, mut consumer) = pair::<u64>(2, u32::MAX);
+    let level = consumer.level();
+    assert!(level.is_empty());
+    producer.push(1);
+    producer.publish();
+    assert!(!level.is_empty());
+    consumer.pop();
+    assert!(!level.is_empty());
+    consumer.publish();
+    assert!(level.is_empty());
 }

@@ -157,7 +157,7 @@ impl World {
                 len,
                 control,
             } => self.send(pick, offset, len, control),
-            Op::Publish => self.transmit.publish(),
+            Op::Publish => self.transmit.ring.publish(),
             Op::KernelTakes(count) => {
                 for descriptor in (0..count).map_while(|_| self.kernel.tx.pop()) {
                     let bytes = self.on_the_way.pop_front().unwrap();
@@ -220,7 +220,7 @@ impl World {
             Reserve::Data
         };
         let chunks = (offset + len - 1) / CHUNK_SIZE - offset / CHUNK_SIZE + 1;
-        let room = TX_ENTRIES as usize - self.transmit.waiting() as usize;
+        let room = TX_ENTRIES as usize - self.transmit.ring.waiting() as usize;
         let needed = chunks + if control { 0 } else { TX_RESERVE as usize };
         let sent = self
             .transmit
@@ -315,7 +315,7 @@ fn a_packet_over_three_chunks_becomes_three_linked_descriptors() {
         .send(&mut pool, frame, 100, 9000, Reserve::Data)
         .unwrap();
     assert!(kernel.tx.pop().is_none(), "visible before it is published");
-    transmit.publish();
+    transmit.ring.publish();
     let descriptors: Vec<_> = std::iter::from_fn(|| kernel.tx.pop()).collect();
     let base = pool.address(frame);
     let (more, last) = (XdpDescOptions::XDP_PKT_CONTD, XdpDescOptions::empty());
@@ -377,7 +377,7 @@ fn a_single_lost_completion_shows_by_its_age_amid_traffic() {
             .send(&mut pool, frame, 0, 60, Reserve::Data)
             .unwrap();
         pool.release(frame);
-        transmit.publish();
+        transmit.ring.publish();
         while let Some(descriptor) = kernel.tx.pop() {
             if descriptor.addr != pool.address(lost) {
                 kernel.completions.push(descriptor.addr);
