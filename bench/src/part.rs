@@ -22,8 +22,8 @@ use crate::subject::iceoryx2;
 #[cfg(feature = "zeromq")]
 use crate::subject::zeromq;
 use crate::subject::{
-    Subject, Wait, connect, connection, fan, kernel_tipc, loan, memory, packet, stream, tcp, udp,
-    unix, xdp, xtipc,
+    Subject, Wait, connect, connection, fan, handover, kernel_tipc, loan, memory, packet, stream,
+    tcp, udp, unix, xdp, xtipc,
 };
 use crate::wire::Wire;
 use crate::{rate, round_trip};
@@ -202,6 +202,7 @@ impl Part {
             Subject::Memory => Box::new(memory::Ask::new(self.cpus[1], size)),
             #[cfg(feature = "iceoryx2")]
             Subject::Iceoryx2 => Box::new(iceoryx2::Ask::new(self.cpus[1], size)?),
+            Subject::Handover => Box::new(handover::Ask::new(self.cpus[1])),
             Subject::Eventfd => Box::new(memory::Wake::new(self.cpus[1])?),
             Subject::UnixStream => Box::new(unix::Ask::new(unix::Kind::Stream, wait)?),
             Subject::UnixSeqpacket => Box::new(unix::Ask::new(unix::Kind::Seqpacket, wait)?),

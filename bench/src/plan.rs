@@ -6,9 +6,9 @@ use crate::step::Kind::{Cluster, Idle, Load, Paced, Rate, RoundTrip};
 use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::{Stage, Step};
 use crate::subject::Subject::{
-    Eventfd, Iceoryx2, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan, UnixSeqpacket,
-    UnixStream, Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded, XtipcEvent, XtipcGroup,
-    XtipcLoan, XtipcMulticast, XtipcStream, Zeromq,
+    Eventfd, Handover, Iceoryx2, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan,
+    UnixSeqpacket, UnixStream, Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded,
+    XtipcEvent, XtipcGroup, XtipcLoan, XtipcMulticast, XtipcStream, Zeromq,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
 
@@ -172,6 +172,7 @@ impl Set {
                 UNIX_LARGE,
                 LOCAL_LARGE,
                 LOCAL_MEMORY,
+                Step::new(RoundTrip, Handover, Spinning).at(Together),
                 LOCAL_UNIX,
                 UNIX_ASLEEP,
                 WAKE,

@@ -148,9 +148,10 @@ class Switch(Namespace):
         self.ip("link", "add", "switch", "type", "bridge", "mcast_snooping", "0")
         self.ip("link", "set", "switch", "up")
 
-    def plug(self, namespace, port, interface="eth0"):
-        """A veth pair: `interface` in the namespace, `port` on the switch."""
-        self.ip("link", "add", port, "type", "veth", "peer", "name", interface, "netns", namespace.name)
+    def plug(self, namespace, port, interface="eth0", queues=1):
+        """A veth pair: `interface` in the namespace, `port` on the switch, with so many queues each."""
+        several = "numrxqueues", str(queues), "numtxqueues", str(queues)
+        self.ip("link", "add", port, *several, "type", "veth", "peer", "name", interface, *several, "netns", namespace.name)
         namespace.ip("link", "set", interface, "up")
         self.ip("link", "set", port, "master", "switch", "up")
 
@@ -565,16 +566,16 @@ class ReadinessSocket:
 class Daemon(Node):
     """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`.
 
-    `ips` are the addresses of its interface, with their prefix lengths.
+    `ips` are the addresses of its interface, with their prefix lengths, and `queues` its queues.
     """
 
     interface = "eth0"
     preloads = False
 
-    def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=()):
+    def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=(), queues=1):
         self.switch, self.identity, self.bearers = switch, identity, bearers
         self.namespace = Namespace(identity)
-        switch.plug(self.namespace, identity, self.interface)
+        switch.plug(self.namespace, identity, self.interface, queues)
         for ip in ips:
             self.namespace.ip("addr", "add", ip, "dev", self.interface, *(["nodad"] if ":" in ip else []))
         self.instance = f"{PREFIX}-{identity}"

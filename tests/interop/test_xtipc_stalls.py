@@ -11,8 +11,10 @@ STALL_S, SHORT_STALL_S = 10, 4
 
 
 class StoppedDaemonTest(SegmentTest):
+    flags = ()
+
     def setUp(self):
-        self.beta = self.started("beta")
+        self.beta = self.started("beta", *self.flags)
         self.await_link(self.alpha, self.beta)
 
     def test_daemon_that_stands_still_for_1_s_breaks_nothing(self):

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod hop;
 mod host;
 mod rings;
 
@@ -17,7 +18,7 @@ use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRang
 type Walk = fn(u64);
 
 /// All paths; their names are the argument.
-const PATHS: [(&str, Walk); 10] = [
+const PATHS: [(&str, Walk); 11] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
@@ -38,6 +39,7 @@ const PATHS: [(&str, Walk); 10] = [
     ("idle_millisecond", engine::idle),
     ("look_up", look_up),
     ("rings", rings::requests_and_deliveries),
+    ("hop", hop::there_and_back),
 ];
 
 fn main() -> Result<()> {

@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod fan;
+pub(crate) mod handover;
 #[cfg(feature = "iceoryx2")]
 pub(crate) mod iceoryx2;
 pub(crate) mod kernel_tipc;
@@ -60,6 +61,8 @@ pub(crate) enum Subject {
     KernelTipc,
     /// Words that two threads share: the limit inside of a machine.
     Memory,
+    /// References to frames that go to another worker and back, without the frames.
+    Handover,
     /// Wakes a thread, and nothing else.
     Eventfd,
     /// The kernel's.
@@ -98,7 +101,10 @@ impl Subject {
 
     /// Both ends are threads of one process.
     pub(crate) const fn is_alone(self) -> bool {
-        matches!(self, Self::Memory | Self::Eventfd | Self::Iceoryx2)
+        matches!(
+            self,
+            Self::Memory | Self::Handover | Self::Eventfd | Self::Iceoryx2
+        )
     }
 
     /// Every message sent comes, once and in order, or goes back to its sender.
@@ -137,6 +143,7 @@ impl fmt::Display for Subject {
             Self::Packet => "AF_PACKET",
             Self::KernelTipc => "kernel TIPC",
             Self::Memory => "shared memory",
+            Self::Handover => "hand-over",
             Self::Eventfd => "eventfd",
             Self::UnixStream => "Unix stream",
             Self::UnixSeqpacket => "Unix seqpacket",

@@ -53,6 +53,8 @@ pub struct WorkerInfo {
     pub thread_id: u32,
     /// The core it is pinned to.
     pub cpu: Option<u32>,
+    /// The NUMA node of that core, if the system has several.
+    pub numa_node: Option<u32>,
     /// How it idles.
     pub policy: WorkerPolicy,
     /// What it does now.
@@ -209,7 +211,7 @@ pub enum BearerMode {
 pub struct QueueInfo {
     /// The queue of the interface.
     pub queue: u32,
-    /// The worker that owns it.
+    /// The worker that serves it.
     pub worker: u32,
     /// Packets received.
     pub rx_packets: u64,
@@ -217,6 +219,9 @@ pub struct QueueInfo {
     pub tx_packets: u64,
     /// The kernel's own counters of this socket (`XDP_STATISTICS`), by name.
     pub kernel: Counters,
+    /// Between worker 0 and another worker that serves it: packets handed over (`rx`), dropped because worker 0 had left no
+    /// room (`rx-dropped`), descriptors to send (`tx`), times that worker 0 was woken (`wakes`) and woke the other (`woken`).
+    pub handover: Counters,
 }
 
 /// The frames of the daemon.

@@ -44,7 +44,7 @@ impl Embedded {
             let turn = Arc::clone(&turn);
             move || {
                 let steward = steward::start(config, signals, Some(turn))?;
-                let worker = steward.commands(0);
+                let worker = steward.commands();
                 // Whoever starts the node waits for this.
                 let _ = started.send(worker.clone());
                 let outcome = steward.serve();

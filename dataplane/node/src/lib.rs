@@ -6,6 +6,7 @@ pub(crate) mod bearer;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub(crate) mod crew;
 pub mod embedded;
 pub mod epoch;
 pub mod instance;

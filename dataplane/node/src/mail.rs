@@ -88,6 +88,11 @@ impl<T> Sender<T> {
         self.bell.ring();
         Ok(())
     }
+
+    /// Wakes the receiver without a message.
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
 }
 
 impl<T> Receiver<T> {
@@ -98,8 +103,13 @@ impl<T> Receiver<T> {
 
     /// Silences the bell and returns what waits. Nothing is missed: a message that comes later rings again.
     pub fn drain(&self) -> impl Iterator<Item = T> {
-        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+        self.silence();
         self.queue.try_iter()
+    }
+
+    /// Silences the bell, for who then asks for messages until there is none.
+    pub fn silence(&self) {
+        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
     }
 
     /// The next message, the bell left as it is. [`TryRecvError::Disconnected`] when all senders are gone.

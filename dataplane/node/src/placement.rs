@@ -1,5 +1,8 @@
 //! Where and how threads run: pinning to processors and the scheduling class.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use core_affinity::CoreId;
 use rustix::thread::Pid;
 
@@ -51,7 +54,7 @@ pub fn pin_current(cpu: usize) -> Result<(), PinError> {
 }
 
 fn refusal(cpu: usize, allowed: &[usize]) -> PinError {
-    let exists = std::path::Path::new(&format!("/sys/devices/system/cpu/cpu{cpu}")).exists();
+    let exists = Path::new(&format!("/sys/devices/system/cpu/cpu{cpu}")).exists();
     let allowed = list_text(allowed);
     if exists {
         PinError::NotAllowed { cpu, allowed }
@@ -80,6 +83,28 @@ fn list_text(cpus: &[usize]) -> String {
         })
         .collect();
     texts.join(",")
+}
+
+/// The NUMA node of a processor, if the system has several.
+pub fn numa_node(cpu: usize) -> Option<u32> {
+    numa_node_in(Path::new("/sys/devices/system"), cpu)
+}
+
+fn numa_node_in(system: &Path, cpu: usize) -> Option<u32> {
+    let nodes_in = |directory: PathBuf| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("node")?
+                .parse()
+                .ok()
+        })
+    };
+    // Of a single one there is nothing to tell.
+    nodes_in(system.join("node")).nth(1)?;
+    nodes_in(system.join(format!("cpu/cpu{cpu}"))).next()
 }
 
 /// Scheduling class of a worker.
@@ -158,6 +183,20 @@ mod tests {
             allowed: first.to_string(),
         };
         assert_eq!(outcome.join().unwrap(), Err(expected));
+    }
+
+    #[test]
+    fn a_numa_node_is_told_where_there_are_several() {
+        let system = tempfile::tempdir().unwrap();
+        let make = |path: &str| fs::create_dir_all(system.path().join(path)).unwrap();
+        make("cpu/cpu5/node1");
+        make("cpu/cpu5/cache");
+        make("node/node0");
+        assert_eq!(numa_node_in(system.path(), 5), None, "the only one");
+        make("node/node1");
+        make("node/power");
+        assert_eq!(numa_node_in(system.path(), 5), Some(1));
+        assert_eq!(numa_node_in(system.path(), 6), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::bearer::Preparation;
 use crate::clock::now_ns;
 use crate::config::Config;
 use crate::control::Control;
+use crate::crew::Crew;
 use crate::epoch::Epochs;
 use crate::instance::{Instance, InstanceError};
 use crate::mail::{self, Receiver, Sender};
@@ -30,14 +31,14 @@ use crate::wait::{Interest, Token, WaitError, Waiter};
 use crate::watchdog::{Pulse, Watchdog};
 use crate::worker::{self, Turn, WorkerConfig};
 
-/// What the steward tells a worker.
+/// What the steward tells worker 0. The others serve it, and end with it.
 #[derive(Debug)]
 pub enum Command {
-    /// An application has connected to the attach socket and said nothing yet. Worker 0 only.
+    /// An application has connected to the attach socket and said nothing yet.
     AttachClient(OwnedFd),
-    /// A tool asks. Worker 0 only.
+    /// A tool asks.
     Query(Box<Query>),
-    /// Count encrypted frames in this epoch. Worker 0 only.
+    /// Count encrypted frames in this epoch.
     BeginEpoch(u32),
     /// Reset the links, close everything and end; an [`Event::Stopped`] is the last sign of life.
     Stop,
@@ -80,7 +81,7 @@ pub enum Event {
     },
     /// The epoch in which it counts encrypted frames comes to its end.
     EpochWanted,
-    /// It has done all that [`Command::Stop`] asks for.
+    /// It has done all that [`Command::Stop`] asks for, or serves nobody any more.
     Stopped {
         /// Which worker.
         worker: usize,
@@ -126,7 +127,7 @@ pub enum StewardError {
     Forced(i32),
 }
 
-/// Commands that wait for a worker. Each is rare; a worker that has so many unread is stuck.
+/// Commands that wait for worker 0. Each is rare; one that has so many unread is stuck.
 const COMMANDS_MAX: usize = 64;
 /// Events of all workers; each sends three at most.
 const EVENTS_MAX: usize = 256;
@@ -147,10 +148,8 @@ struct Door {
 }
 
 struct Running {
-    commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
     ready: bool,
-    told_to_stop: bool,
 }
 
 enum Stage {
@@ -167,6 +166,9 @@ pub(crate) struct Steward {
     signals: Signals,
     waiter: Waiter,
     events: Receiver<Event>,
+    /// To worker 0.
+    commands: Sender<Command>,
+    told_to_stop: bool,
     workers: Vec<Running>,
     control: Control,
     epochs: Arc<Mutex<Epochs>>,
@@ -219,26 +221,29 @@ pub(crate) fn start(
         watchdog.watch(index, Arc::clone(pulse));
     }
     let epochs = Arc::new(Mutex::new(Epochs::new(&config.state_dir)));
-    let mut workers = Vec::with_capacity(config.workers);
-    for index in 0..config.workers {
-        let (commands, inbox) = mail::channel(COMMANDS_MAX).map_err(system("make a queue"))?;
-        let thread = worker::spawn(WorkerConfig {
-            index,
-            config: Arc::clone(&config),
-            pulses: Arc::clone(&pulses),
-            commands: inbox,
-            events: sender.clone(),
-            turn: turn.clone(),
-            epochs: Arc::clone(&epochs),
-        });
+    let (commands, inbox) = mail::channel(COMMANDS_MAX).map_err(system("make a queue"))?;
+    let (crew, seats) = Crew::new(&pulses, inbox.bell()).map_err(system("make a queue"))?;
+    let mut threads = vec![worker::spawn(WorkerConfig {
+        config: Arc::clone(&config),
+        pulses,
+        crew,
+        commands: inbox,
+        events: sender.clone(),
+        turn: turn.clone(),
+        epochs: Arc::clone(&epochs),
+    })];
+    for seat in seats {
+        let (config, events) = (Arc::clone(&config), sender.clone());
+        threads.push(worker::spawn_server(seat, config, events));
+    }
+    let mut workers = Vec::with_capacity(threads.len());
+    for thread in threads {
         workers.push(Running {
-            commands,
             thread: Some(thread.map_err(system("start a worker"))?),
             ready: false,
-            told_to_stop: false,
         });
     }
-    let control = Control::new(workers[0].commands.clone(), Arc::clone(&epochs));
+    let control = Control::new(commands.clone(), Arc::clone(&epochs));
     let alive = match turn {
         Some(_) => None,
         None => sd_notify::watchdog_enabled().map(|every| every.as_nanos() / 2),
@@ -250,6 +255,8 @@ pub(crate) fn start(
         signals,
         waiter,
         events,
+        commands,
+        told_to_stop: false,
         workers,
         control,
         epochs,
@@ -263,9 +270,9 @@ pub(crate) fn start(
 }
 
 impl Steward {
-    /// Where a worker is told.
-    pub(crate) fn commands(&self, worker: usize) -> Sender<Command> {
-        self.workers[worker].commands.clone()
+    /// Where worker 0 is told.
+    pub(crate) fn commands(&self) -> Sender<Command> {
+        self.commands.clone()
     }
 
     /// Until it is told to stop and all workers have ended.
@@ -346,7 +353,7 @@ impl Steward {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         match epochs.take() {
             // A worker that does not take it drops frames, and has more to worry about.
-            Ok(epoch) => drop(self.workers[0].commands.send(Command::BeginEpoch(epoch))),
+            Ok(epoch) => drop(self.commands.send(Command::BeginEpoch(epoch))),
             Err(error) => tracing::error!(%error, "encrypted traffic will stop"),
         }
     }
@@ -411,7 +418,7 @@ impl Steward {
             // Refusing is closing; the other end sees it.
             let admitted = if token == ATTACH {
                 let command = Command::AttachClient(socket);
-                let sent = self.workers[0].commands.send(command);
+                let sent = self.commands.send(command);
                 sent.map_err(|e| e.to_string())
             } else {
                 self.control.admit(socket).map_err(|e| e.to_string())
@@ -458,14 +465,13 @@ impl Steward {
         self.tell_to_stop();
     }
 
-    /// Tells those whose queue was full the last time as well.
+    /// Again if the queue was full the last time.
     fn tell_to_stop(&mut self) {
-        for worker in self.workers.iter_mut().filter(|w| !w.told_to_stop) {
-            worker.told_to_stop = match worker.commands.send(Command::Stop) {
+        self.told_to_stop = self.told_to_stop
+            || match self.commands.send(Command::Stop) {
                 Ok(()) | Err(mail::SendError::Ended(_)) => true,
                 Err(mail::SendError::Full(_)) => false,
             };
-        }
     }
 
     fn notify(&self, state: NotifyState<'_>) {

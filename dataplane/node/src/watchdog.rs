@@ -205,6 +205,11 @@ impl Pulse {
         self.idle_class.store(false, Ordering::Relaxed);
     }
 
+    /// When the worker made its last round.
+    pub fn last_round_ns(&self) -> u64 {
+        self.last_round_ns.load(Ordering::Acquire)
+    }
+
     /// Longest gap between two rounds so far.
     pub fn longest_gap_ns(&self) -> u64 {
         self.longest_gap_ns.load(Ordering::Relaxed)
@@ -245,7 +250,7 @@ impl Pulse {
     fn observe(&self) -> Observation {
         Observation {
             phase: self.phase(),
-            last_round_ns: self.last_round_ns.load(Ordering::Acquire),
+            last_round_ns: self.last_round_ns(),
             gap_ns: self.gap_ns.swap(0, Ordering::Relaxed),
         }
     }
@@ -389,7 +394,7 @@ impl Watchdog {
     /// False when a worker that is not asleep has made no round for ten seconds.
     pub fn all_alive(&self, now_ns: u64) -> bool {
         self.watched.iter().all(|w| {
-            let seen = w.pulse.last_round_ns.load(Ordering::Acquire);
+            let seen = w.pulse.last_round_ns();
             w.pulse.thread().is_none()
                 || w.pulse.phase() == Phase::Asleep
                 || now_ns.saturating_sub(seen) < STUCK_NS

@@ -259,17 +259,17 @@ impl<T: Copy> Producer<T> {
         self.0.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 
-    /// After [`Self::publish`] into a ring to another worker: whether that one has to be woken. True once for each time
-    /// that it has announced its sleep.
+    /// After [`Self::publish`] into a ring to another worker: whether that one has to be woken for what it has not taken.
+    /// True once for each time that it has announced its sleep.
     pub fn must_wake(&mut self) -> bool {
         // SYNC(flags): pairs with `Consumer::announce_sleep`. Either it sees what was published, or we see that it sleeps.
         fence(Ordering::SeqCst);
         let flags = self.0.flags().load(Ordering::Relaxed);
-        let asleep = flags != 0 && flags != self.0.announced;
-        if asleep {
+        let must = flags != 0 && flags != self.0.announced && !self.is_drained();
+        if must {
             self.0.announced = flags;
         }
-        asleep
+        must
     }
 }
 

@@ -57,6 +57,7 @@ fn queue_text(queue: &QueueInfo) -> String {
         queue.queue, queue.worker, queue.rx_packets, queue.tx_packets
     );
     head + &counters_text("    kernel", &queue.kernel)
+        + &counters_text("    handed over", &queue.handover)
 }
 
 fn path(mode: BearerMode) -> &'static str {

@@ -50,6 +50,9 @@ fn worker_text(worker: &WorkerInfo) -> String {
     let cpu = worker
         .cpu
         .map_or("not pinned".to_owned(), |cpu| format!("cpu {cpu}"));
+    let numa = worker
+        .numa_node
+        .map_or(String::new(), |node| format!(" of NUMA node {node}"));
     let policy = match worker.policy {
         WorkerPolicy::Busy => "busy",
         WorkerPolicy::Adaptive => "adaptive",
@@ -65,7 +68,7 @@ fn worker_text(worker: &WorkerInfo) -> String {
         WaitMethod::Epoll => "epoll",
     };
     format!(
-        "worker {}  {cpu}  policy {policy}  {doing}  waits in {wait}\n  \
+        "worker {}  {cpu}{numa}  policy {policy}  {doing}  waits in {wait}\n  \
          rounds:{} sleeps:{} longest gap:{} us spin budget:{} us\n",
         worker.id, worker.rounds, worker.sleeps, worker.longest_gap_us, worker.spin_budget_us,
     )

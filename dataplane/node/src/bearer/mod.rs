@@ -39,19 +39,22 @@ use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::{FrameIndex, FramePool};
 
 use crate::config::{BearerSpec, MediaSpec, XdpMode};
+use crate::crew::Crew;
+use crate::wait::Interest;
 use claim::Claim;
 use error::XdpError;
 use infiniband::InfiniBandBearer;
 use nic::EthernetBearer;
 use shm::ShmBearer;
 use udp::UdpBearer;
-use xdp::ClosingSockets;
+use xdp::{ClosingSockets, XdpPort};
 
 pub(crate) use error::{BearerError, ChangeError, StillHeld};
 pub(crate) use health::BearerEvent;
 pub(crate) use room::pool_config;
 pub(crate) use shm::StationNews;
 pub(crate) use udp::MTU_V4;
+pub(crate) use xdp::Arrears;
 
 /// Where the TIPC packet starts in a frame; an Ethernet header is written right before it.
 pub(crate) const HEADROOM: usize = 64;
@@ -295,13 +298,34 @@ impl Bearer {
         }
     }
 
-    /// All sockets to wait on for reading. They change only in [`Self::reopen`].
-    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// Lets the further workers, if there are any, serve its AF_XDP queues: call after opening and after
+    /// [`Self::reopen`], before the waiter is given the sockets. All else stays with this worker.
+    pub(crate) fn hand_over(&mut self, crew: &Crew, pool: &FramePool) {
+        if let Some(port) = self.port() {
+            port.hand_over(crew, pool);
+        }
+    }
+
+    /// Whether these workers have handed over what came.
+    pub(crate) fn arrears(&mut self, now: Duration) -> Arrears {
+        self.port().map_or(Arrears::None, |port| port.arrears(now))
+    }
+
+    fn port(&mut self) -> Option<&mut XdpPort> {
+        match &mut self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.port(),
+            Carrier::Udp(udp) => udp.port(),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => None,
+        }
+    }
+
+    /// All sockets to wait on, and for what. They change only in [`Self::reopen`].
+    pub(crate) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let (ethernet, udp, single) = match &self.carrier {
             Carrier::Ethernet(ethernet) => (Some(ethernet.fds()), None, None),
             Carrier::Udp(udp) => (None, Some(udp.fds()), None),
-            Carrier::InfiniBand(infiniband) => (None, None, Some(infiniband.fd())),
-            Carrier::SharedMemory(shm) => (None, None, Some(shm.fd())),
+            Carrier::InfiniBand(infiniband) => (None, None, Some((infiniband.fd(), Interest::Read))),
+            Carrier::SharedMemory(shm) => (None, None, Some((shm.fd(), Interest::Read))),
         };
         let ethernet = ethernet.into_iter().flatten();
         ethernet.chain(udp.into_iter().flatten()).chain(single)

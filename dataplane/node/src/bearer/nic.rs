@@ -20,6 +20,7 @@ use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
 use super::{HEADROOM, links, napi, occupied, room};
 use crate::config::{EthernetSpec, XdpMode};
+use crate::wait::Interest;
 
 /// The way packets take between the interface and the frame pool.
 pub(super) enum Path {
@@ -194,18 +195,26 @@ impl EthernetBearer {
         }
     }
 
-    /// All sockets to wait on for reading. They change only in [`Self::reopen`].
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// All sockets to wait on, and for what. They change only in [`Self::reopen`].
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let (packet, xdp) = match &self.path {
-            Path::Packet(socket) => (Some(socket.as_fd()), None),
+            Path::Packet(socket) => (Some((socket.as_fd(), Interest::Read)), None),
             Path::Xdp(port) => (None, Some(port.fds())),
         };
         packet.into_iter().chain(xdp.into_iter().flatten())
     }
 
+    /// The sockets of AF_XDP, where it runs.
+    pub(super) fn port(&mut self) -> Option<&mut XdpPort> {
+        match &mut self.path {
+            Path::Packet(_) => None,
+            Path::Xdp(port) => Some(port),
+        }
+    }
+
     /// Whether packets wait to be received: the check before sleeping.
-    pub(super) fn rx_ready(&self) -> bool {
-        match &self.path {
+    pub(super) fn rx_ready(&mut self) -> bool {
+        match &mut self.path {
             Path::Packet(socket) => socket.rx_ready(),
             Path::Xdp(port) => port.rx_ready(),
         }
@@ -222,11 +231,19 @@ impl EthernetBearer {
     /// What the tools show. Worker and link defaults are the caller's to fill in.
     pub(super) fn info(&self) -> BearerInfo {
         let (classifier, queues, overflow) = match &self.path {
-            Path::Packet(socket) => (Default::default(), Vec::new(), socket.kernel_drops()),
-            Path::Xdp(port) => (port.classifier_counters(), port.queue_infos(), 0),
+            Path::Packet(socket) => (
+                Default::default(),
+                Vec::new(),
+                ("rx-buffer-full", socket.kernel_drops()),
+            ),
+            Path::Xdp(port) => (
+                port.classifier_counters(),
+                port.queue_infos(),
+                ("rx-handover-full", port.dropped_at_handover()),
+            ),
         };
         let mut drops = self.traffic.drops();
-        drops.extend(named([("rx-buffer-full", overflow)]));
+        drops.extend(named([overflow]));
         let mut mode_reason = self.mode_reason.clone();
         for warning in napi::warnings(&self.interface) {
             mode_reason.push_str(&format!("; WARNING: {warning}"));

@@ -23,9 +23,10 @@ use super::claim::Claim;
 use super::error::{BearerError, ChangeError, MTU_MIN, StillHeld, XdpError};
 use super::health::BearerEvent;
 use super::traffic::{Traffic, TxDrop, named};
-use super::xdp::ClosingSockets;
+use super::xdp::{ClosingSockets, XdpPort};
 use super::{Defaults, HEADROOM};
 use crate::config::{HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec};
+use crate::wait::Interest;
 use express::Express;
 
 /// Bytes that the kernel may hold for each direction of a socket: some hundred packets of the longest MTU.
@@ -333,18 +334,25 @@ impl UdpBearer {
         Ok(())
     }
 
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
         let group = match &self.everybody {
             Everybody::Group(_, socket) => Some(socket.as_fd()),
             Everybody::Replicast { .. } => None,
         };
         let express = self.express.as_deref().map(Express::fds);
         let sockets = [self.socket.as_fd()].into_iter().chain(group);
+        let sockets = sockets.map(|socket| (socket, Interest::Read));
         sockets.chain(express.into_iter().flatten())
     }
 
-    pub(super) fn rx_ready(&self) -> bool {
-        self.rx_left() || self.express.as_deref().is_some_and(Express::rx_ready)
+    /// The sockets of AF_XDP, where it runs.
+    pub(super) fn port(&mut self) -> Option<&mut XdpPort> {
+        self.express.as_deref_mut().map(Express::port)
+    }
+
+    pub(super) fn rx_ready(&mut self) -> bool {
+        let left = self.rx_left();
+        left || self.express.as_deref_mut().is_some_and(Express::rx_ready)
     }
 
     /// Whether the last round may have left datagrams in the sockets.
@@ -446,6 +454,7 @@ impl UdpBearer {
         let mut drops = self.traffic.drops();
         let overflow = self.socket.kernel_drops() + group_drops;
         drops.extend(named([("rx-buffer-full", overflow)]));
+        drops.extend(express.drops);
         BearerInfo {
             media: Media::Udp,
             mode: express.mode,

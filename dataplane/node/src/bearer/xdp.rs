@@ -2,14 +2,16 @@
 //!
 //! Owner: the bearer. The classifier is attached after the sockets are in its map, and lives as long as the
 //! port: a frame that meets no socket goes to the kernel. Everything is sent through the first socket,
-//! which keeps the order of packets.
+//! which keeps the order of packets. Where the node has further workers, they serve the queues.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xtipc_ebpf::{AttachMode, Classifier, QueueCounters};
 use xtipc_management::{Counters, QueueInfo};
+use xtipc_xsk::handover::HandoverCounters;
 use xtipc_xsk::{
     BindMode, ClosingSocket, FrameIndex, FramePool, Reserve, SocketConfig, XdpStatistics, XskSocket,
 };
@@ -17,6 +19,8 @@ use xtipc_xsk::{
 use super::error::{StillHeld, XdpError};
 use super::ethernet::Mac;
 use super::traffic::{TxDrop, named};
+use crate::crew::{Crew, Member};
+use crate::wait::Interest;
 
 /// How long a packet may stay uncompleted before its socket is made anew.
 const COMPLETION_OVERDUE: Duration = Duration::from_secs(1);
@@ -24,6 +28,24 @@ const COMPLETION_OVERDUE: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a running worker waits for it; then it asks again later.
 const REOPEN_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// A worker that serves queues is stalled when it has made no round for so long with something to take.
+const STALL: Duration = Duration::from_millis(100);
+/// How long its stall keeps the node from judging peers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether packets have come that the worker which serves their queue has not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Arrears {
+    /// All that came is here, or no worker is waited for.
+    None,
+    /// They are coming.
+    Coming,
+    /// That worker has not looked since they were seen.
+    Awaited,
+    /// The same for so long that it is stalled.
+    Stalled,
+}
 
 /// What the classifier takes.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +74,10 @@ pub(super) struct XdpPort {
     classifier: Classifier,
     /// By queue; empty while they are made anew.
     sockets: Vec<XskSocket>,
+    /// Who serves them, by queue, if that is not this worker.
+    servers: Vec<Arc<Member>>,
+    /// When packets were first seen in queues of others, who have not looked since.
+    behind_since: Option<Duration>,
     /// Closed, but not yet released by the kernel.
     closing: Vec<ClosingSocket>,
     ifindex: u32,
@@ -83,6 +109,8 @@ impl XdpPort {
         let mut port = Self {
             classifier,
             sockets: Vec::new(),
+            servers: Vec::new(),
+            behind_since: None,
             closing: Vec::new(),
             ifindex: setup.ifindex,
             queues: setup.queues,
@@ -122,6 +150,35 @@ impl XdpPort {
                 .insert_socket(queue, &self.sockets[queue as usize])?;
         }
         Ok(())
+    }
+
+    /// Lets the further workers, if there are any, serve the queues of newly opened sockets.
+    pub(super) fn hand_over(&mut self, crew: &Crew, pool: &FramePool) {
+        let first = self.servers.len();
+        let sockets = self.sockets.iter_mut().skip(first);
+        let servers = sockets.map_while(|socket| crew.hand_over(socket, pool));
+        self.servers.extend(servers);
+    }
+
+    /// Whether the workers that serve the queues have handed over what came.
+    pub(super) fn arrears(&mut self, now: Duration) -> Arrears {
+        let behind = self.sockets.iter().zip(&self.servers);
+        let behind = behind.filter(|(socket, _)| !socket.is_caught_up());
+        let Some(looked_ns) = behind.map(|(_, server)| server.last_round_ns()).min() else {
+            self.behind_since = None;
+            return Arrears::None;
+        };
+        let since = *self.behind_since.get_or_insert(now);
+        if Duration::from_nanos(looked_ns) > since {
+            // What lies there now is newer.
+            self.behind_since = Some(now);
+            return Arrears::Coming;
+        }
+        match now.saturating_sub(since) {
+            standing if standing > PATIENCE => Arrears::None,
+            standing if standing > STALL => Arrears::Stalled,
+            _ => Arrears::Awaited,
+        }
     }
 
     /// Hands up to `budget` received frames to the callback; returns how many.
@@ -185,12 +242,19 @@ impl XdpPort {
         Ok(self.classifier.set_mac(mac)?)
     }
 
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(AsFd::as_fd)
+    /// Of sockets that others serve, only their end is waited for here.
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
+        self.sockets.iter().map(|socket| {
+            let interest = match socket.is_served() {
+                true => Interest::HangUp,
+                false => Interest::Read,
+            };
+            (socket.as_fd(), interest)
+        })
     }
 
-    pub(super) fn rx_ready(&self) -> bool {
-        self.sockets.iter().any(XskSocket::rx_ready)
+    pub(super) fn rx_ready(&mut self) -> bool {
+        self.sockets.iter_mut().any(XskSocket::rx_ready)
     }
 
     pub(super) fn is_quiet(&self) -> bool {
@@ -205,17 +269,22 @@ impl XdpPort {
                 .oldest_tx_age(now)
                 .is_some_and(|age| age > COMPLETION_OVERDUE)
         };
-        self.broken || self.sockets.is_empty() || self.sockets.iter().any(overdue)
+        // With something under way a worker looks every few milliseconds: one that does not is late itself.
+        let is_late = |queue: usize| {
+            self.servers.get(queue).is_some_and(|server| {
+                now.saturating_sub(Duration::from_nanos(server.last_round_ns())) > STALL
+            })
+        };
+        let mut sockets = self.sockets.iter().enumerate();
+        self.broken
+            || self.sockets.is_empty()
+            || sockets.any(|(queue, socket)| overdue(socket) && !is_late(queue))
     }
 
     /// Closes the sockets and opens them again, as far as the kernel has let go of them; otherwise the port
     /// stays stuck, without sockets, and this can be called again.
     pub(super) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
-        self.closing.extend(
-            self.sockets
-                .drain(..)
-                .map(|socket| socket.begin_close(pool)),
-        );
+        self.close_sockets(pool);
         let deadline = Instant::now() + REOPEN_TIMEOUT;
         let closing = std::mem::take(&mut self.closing).into_iter();
         self.closing = closing
@@ -227,13 +296,16 @@ impl XdpPort {
         self.broken = false;
         let opened = self.open_sockets(pool);
         if opened.is_err() {
-            self.closing.extend(
-                self.sockets
-                    .drain(..)
-                    .map(|socket| socket.begin_close(pool)),
-            );
+            self.close_sockets(pool);
         }
         opened
+    }
+
+    fn close_sockets(&mut self, pool: &mut FramePool) {
+        self.servers.clear();
+        let sockets = self.sockets.drain(..);
+        self.closing
+            .extend(sockets.map(|socket| socket.begin_close(pool)));
     }
 
     /// Sends what is waiting, closes the sockets and waits until the kernel has released them. The classifier is still
@@ -272,7 +344,20 @@ impl XdpPort {
     }
 
     pub(super) fn queue_infos(&self) -> Vec<QueueInfo> {
-        self.sockets.iter().map(queue_info).collect()
+        let infos = self.sockets.iter().enumerate().map(|(queue, socket)| {
+            let server = self.servers.get(queue);
+            QueueInfo {
+                worker: server.map_or(0, |server| server.index as u32),
+                ..queue_info(socket)
+            }
+        });
+        infos.collect()
+    }
+
+    /// Packets dropped because this worker had not taken those that other workers had handed over before.
+    pub(super) fn dropped_at_handover(&self) -> u64 {
+        let counters = self.sockets.iter().filter_map(XskSocket::handover_counters);
+        counters.map(|counters| counters.dropped).sum()
     }
 }
 
@@ -323,8 +408,21 @@ fn queue_info(socket: &XskSocket) -> QueueInfo {
         rx_packets: counters.receive.packets,
         tx_packets: counters.transmit.packets,
         kernel: kernel.unwrap_or_default(),
+        handover: socket
+            .handover_counters()
+            .map_or_else(Counters::new, handover_counters),
         ..QueueInfo::default()
     }
+}
+
+fn handover_counters(counters: HandoverCounters) -> Counters {
+    named([
+        ("rx", counters.received),
+        ("rx-dropped", counters.dropped),
+        ("tx", counters.sent),
+        ("wakes", counters.owner_woken),
+        ("woken", counters.server_woken),
+    ])
 }
 
 fn kernel_counters(statistics: XdpStatistics) -> Counters {

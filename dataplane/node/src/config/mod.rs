@@ -70,7 +70,7 @@ pub struct Settings {
     /// Socket on which applications attach [default: attach.sock in the run directory]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<Value>,
-    /// Number of worker threads [default: 1]
+    /// Number of worker threads: the first runs the node, the others serve its AF_XDP queues [default: 1]
     #[arg(long, value_name = "N")]
     pub workers: Option<Value>,
     /// Processors to pin the workers to, like 0,2-3 [default: not pinned]

@@ -1,6 +1,7 @@
 //! Answers to the operator's tools.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use xtipc_management::{
     AttachmentInfo, BearerInfo, Counters, FramePool, LinkInfo, LinkKind, LinkState, LinkStatistics,
@@ -16,6 +17,7 @@ use xtipc_xsk::PageKind;
 use super::Worker;
 use super::application::Application;
 use crate::clock::now_ns;
+use crate::placement::numa_node;
 use crate::policy::Policy;
 use crate::steward::Query;
 use crate::wait::Backend;
@@ -183,19 +185,38 @@ impl Worker {
                     Phase::Spinning => WorkerState::Spinning,
                     Phase::Asleep => WorkerState::Sleeping,
                 },
-                wait: match self.waiter.backend() {
-                    Backend::IoUring => WaitMethod::IoUring,
-                    Backend::Epoll => WaitMethod::Epoll,
-                },
+                numa_node: config.cpus.get(index).and_then(|cpu| numa_node(*cpu)),
                 longest_gap_us: pulse.longest_gap_ns() / 1000,
-                ..WorkerInfo::default()
+                ..self.work_of(index)
             });
-        let mut workers: Vec<WorkerInfo> = all.collect();
-        let own = &mut workers[self.own.index];
-        own.rounds = self.rounds;
-        own.sleeps = self.sleeps;
-        own.spin_budget_us = (self.idle.spin_budget_ns() / 1000) as u32;
-        workers
+        all.collect()
+    }
+
+    /// What a worker itself tells of its rounds.
+    fn work_of(&self, index: usize) -> WorkerInfo {
+        let wait = |backend| match backend {
+            Backend::IoUring => WaitMethod::IoUring,
+            Backend::Epoll => WaitMethod::Epoll,
+        };
+        match self.own.crew.member(index) {
+            None => WorkerInfo {
+                wait: wait(self.waiter.backend()),
+                rounds: self.rounds,
+                sleeps: self.sleeps,
+                spin_budget_us: (self.idle.spin_budget_ns() / 1000) as u32,
+                ..WorkerInfo::default()
+            },
+            Some(member) => {
+                let tally = &member.tally;
+                WorkerInfo {
+                    wait: wait(tally.backend()),
+                    rounds: tally.rounds.load(Ordering::Relaxed),
+                    sleeps: tally.sleeps.load(Ordering::Relaxed),
+                    spin_budget_us: (tally.spin_budget_ns.load(Ordering::Relaxed) / 1000) as u32,
+                    ..WorkerInfo::default()
+                }
+            }
+        }
     }
 
     fn sent_directly(&self, application: &Application) -> u64 {

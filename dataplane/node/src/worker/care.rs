@@ -10,14 +10,15 @@ use super::bearers::Enabled;
 use super::{Failure, Source, Worker};
 use crate::bearer::{Bearer, BearerEvent};
 use crate::steward::Event;
-use crate::wait::Interest;
 
 impl Worker {
+    /// Also hands to the further workers what is theirs to serve.
     pub(super) fn watch_bearers(&mut self) -> Result<(), Failure> {
-        for enabled in self.bearers.iter().flatten() {
-            for fd in enabled.bearer.fds() {
+        for enabled in self.bearers.iter_mut().flatten() {
+            enabled.bearer.hand_over(&self.own.crew, &self.host.pool);
+            for (fd, interest) in enabled.bearer.fds() {
                 self.waiter
-                    .add(fd, Interest::Read, Source::Bearer.token(self.bearer_fds))?;
+                    .add(fd, interest, Source::Bearer.token(self.bearer_fds))?;
                 self.bearer_fds += 1;
             }
         }

@@ -20,9 +20,14 @@ impl CatchUp {
     pub(super) fn after_gap(&mut self, gap_ns: u64) -> bool {
         let stalled = gap_ns > STALL_NS;
         if stalled {
-            self.left = PACKETS_MAX;
+            self.begin();
         }
         stalled
+    }
+
+    /// Somebody else was stalled, who has packets for this worker.
+    pub(super) fn begin(&mut self) {
+        self.left = PACKETS_MAX;
     }
 
     /// A round took `received` packets, and `drained` tells whether it left none. True if timers have to wait for the

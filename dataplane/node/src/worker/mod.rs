@@ -1,7 +1,7 @@
-//! A worker: the thread that runs the node, pinned to a core.
+//! Worker 0: the thread that runs the node, pinned to a core. The others serve its AF_XDP queues ([`queues`]).
 //!
 //! One loop, stages in a fixed order, each with a budget: packets, applications, timers, then one flush. Packets come
-//! before timers, so that a worker which was stalled does not judge its peers by its own silence. Worker 0 is the
+//! before timers, so that a worker which was stalled does not judge its peers by its own silence. It is the
 //! node; it owns the engine, the frame pool, the bearers and the segments of the applications.
 
 mod answers;
@@ -20,12 +20,12 @@ mod host;
 mod keys;
 mod monitors;
 mod paths;
+mod queues;
 mod quiet;
 mod readiness;
 mod requests;
 mod sharing;
 mod socket_answers;
-mod spare;
 mod turn;
 mod undertaker;
 
@@ -43,9 +43,10 @@ use xtipc_segment::attach::Welcome;
 use xtipc_segment::layout::VERSION;
 use xtipc_xsk::FramePool;
 
-use crate::bearer::{self, Bearer, ClosingBearer, StationNews};
+use crate::bearer::{self, Arrears, Bearer, ClosingBearer, StationNews};
 use crate::clock::now_ns;
 use crate::config::{BearerSpec, Config, identity_from};
+use crate::crew::{Crew, Seat};
 use crate::epoch::Epochs;
 use crate::mail::{Receiver, Sender};
 use crate::placement::pin_current;
@@ -70,21 +71,21 @@ const CARE_INTERVAL_NS: u64 = 1_000_000_000;
 /// How often a worker that does not sleep looks at what would have woken it.
 const LISTEN_INTERVAL_NS: u64 = 1_000_000;
 
-/// What a worker is started with.
-pub struct WorkerConfig {
-    /// Its number, from 0.
-    pub index: usize,
+/// What worker 0 is started with.
+pub(crate) struct WorkerConfig {
     /// The daemon's settings.
     pub config: Arc<Config>,
     /// Where each worker shows the watchdog that it lives.
     pub pulses: Arc<[Arc<Pulse>]>,
+    /// The further workers.
+    pub crew: Crew,
     /// What the steward tells it.
     pub commands: Receiver<Command>,
     /// What it tells the steward.
     pub events: Sender<Event>,
     /// Where epochs come from.
     pub epochs: Arc<Mutex<Epochs>>,
-    /// Worker 0 of an embedded node: it works when no thread of the application does.
+    /// Of an embedded node: it works when no thread of the application does.
     pub turn: Option<Arc<Turn>>,
 }
 
@@ -95,27 +96,43 @@ impl WorkerConfig {
     }
 
     fn pulse(&self) -> &Arc<Pulse> {
-        &self.pulses[self.index]
-    }
-
-    fn tell_ready(&self, waiter: &Waiter) {
-        let event = Event::Ready {
-            worker: self.index,
-            wait: waiter.description().into(),
-        };
-        // The steward outlives its workers.
-        let _ = self.events.send(event);
+        &self.pulses[0]
     }
 }
 
-/// Starts a worker thread.
-pub fn spawn(config: WorkerConfig) -> io::Result<JoinHandle<()>> {
+/// Starts worker 0.
+pub(crate) fn spawn(own: WorkerConfig) -> io::Result<JoinHandle<()>> {
+    let (config, events) = (Arc::clone(&own.config), own.events.clone());
+    start(0, config, events, Arc::clone(own.pulse()), || run(own))
+}
+
+/// Starts a further worker.
+pub(crate) fn spawn_server(
+    seat: Seat,
+    config: Arc<Config>,
+    events: Sender<Event>,
+) -> io::Result<JoinHandle<()>> {
+    let (own_config, own_events) = (Arc::clone(&config), events.clone());
+    let (index, pulse) = (seat.index, Arc::clone(&seat.pulse));
+    let run = move || queues::run(seat, own_config.policy, own_events);
+    start(index, config, events, pulse, run)
+}
+
+fn start(
+    worker: usize,
+    config: Arc<Config>,
+    events: Sender<Event>,
+    pulse: Arc<Pulse>,
+    run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
-        .name(format!("worker-{}", config.index))
+        .name(format!("worker-{worker}"))
         .spawn(move || {
-            let worker = config.index;
-            let (pulse, events) = (Arc::clone(config.pulse()), config.events.clone());
-            let last = match run(config) {
+            let pinned = config
+                .cpus
+                .get(worker)
+                .map_or(Ok(()), |cpu| pin_current(*cpu));
+            let last = match pinned.map_err(Failure::from).and_then(|()| run()) {
                 Ok(()) => Event::Stopped { worker },
                 Err(error) => Event::Failed {
                     worker,
@@ -131,12 +148,6 @@ pub fn spawn(config: WorkerConfig) -> io::Result<JoinHandle<()>> {
 type Failure = Box<dyn std::error::Error>;
 
 fn run(own: WorkerConfig) -> Result<(), Failure> {
-    if let Some(&cpu) = own.config.cpus.get(own.index) {
-        pin_current(cpu)?;
-    }
-    if own.index > 0 {
-        return spare::run(&own);
-    }
     let turn = own.turn.clone();
     let worker = Worker::new(own)?;
     worker.own.pulse().begin(now_ns());
@@ -144,6 +155,13 @@ fn run(own: WorkerConfig) -> Result<(), Failure> {
         Some(turn) => turn.help(worker),
         None => worker.run(),
     }
+}
+
+/// Tells the steward that a worker can be used.
+fn tell_ready(worker: usize, waiter: &Waiter, events: &Sender<Event>) {
+    let wait = waiter.description().into();
+    // The steward outlives its workers.
+    let _ = events.send(Event::Ready { worker, wait });
 }
 
 /// What a wait reports, packed into a token.
@@ -217,6 +235,8 @@ struct Worker {
     /// What the steward's watchdog goes by.
     shortest_tolerance_ms: u32,
     catch_up: CatchUp,
+    /// Further workers have not looked at what has come for the node: timers wait for that.
+    awaits_workers: bool,
     started_ns: u64,
     rounds: u64,
     sleeps: u64,
@@ -238,7 +258,7 @@ impl Worker {
     fn new(own: WorkerConfig) -> Result<Self, Failure> {
         let config = Arc::clone(&own.config);
         let config = &*config;
-        let specs: &[BearerSpec] = if own.index == 0 { &config.bearers } else { &[] };
+        let specs: &[BearerSpec] = &config.bearers;
         let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
         let mut pool = FramePool::new(&pool_config)?;
         let media = MediaValues::of(config);
@@ -295,6 +315,7 @@ impl Worker {
             listen_due_ns: started_ns,
             shortest_tolerance_ms: config.tolerance_ms_min(),
             catch_up: CatchUp::default(),
+            awaits_workers: false,
             started_ns,
             rounds: 0,
             sleeps: 0,
@@ -417,7 +438,7 @@ impl Worker {
             self.engine.begin_gathering();
         }
         let submitted = self.serve_applications(now);
-        if !self.catch_up.goes_on(received, drained) {
+        if !self.catch_up.goes_on(received, drained) && !self.awaits_workers {
             // Also when no timer is due: senders may wait for frames that transmissions have given back.
             self.engine.on_time(now, &mut self.host);
         }
@@ -440,6 +461,7 @@ impl Worker {
     /// Takes packets from the bearers. How many, and whether that was all.
     fn receive(&mut self, now: Instant) -> (usize, bool) {
         let (mut received, mut drained) = (0, true);
+        let mut arrears = Arrears::None;
         for (index, enabled) in self.bearers.iter_mut().enumerate() {
             let Some(Enabled { bearer, .. }) = enabled else {
                 continue;
@@ -456,6 +478,9 @@ impl Worker {
             });
             received += taken;
             drained &= taken < RECEIVE_BUDGET;
+            if !self.own.crew.is_empty() {
+                arrears = arrears.max(bearer.arrears(Duration::from_nanos(now.0)));
+            }
             while let Some(news) = bearer.station_news() {
                 let (engine, host) = (&mut self.engine, &mut self.host);
                 match news {
@@ -464,7 +489,11 @@ impl Worker {
                 }
             }
         }
-        (received, drained)
+        self.awaits_workers = arrears >= Arrears::Awaited;
+        if arrears == Arrears::Stalled {
+            self.catch_up.begin();
+        }
+        (received, drained && arrears == Arrears::None)
     }
 
     fn act_on_notices(&mut self, now: Instant) {
@@ -571,7 +600,7 @@ impl Worker {
     fn announce(&mut self) {
         if !self.announced && self.engine.own_addr() != NodeAddr::NONE {
             self.announced = true;
-            self.own.tell_ready(&self.waiter);
+            tell_ready(0, &self.waiter, &self.own.events);
         }
     }
 
@@ -684,7 +713,7 @@ impl Worker {
             .map_err(|leaks| format!("frames leaked: {leaks}"))?;
         if released {
             let frames = self.host.frame_count();
-            tracing::info!(worker = self.own.index, frames, "all frames are free");
+            tracing::info!(worker = 0, frames, "all frames are free");
         }
         Ok(())
     }

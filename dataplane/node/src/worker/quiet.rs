@@ -7,6 +7,9 @@
 use super::Worker;
 use super::applications::Applications;
 
+/// How long timers wait at a time for what other workers have to bring.
+const AWAIT_NS: u64 = 1_000_000;
+
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -40,7 +43,12 @@ impl Worker {
     /// When the node has to do something by itself.
     pub(super) fn next_due_ns(&self) -> u64 {
         let timer = self.engine.next_timeout();
-        timer.map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns))
+        let due_ns = timer.map_or(self.care_due_ns, |due| due.0.min(self.care_due_ns));
+        match self.awaits_workers {
+            // What they bring comes with a wake; this is for when they bring nothing.
+            true => due_ns.max(self.host.applications.round_ns + AWAIT_NS),
+            false => due_ns,
+        }
     }
 }
 

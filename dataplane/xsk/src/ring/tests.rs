@@ -142,3 +142,11 @@ fn a_ring_looks_empty_from_outside_once_what_was_taken_is_published() {
     consumer.publish();
     assert!(level.is_empty());
 }
+
+#[test]
+fn who_sleeps_is_left_alone_when_nothing_is_published() {
+    let (mut producer, mut consumer) = pair::<u64>(2, 0);
+    consumer.announce_sleep();
+    producer.publish();
+    assert!(!producer.must_wake());
+}

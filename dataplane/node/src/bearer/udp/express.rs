@@ -24,9 +24,10 @@ use crate::bearer::front::send_behind;
 use crate::bearer::ladder::{self, Rung};
 use crate::bearer::nic::in_pool;
 use crate::bearer::room;
-use crate::bearer::traffic::{Traffic, TxDrop};
+use crate::bearer::traffic::{Traffic, TxDrop, named};
 use crate::bearer::xdp::{ClosingSockets, XdpPort};
 use crate::config::{HEADERS_V4, HEADERS_V6, XdpMode};
+use crate::wait::Interest;
 
 /// What a change of can change a way: RTMGRP_ of links, neighbours, addresses, routes and rules, both families.
 const GROUPS: u32 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x4_0000;
@@ -177,11 +178,16 @@ impl Express {
         self.port.set_clock(now);
     }
 
-    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.port.fds().chain([self.netlink.as_fd()])
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
+        let netlink = (self.netlink.as_fd(), Interest::Read);
+        self.port.fds().chain([netlink])
     }
 
-    pub(super) fn rx_ready(&self) -> bool {
+    pub(super) fn port(&mut self) -> &mut XdpPort {
+        &mut self.port
+    }
+
+    pub(super) fn rx_ready(&mut self) -> bool {
         self.port.rx_ready()
     }
 
@@ -262,6 +268,7 @@ impl Express {
             mode: self.rung.mode(),
             classifier: self.port.classifier_counters(),
             queues: self.port.queue_infos(),
+            drops: named([("rx-handover-full", self.port.dropped_at_handover())]),
             ..BearerInfo::default()
         }
     }

@@ -1,0 +1,163 @@
+"""Nodes with several workers: the further ones serve the AF_XDP queues of the bearers."""
+import os
+import time
+
+import lab
+import test_xtipc_stalls
+from cluster import SegmentTest
+from streams import Streams
+from test_xtipc_starved import HOG
+
+SECONDS = 2
+# Messages of a stream, on however slow a machine.
+LEAST = 20
+
+
+class WorkersTest(SegmentTest):
+    def queues(self, node):
+        """Of all bearers."""
+        status = node.tool_json("status")[0]
+        return [queue for bearer in status["bearers"] for queue in bearer["queues"]]
+
+    def drops(self, node):
+        return {bearer["name"]: bearer["drops"] for bearer in node.tool_json("status")[0]["bearers"]}
+
+    def streams_are_whole(self, *nodes, seconds=SECONDS, gap_us=500):
+        """Streams between alpha and each node, both ways, all sizes; no link is reset."""
+        streams = Streams(self, seconds, gap_us=gap_us)
+        for node in nodes:
+            streams.add(f"alpha to {node.identity}", self.alpha, node)
+            streams.add(f"{node.identity} to alpha", node, self.alpha)
+        with self.without_resets(self.alpha, *nodes):
+            streams.start()
+            streams.check_whole(least=LEAST)
+
+    def assert_handed_over(self, node):
+        """All that was received and sent went by the other workers, and nothing was dropped."""
+        for queue in self.queues(node):
+            handover = queue["handover"]
+            print(f"  {node.identity} queue {queue['queue']} of worker {queue['worker']}: {queue['rx_packets']} received,"
+                  f" {queue['tx_packets']} sent, {handover}", flush=True)
+            self.assertNotEqual(queue["worker"], 0)
+            self.assertGreaterEqual(handover.get("rx", 0), queue["rx_packets"])
+            self.assertNotIn("rx-dropped", handover)
+        self.assertEqual(set().union(*self.drops(node).values()), set())
+
+    def test_the_second_worker_serves_the_only_queue(self):
+        for policy in ("adaptive", "sleep", "busy"):
+            with self.subTest(policy):
+                node = self.started(f"two-{policy}", "--workers", "2", "--policy", policy)
+                self.await_link(self.alpha, node)
+                self.streams_are_whole(node)
+                self.assertEqual([queue["worker"] for queue in self.queues(node)], [1])
+                self.assert_handed_over(node)
+                workers = node.tool_json("status")[0]["workers"]
+                self.assertGreater(workers[1]["rounds"], LEAST)
+                self.assertEqual(policy == "busy", workers[1]["sleeps"] == 0)
+                self.assertIn("queue 0: worker:1 ", node.tool("status"))
+                node.stop()
+
+    def test_queues_are_spread_and_worker_0_serves_none(self):
+        node = self.started("spread", "--workers", "3", queues=4)
+        peers = [self.alpha] + [self.started(f"peer{number}") for number in range(1, 4)]
+        streams = Streams(self, SECONDS, gap_us=1000)
+        for peer in peers:
+            self.await_link(peer, node)
+            streams.add(f"{peer.identity} to spread", peer, node)
+            streams.add(f"spread to {peer.identity}", node, peer)
+        streams.start()
+        streams.check_whole(least=LEAST)
+        queues = self.queues(node)
+        self.assertEqual([queue["worker"] for queue in queues], [1, 2, 1, 2])
+        # Which peer's packets come into which queue the kernel draws at each boot.
+        self.assert_handed_over(node)
+        node.stop()
+
+    def test_datagrams_of_udp_by_af_xdp_are_handed_over_too(self):
+        nodes = [self.started(f"udp{number}", "--workers", "2", bearers=[f"udp:u,localip=10.9.0.{number}%eth0"],
+                              ips=[f"10.9.0.{number}/24"]) for number in (1, 2)]
+        lab.until(lambda: nodes[0].is_linked_to("udp2") and nodes[1].is_linked_to("udp1"), 5, "a link by UDP")
+        streams = Streams(self, SECONDS, gap_us=1000)
+        streams.add("to and", *nodes)
+        streams.add("fro", *reversed(nodes))
+        streams.start()
+        streams.check_whole(least=LEAST)
+        for node in nodes:
+            self.assert_handed_over(node)
+            node.stop()
+
+    def test_a_bearer_goes_and_comes_back_under_load(self):
+        node = self.started("tuned", "--workers", "3", queues=2)
+        self.await_link(self.alpha, node)
+        sink, source = self.drive(node).open(), self.drive(self.alpha).open()
+        answering, other = self.drive(node).open(), self.drive(self.alpha).open()
+        source.call("droppable", 1)
+        answering.call("droppable", 1)
+        source.start_flood(sink.address, 1, 12, 100, [1000])
+        answering.start_flood(other.address, 2, 12, 100, [1000])
+        for _ in range(3):
+            began = time.monotonic()
+            node.tool("bearer", "disable", "media", "eth", "device", "eth0")
+            lab.until(lambda: not self.alpha.is_linked_to("tuned"), 1, "the end of the link at the other node")
+            self.assertLess(time.monotonic() - began, 1, "the tolerance was waited for")
+            words = "bearer", "enable", "media", "eth", "device", "eth0"
+            lab.until(lambda: lab.accepted(node, *words), 5, "the kernel's release of the interface")
+            self.await_link(self.alpha, node)
+            self.assertEqual(sorted(queue["worker"] for queue in self.queues(node)), [1, 2])
+        node.stop()
+
+    def test_a_node_outlives_its_interface(self):
+        node = self.started("tuned", "--workers", "2")
+        self.await_link(self.alpha, node)
+        before = self.processor_s(node)
+        self.switch.unplug("tuned")
+        lab.until(lambda: node.tool("bearer", "list") == "", 3, "the end of the bearer")
+        time.sleep(1)
+        self.assertLess(self.processor_s(node) - before, 0.5, "a worker spins on the socket of an interface that is gone")
+        self.switch.plug(node.namespace, "tuned")
+        node.tool("bearer", "enable", "media", "eth", "device", "eth0")
+        self.await_link(self.alpha, node)
+        self.assertEqual([queue["worker"] for queue in self.queues(node)], [1])
+        node.stop()
+
+    def processor_s(self, node):
+        with open(f"/proc/{node.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def test_a_killed_daemon_is_followed_by_another_one(self):
+        node = self.started("killed", "--workers", "2")
+        self.await_link(self.alpha, node)
+        self.streams_are_whole(node, seconds=1)
+        node.kill()
+        node.start()
+        self.await_link(self.alpha, node, timeout_s=5)
+        self.streams_are_whole(node, seconds=1)
+        self.assert_handed_over(node)
+        node.stop()
+
+    def test_links_hold_beside_busy_programs_on_either_processor(self):
+        """At a tolerance of 300 ms, with a program that computes beside worker 0, then beside worker 1."""
+        cpus = sorted(os.sched_getaffinity(0))[-2:]
+        if len(cpus) < 2:
+            self.skipTest("needs two processors")
+        for policy in ("adaptive", "sleep"):
+            node = self.started(f"starved-{policy}", "--workers", "2", "--tolerance", "300", "--policy", policy,
+                                "--cpus", ",".join(map(str, cpus)))
+            self.await_link(self.alpha, node)
+            for cpu in cpus:
+                hog = lab.spawn(["python3", "-c", HOG.format(cpu=cpu, heavy=False)])
+                try:
+                    time.sleep(SECONDS)
+                    self.streams_are_whole(node, gap_us=5000)
+                finally:
+                    hog.kill()
+                    hog.wait()
+            self.assertEqual(node.log_text().count("Lost link"), 0)
+            node.stop()
+
+
+class StoppedWorkersTest(test_xtipc_stalls.StoppedDaemonTest):
+    """A daemon with two workers that stands still."""
+
+    flags = "--workers", "2"
