@@ -1,0 +1,184 @@
+//! How a channel comes to be: asked for, offered, mapped, switched to.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll;
+use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
+use xtipc_segment::channel::{Channel, ChannelFds, Side};
+use xtipc_segment::{ChannelNotice, Completion, DestinationName, Importance, Request, Violation};
+
+use super::{Direct, Outgoing, Waits};
+use crate::core::Core;
+use crate::pending::Purpose;
+use crate::{Error, Result};
+
+/// Messages by the daemon before it is asked again for what it could not do.
+const PAUSE: u32 = 64;
+
+/// An offer whose notice was not seen yet.
+pub(crate) type Offer = (ChannelOffer, Vec<OwnedFd>);
+
+impl Core {
+    /// Goes a step further towards a channel, if it is time for one.
+    pub(super) fn promote(&mut self, socket: u32) -> Result<()> {
+        let queue = self.queue(socket)?;
+        match &mut queue.outgoing {
+            Outgoing::Daemon(left) | Outgoing::Offered(left) if *left > 0 => *left -= 1,
+            Outgoing::Daemon(_) => {
+                let purpose = Purpose::MakeChannel(socket);
+                if self
+                    .submit(socket, &[], |_| Request::MakeChannel, purpose)?
+                    .is_ok()
+                {
+                    self.queue(socket)?.outgoing = Outgoing::Asked;
+                }
+            }
+            Outgoing::Offered(_) => {
+                let present = |direct: &Direct| direct.channel.is_peer_present();
+                if queue.sends_under_way == 0
+                    && queue.direct.as_deref().is_some_and(present)
+                    && let Ok(tag) = self.submit(
+                        socket,
+                        &[],
+                        |_| Request::SwitchToChannel,
+                        Purpose::SwitchToChannel(socket),
+                    )?
+                {
+                    self.queue(socket)?.outgoing = Outgoing::Switching(tag);
+                }
+            }
+            Outgoing::Revoked => {
+                if queue.was_taken(0).is_some() {
+                    self.end_sending(socket);
+                }
+            }
+            Outgoing::Asked | Outgoing::Switching(_) | Outgoing::Channel | Outgoing::Never => {}
+        }
+        Ok(())
+    }
+
+    /// The daemon has made a channel, or has not.
+    pub(crate) fn on_made(&mut self, socket: u32, result: i32) {
+        if let Ok(queue) = self.queue(socket)
+            && queue.outgoing == Outgoing::Asked
+        {
+            queue.outgoing = match -result {
+                // A notice follows.
+                0 | libc::EALREADY => Outgoing::Asked,
+                libc::EAGAIN => Outgoing::Daemon(PAUSE),
+                _ => Outgoing::Never,
+            };
+        }
+    }
+
+    /// What the socket sends goes by the channel from now on, or does not.
+    pub(crate) fn on_switched(&mut self, socket: u32, completion: &Completion) {
+        let Ok(queue) = self.queue(socket) else {
+            return;
+        };
+        if !matches!(queue.outgoing, Outgoing::Switching(_)) {
+            return;
+        }
+        queue.outgoing = match (-completion.result, &mut queue.direct) {
+            (0, Some(direct)) => {
+                let [flow, options] = completion.values;
+                let (unacked, window) = (flow as u32, (flow >> 32) as u32);
+                direct.channel.sender.begin(unacked, window);
+                direct.importance =
+                    Importance::from_number(options as u32 & 0xff).unwrap_or_default();
+                direct.droppable = options >> 8 & 1 != 0;
+                Outgoing::Channel
+            }
+            (libc::EAGAIN, _) => Outgoing::Offered(PAUSE),
+            _ => Outgoing::Never,
+        };
+    }
+
+    /// The daemon tells of a channel.
+    pub(crate) fn on_notice(
+        &mut self,
+        socket: u32,
+        payload: &[u8],
+    ) -> std::result::Result<(), Violation> {
+        let notice = ChannelNotice::decode(payload)?;
+        let Ok(queue) = self.queue(socket) else {
+            return Ok(());
+        };
+        match (notice, &mut queue.direct) {
+            (ChannelNotice::Made, _) => self.unmapped.push(socket),
+            (ChannelNotice::Switched { unacked }, Some(direct)) => {
+                direct.take_over = Some(unacked);
+                queue.by_channel = true;
+                queue.settle_take_over();
+            }
+            // This side has left the channel, and the peer hears of that before it sends.
+            (ChannelNotice::Switched { .. }, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Maps channels whose notices came. While another thread talks on the attach socket it takes the offers off there, and
+    /// this comes later.
+    pub(crate) fn map_offered(&mut self) {
+        if self.unmapped.is_empty() {
+            return;
+        }
+        while !self.conversing
+            && let Ok(Some((message, fds))) = receive_message_now(self.socket.as_fd())
+        {
+            if let Message::Channel(offer) = message
+                && self.direct_after > 0
+            {
+                self.offers.push((offer, fds));
+            }
+        }
+        let conversing = self.conversing;
+        let mut unmapped = std::mem::take(&mut self.unmapped);
+        unmapped.retain(|socket| {
+            let offered = self
+                .offers
+                .iter()
+                .position(|offer| offer.0.socket == *socket);
+            if let Some(at) = offered {
+                let offer = self.offers.swap_remove(at);
+                // Without memory or descriptors the peer never sees this side, and all goes by the daemon.
+                let _ = self.map_channel(offer);
+            }
+            offered.is_none() && conversing
+        });
+        self.unmapped = unmapped;
+    }
+
+    fn map_channel(&mut self, (offer, fds): Offer) -> Result<()> {
+        let lacking = || Error::from_result(-libc::EMFILE);
+        let fds = ChannelFds::from_fds(fds).ok_or_else(lacking)?;
+        let side = Side::of_number(offer.side).ok_or_else(lacking)?;
+        let channel = Channel::map(fds, side, offer.receive_window)?;
+        channel.acknowledger.set_window(offer.next_window);
+        let bells = self.bells()?;
+        let data = epoll::EventData::new_u64(offer.socket.into());
+        epoll::add(&bells, &channel.rung, data, epoll::EventFlags::IN)
+            .map_err(std::io::Error::from)?;
+        let queue = self.queue(offer.socket)?;
+        queue.direct = Some(Box::new(Direct {
+            channel,
+            peer: offer.peer,
+            name: offer
+                .name
+                .map_or(DestinationName::None, DestinationName::Service),
+            importance: Importance::default(),
+            droppable: false,
+            room_awaited: false,
+            waits: Waits::default(),
+            watched: false,
+            take_over: None,
+            sends: 0,
+        }));
+        queue.watch_channel()?;
+        if matches!(queue.outgoing, Outgoing::Daemon(_) | Outgoing::Asked) {
+            queue.outgoing = Outgoing::Offered(0);
+        }
+        self.channelled.push(offer.socket);
+        Ok(())
+    }
+}
