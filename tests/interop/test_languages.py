@@ -140,10 +140,10 @@ class GoTest(LanguageTest):
     def test_programs_in_go(self):
         self.command("go", "vet", "./...", cwd=SOURCES / "go")
         self.show_their_work("Go", lambda name: [compiled_go(self.built, name)])
-        self.greet_across_nodes("Go", [compiled_go(self.built, "hello")])
+        self.greet_across_nodes("Go", [self.built / "go-hello"])
 
 
 class DTest(LanguageTest):
     def test_programs_in_d(self):
         self.show_their_work("D", lambda name: [compiled_d(self.built, name)])
-        self.greet_across_nodes("D", [compiled_d(self.built, "hello")])
+        self.greet_across_nodes("D", [self.built / "d-hello"])
