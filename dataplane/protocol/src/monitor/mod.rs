@@ -292,7 +292,7 @@ impl Monitor {
         }
         let place = self.members.iter().position(|member| *member == lost);
         let first = (mixed(peer.0 ^ lost.0) >> 16) as usize % watchers;
-        place.is_some_and(|place| (place + watchers - first) % watchers % stride == 0)
+        place.is_some_and(|place| ((place + watchers - first) % watchers).is_multiple_of(stride))
     }
 
     /// Writes the record for a STATE to this peer; gives its length, 0 for none.
