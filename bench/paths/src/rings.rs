@@ -50,6 +50,7 @@ pub(crate) fn requests_and_deliveries(count: u64) {
         let (_, buffer) = delivery.expect("a delivery");
         assert_eq!(buffer[..], PAYLOAD);
         application.releaser.consumed(&buffer).expect(HONEST);
+        application.releaser.ring_doorbell();
         application.releaser.returned(buffer).expect(HONEST);
         daemon.drain_releases(8, |_| {}).expect(HONEST);
     }
