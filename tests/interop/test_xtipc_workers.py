@@ -142,7 +142,7 @@ class WorkersTest(SegmentTest):
         if len(cpus) < 2:
             self.skipTest("needs two processors")
         for policy in ("adaptive", "sleep"):
-            node = self.started(f"starved-{policy}", "--workers", "2", "--tolerance", "300", "--policy", policy,
+            node = self.started(f"hog-{policy}", "--workers", "2", "--tolerance", "300", "--policy", policy,
                                 "--cpus", ",".join(map(str, cpus)))
             self.await_link(self.alpha, node)
             for cpu in cpus:

@@ -418,9 +418,11 @@ fn bearers() -> Vec<BearerInfo> {
             drops: counters("own-frame-reflected", 3),
             classifier: counters("redirected", 12),
             queues: vec![QueueInfo {
+                worker: 1,
                 rx_packets: 12,
                 tx_packets: 10,
                 kernel: counters("rx-dropped", 1),
+                handover: counters("rx", 12),
                 ..QueueInfo::default()
             }],
             ..links.clone()
@@ -453,6 +455,7 @@ fn status() -> Status {
         workers: vec![WorkerInfo {
             thread_id: 4712,
             cpu: Some(1),
+            numa_node: Some(0),
             rounds: 1000,
             sleeps: 90,
             longest_gap_us: 312,

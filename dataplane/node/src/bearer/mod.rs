@@ -8,6 +8,7 @@
 //! dropped, so that frames and receive areas come back, and its fds must be out of every waiter before they are
 //! closed or made anew: an armed io_uring poll keeps the kernel from letting go.
 
+mod arrears;
 mod claim;
 mod error;
 mod ethernet;
@@ -49,12 +50,12 @@ use shm::ShmBearer;
 use udp::UdpBearer;
 use xdp::{ClosingSockets, XdpPort};
 
+pub(crate) use arrears::Arrears;
 pub(crate) use error::{BearerError, ChangeError, StillHeld};
 pub(crate) use health::BearerEvent;
 pub(crate) use room::pool_config;
 pub(crate) use shm::StationNews;
 pub(crate) use udp::MTU_V4;
-pub(crate) use xdp::Arrears;
 
 /// Where the TIPC packet starts in a frame; an Ethernet header is written right before it.
 pub(crate) const HEADROOM: usize = 64;

@@ -16,6 +16,7 @@ use xtipc_xsk::{
     BindMode, ClosingSocket, FrameIndex, FramePool, Reserve, SocketConfig, XdpStatistics, XskSocket,
 };
 
+use super::arrears::{Arrears, Lookout, STALL};
 use super::error::{StillHeld, XdpError};
 use super::ethernet::Mac;
 use super::traffic::{TxDrop, named};
@@ -28,24 +29,6 @@ const COMPLETION_OVERDUE: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a running worker waits for it; then it asks again later.
 const REOPEN_TIMEOUT: Duration = Duration::from_millis(20);
-
-/// A worker that serves queues is stalled when it has made no round for so long with something to take.
-const STALL: Duration = Duration::from_millis(100);
-/// How long its stall keeps the node from judging peers.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Whether packets have come that the worker which serves their queue has not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Arrears {
-    /// All that came is here, or no worker is waited for.
-    None,
-    /// They are coming.
-    Coming,
-    /// That worker has not looked since they were seen.
-    Awaited,
-    /// The same for so long that it is stalled.
-    Stalled,
-}
 
 /// What the classifier takes.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +59,7 @@ pub(super) struct XdpPort {
     sockets: Vec<XskSocket>,
     /// Who serves them, by queue, if that is not this worker.
     servers: Vec<Arc<Member>>,
-    /// When packets were first seen in queues of others, who have not looked since.
-    behind_since: Option<Duration>,
+    lookout: Lookout,
     /// Closed, but not yet released by the kernel.
     closing: Vec<ClosingSocket>,
     ifindex: u32,
@@ -110,7 +92,7 @@ impl XdpPort {
             classifier,
             sockets: Vec::new(),
             servers: Vec::new(),
-            behind_since: None,
+            lookout: Lookout::default(),
             closing: Vec::new(),
             ifindex: setup.ifindex,
             queues: setup.queues,
@@ -162,23 +144,10 @@ impl XdpPort {
 
     /// Whether the workers that serve the queues have handed over what came.
     pub(super) fn arrears(&mut self, now: Duration) -> Arrears {
-        let behind = self.sockets.iter().zip(&self.servers);
-        let behind = behind.filter(|(socket, _)| !socket.is_caught_up());
-        let Some(looked_ns) = behind.map(|(_, server)| server.last_round_ns()).min() else {
-            self.behind_since = None;
-            return Arrears::None;
-        };
-        let since = *self.behind_since.get_or_insert(now);
-        if Duration::from_nanos(looked_ns) > since {
-            // What lies there now is newer.
-            self.behind_since = Some(now);
-            return Arrears::Coming;
-        }
-        match now.saturating_sub(since) {
-            standing if standing > PATIENCE => Arrears::None,
-            standing if standing > STALL => Arrears::Stalled,
-            _ => Arrears::Awaited,
-        }
+        let queues = self.sockets.iter().zip(&self.servers);
+        let behind = queues.filter(|(socket, _)| !socket.is_caught_up());
+        let looked_ns = behind.map(|(_, server)| server.last_round_ns()).min();
+        self.lookout.judge(now, looked_ns.map(Duration::from_nanos))
     }
 
     /// Hands up to `budget` received frames to the callback; returns how many.
