@@ -325,7 +325,9 @@ impl Bearer {
         let (ethernet, udp, single) = match &self.carrier {
             Carrier::Ethernet(ethernet) => (Some(ethernet.fds()), None, None),
             Carrier::Udp(udp) => (None, Some(udp.fds()), None),
-            Carrier::InfiniBand(infiniband) => (None, None, Some((infiniband.fd(), Interest::Read))),
+            Carrier::InfiniBand(infiniband) => {
+                (None, None, Some((infiniband.fd(), Interest::Read)))
+            }
             Carrier::SharedMemory(shm) => (None, None, Some((shm.fd(), Interest::Read))),
         };
         let ethernet = ethernet.into_iter().flatten();
