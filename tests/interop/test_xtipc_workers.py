@@ -144,7 +144,7 @@ class WorkersTest(SegmentTest):
         for policy in ("adaptive", "sleep"):
             node = self.started(f"hog-{policy}", "--workers", "2", "--tolerance", "300", "--policy", policy,
                                 "--cpus", ",".join(map(str, cpus)))
-            self.await_link(self.alpha, node)
+            self.await_link(self.alpha, node, timeout_s=10)
             for cpu in cpus:
                 hog = lab.spawn(["python3", "-c", HOG.format(cpu=cpu, heavy=False)])
                 try:

@@ -20,16 +20,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Packets under way at most: far below every ring, so that any loss is a fault.
 const WINDOW: u64 = 256;
 
-fn pool(receive_areas: u32, chunks_per_frame: u32) -> FramePool {
-    let sizes = PoolConfig {
+fn sizes(receive_areas: u32, chunks_per_frame: u32) -> PoolConfig {
+    PoolConfig {
         frame_count: 1024,
         chunks_per_frame,
         control_reserve: 16,
         receive_areas,
         spare_areas: 1,
         receive_chunks: 1024,
-    };
-    FramePool::new(&sizes).unwrap()
+    }
+}
+
+fn pool(receive_areas: u32, chunks_per_frame: u32) -> FramePool {
+    FramePool::new(&sizes(receive_areas, chunks_per_frame)).unwrap()
 }
 
 /// Bytes without a short period, so that a shifted or exchanged chunk differs.
@@ -318,7 +321,12 @@ fn packets_arrive_intact_by_sockets_whose_rings_other_threads_serve() {
         let Some(lab) = Lab::new(tag, mtu, 1) else {
             return;
         };
-        let mut pools = [pool(2, chunks)];
+        // Half of a receive area holds what is under way, and more.
+        let sizes = PoolConfig {
+            receive_chunks: 4096,
+            ..sizes(2, chunks)
+        };
+        let mut pools = [FramePool::new(&sizes).unwrap()];
         let (mut ends, programs) = open_ends(&lab, &mut pools, chunks > 1);
         let serving = ends
             .each_mut()
