@@ -381,6 +381,11 @@ impl Attachment {
         if let Some(bells) = self.bells.get() {
             return self.sleep_on(bells, left, patience);
         }
+        self.sleep_on_wake(left)
+    }
+
+    /// The same, but no peer of a direct channel wakes.
+    fn sleep_on_wake(&self, left: Option<Duration>) -> Wake {
         if left.is_none() {
             return take_wake(self.wake.as_fd());
         }
@@ -399,7 +404,8 @@ impl Attachment {
         core.fruitless += 1;
         if core.fruitless >= FRUITLESS_MAX {
             core.fruitless = 0;
-            if !core.asleep && self.sleep(Some(Duration::ZERO), Patience::None) == Wake::Gone {
+            // With the lock held, which a look at the bells of channels takes.
+            if !core.asleep && self.sleep_on_wake(Some(Duration::ZERO)) == Wake::Gone {
                 core.dispatch();
                 core.fail(Failure::Gone);
             }
