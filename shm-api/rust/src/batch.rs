@@ -85,7 +85,11 @@ impl Attachment {
             }
         }
         let taken = match unclear {
-            Some(number) => self.wait_for_last(socket, number)?,
+            Some(number) => {
+                let taken = self.wait_for_last(socket, number)?;
+                self.core()?.note_clear(socket);
+                taken
+            }
             None => false,
         };
         Ok(sent + usize::from(taken))

@@ -33,7 +33,7 @@ impl Conversation<'_> {
     /// What was not asked for: the offer of a channel, or an answer that somebody before did not wait for.
     pub(crate) fn set_aside(&self, message: Message, fds: Vec<OwnedFd>) -> Result<()> {
         if let Message::Channel(offer) = message {
-            self.attachment.core()?.offers.push((offer, fds));
+            self.attachment.core()?.note_offer((offer, fds));
         }
         Ok(())
     }

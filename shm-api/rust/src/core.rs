@@ -207,6 +207,8 @@ pub(crate) struct Core {
     pub(crate) offers: Vec<Offer>,
     /// Sockets with a direct channel.
     pub(crate) channelled: Vec<u32>,
+    /// Those that were told to leave it.
+    pub(crate) leaving: Vec<u32>,
     /// A thread has a conversation on the attach socket.
     pub(crate) conversing: bool,
     /// See [`xtipc_segment::attach::Welcome`]; with 0 offers are not taken either.
@@ -236,6 +238,7 @@ impl Core {
             unmapped: Vec::new(),
             offers: Vec::new(),
             channelled: Vec::new(),
+            leaving: Vec::new(),
             conversing: false,
             direct_after,
             bells,
@@ -347,6 +350,7 @@ impl Core {
         self.dispatch_deliveries()?;
         self.map_offered();
         self.pull_all();
+        self.leave_idle();
         Ok(())
     }
 

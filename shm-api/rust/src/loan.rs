@@ -212,10 +212,16 @@ impl Attachment {
                     return self.send_connected(socket, &bytes, request, patience);
                 }
                 Attempt::Unclear(number) => {
-                    if self.wait_for_last(socket, number)? {
+                    let taken = self.wait_for_last(socket, number)?;
+                    let bytes = {
+                        let mut core = self.core()?;
+                        let bytes = core.sent_by_channel(socket, number);
+                        core.note_clear(socket);
+                        bytes
+                    };
+                    if taken {
                         return Ok(0);
                     }
-                    let bytes = self.core()?.sent_by_channel(socket, number);
                     return self.send_connected(socket, &bytes, request, patience);
                 }
                 Attempt::Congested if matches!(patience, Patience::None) => {

@@ -58,6 +58,9 @@ pub enum ChannelNotice {
         /// Units of what came before that were unacknowledged then.
         unacked: u32,
     },
+    /// Nothing went by it for a while, or another socket is to have one: it is to be left
+    /// ([`crate::Request::LeaveChannel`]).
+    Idle,
 }
 
 impl ChannelNotice {
@@ -66,6 +69,7 @@ impl ChannelNotice {
         let (kind, unacked) = match self {
             Self::Made => (1u32, 0),
             Self::Switched { unacked } => (2, unacked),
+            Self::Idle => (3, 0),
         };
         (u64::from(unacked) << 32 | u64::from(kind)).to_ne_bytes()
     }
@@ -80,6 +84,7 @@ impl ChannelNotice {
             2 => Ok(Self::Switched {
                 unacked: (word >> 32) as u32,
             }),
+            3 => Ok(Self::Idle),
             value => Err(Violation::Field {
                 field: "channel notice",
                 value,

@@ -246,6 +246,9 @@ pub enum Request {
     /// daemon. The values answered are what is under way: units unacknowledged in the lower half, the window in the upper;
     /// and the importance of the socket, with bit 8 if rejected messages are dropped. -EAGAIN: not now.
     SwitchToChannel,
+    /// The socket has left its direct channel, as it was told to ([`crate::ChannelNotice::Idle`]): nothing of it is under way
+    /// there, and its memory is given back.
+    LeaveChannel,
     /// From now on keep the socket's descriptor readable while there is something to read, accept or be told.
     /// Readable it is made in any case: who finds nothing takes out what is in it.
     Arm,
@@ -338,6 +341,7 @@ const RECEIVE: u8 = 32;
 const MAKE_CHANNEL: u8 = 50;
 const SWITCH_TO_CHANNEL: u8 = 51;
 const PUT_BACK: u8 = 52;
+const LEAVE_CHANNEL: u8 = 53;
 const RESTORE: u8 = 33;
 
 /// The fields of a submission before they have a meaning.
@@ -455,6 +459,7 @@ impl Submission {
             Request::Await { ready } => Raw::with(AWAIT, [ready.bits(), 0, 0, 0]),
             Request::MakeChannel => Raw::op(MAKE_CHANNEL),
             Request::SwitchToChannel => Raw::op(SWITCH_TO_CHANNEL),
+            Request::LeaveChannel => Raw::op(LEAVE_CHANNEL),
             Request::Arm => Raw::op(ARM),
             Request::Unblock => Raw::op(UNBLOCK),
             Request::PutBack { payload } => Raw {
@@ -496,6 +501,7 @@ impl Submission {
             OPEN_PATH => Request::OpenPath { node: a },
             MAKE_CHANNEL => Request::MakeChannel,
             SWITCH_TO_CHANNEL => Request::SwitchToChannel,
+            LEAVE_CHANNEL => Request::LeaveChannel,
             PUT_BACK => Request::PutBack {
                 payload: check_payload(words[4], arena)?,
             },
@@ -628,7 +634,7 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (0u8..33, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        (0u8..34, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
             |(which, destination, [a, b, c, _], flag)| {
                 let range = ServiceRange {
                     type_: a,
@@ -724,6 +730,7 @@ mod tests {
                             len: a % 4096,
                         },
                     },
+                    32 => Request::LeaveChannel,
                     _ => Request::Unknown { opcode: 200 },
                 }
             },

@@ -95,6 +95,9 @@ pub struct Settings {
     /// [default: 32]
     #[arg(long, value_name = "COUNT")]
     pub direct_after: Option<Value>,
+    /// Seconds after which a direct channel is given up that nothing goes by, 0 for never [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub direct_idle: Option<Value>,
     /// Links that are watched: all (mesh), those of the ring once there are more than 32 nodes (ring), or auto: all up
     /// to 1,000 nodes [default: auto]
     #[arg(long, value_name = "MODE")]
@@ -227,6 +230,8 @@ pub struct Config {
     pub bundling: bool,
     /// Messages of a connection before it gets a direct channel, 0 for never.
     pub direct_after: u32,
+    /// Seconds that a direct channel may be idle, 0 for all.
+    pub direct_idle: u32,
     /// Which links are watched.
     pub supervision: Supervision,
     /// Known to hold a key when the settings were checked.

@@ -23,6 +23,7 @@ const TOLERANCE_MS: u32 = 1500;
 const FRAMES: u32 = 8192;
 /// Short conversations are not worth the memory of a channel.
 const DIRECT_AFTER: u32 = 32;
+const DIRECT_IDLE: u32 = 60;
 const SOCKET_MODE: u32 = 0o660;
 /// Nonces carry the worker in six bits.
 const WORKERS_MAX: u32 = 64;
@@ -131,6 +132,13 @@ impl Layers<'_> {
                 DIRECT_AFTER,
                 0..=1_000_000,
                 " (messages)",
+            )?,
+            direct_idle: self.number(
+                "direct_idle",
+                |s| &s.direct_idle,
+                DIRECT_IDLE,
+                0..=86_400,
+                " (seconds)",
             )?,
             supervision: self.choice(
                 "supervision",

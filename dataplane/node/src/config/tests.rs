@@ -65,6 +65,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         bundling: true,
         supervision: Supervision::Auto,
         direct_after: 32,
+        direct_idle: 60,
         key_file: None,
         master_key_file: None,
         rekeying_minutes: None,
@@ -98,6 +99,7 @@ fn every_key_of_the_file_is_taken() {
         frames = 2048
         bundling = false
         direct_after = 1
+        direct_idle = 5
         supervision = "ring"
         rekeying = 0
         encryption = "required"
@@ -152,7 +154,7 @@ fn every_key_of_the_file_is_taken() {
     assert!(!config.key_exchange);
     assert!(config.broadcast_repair_by_unicast);
     assert!(!config.bundling);
-    assert_eq!(config.direct_after, 1);
+    assert_eq!((config.direct_after, config.direct_idle), (1, 5));
     assert_eq!(config.log, "warn,xtipcd=debug");
     assert_eq!(config.run_dir, Path::new("/tmp/run/red"));
     let access = |mode, group| Access { mode, group };

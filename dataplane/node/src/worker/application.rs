@@ -83,6 +83,8 @@ pub(super) enum ChannelUse {
     Offered,
     /// It sends by it.
     Sends,
+    /// It was told to leave it.
+    Leaves,
 }
 
 /// See the module.

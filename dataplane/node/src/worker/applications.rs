@@ -54,7 +54,7 @@ pub(super) struct Applications {
     /// When the round began that is being worked on: the time stamp of what it delivers.
     pub(super) round_ns: u64,
     pub(super) shared: SharedSockets,
-    /// Sockets that have or had a direct channel.
+    /// Sockets that have a direct channel.
     pub(super) channels: HashMap<PortId, Direct>,
 }
 
@@ -157,6 +157,11 @@ impl Applications {
     /// A socket is no more.
     pub(super) fn disown(&mut self, port: PortId) {
         let owner = self.owners.remove(&port);
+        self.forget_channel(port, owner);
+    }
+
+    /// A socket of this application has no direct channel any more, but what went by it counts.
+    pub(super) fn forget_channel(&mut self, port: PortId, owner: Option<Slot>) {
         if let Some(direct) = self.channels.remove(&port)
             && let Some(application) = owner.and_then(|slot| self.get_mut(slot))
         {

@@ -17,7 +17,7 @@ use xtipc_segment::{
     ChannelNotice, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
 };
 
-use super::application::{Application, Awaited, ChannelUse, Held, incoming_of_end};
+use super::application::{Awaited, ChannelUse, Held, Socket, incoming_of_end};
 use super::applications::{Applications, Slot};
 use super::host::NodeHost;
 use super::requests::Answer;
@@ -27,14 +27,50 @@ use crate::clock::now_ns;
 /// other end can make it pay for 2.5 MiB.
 const CHANNELS_MAX: usize = 64;
 
+/// A channel that nothing went by for so long may be given up for another one.
+const SPARE_NS: u64 = 1_000_000_000;
+
 /// What is known of the channel of a socket.
 pub(super) struct Direct {
     view: Arc<ChannelView>,
     side: Side,
+    peer: PortId,
     made_ns: u64,
+    /// Messages that had gone by it when it was last looked at.
+    seen: u64,
+    /// Since when no more did.
+    idle_since_ns: u64,
 }
 
 impl Direct {
+    fn new(view: Arc<ChannelView>, side: Side, peer: PortId, made_ns: u64) -> Self {
+        Self {
+            view,
+            side,
+            peer,
+            made_ns,
+            seen: 0,
+            idle_since_ns: made_ns,
+        }
+    }
+
+    /// Notes whether something has gone by it since the last look.
+    fn look(&mut self, now_ns: u64) {
+        let traffic = self.traffic();
+        let seen = traffic.sent.wrapping_add(traffic.received);
+        if seen != self.seen {
+            self.seen = seen;
+            self.idle_since_ns = now_ns;
+        }
+    }
+
+    /// Whether nothing went by it for so long, and nothing waits in it.
+    fn is_idle(&self, now_ns: u64, long_ns: u64) -> bool {
+        now_ns.saturating_sub(self.idle_since_ns) >= long_ns
+            && self.traffic().unread == 0
+            && self.unread_by_peer() == 0
+    }
+
     /// What went by it.
     pub(super) fn traffic(&self) -> ChannelTraffic {
         self.view.traffic(self.side)
@@ -94,19 +130,17 @@ pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortI
     let applications = &mut host.applications;
     let peer = peer_of(engine, applications, port)?;
     let own = End { slot, port };
-    for end in [&own, &peer] {
-        check_offer(applications, end)?;
-    }
+    check_offer(applications, &own, &peer)?;
     let ([first, second], view) = channel::create().map_err(|_| libc::EAGAIN)?;
     offer(engine, applications, &peer, &own, 1, &second)?;
     offer(engine, applications, &own, &peer, 0, &first)?;
     let view = Arc::new(view);
-    for (end, side) in [(own, Side::First), (peer, Side::Second)] {
-        let direct = Direct {
-            view: Arc::clone(&view),
-            side,
-            made_ns: now_ns(),
-        };
+    let (own_port, peer_port) = (own.port, peer.port);
+    for (end, side, peer) in [
+        (own, Side::First, peer_port),
+        (peer, Side::Second, own_port),
+    ] {
+        let direct = Direct::new(Arc::clone(&view), side, peer, now_ns());
         applications.channels.insert(end.port, direct);
         let application = applications.get_mut(end.slot).ok_or(libc::EAGAIN)?;
         if let Some(socket) = application.sockets.get_mut(&end.port) {
@@ -132,16 +166,61 @@ pub(super) fn switch(engine: &Engine, host: &mut NodeHost, slot: Slot, port: Por
         return Err(libc::EAGAIN);
     }
     let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
-    if socket.channel != ChannelUse::Offered {
-        return Err(libc::EINVAL);
+    match socket.channel {
+        ChannelUse::Offered => socket.channel = ChannelUse::Sends,
+        ChannelUse::Leaves => return Err(libc::EAGAIN),
+        ChannelUse::None | ChannelUse::Sends => return Err(libc::EINVAL),
     }
-    socket.channel = ChannelUse::Sends;
     let (unacked, window) = connection.flow.sent();
     let receiver = applications.get_mut(peer.slot).ok_or(libc::EAGAIN)?;
     receiver.tell_of_channel(peer.port, ChannelNotice::Switched { unacked });
     let about = engine.port(port).ok_or(libc::EBADF)?;
     let options = about.importance as u64 | u64::from(about.dest_droppable) << 8;
     Ok([u64::from(window) << 32 | u64::from(unacked), options])
+}
+
+/// Has the channels left by which nothing has gone for `long_ns`; 0: none.
+pub(super) fn look_for_idle(applications: &mut Applications, now_ns: u64, long_ns: u64) {
+    let mut idle = Vec::new();
+    for (port, direct) in &mut applications.channels {
+        direct.look(now_ns);
+        if long_ns > 0 && direct.is_idle(now_ns, long_ns) {
+            idle.push([*port, direct.peer]);
+        }
+    }
+    for ends in idle {
+        have_left(applications, ends);
+    }
+}
+
+/// Has both ends leave their channel, unless they have been told, or are no more.
+fn have_left(applications: &mut Applications, [one, other]: [PortId; 2]) {
+    for (port, peer) in [(one, other), (other, one)] {
+        // A number may be another socket's by now.
+        let direct = applications.channels.get(&port);
+        if direct.is_some_and(|direct| direct.peer == peer)
+            && let Some(slot) = applications.owner(port)
+            && let Some(application) = applications.get_mut(slot)
+            && let Some(socket) = application.sockets.get_mut(&port)
+            && matches!(socket.channel, ChannelUse::Offered | ChannelUse::Sends)
+        {
+            socket.channel = ChannelUse::Leaves;
+            application.tell_of_channel(port, ChannelNotice::Idle);
+        }
+    }
+}
+
+/// A socket has left its channel.
+pub(super) fn leave(host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+    let applications = &mut host.applications;
+    let application = applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
+    if socket.channel != ChannelUse::Leaves {
+        return Err(libc::EINVAL);
+    }
+    socket.channel = ChannelUse::None;
+    applications.forget_channel(port, Some(slot));
+    Ok([0; 2])
 }
 
 /// Delivers again what came by the channel and was not read: it is in no receive buffer, but goes back to the peer if it is
@@ -203,21 +282,46 @@ fn connection_of(engine: &Engine, port: PortId) -> Result<&Connection, i32> {
         .ok_or(libc::EOPNOTSUPP)
 }
 
-fn check_offer(applications: &Applications, end: &End) -> Result<(), i32> {
-    let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
-    let has = |application: &Application| {
-        let all = application.sockets.values();
-        all.filter(|socket| socket.channel != ChannelUse::None)
-            .count()
-    };
-    let socket = application.sockets.get(&end.port).ok_or(libc::EAGAIN)?;
-    if socket.channel != ChannelUse::None {
+/// Whether a channel can be made; of an end that has too many, the one that was idle the longest is given up for that.
+fn check_offer(applications: &mut Applications, own: &End, peer: &End) -> Result<(), i32> {
+    if let ChannelUse::Offered | ChannelUse::Sends = channel_use(applications, own)? {
         return Err(libc::EALREADY);
     }
-    if has(application) >= CHANNELS_MAX {
+    for end in [own, peer] {
+        // It has not left the last one.
+        if channel_use(applications, end)? != ChannelUse::None {
+            return Err(libc::EAGAIN);
+        }
+    }
+    for end in [own, peer] {
+        let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
+        let all = application.sockets.iter();
+        let used = all.filter(|(_, socket)| socket.channel != ChannelUse::None);
+        if used.clone().count() < CHANNELS_MAX {
+            continue;
+        }
+        let is_leaving = |(_, socket): (&PortId, &Socket)| socket.channel == ChannelUse::Leaves;
+        let now_ns = now_ns();
+        let spare = used
+            .clone()
+            .filter_map(|(port, _)| Some((*port, applications.channels.get(port)?)))
+            .filter(|(_, direct)| direct.is_idle(now_ns, SPARE_NS))
+            .min_by_key(|(_, direct)| direct.idle_since_ns)
+            .map(|(port, direct)| [port, direct.peer]);
+        if let Some(ends) = spare
+            && !used.clone().any(is_leaving)
+        {
+            have_left(applications, ends);
+        }
         return Err(libc::EAGAIN);
     }
     Ok(())
+}
+
+fn channel_use(applications: &Applications, end: &End) -> Result<ChannelUse, i32> {
+    let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
+    let socket = application.sockets.get(&end.port).ok_or(libc::EAGAIN)?;
+    Ok(socket.channel)
 }
 
 fn offer(
@@ -258,11 +362,7 @@ mod tests {
     fn a_program_that_says_nonsense_of_its_waiting_shows_no_time_before_the_channel() {
         let ([first, _second], view) = channel::create().expect("memory and pipes");
         let program = channel::Channel::map(first, Side::First, 128).expect("a good channel");
-        let direct = Direct {
-            view: Arc::new(view),
-            side: Side::First,
-            made_ns: 1000,
-        };
+        let direct = Direct::new(Arc::new(view), Side::First, PortId(2), 1000);
         assert_eq!(direct.wait(), ChannelWait::default());
         for (told, shown) in [(1, 1000), (999, 1000), (1001, 1001), (u64::MAX, u64::MAX)] {
             let wait = |since| ChannelWait {

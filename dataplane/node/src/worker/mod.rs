@@ -446,6 +446,8 @@ impl Worker {
         if now_ns >= self.care_due_ns || called_in_vain {
             self.care_due_ns = now_ns + CARE_INTERVAL_NS;
             self.care_for_bearers(now)?;
+            let idle_ns = u64::from(self.own.config.direct_idle) * 1_000_000_000;
+            channels::look_for_idle(&mut self.host.applications, now_ns, idle_ns);
         }
         self.act_on_notices(now);
         self.engine.end_gathering(now, &mut self.host);

@@ -133,6 +133,7 @@ fn perform(
                 Request::SwitchToChannel => {
                     Outcome::Done(channels::switch(engine, host, slot, port))
                 }
+                Request::LeaveChannel => Outcome::Done(channels::leave(host, slot, port)),
                 Request::Receive { .. } => sharing::receive(host, now, slot, port, submission),
                 Request::Arm => Outcome::Done(readiness::arm(engine, host, slot, port)),
                 Request::Unblock => {
@@ -296,6 +297,7 @@ fn on_socket(
         | Request::ClosePath { .. }
         | Request::MakeChannel
         | Request::SwitchToChannel
+        | Request::LeaveChannel
         | Request::PutBack { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }

@@ -79,6 +79,11 @@ impl Host {
         self.directory.path().join("run/attach.sock")
     }
 
+    /// The daemon's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// A tool of the operator.
     pub(crate) fn tool(&self) -> Client {
         Client::connect(&self.directory.path().join("run/control.sock")).unwrap()

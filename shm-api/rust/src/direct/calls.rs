@@ -48,8 +48,11 @@ impl Attachment {
                 })?,
                 Way::Revoked(number) => {
                     let taken = self.wait_for_last(socket, number.unwrap_or(0))?;
-                    if taken && number.is_some() {
-                        return Ok(0);
+                    if number.is_some() {
+                        self.core()?.note_clear(socket);
+                        if taken {
+                            return Ok(0);
+                        }
                     }
                 }
                 Way::Congested if matches!(patience, Patience::None) => {

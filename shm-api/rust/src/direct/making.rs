@@ -7,13 +7,10 @@ use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
 use xtipc_segment::channel::{Channel, ChannelFds, Side};
 use xtipc_segment::{ChannelNotice, Completion, DestinationName, Importance, Request, Violation};
 
-use super::{Direct, Outgoing, Waits};
+use super::{Direct, Outgoing, PAUSE, Waits};
 use crate::core::Core;
 use crate::pending::Purpose;
 use crate::{Error, Result};
-
-/// Messages by the daemon before it is asked again for what it could not do.
-const PAUSE: u32 = 64;
 
 /// An offer whose notice was not seen yet.
 pub(crate) type Offer = (ChannelOffer, Vec<OwnedFd>);
@@ -47,11 +44,7 @@ impl Core {
                     self.queue(socket)?.outgoing = Outgoing::Switching(tag);
                 }
             }
-            Outgoing::Revoked => {
-                if queue.was_taken(0).is_some() {
-                    self.end_sending(socket);
-                }
-            }
+            Outgoing::Revoked => self.settle_revoked(socket),
             Outgoing::Asked | Outgoing::Switching(_) | Outgoing::Channel | Outgoing::Never => {}
         }
         Ok(())
@@ -113,6 +106,7 @@ impl Core {
             }
             // This side has left the channel, and the peer hears of that before it sends.
             (ChannelNotice::Switched { .. }, None) => {}
+            (ChannelNotice::Idle, _) => self.leaving.push(socket),
         }
         Ok(())
     }
@@ -129,7 +123,7 @@ impl Core {
             if let Message::Channel(offer) = message
                 && self.direct_after > 0
             {
-                self.offers.push((offer, fds));
+                self.note_offer((offer, fds));
             }
         }
         let conversing = self.conversing;
@@ -147,6 +141,12 @@ impl Core {
             offered.is_none() && conversing
         });
         self.unmapped = unmapped;
+    }
+
+    /// Keeps an offer until its notice is seen, instead of an older one, whose channel did not come to be.
+    pub(crate) fn note_offer(&mut self, offer: Offer) {
+        self.offers.retain(|older| older.0.socket != offer.0.socket);
+        self.offers.push(offer);
     }
 
     fn map_channel(&mut self, (offer, fds): Offer) -> Result<()> {
@@ -171,6 +171,7 @@ impl Core {
             room_awaited: false,
             waits: Waits::default(),
             watched: false,
+            unclear: 0,
             take_over: None,
             sends: 0,
         }));

@@ -22,6 +22,9 @@ use xtipc_segment::{DestinationName, Importance, SocketAddress};
 pub(crate) use making::Offer;
 use waits::Waits;
 
+/// Messages by the daemon before it is asked again for what it could not do.
+const PAUSE: u32 = 64;
+
 /// Which way a socket sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Outgoing {
@@ -71,6 +74,8 @@ pub(crate) struct Direct {
     waits: Waits,
     /// The bell is in a descriptor that the program polls.
     watched: bool,
+    /// Messages of which it is being found out whether the peer, which takes nothing more, took them.
+    unclear: u32,
     /// Units unacknowledged of what came by the daemon, until all of that was taken out of the queue.
     take_over: Option<u32>,
     sends: u32,

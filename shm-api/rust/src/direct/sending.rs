@@ -3,7 +3,7 @@
 use xtipc_segment::channel::{Loan, Sending};
 use xtipc_segment::{Importance, MESSAGE_LEN_MAX, Ready, Request};
 
-use super::{Outgoing, Way};
+use super::{Direct, Outgoing, Way};
 use crate::core::{Core, Queue};
 use crate::pending::Purpose;
 use crate::{Error, Result};
@@ -33,6 +33,7 @@ impl Core {
                 }
                 Ok(Sending::Revoked(number)) => {
                     queue.outgoing = Outgoing::Revoked;
+                    direct.unclear += u32::from(number.is_some());
                     Ok(Way::Revoked(number))
                 }
                 Err(violation) => {
@@ -81,7 +82,9 @@ impl Core {
         loan: Loan,
     ) -> Option<Result<std::result::Result<Sending, (Loan, Sending)>>> {
         let queue = self.queue(socket).ok()?;
-        if queue.outgoing != Outgoing::Channel {
+        let is_of_another = |direct: &Direct| !direct.channel.sender.owns(&loan);
+        if queue.outgoing != Outgoing::Channel || queue.direct.as_deref().is_some_and(is_of_another)
+        {
             return Some(Ok(Err((loan, Sending::Revoked(None)))));
         }
         let direct = queue.direct.as_mut()?;
@@ -91,8 +94,9 @@ impl Core {
                     match &sent {
                         Err((_, Sending::Congested)) => direct.note_refused(),
                         Ok(Sending::Done) => direct.note_sent(),
-                        Ok(Sending::Revoked(_)) | Err((_, Sending::Revoked(_))) => {
+                        Ok(Sending::Revoked(number)) | Err((_, Sending::Revoked(number))) => {
                             queue.outgoing = Outgoing::Revoked;
+                            direct.unclear += u32::from(number.is_some());
                         }
                         _ => {}
                     }
@@ -104,6 +108,15 @@ impl Core {
                 },
             },
         )
+    }
+
+    /// It is known whether a message, which [`Sending::Revoked`] was told of, was taken.
+    pub(crate) fn note_clear(&mut self, socket: u32) {
+        if let Ok(queue) = self.queue(socket)
+            && let Some(direct) = &mut queue.direct
+        {
+            direct.unclear = direct.unclear.saturating_sub(1);
+        }
     }
 
     /// A message that was sent by a channel, and was too late.

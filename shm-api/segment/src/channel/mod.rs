@@ -278,9 +278,13 @@ impl Ringer {
 
     fn ring_if_asleep(&mut self, memory: &Memory, other: Side, progress: crate::wake::Progress) {
         if self.waker.must_ring(memory.sleep(other), progress) {
-            // A full pipe is readable already.
-            let _ = rustix::io::write(&*self.bell, &[1]);
+            self.ring();
         }
+    }
+
+    fn ring(&self) {
+        // A full pipe is readable already.
+        let _ = rustix::io::write(&*self.bell, &[1]);
     }
 }
 

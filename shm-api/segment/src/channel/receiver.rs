@@ -204,6 +204,12 @@ impl ChannelReceiver {
         self.messages.peek(messages).is_some()
     }
 
+    /// Messages that were taken and are not consumed.
+    pub fn unread(&self) -> u32 {
+        let consumed = self.acknowledger.lock().messages;
+        self.messages.next().wrapping_sub(consumed)
+    }
+
     /// What sees the next message come without this receiver, which a lock may guard.
     pub fn lookout(&self) -> Lookout {
         Lookout {
@@ -219,7 +225,8 @@ impl ChannelReceiver {
         // SYNC POINT with the load in `ChannelSender::was_taken`.
         let taken = 1 << 32 | u64::from(self.messages.next());
         word.store(taken, Ordering::Release);
-        self.acknowledger.call(&mut self.acknowledger.lock());
+        // The other side may wait for that and have revoked itself, so that its sleep word tells nothing.
+        self.acknowledger.lock().ringer.ring();
     }
 
     /// The next message.

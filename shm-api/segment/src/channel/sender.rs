@@ -131,6 +131,8 @@ pub struct ChannelSender {
     /// Units acknowledged in all, when this side last looked.
     acked: u32,
     window: u32,
+    /// The last entry is the switch back.
+    switched_back: bool,
     /// Length of a message that found no room in the arena, as long as that may be so.
     lacking: Option<usize>,
     ringer: Ringer,
@@ -153,6 +155,7 @@ impl ChannelSender {
             unacked: 0,
             acked: 0,
             window: 0,
+            switched_back: false,
             lacking: None,
             ringer,
         }
@@ -252,7 +255,7 @@ impl ChannelSender {
         importance: Importance,
         loan: Loan,
     ) -> Result<Result<Sending, (Loan, Sending)>, Violation> {
-        if !Arc::ptr_eq(&loan.memory, &self.memory) || self.is_revoked() {
+        if !self.owns(&loan) || self.is_revoked() {
             return Ok(Err((loan, Sending::Revoked(None))));
         }
         if !self.is_open()? {
@@ -262,9 +265,14 @@ impl ChannelSender {
         Ok(Ok(self.outcome()))
     }
 
+    /// Whether a loan is of this channel, and not of one that the socket had before.
+    pub fn owns(&self, loan: &Loan) -> bool {
+        Arc::ptr_eq(&loan.memory, &self.memory)
+    }
+
     /// Takes a loan back that was not sent.
     pub fn take_back(&mut self, loan: Loan) {
-        if Arc::ptr_eq(&loan.memory, &self.memory)
+        if self.owns(&loan)
             && let Some(run) = self.runs[loan.handle as usize].take()
         {
             self.arena.give_back(run);
@@ -272,14 +280,15 @@ impl ChannelSender {
         }
     }
 
-    /// Tells the other side that what follows comes by the daemon. `Ok(false)`: there is no room for that now.
-    pub fn switch_back(&mut self) -> Result<bool, Violation> {
+    /// Tells the other side that what follows comes by the daemon.
+    pub fn switch_back(&mut self) -> Result<Sending, Violation> {
         if !self.ring_has_room()? {
-            return Ok(false);
+            return Ok(Sending::Congested);
         }
         let head = encode_head(SWITCH, Importance::Low, 0);
         self.publish(head, std::iter::empty(), 0, None);
-        Ok(true)
+        self.switched_back = true;
+        Ok(self.outcome())
     }
 
     /// Whether a message can be sent: if the last one was refused, one of that length.
@@ -333,6 +342,17 @@ impl ChannelSender {
         }
         self.consumed = consumed;
         Ok(unread)
+    }
+
+    /// Whether the other side has consumed all messages, or all that it took before it revoked.
+    pub fn is_all_read(&mut self) -> Result<bool, Violation> {
+        let unread = self.unread()?;
+        let taken = self.memory.taken_at_last(self.side.other());
+        let late = match taken.load(Ordering::Acquire) {
+            taken if taken >> 32 != 0 => self.messages.next().wrapping_sub(taken as u32),
+            _ => 0,
+        };
+        Ok(unread <= late.max(u32::from(self.switched_back)))
     }
 
     /// The oldest message that was not consumed, cut to `len` bytes. `None`: there is none. Its bytes are what this side

@@ -257,7 +257,7 @@ fn a_sleeper_is_rung_once_and_a_ringer_survives_its_end() {
 fn the_switch_comes_behind_what_was_sent_before() {
     let (mut one, mut other, _memory) = pair();
     assert!(send(&mut one, b"x"));
-    assert_eq!(one.sender.switch_back(), Ok(true));
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
     next(&mut other).expect("the message").consumed();
     let switch = other.receiver.take_next();
     assert!(matches!(switch, Ok(Some(Incoming::Switch))));
@@ -281,6 +281,40 @@ fn a_receiver_that_takes_no_more_tells_what_it_took() {
     other.sleep.awake();
     let sent = one.sender.send(Importance::Low, b"x");
     assert_eq!(sent, Ok(Sending::Revoked(None)), "for ever");
+}
+
+#[test]
+fn who_finishes_wakes_a_side_that_waits_for_it_and_has_revoked_itself() {
+    let (mut one, mut other, _) = pair();
+    one.sleep.revoke();
+    other.sleep.revoke();
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Revoked(Some(0))));
+    let mut bell = [0; 8];
+    assert!(rustix::io::read(&one.rung, &mut bell).is_err());
+    other.receiver.finish();
+    assert_eq!(rustix::io::read(&one.rung, &mut bell), Ok(1));
+    assert_eq!(one.sender.was_taken(0), Some(false));
+}
+
+#[test]
+fn all_is_read_when_the_messages_are_that_the_other_side_took() {
+    let (mut one, mut other, _) = pair();
+    assert_eq!(one.sender.is_all_read(), Ok(true));
+    assert!(send(&mut one, b"first"));
+    let first = next(&mut other).expect("it was sent");
+    assert_eq!(one.sender.is_all_read(), Ok(false));
+    assert_eq!(other.receiver.unread(), 1);
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
+    assert_eq!(one.sender.is_all_read(), Ok(false));
+    first.consumed();
+    assert_eq!(other.receiver.unread(), 0);
+    assert_eq!(one.sender.is_all_read(), Ok(true), "the switch is none");
+
+    let (mut one, mut other, _) = pair();
+    other.sleep.revoke();
+    other.receiver.finish();
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Revoked(Some(0))));
+    assert_eq!(one.sender.is_all_read(), Ok(true), "what is late is none");
 }
 
 proptest! {
