@@ -1,4 +1,4 @@
-//! Worker 0: the thread that runs the node, pinned to a core. The others serve its AF_XDP queues ([`queues`]).
+//! Worker 0: the thread that runs the node, pinned to a core. The others serve its AF_XDP queues (`queues`).
 //!
 //! One loop, stages in a fixed order, each with a budget: packets, applications, timers, then one flush. Packets come
 //! before timers, so that a worker which was stalled does not judge its peers by its own silence. It is the
