@@ -1,5 +1,6 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -277,5 +278,32 @@ fn sixteen_wakes_a_second_cost_far_less_than_half_a_percent_of_a_core() {
         );
         // 16 wakes a second within 0.5 % of a core leave 312 µs for each.
         assert!(spent / wakes < 200_000);
+    });
+}
+
+#[test]
+fn what_was_rung_more_than_once_and_drained_can_be_removed() {
+    with_both(|mut waiter| {
+        let bell = bell();
+        waiter.add(&bell, Interest::Read, Token(1)).unwrap();
+        assert_eq!(soon(&mut waiter), [], "armed and quiet");
+        // After more than one ring the kernel looks again, and finds nothing.
+        ring(&bell);
+        ring(&bell);
+        silence(&bell);
+        let (removed, is_removed) = mpsc::channel();
+        let bell = &bell;
+        std::thread::scope(|scope| {
+            let helper = scope.spawn(move || {
+                let outcome = is_removed.recv_timeout(Duration::from_secs(10));
+                // Ends a removal that hangs.
+                ring(bell);
+                outcome
+            });
+            waiter.remove(Token(1)).unwrap();
+            // Fails if the helper has given up.
+            let _ = removed.send(());
+            assert_eq!(helper.join().unwrap(), Ok(()), "the removal hung");
+        });
     });
 }

@@ -107,15 +107,11 @@ impl Uring {
         let Some(slot) = self.find(token) else {
             return Err(WaitError::NoSuchToken(token.0));
         };
-        if self.is_armed(slot) {
-            self.push(
-                opcode::PollRemove::new(slot as u64)
-                    .build()
-                    .user_data(REMOVAL),
-            )?;
-        }
-        // The poll completes once, by firing or by the removal; until then the kernel holds the file.
+        // The poll completes once, by firing or by a removal; until then the kernel holds the file. A removal that comes while
+        // the kernel looks at the fd fails, and a look that finds nothing arms the poll again: so removals go on.
         while self.is_armed(slot) {
+            let removal = opcode::PollRemove::new(slot as u64).build();
+            self.push(removal.user_data(REMOVAL))?;
             match self.ring.submit_and_wait(1) {
                 Ok(_) => {}
                 Err(e) if is_interruption(&e) => {}
