@@ -18,11 +18,18 @@ class LinuxDevicesTest(LinuxTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        if not cls.segment.full:
+            return
         cls.suite = cls.segment.guest.name.removeprefix(f"{lab.PREFIX}-")
         ports = ["devices", "devices-2", "devices-3"]
         cls.guest = lab.Guest(cls.suite, cls.segment.switch, ports, label="devices", share=lab.TARGET)
         cls.addClassCleanup(cls.guest.close)
         cls.guest.wait()
+
+    def setUp(self):
+        super().setUp()
+        if not self.segment.full:
+            self.skipTest("boots a guest of its own, and one more for MACsec: with --full")
 
     @contextlib.contextmanager
     def node(self, interface, mode, *flags):
