@@ -48,6 +48,20 @@ fn multicast(c: &mut Cluster) -> (PortId, Vec<(usize, PortId)>) {
     (from, receivers)
 }
 
+/// Twenty multicasts, a millisecond apart, all of which every receiver has in order three seconds later.
+fn twenty_arrive(c: &mut Cluster, from: PortId, receivers: Vec<(usize, PortId)>) {
+    for n in 0..20 {
+        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
+            .unwrap();
+        c.run_for(Duration::from_millis(1));
+    }
+    c.run_for(Duration::from_secs(3));
+    let wanted: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    for (station, port) in receivers {
+        assert_eq!(c.texts(station, port), wanted);
+    }
+}
+
 /// Number of the last broadcast of a station, as it told the first one that it met.
 fn start_point(c: &Cluster, from: usize) -> u16 {
     let mut starts = c.segment.seen.iter().filter(|s| s.from == from);
@@ -133,18 +147,7 @@ fn a_lost_broadcast_is_sent_again_once_for_all_and_counted_once_per_peer() {
     let (from, receivers) = multicast(&mut c);
     lose_broadcast(&mut c, &[4], &[1, 2], 1);
     c.segment.record = true;
-    for n in 0..20 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
-            .unwrap();
-        c.run_for(Duration::from_millis(1));
-    }
-    c.run_for(Duration::from_secs(3));
-    for (station, port) in receivers {
-        assert_eq!(
-            c.texts(station, port),
-            (0..20).map(|n| n.to_string()).collect::<Vec<_>>()
-        );
-    }
+    twenty_arrive(&mut c, from, receivers);
     let sent = broadcasts(&c, 0);
     let fourth = sent[0].1 + 3;
     let again: Vec<_> = sent.iter().filter(|(_, n)| *n == fourth).collect();
@@ -166,16 +169,7 @@ fn a_lost_broadcast_is_sent_again_to_those_alone_who_miss_it_where_that_is_wante
     c.with(0, |n| n.engine.set_broadcast_repair(true));
     lose_broadcast(&mut c, &[4], &[1, 2], 1);
     c.segment.record = true;
-    for n in 0..20 {
-        c.send(0, from, range(SERVICE, 3, 3), n.to_string().as_bytes())
-            .unwrap();
-        c.run_for(Duration::from_millis(1));
-    }
-    c.run_for(Duration::from_secs(3));
-    for (station, port) in receivers {
-        let wanted: Vec<_> = (0..20).map(|n| n.to_string()).collect();
-        assert_eq!(c.texts(station, port), wanted);
-    }
+    twenty_arrive(&mut c, from, receivers);
     let sent = broadcasts(&c, 0);
     let numbers: BTreeSet<_> = sent.iter().map(|(_, number)| number).collect();
     assert_eq!(sent.len(), numbers.len(), "each broadcast once: {sent:?}");
