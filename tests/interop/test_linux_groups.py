@@ -1,4 +1,5 @@
 """Communication groups with members on a Linux node and on two xtipc nodes."""
+import contextlib
 import time
 import zlib
 
@@ -62,6 +63,16 @@ class LinuxGroupsTest(LinuxTest):
         self.assertEqual([member.heeded(180) for member in members],
                          [(0, {instance: (count, 0) for instance, count in counts.items()}) for counts in expected])
         self.assertEqual([member.hear(0.1) for member in members], [None] * len(members))
+
+    @contextlib.contextmanager
+    def tables_told(self):
+        """Who is known where, when a call was refused."""
+        try:
+            yield
+        except lab.Failed:
+            for node in self.nodes:
+                print(f"--- {node.identity}\n{node.tool('nametable', 'show')}\n{node.tool('socket', 'list')}")
+            raise
 
     def test_members_hear_each_other_in_all_modes(self):
         members = self.joined(1, 2, 3)
@@ -131,8 +142,9 @@ class LinuxGroupsTest(LinuxTest):
                 slow.start_heed(2 * senders * count, pause_us=10_000, pause_after=20)
                 for number, choir in enumerate(choirs, start=1):
                     choir.request("chorus", self.group, 100 * number, senders, count, slow.address, 6000)
-                for choir in choirs:
-                    choir.answer(900 if self.segment.full else 180)
+                with self.tables_told():
+                    for choir in choirs:
+                        choir.answer(900 if self.segment.full else 180)
                 self.assert_heeded([slow], [{100 * number + n: count for number in (1, 2) for n in range(senders)}])
 
     def test_broadcasts_wait_for_the_slowest_member(self):
@@ -178,3 +190,24 @@ class LinuxGroupsTest(LinuxTest):
             again.tell("all", 1, 50)
             for other in others:
                 self.assert_hears(other, again, 1, 50)
+
+    def test_members_of_a_node_that_was_lost_are_members_again_when_it_is_back(self):
+        members = alpha, beta, linux = self.joined(1, 2, 3)
+        self.addCleanup(self.switch.ip, "link", "set", "linux", "up")
+        for seconds in (2.5, 4) if self.segment.full else (2.5,):
+            self.switch.ip("link", "set", "linux", "down")
+            for member in (alpha, beta):
+                self.assertEqual(member.hear()[:2], ("left", 3))
+            self.assertEqual({linux.hear()[:2] for _ in range(2)}, {("left", 1), ("left", 2)})
+            time.sleep(seconds - 1.5)
+            self.switch.ip("link", "set", "linux", "up")
+            for member in (alpha, beta):
+                self.assertEqual(member.hear(10)[:2], ("joined", 3))
+            self.assertEqual({linux.hear(10)[:2] for _ in range(2)}, {("joined", 1), ("joined", 2)})
+            for sender in members:
+                others = [member for member in members if member is not sender]
+                for whom in ("all", *(other.address for other in others)):
+                    sender.tell(whom, 5, 3000)
+                for other in others:
+                    for _ in range(2):
+                        self.assert_hears(other, sender, 5, 3000)
