@@ -606,7 +606,7 @@ impl Attachment {
         let mut core = self.core()?;
         self.settle_watch(&mut core, socket)?;
         drop(core);
-        let message = Message::new(Arc::clone(self), meta, buffer);
+        let message = Message::new(self, meta, buffer);
         self.note_all_consumed(message.buffer())?;
         Ok(message)
     }
@@ -657,7 +657,7 @@ impl Attachment {
     pub(crate) fn receive(self: &Arc<Self>, socket: u32, patience: Patience) -> Result<Message> {
         let (meta, buffer) =
             self.next(socket, MESSAGE_LEN_MAX, patience, Queue::pop, |_, _| true)?;
-        Ok(Message::new(Arc::clone(self), meta, buffer))
+        Ok(Message::new(self, meta, buffer))
     }
 
     /// The next message for a socket, wherever it waits; of a shared stream at most `len` bytes. What the caller

@@ -1,11 +1,8 @@
 //! Several messages of a connection at once, with one look at what the attachment shares.
 
-use std::sync::Arc;
-
 use crate::attachment::Attachment;
 use crate::core::Custody;
 use crate::datagram::check_len;
-use crate::direct::{Outgoing, Way};
 use crate::{Connection, Message, Result};
 
 impl Connection {
@@ -39,18 +36,19 @@ impl Connection {
         messages.push(first);
         let (attachment, socket) = self.handle();
         let mut core = attachment.core()?;
-        let mut count = 1;
+        let from = messages.len();
         let queue = core.queue(socket)?;
-        while count < max
+        while messages.len() - from < max - 1
             && queue.custody == Custody::Own
             // The end is for the next call.
             && queue.messages.front().is_some_and(|(meta, _)| meta.error == 0)
             && let Some((meta, buffer)) = queue.pop()
         {
-            attachment.note_all_consumed([&buffer])?;
-            messages.push(Message::new(Arc::clone(attachment), meta, buffer));
-            count += 1;
+            messages.push(Message::new(attachment, meta, buffer));
         }
+        let taken = &messages[from..];
+        attachment.note_all_consumed(taken.iter().filter_map(Message::buffer))?;
+        let count = 1 + taken.len();
         attachment.settle_watch(&mut core, socket)?;
         drop(core);
         attachment.settle_releases();
@@ -61,37 +59,15 @@ impl Connection {
 impl Attachment {
     /// Sends by the channel of a connection as many of these as there is room for.
     fn send_more<P: AsRef<[u8]>>(&self, socket: u32, payloads: &[P]) -> Result<usize> {
-        let mut unclear = None;
-        let mut sent = 0;
-        {
-            let mut core = self.core()?;
-            for payload in payloads {
-                if core.queue(socket)?.outgoing != Outgoing::Channel {
-                    break;
-                }
-                match core.route(socket, payload.as_ref())? {
-                    Way::Sent => sent += 1,
-                    Way::Revoked(number) => {
-                        unclear = number;
-                        break;
-                    }
-                    Way::Daemon => {
-                        // The connection has just ended: the next call is told.
-                        core.note_sent(socket);
-                        break;
-                    }
-                    Way::Congested | Way::Switching(_) => break,
-                }
-            }
-        }
-        let taken = match unclear {
-            Some(number) => {
-                let taken = self.wait_for_last(socket, number)?;
-                self.core()?.note_clear(socket);
-                taken
-            }
-            None => false,
+        let (sent, unclear) = self.core()?.send_all(socket, payloads)?;
+        let Some(first) = unclear else {
+            return Ok(sent as usize);
         };
-        Ok(sent + usize::from(taken))
+        let mut taken = 0;
+        while taken < sent && self.wait_for_last(socket, first.wrapping_add(taken))? {
+            taken += 1;
+        }
+        self.core()?.note_clear(socket);
+        Ok(taken as usize)
     }
 }

@@ -46,6 +46,14 @@ impl Buffer {
         }
     }
 
+    /// What came by a direct channel.
+    pub(crate) fn as_direct(&self) -> Option<&DirectBuffer> {
+        match self {
+            Self::Direct(buffer) => Some(buffer),
+            Self::Delivered(_) | Self::Own(_) => None,
+        }
+    }
+
     /// Makes its bytes readable, if they are in memory of another process.
     pub(crate) fn make_own(&mut self) {
         if let Self::Direct(buffer) = self {

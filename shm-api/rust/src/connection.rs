@@ -365,7 +365,7 @@ impl Connection {
     }
 
     pub(crate) fn message(&self, meta: Meta, buffer: Buffer) -> Message {
-        Message::new(Arc::clone(&self.socket.attachment), meta, buffer)
+        Message::new(&self.socket.attachment, meta, buffer)
     }
 
     pub(crate) fn patience_to_write(&self) -> Patience {

@@ -201,23 +201,25 @@ impl Datagram {
             Patience::lasting(*lock(&self.read_timeout))
         };
         let before = messages.len();
-        let shared =
-            self.attachment.take(self.id, patience, |core, id| {
-                let queue = core.queue(id)?;
-                match queue.custody {
-                    Custody::Own => {}
-                    Custody::InTransit => return Ok(None),
-                    Custody::Shared => return Ok(Some(true)),
-                }
-                let count = queue.messages.len().min(max);
-                messages.extend(queue.messages.drain(..count).map(|(meta, buffer)| {
-                    Message::new(Arc::clone(&self.attachment), meta, buffer)
-                }));
-                let taken = &messages[before..];
-                self.attachment
-                    .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
-                Ok((count > 0 || max == 0).then_some(false))
-            })?;
+        let shared = self.attachment.take(self.id, patience, |core, id| {
+            let queue = core.queue(id)?;
+            match queue.custody {
+                Custody::Own => {}
+                Custody::InTransit => return Ok(None),
+                Custody::Shared => return Ok(Some(true)),
+            }
+            let count = queue.messages.len().min(max);
+            messages.extend(
+                queue
+                    .messages
+                    .drain(..count)
+                    .map(|(meta, buffer)| Message::new(&self.attachment, meta, buffer)),
+            );
+            let taken = &messages[before..];
+            self.attachment
+                .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
+            Ok((count > 0 || max == 0).then_some(false))
+        })?;
         if shared && max > 0 {
             // The daemon is asked for one at a time.
             messages.push(self.receive(patience)?);

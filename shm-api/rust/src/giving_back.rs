@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtipc_segment::channel::DirectBuffer;
 
 use crate::attachment::Attachment;
 use crate::buffer::Buffer;
@@ -29,16 +30,15 @@ impl Attachment {
     /// Tells the daemon, or the peer of a direct channel, that messages were read.
     pub(crate) fn note_all_consumed<'a>(
         &self,
-        buffers: impl IntoIterator<Item = &'a Buffer>,
+        buffers: impl IntoIterator<Item = &'a Buffer, IntoIter: Clone>,
     ) -> Result<()> {
+        let buffers = buffers.into_iter();
+        DirectBuffer::all_consumed(buffers.clone().filter_map(Buffer::as_direct));
         let mut releaser = None;
         for buffer in buffers {
-            match buffer {
-                Buffer::Delivered(buffer) => releaser
-                    .get_or_insert_with(|| lock(&self.releaser))
-                    .consumed(buffer)?,
-                Buffer::Direct(buffer) => buffer.consumed(),
-                Buffer::Own(_) => {}
+            if let Buffer::Delivered(buffer) = buffer {
+                let releaser = releaser.get_or_insert_with(|| lock(&self.releaser));
+                releaser.consumed(buffer)?;
             }
         }
         if let Some(mut releaser) = releaser {

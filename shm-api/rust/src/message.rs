@@ -18,7 +18,8 @@ use crate::group::Member;
 /// long is better copied. The room it took in the socket's receive
 /// buffer is free from the moment it was received.
 pub struct Message {
-    attachment: Arc<Attachment>,
+    /// To whom memory of the daemon is given back.
+    attachment: Option<Arc<Attachment>>,
     meta: Meta,
     /// `None` only while it is dropped.
     buffer: Option<Buffer>,
@@ -42,9 +43,10 @@ pub enum Rejection {
 }
 
 impl Message {
-    pub(crate) fn new(attachment: Arc<Attachment>, meta: Meta, buffer: Buffer) -> Self {
+    pub(crate) fn new(attachment: &Arc<Attachment>, meta: Meta, buffer: Buffer) -> Self {
+        let is_delivered = matches!(buffer, Buffer::Delivered(_));
         Self {
-            attachment,
+            attachment: is_delivered.then(|| Arc::clone(attachment)),
             meta,
             buffer: Some(buffer),
         }
@@ -131,9 +133,11 @@ impl AsRef<[u8]> for Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.attachment.give_back(buffer);
-            self.attachment.settle_releases();
+        if let Some(attachment) = &self.attachment
+            && let Some(buffer) = self.buffer.take()
+        {
+            attachment.give_back(buffer);
+            attachment.settle_releases();
         }
     }
 }

@@ -18,10 +18,7 @@ impl Core {
         if queue.outgoing == Outgoing::Channel
             && let Some(direct) = &mut queue.direct
         {
-            direct.sends = direct.sends.wrapping_add(1);
-            if direct.sends.is_multiple_of(SENDS_PER_LOOK) {
-                direct.tell_processor();
-            }
+            direct.count_sends(1);
             return match direct.channel.sender.send(direct.importance, payload) {
                 Ok(Sending::Done) => {
                     direct.note_sent();
@@ -47,6 +44,46 @@ impl Core {
             Outgoing::Switching(tag) => Ok(Way::Switching(tag)),
             Outgoing::Revoked => Ok(Way::Revoked(None)),
             _ => self.by_daemon(socket),
+        }
+    }
+
+    /// Sends by the channel, if it is that, as many messages as there is room for: how many. If the peer takes nothing more
+    /// there is the number of the first one: whether they were in time is to be found out.
+    pub(crate) fn send_all<P: AsRef<[u8]>>(
+        &mut self,
+        socket: u32,
+        payloads: &[P],
+    ) -> Result<(u32, Option<u32>)> {
+        let queue = self.queue(socket)?;
+        let Some(direct) = &mut queue.direct else {
+            return Ok((0, None));
+        };
+        if queue.outgoing != Outgoing::Channel {
+            return Ok((0, None));
+        }
+        let payloads = payloads.iter().map(P::as_ref);
+        let (sent, next) = match direct.channel.sender.send_all(direct.importance, payloads) {
+            Ok(both) => both,
+            Err(violation) => {
+                self.abort_connection(socket, violation)?;
+                return Ok((0, None));
+            }
+        };
+        direct.count_sends(sent);
+        if sent > 0 {
+            direct.note_sent();
+        }
+        match next {
+            Sending::Done => Ok((sent, None)),
+            Sending::Congested => {
+                direct.note_refused();
+                Ok((sent, None))
+            }
+            Sending::Revoked(first) => {
+                queue.outgoing = Outgoing::Revoked;
+                direct.unclear += u32::from(first.is_some());
+                Ok((sent, first))
+            }
         }
     }
 
@@ -152,6 +189,17 @@ impl Core {
         queue.silence_channel();
         self.pull_all();
         Ok(self.queue(socket)?.may_send())
+    }
+}
+
+impl Direct {
+    /// Tells the peer now and then where this side runs.
+    fn count_sends(&mut self, count: u32) {
+        let looks = self.sends / SENDS_PER_LOOK;
+        self.sends = self.sends.wrapping_add(count);
+        if self.sends / SENDS_PER_LOOK != looks {
+            self.tell_processor();
+        }
     }
 }
 

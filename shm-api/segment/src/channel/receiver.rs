@@ -1,7 +1,8 @@
 //! The receiving end of one direction of a channel.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::{ARENA_LEN, ENTRIES, Memory};
 use super::sender::{COPIED, INLINE, LOANED, SWITCH, units};
@@ -25,6 +26,8 @@ pub enum Incoming {
 /// Wakes a waiting sender after so many units were consumed at the latest, whatever the window is: it may wait for room in
 /// ring or arena.
 const UNITS_PER_CALL: u32 = 128;
+/// Longest message for which no memory is taken.
+const SHORT_MAX: usize = 64;
 /// Buffers kept to be used again.
 const SPARE_MAX: usize = 64;
 
@@ -90,17 +93,15 @@ impl Acknowledger {
         self.acknowledge(&mut state);
     }
 
-    /// Notes that a message was consumed; once for each.
-    pub fn consumed(&self, buffer: &DirectBuffer) {
-        let mut state = self.lock();
+    fn consumed(&self, state: &mut Consumption, buffer: &DirectBuffer) {
         state.bytes += buffer.len() as u64;
         let bytes = self.memory.consumed_bytes(self.side);
         bytes.store(state.bytes, Ordering::Relaxed);
-        self.count_message(&mut state);
+        self.count_message(state);
         if let Some(handle) = buffer.handle {
-            self.give_back(&mut state, handle);
+            self.give_back(state, handle);
         }
-        self.count(&mut state, units(buffer.len()));
+        self.count(state, units(buffer.len()));
     }
 
     /// The switch back was taken.
@@ -174,7 +175,7 @@ impl Acknowledger {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Consumption> {
+    fn lock(&self) -> MutexGuard<'_, Consumption> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -239,6 +240,15 @@ impl ChannelReceiver {
         let importance = Importance::decode(head >> 17 & 3)?;
         let kind = head >> 19;
         let (body, handle) = match kind {
+            INLINE if len <= SHORT_MAX => {
+                let mut bytes = [0; SHORT_MAX];
+                let places = bytes[..len.next_multiple_of(8)].chunks_exact_mut(8);
+                for (place, word) in places.zip(&entry[1..]) {
+                    place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+                }
+                let len = len as u8;
+                (Body::Short { bytes, len }, None)
+            }
             INLINE if len <= INLINE_MAX => {
                 let mut bytes = self.acknowledger.room(len);
                 bytes.resize(len.next_multiple_of(8), 0);
@@ -327,6 +337,7 @@ pub struct DirectBuffer {
 
 #[derive(Debug)]
 enum Body {
+    Short { bytes: [u8; SHORT_MAX], len: u8 },
     Own(Vec<u8>),
     Loaned(SharedBytes),
 }
@@ -334,12 +345,30 @@ enum Body {
 impl DirectBuffer {
     /// Tells the sender that a receive has handed the message out; once.
     pub fn consumed(&self) {
-        self.acknowledger.consumed(self);
+        Self::all_consumed([self]);
+    }
+
+    /// The same of several messages, most of which came by one channel.
+    pub fn all_consumed<'a>(buffers: impl IntoIterator<Item = &'a Self>) {
+        let mut turn: Option<(&Acknowledger, MutexGuard<'_, Consumption>)> = None;
+        for buffer in buffers {
+            let acknowledger = &*buffer.acknowledger;
+            let (_, state) = match &mut turn {
+                Some(held) if ptr::eq(held.0, acknowledger) => held,
+                _ => {
+                    // Never two at once.
+                    turn = None;
+                    turn.insert((acknowledger, acknowledger.lock()))
+                }
+            };
+            acknowledger.consumed(state, buffer);
+        }
     }
 
     /// Its length.
     pub fn len(&self) -> usize {
         match &self.body {
+            Body::Short { len, .. } => usize::from(*len),
             Body::Own(bytes) => bytes.len(),
             Body::Loaned(shared) => shared.len(),
         }
@@ -366,7 +395,7 @@ impl DirectBuffer {
     pub fn into_shared(mut self) -> Option<SharedBytes> {
         match std::mem::replace(&mut self.body, Body::Own(Vec::new())) {
             Body::Loaned(shared) => Some(shared),
-            Body::Own(_) => None,
+            Body::Short { .. } | Body::Own(_) => None,
         }
     }
 }
@@ -377,6 +406,7 @@ impl Deref for DirectBuffer {
     /// The bytes; none of a loan that was not copied ([`DirectBuffer::make_own`]).
     fn deref(&self) -> &[u8] {
         match &self.body {
+            Body::Short { bytes, len } => &bytes[..usize::from(*len)],
             Body::Own(bytes) => bytes,
             Body::Loaned(_) => &[],
         }

@@ -173,6 +173,42 @@ impl ChannelSender {
     /// # Panics
     /// If it is longer than [`MESSAGE_LEN_MAX`].
     pub fn send(&mut self, importance: Importance, payload: &[u8]) -> Result<Sending, Violation> {
+        let number = self.messages.next();
+        match self.put(importance, payload)? {
+            Sending::Done => Ok(self.call(number)),
+            refused => Ok(refused),
+        }
+    }
+
+    /// Sends messages, as many as can be sent without waiting, and calls the other side once for all of them. Gives how
+    /// many, and what came of the next one; [`Sending::Revoked`] with a number is told of those that were sent, from that one on.
+    ///
+    /// # Panics
+    /// If one is longer than [`MESSAGE_LEN_MAX`].
+    pub fn send_all<'a>(
+        &mut self,
+        importance: Importance,
+        payloads: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(u32, Sending), Violation> {
+        let first = self.messages.next();
+        let mut next = Sending::Done;
+        for payload in payloads {
+            next = self.put(importance, payload)?;
+            if next != Sending::Done {
+                break;
+            }
+        }
+        let sent = self.messages.next().wrapping_sub(first);
+        if sent > 0
+            && let revoked @ Sending::Revoked(_) = self.call(first)
+        {
+            next = revoked;
+        }
+        Ok((sent, next))
+    }
+
+    /// Sends a message, of which the other side is still to be called.
+    fn put(&mut self, importance: Importance, payload: &[u8]) -> Result<Sending, Violation> {
         assert!(payload.len() <= MESSAGE_LEN_MAX, "checked by the caller");
         if self.is_revoked() {
             return Ok(Sending::Revoked(None));
@@ -188,7 +224,7 @@ impl ChannelSender {
                 u64::from_le_bytes(bytes)
             });
             self.publish(head, words, payload.len(), None);
-            return Ok(self.outcome());
+            return Ok(Sending::Done);
         }
         let Some(mut loan) = self.loan(payload.len())? else {
             self.lacking = Some(payload.len());
@@ -196,15 +232,25 @@ impl ChannelSender {
         };
         loan.write(0, payload);
         self.publish_loan(COPIED, importance, &loan);
-        Ok(self.outcome())
+        Ok(Sending::Done)
     }
 
-    /// After publishing, whose fence comes before this.
-    fn outcome(&self) -> Sending {
-        if self.is_revoked() {
-            Sending::Revoked(Some(self.messages.next().wrapping_sub(1)))
-        } else {
-            Sending::Done
+    /// Wakes the other side, if it sleeps, for the messages from this one on; whether they were in time, if it takes
+    /// nothing more, has to be asked.
+    fn call(&mut self, first: u32) -> Sending {
+        // For who looks on; the other side goes by the stamps.
+        let (count, bytes) = (
+            self.memory.sent(self.side),
+            self.memory.sent_bytes(self.side),
+        );
+        count.store(self.published, Ordering::Relaxed);
+        bytes.store(self.published_bytes, Ordering::Relaxed);
+        self.ringer
+            .ring_if_asleep(&self.memory, self.side.other(), Progress::Work);
+        // Behind the fence of that.
+        match self.is_revoked() {
+            true => Sending::Revoked(Some(first)),
+            false => Sending::Done,
         }
     }
 
@@ -261,8 +307,9 @@ impl ChannelSender {
         if !self.is_open()? {
             return Ok(Err((loan, Sending::Congested)));
         }
+        let number = self.messages.next();
         self.publish_loan(LOANED, importance, &loan);
-        Ok(Ok(self.outcome()))
+        Ok(Ok(self.call(number)))
     }
 
     /// Whether a loan is of this channel, and not of one that the socket had before.
@@ -286,9 +333,10 @@ impl ChannelSender {
             return Ok(Sending::Congested);
         }
         let head = encode_head(SWITCH, Importance::Low, 0);
+        let number = self.messages.next();
         self.publish(head, std::iter::empty(), 0, None);
         self.switched_back = true;
-        Ok(self.outcome())
+        Ok(self.call(number))
     }
 
     /// Whether a message can be sent: if the last one was refused, one of that length.
@@ -411,15 +459,6 @@ impl ChannelSender {
         self.messages.push(messages, head, words);
         self.published += 1;
         self.published_bytes += len as u64;
-        // For who looks on; the other side goes by the stamps.
-        let (count, bytes) = (
-            self.memory.sent(self.side),
-            self.memory.sent_bytes(self.side),
-        );
-        count.store(self.published, Ordering::Relaxed);
-        bytes.store(self.published_bytes, Ordering::Relaxed);
-        self.ringer
-            .ring_if_asleep(&self.memory, self.side.other(), Progress::Work);
     }
 
     fn take_acknowledgement(&mut self) -> Result<(), Violation> {

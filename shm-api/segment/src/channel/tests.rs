@@ -53,7 +53,9 @@ fn the_layout_is_the_documented_one() {
 #[test]
 fn messages_of_every_size_arrive_whole_and_in_order_both_ways() {
     let (mut one, mut other, _memory) = pair();
-    for len in [0, 1, 7, 8, 9, 64, 191, 192, 193, 1000, 4096, 65_999, 66_000] {
+    for len in [
+        0, 1, 7, 8, 9, 63, 64, 65, 191, 192, 193, 1000, 4096, 65_999, 66_000,
+    ] {
         let bytes: Vec<u8> = (0..len).map(|at| (at * 7) as u8).collect();
         assert!(send(&mut one, &bytes));
         assert!(send(&mut other, &bytes));
@@ -83,6 +85,46 @@ fn a_sender_stops_at_the_window_and_goes_on_when_a_quarter_was_consumed() {
         assert!(send(&mut one, b"x"));
     }
     assert!(!send(&mut one, b"x"));
+}
+
+#[test]
+fn of_several_messages_those_are_sent_that_there_is_room_for_with_one_call() {
+    let (mut one, mut other, _memory) = pair();
+    other.sleep.announce(false);
+    let payloads: Vec<Vec<u8>> = (0..=255).map(|len| vec![len as u8; len]).collect();
+    let send_all = |one: &mut Channel, from: usize| {
+        let payloads = payloads[from..].iter().map(Vec::as_slice);
+        one.sender.send_all(Importance::High, payloads)
+    };
+    let window = WINDOW + 1;
+    assert_eq!(send_all(&mut one, 0), Ok((window, Sending::Congested)));
+    assert_eq!(rustix::io::read(&other.rung, &mut [0; 8]), Ok(1));
+    assert_eq!(send_all(&mut one, 0), Ok((0, Sending::Congested)));
+    let first: Vec<_> = std::iter::from_fn(|| next(&mut other)).collect();
+    assert_eq!(other.receiver.unread(), window);
+    DirectBuffer::all_consumed(&first);
+    assert_eq!(other.receiver.unread(), 0);
+    let rest = send_all(&mut one, window as usize);
+    assert_eq!(rest, Ok((256 - window, Sending::Done)));
+    let rest = std::iter::from_fn(|| next(&mut other));
+    let all: Vec<_> = first.into_iter().chain(rest).collect();
+    assert!(
+        all.iter()
+            .map(|buffer| &**buffer)
+            .eq(payloads.iter().map(Vec::as_slice))
+    );
+}
+
+#[test]
+fn what_several_channels_brought_is_consumed_at_once() {
+    let (mut one, mut other, _memory) = pair();
+    let (mut third, mut fourth, _memory) = pair();
+    assert!(send(&mut one, b"1") && send(&mut third, b"2") && send(&mut one, b"3"));
+    let taken = [next(&mut other), next(&mut fourth), next(&mut other)];
+    let taken = taken.map(|buffer| buffer.expect("it was sent"));
+    DirectBuffer::all_consumed(&taken);
+    assert_eq!(one.sender.unread(), Ok(0));
+    assert_eq!(third.sender.unread(), Ok(0));
 }
 
 #[test]
@@ -281,6 +323,28 @@ fn a_receiver_that_takes_no_more_tells_what_it_took() {
     other.sleep.awake();
     let sent = one.sender.send(Importance::Low, b"x");
     assert_eq!(sent, Ok(Sending::Revoked(None)), "for ever");
+}
+
+#[test]
+fn of_several_messages_each_is_known_to_be_taken_or_not() {
+    let (mut one, mut other, _) = pair();
+    let payloads = (0..5).map(|number| {
+        if number == 3 {
+            other.sleep.revoke();
+        }
+        &b"x"[..]
+    });
+    let sent = one.sender.send_all(Importance::Low, payloads);
+    assert_eq!(sent, Ok((3, Sending::Revoked(Some(0)))));
+    for _ in 0..2 {
+        next(&mut other).expect("it was sent").consumed();
+    }
+    // As if the last one had come too late.
+    other.receiver.finish();
+    let taken = [0, 1, 2].map(|number| one.sender.was_taken(number));
+    assert_eq!(taken, [Some(true), Some(true), Some(false)]);
+    let more = one.sender.send_all(Importance::Low, [&b"x"[..]]);
+    assert_eq!(more, Ok((0, Sending::Revoked(None))));
 }
 
 #[test]
