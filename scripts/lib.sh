@@ -79,6 +79,19 @@ need_for() {
         need "has python3" python3 "the guest runner and the programs in the guest"
         need "has tipc" iproute2 "the tipc tool, used in the guest"
         ;;
+    # Baselines of the bench, by the names of its features. Clang, which the build needs, brings libclang.
+    iceoryx2) ;;
+    xsk-rs)
+        need "has m4" m4 "the dispatcher of libxdp"
+        need "has make" make "builds libbpf"
+        need "has pkg-config" pkg-config "finds the libraries of libbpf"
+        need "[ -e /usr/include/libelf.h ]" libelf-dev "headers of libbpf"
+        need "[ -e /usr/include/zlib.h ]" zlib1g-dev "headers of libbpf"
+        ;;
+    zeromq)
+        need "has pkg-config" pkg-config "finds libzmq"
+        need "pkg-config --exists libzmq" libzmq3-dev "the library of ZeroMQ"
+        ;;
     fuzz) need "has c++" "g++ libc6-dev" "compiles libFuzzer" ;;
     test)
         need "has python3" python3 "system tests"
@@ -99,7 +112,7 @@ need_for() {
         need "ruby -rfiddle -e 1 2>/dev/null" ruby "examples in Ruby"
         need "has gdc" gdc "examples in D"
         ;;
-    *) fail "no set-up named $1 (build, network, guest, fuzz, test, programs)" ;;
+    *) fail "no set-up named $1 (build, network, guest, fuzz, test, programs; iceoryx2, xsk-rs, zeromq)" ;;
     esac
 }
 

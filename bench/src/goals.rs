@@ -8,7 +8,8 @@ use crate::plan::{
     LOCAL_DATAGRAM, LOCAL_LARGE, LOCAL_MEMORY, LOCAL_RATE, LOCAL_TCP, LOCAL_UNIX, MULTICAST,
     NATIVE, PACED_TCP, PACED_XTIPC, RAW, RAW_BULK, RAW_RATE, RING_RATE, SINGLE_RATE, SLEEPING_TCP,
     SLEEPING_UDP, SLEEPING_XTIPC, SPINNING_TCP, SPINNING_XTIPC, STREAM, TCP_CONNECT, TCP_CROWDED,
-    TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, ZEROMQ_RATE, bulk,
+    TCP_RATE, UDP_FAN, UDP_RATE, UNIX_ASLEEP, UNIX_LARGE, UNIX_RATE, WAKE, XSK_RS, XSK_RS_RATE,
+    ZEROMQ_RATE, bulk,
 };
 use crate::step::Place::OneProcessor;
 use crate::step::Step;
@@ -104,7 +105,7 @@ impl Comparison {
 }
 
 /// In the order of the goals; what has none is only reported.
-pub(crate) const COMPARISONS: [Comparison; 50] = [
+pub(crate) const COMPARISONS: [Comparison; 52] = [
     compare(EMBEDDED, RAW).at_most("1", 1.5),
     compare(EMBEDDED, SPINNING_TCP).at_most("1", 0.55),
     compare(EMBEDDED_CROWDED, TCP_CROWDED).at_most("3", 0.9),
@@ -122,6 +123,8 @@ pub(crate) const COMPARISONS: [Comparison; 50] = [
     compare(BUNDLED_RATE, UDP_RATE).at_least("5", 15.0),
     compare(BUNDLED_RATE, TCP_RATE),
     compare(BUNDLED_RATE, KERNEL_RATE),
+    compare(RAW, XSK_RS),
+    compare(RAW_RATE, XSK_RS_RATE),
     compare(bulk(STREAM, 1500), RAW_BULK).at_least("6", 0.85),
     compare(bulk(STREAM, 1500), bulk(TCP_RATE, 1500)),
     compare(bulk(BUNDLED_RATE, 1500), bulk(TCP_RATE, 1500)),

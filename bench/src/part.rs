@@ -173,7 +173,9 @@ impl Part {
             Subject::KernelTipc => kernel_tipc::echo(wait, size),
             Subject::UnixStream => unix::echo(unix::Kind::Stream, wait, size),
             Subject::UnixSeqpacket => unix::echo(unix::Kind::Seqpacket, wait, size),
-            Subject::Xdp if wait == Wait::Spinning => xdp::echo(&self.wire),
+            Subject::Xdp if wait == Wait::Spinning => xdp::echo::<xdp::Own>(&self.wire),
+            #[cfg(feature = "xsk-rs")]
+            Subject::XskRs if wait == Wait::Spinning => xdp::echo::<xdp::XskRsSocket>(&self.wire),
             #[cfg(feature = "zeromq")]
             Subject::Zeromq => zeromq::echo(self.is_local()),
             subject => bail!("{subject} has no echo"),
@@ -196,7 +198,9 @@ impl Part {
             Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),
             Subject::TcpConnect => Box::new(connect::TcpAsk(peer)),
             Subject::Udp => Box::new(udp::Ask::new(peer, wait)?),
-            Subject::Xdp => Box::new(xdp::Ask::new(&self.wire)?),
+            Subject::Xdp => Box::new(xdp::Ask::<xdp::Own>::new(&self.wire)?),
+            #[cfg(feature = "xsk-rs")]
+            Subject::XskRs => Box::new(xdp::Ask::<xdp::XskRsSocket>::new(&self.wire)?),
             Subject::Packet => Box::new(packet::Ask::new(&self.wire, wait, size)?),
             Subject::KernelTipc => Box::new(kernel_tipc::Ask::new(wait)?),
             Subject::Memory => Box::new(memory::Ask::new(self.cpus[1], size)),
@@ -225,7 +229,9 @@ impl Part {
             Subject::Tcp => Box::new(tcp::Send::new(peer, size)?),
             Subject::Udp => Box::new(udp::Send::new(peer, size)?),
             Subject::UdpFan => Box::new(fan::UdpSend::new(peer, size, copies)?),
-            Subject::Xdp => Box::new(xdp::Send::new(&self.wire, size)?),
+            Subject::Xdp => Box::new(xdp::Send::<xdp::Own>::new(&self.wire, size)?),
+            #[cfg(feature = "xsk-rs")]
+            Subject::XskRs => Box::new(xdp::Send::<xdp::XskRsSocket>::new(&self.wire, size)?),
             Subject::Packet => Box::new(packet::Send::new(&self.wire, size)?),
             Subject::KernelTipc => Box::new(kernel_tipc::Send::new(size)?),
             Subject::UnixStream => Box::new(unix::Send::new(unix::Kind::Stream, size)?),
@@ -249,7 +255,9 @@ impl Part {
             Subject::Tcp => Box::new(tcp::Receive::new(size)?),
             Subject::Udp => Box::new(udp::Receive::new(size)?),
             Subject::UdpFan => Box::new(fan::UdpReceivers::new(size, copies)?),
-            Subject::Xdp => Box::new(xdp::Receive::new(&self.wire)?),
+            Subject::Xdp => Box::new(xdp::Receive::<xdp::Own>::new(&self.wire)?),
+            #[cfg(feature = "xsk-rs")]
+            Subject::XskRs => Box::new(xdp::Receive::<xdp::XskRsSocket>::new(&self.wire)?),
             Subject::Packet => Box::new(packet::Receive::new(&self.wire, size)?),
             Subject::KernelTipc => Box::new(kernel_tipc::Receive::new(size)?),
             Subject::UnixStream => Box::new(unix::Receive::new(unix::Kind::Stream, size)?),

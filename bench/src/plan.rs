@@ -7,7 +7,7 @@ use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::{Stage, Step};
 use crate::subject::Subject::{
     Eventfd, Handover, Iceoryx2, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan,
-    UnixSeqpacket, UnixStream, Xdp, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded,
+    UnixSeqpacket, UnixStream, Xdp, XskRs, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded,
     XtipcEvent, XtipcGroup, XtipcLoan, XtipcMulticast, XtipcStream, Zeromq,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
@@ -22,6 +22,7 @@ pub(crate) const EMBEDDED: Step = Step::new(RoundTrip, XtipcEmbedded, Spinning);
 pub(crate) const EMBEDDED_CROWDED: Step = Step::new(RoundTrip, XtipcEmbedded, Sleeping).at(Crowded);
 pub(crate) const TCP_CROWDED: Step = SLEEPING_TCP.at(Crowded);
 pub(crate) const RAW: Step = Step::new(RoundTrip, Xdp, Spinning);
+pub(crate) const XSK_RS: Step = Step::new(RoundTrip, XskRs, Spinning);
 pub(crate) const PACED_XTIPC: Step = Step::new(Paced, Xtipc, Sleeping);
 pub(crate) const PACED_TCP: Step = Step::new(Paced, Tcp, Sleeping);
 pub(crate) const BUNDLED_RATE: Step = Step::new(Rate, Xtipc, Sleeping);
@@ -32,6 +33,7 @@ pub(crate) const GENERIC: Step = SLEEPING_XTIPC.on(Stage::Generic);
 pub(crate) const UDP_RATE: Step = Step::new(Rate, Udp, Sleeping);
 pub(crate) const TCP_RATE: Step = Step::new(Rate, Tcp, Sleeping);
 pub(crate) const RAW_RATE: Step = Step::new(Rate, Xdp, Spinning);
+pub(crate) const XSK_RS_RATE: Step = Step::new(Rate, XskRs, Spinning);
 pub(crate) const KERNEL_RATE: Step = Step::new(Rate, KernelTipc, Sleeping);
 pub(crate) const ZEROMQ_RATE: Step = Step::new(Rate, Zeromq, Sleeping);
 
@@ -128,6 +130,7 @@ impl Set {
     pub(crate) fn steps(self) -> Vec<Step> {
         match self {
             Self::Wire => vec![
+                XSK_RS,
                 RAW,
                 EMBEDDED,
                 Step::new(RoundTrip, Packet, Spinning),
@@ -149,6 +152,7 @@ impl Set {
                 SINGLE_RATE,
                 UDP_RATE,
                 RAW_RATE,
+                XSK_RS_RATE,
                 TCP_RATE,
                 Step::new(Rate, Packet, Sleeping),
                 KERNEL,

@@ -146,8 +146,8 @@ impl Bench<'_> {
             Some("the kernel's TIPC is not set up on other hosts")
         } else if step.stage == Stage::Kernel && !kernel_tipc::is_there() {
             Some("this kernel has no TIPC")
-        } else if !step.subject.is_built() {
-            Some("this program was built without the feature of that name")
+        } else if let Some(lack) = step.subject.lacks_feature() {
+            Some(lack)
         } else if !self.ground.allows_mtu(step.mtu) {
             Some("the MTU of the interface between two hosts is left as it is")
         } else if between_hosts && matches!(step.stage, Stage::Native | Stage::Generic) {

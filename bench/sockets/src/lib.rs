@@ -1,5 +1,8 @@
 //! Sockets of families whose addresses no crate in use here has in a safe form: AF_PACKET and the kernel's AF_TIPC. Their
-//! addresses are bytes here.
+//! addresses are bytes here. And AF_XDP sockets of xsk-rs, whose functions are unsafe (the feature `xsk-rs`).
+
+#[cfg(feature = "xsk-rs")]
+pub mod xsk_rs;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

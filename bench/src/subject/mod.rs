@@ -55,6 +55,8 @@ pub(crate) enum Subject {
     UdpFan,
     /// AF_XDP sockets without any protocol: the limit.
     Xdp,
+    /// The same with sockets of xsk-rs.
+    XskRs,
     /// Ethernet frames through AF_PACKET sockets.
     Packet,
     /// The kernel's RDM, where the kernel has it.
@@ -90,12 +92,20 @@ impl Subject {
         )
     }
 
-    /// Baselines with dependencies of their own are in a program that is built with the feature of their name.
-    pub(crate) const fn is_built(self) -> bool {
+    /// Baselines with dependencies of their own are in a program that is built with the feature of their name. What to say
+    /// where this one was not.
+    pub(crate) const fn lacks_feature(self) -> Option<&'static str> {
         match self {
-            Self::Iceoryx2 => ICEORYX2,
-            Self::Zeromq => ZEROMQ,
-            _ => true,
+            Self::Iceoryx2 if !cfg!(feature = "iceoryx2") => {
+                Some("this program was built without the feature iceoryx2")
+            }
+            Self::XskRs if !cfg!(feature = "xsk-rs") => {
+                Some("this program was built without the feature xsk-rs")
+            }
+            Self::Zeromq if !cfg!(feature = "zeromq") => {
+                Some("this program was built without the feature zeromq")
+            }
+            _ => None,
         }
     }
 
@@ -140,6 +150,7 @@ impl fmt::Display for Subject {
             Self::Udp => "UDP",
             Self::UdpFan => "UDP to each",
             Self::Xdp => "raw AF_XDP",
+            Self::XskRs => "raw AF_XDP by xsk-rs",
             Self::Packet => "AF_PACKET",
             Self::KernelTipc => "kernel TIPC",
             Self::Memory => "shared memory",
@@ -164,10 +175,6 @@ impl fmt::Display for Wait {
 
 /// Port of the kernel's protocols.
 const PORT: u16 = 7777;
-/// Whether this program was built with it.
-const ICEORYX2: bool = cfg!(feature = "iceoryx2");
-/// Whether this program was built with it.
-const ZEROMQ: bool = cfg!(feature = "zeromq");
 
 /// Repeats what would block.
 fn insist<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {

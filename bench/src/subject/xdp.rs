@@ -1,11 +1,20 @@
-//! Raw AF_XDP: Ethernet frames with the TIPC ethertype and nothing of TIPC in them, through the sockets, the pool and
-//! the classifier of xtipc. What xtipc costs above this is protocol, daemon and applications.
+//! Raw AF_XDP: Ethernet frames with the TIPC ethertype and nothing of TIPC in them, which the classifier of xtipc gives to
+//! sockets of xtipc or of another crate ([`Rings`]). What xtipc costs above its own is protocol, daemon and applications; what
+//! its own cost above another crate's is how frames and rings are kept.
 
-use anyhow::{Result, bail, ensure};
+mod own;
+#[cfg(feature = "xsk-rs")]
+mod xsk_rs;
+
+use std::os::fd::AsFd;
 use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+pub(crate) use own::Own;
+#[cfg(feature = "xsk-rs")]
+pub(crate) use xtipc_bench_sockets::xsk_rs::XskRsSocket;
 use xtipc_ebpf::{AttachMode, Classifier};
-use xtipc_xsk::interface::Interface;
-use xtipc_xsk::{BindMode, FramePool, PoolConfig, Reserve, SocketConfig, XskSocket};
+use xtipc_xsk::BindMode;
 
 use crate::child::say_ready;
 use crate::rate::{BATCH, SINK_PATIENCE, Sink, Source, put_number};
@@ -16,16 +25,30 @@ const HEADER_LEN: usize = 14;
 const ETHERTYPE: [u8; 2] = [0x88, 0xca];
 const FRAME_MAX: usize = 2048;
 
-/// One side's socket on queue 0.
-struct Port {
+/// A socket on queue 0 of an interface and the memory of its frames, as a crate has them.
+pub(crate) trait Rings: AsFd + Sized {
+    /// Binds in this mode, with wake-ups where they are needed.
+    fn open(interface: &str, bind: BindMode) -> Result<Self>;
+
+    /// Puts a frame of these two parts among those to be sent; `false` if there is no room before the next kick.
+    fn push(&mut self, header: &[u8], message: &[u8]) -> Result<bool>;
+
+    /// Has the kernel send them, and takes back what it has sent.
+    fn kick(&mut self) -> Result<()>;
+
+    /// Shows up to `budget` frames and gives them back to the kernel; returns how many.
+    fn receive(&mut self, budget: usize, on_frame: impl FnMut(&[u8])) -> Result<usize>;
+}
+
+/// One side's socket, with the program that gives it frames.
+struct Port<R> {
     header: [u8; HEADER_LEN],
-    socket: XskSocket,
-    pool: FramePool,
+    rings: R,
     /// Holds the attachment.
     _classifier: Classifier,
 }
 
-impl Port {
+impl<R: Rings> Port<R> {
     /// In the fastest mode that the interface grants: generic where no driver of a device is behind it, as on veth.
     fn open(wire: &Wire) -> Result<Self> {
         let device = format!("/sys/class/net/{}/device", wire.interface);
@@ -40,13 +63,11 @@ impl Port {
     }
 
     fn open_in(wire: &Wire, attach: AttachMode, bind: BindMode) -> Result<Self> {
-        let interface = Interface::query(&wire.interface)?;
-        let mut pool = FramePool::new(&PoolConfig::default())?;
-        let config = SocketConfig::new(interface.index, 0, bind);
-        let socket = XskSocket::open(&mut pool, &config)?;
+        let rings = R::open(&wire.interface, bind)
+            .with_context(|| format!("a socket on {} in mode {bind:?}", wire.interface))?;
         let mut classifier = Classifier::load()?;
         classifier.allow_vlan(0)?;
-        classifier.insert_socket(0, &socket)?;
+        classifier.insert_socket(0, &rings)?;
         classifier.attach(&wire.interface, attach)?;
         let mut header = [0; HEADER_LEN];
         header[..6].copy_from_slice(&wire.peer_mac);
@@ -54,54 +75,35 @@ impl Port {
         header[12..].copy_from_slice(&ETHERTYPE);
         Ok(Self {
             header,
-            socket,
-            pool,
+            rings,
             _classifier: classifier,
         })
     }
 
-    /// Puts a message into the transmit ring, emptying that into the wire first when it is full.
+    /// Puts a message among those to be sent, sending those before when there is no room.
     fn push(&mut self, message: &[u8]) -> Result<()> {
-        let len = HEADER_LEN + message.len();
-        loop {
-            if let Some(frame) = self.pool.alloc(Reserve::Data) {
-                let bytes = self.pool.bytes_mut(frame);
-                let bytes = bytes.expect("a frame just allocated is not in transmission");
-                bytes[..HEADER_LEN].copy_from_slice(&self.header);
-                bytes[HEADER_LEN..len].copy_from_slice(message);
-                let pushed = self
-                    .socket
-                    .send(&mut self.pool, frame, 0, len, Reserve::Data);
-                // The ring holds it as long as it needs it.
-                self.pool.release(frame);
-                if pushed.is_ok() {
-                    return Ok(());
-                }
-            }
-            self.kick()?;
+        while !self.rings.push(&self.header, message)? {
+            self.rings.kick()?;
         }
-    }
-
-    fn kick(&mut self) -> Result<()> {
-        self.socket.kick()?;
-        self.socket.complete(&mut self.pool);
         Ok(())
     }
 
+    fn kick(&mut self) -> Result<()> {
+        self.rings.kick()
+    }
+
     fn receive(&mut self, budget: usize, mut on_message: impl FnMut(&[u8])) -> Result<usize> {
-        let received = self.socket.receive(budget, |frame| {
+        self.rings.receive(budget, |frame| {
             if let Some(message) = frame.get(HEADER_LEN..) {
                 on_message(message);
             }
-        });
-        self.socket.wake_fill()?;
-        Ok(received)
+        })
     }
 }
 
 /// Sends everything back.
-pub(crate) fn echo(wire: &Wire) -> Result<()> {
-    let mut port = Port::open(wire)?;
+pub(crate) fn echo<R: Rings>(wire: &Wire) -> Result<()> {
+    let mut port = Port::<R>::open(wire)?;
     say_ready();
     let (mut answer, mut len) = ([0; FRAME_MAX], 0);
     loop {
@@ -117,15 +119,15 @@ pub(crate) fn echo(wire: &Wire) -> Result<()> {
 }
 
 /// The end that asks.
-pub(crate) struct Ask(Port);
+pub(crate) struct Ask<R>(Port<R>);
 
-impl Ask {
+impl<R: Rings> Ask<R> {
     pub(crate) fn new(wire: &Wire) -> Result<Self> {
         Ok(Self(Port::open(wire)?))
     }
 }
 
-impl Asker for Ask {
+impl<R: Rings> Asker for Ask<R> {
     fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
         self.0.push(message)?;
         self.0.kick()?;
@@ -149,12 +151,12 @@ impl Asker for Ask {
 }
 
 /// The end that sends.
-pub(crate) struct Send {
-    port: Port,
+pub(crate) struct Send<R> {
+    port: Port<R>,
     message: Vec<u8>,
 }
 
-impl Send {
+impl<R: Rings> Send<R> {
     pub(crate) fn new(wire: &Wire, size: usize) -> Result<Self> {
         ensure!(
             HEADER_LEN + size <= FRAME_MAX,
@@ -167,7 +169,7 @@ impl Send {
     }
 }
 
-impl Source for Send {
+impl<R: Rings> Source for Send<R> {
     fn send(&mut self, first: u64) -> Result<u64> {
         for number in first..first + BATCH as u64 {
             put_number(&mut self.message, number);
@@ -179,9 +181,9 @@ impl Source for Send {
 }
 
 /// The end that receives, spinning.
-pub(crate) struct Receive(Port);
+pub(crate) struct Receive<R>(Port<R>);
 
-impl Receive {
+impl<R: Rings> Receive<R> {
     pub(crate) fn new(wire: &Wire) -> Result<Self> {
         let port = Port::open(wire)?;
         say_ready();
@@ -189,7 +191,7 @@ impl Receive {
     }
 }
 
-impl Sink for Receive {
+impl<R: Rings> Sink for Receive<R> {
     fn receive(&mut self, seen: &mut dyn FnMut(&[u8])) -> Result<()> {
         let begun = Instant::now();
         for round in 1_u32.. {
@@ -201,3 +203,6 @@ impl Sink for Receive {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

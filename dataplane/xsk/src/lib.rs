@@ -120,6 +120,7 @@ pub use kernel::WakeCounters;
 pub use memory::PageKind;
 pub use open::{
     BUSY_TIMEOUT, BindMode, OpenError, RingSizes, SocketConfig, multi_buffer_supported,
+    raise_send_limits,
 };
 pub use pool::{
     CHUNK_SIZE, CHUNKS_PER_FRAME_MAX, FrameCounts, FrameIndex, FramePool, Leaks, PoolConfig,
