@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::pin;
 
 /// Processors are near below this. Seen: 0.12 and 0.49 to 0.55 µs on one kind of machine, 0.24 to 0.28 µs on another.
-const NEAR_NS_MAX: f64 = 370.0;
+pub(crate) const NEAR_NS_MAX: f64 = 370.0;
 /// Two measurements compare if all calibrations around them lie within this factor.
 const DRIFT_MAX: f64 = 1.3;
 /// Round trips between two looks at the clock.

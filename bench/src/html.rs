@@ -5,6 +5,7 @@ mod plot;
 use std::fmt::Write;
 
 use self::plot::{Line, Plot, Scale};
+use crate::calibrator::NEAR_NS_MAX;
 use crate::judge::Figure;
 use crate::report::{Report, Summary, goal_text};
 use crate::statistics::Spread;
@@ -33,8 +34,9 @@ pub(crate) fn page(report: &Report) -> String {
     page += &format!("<h1>What xtipc costs</h1>\n<p>{headline}</p>\n");
     if let Some(spread) = report.calibrations().filter(|_| !report.counted) {
         page += &format!(
-            "<p class=\"note\">Calibrator {:.0} ns ({:.0} to {:.0}), {} rounds. Ratios are medians of pairs of one \
-             round; pairs around which the calibrator moved are discarded.</p>\n",
+            "<p class=\"note\">Calibrator (a round trip through shared memory between the two processors) {:.0} ns ({:.0} to \
+             {:.0}), {} rounds. Ratios are medians of pairs of one round. A pair is near if the calibrator said less than \
+             {NEAR_NS_MAX:.0} ns before it, else far; pairs around which it moved are discarded.</p>\n",
             spread.median,
             spread.least,
             spread.most,

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::calibrator::NEAR_NS_MAX;
 use crate::environment::Environment;
 use crate::goals::{Bound, Comparison};
 use crate::judge::{Figure, Round, Verdict};
@@ -269,7 +270,8 @@ impl Report {
     fn print_ratios(&self) {
         if !self.verdicts.is_empty() {
             println!(
-                "\nratios: medians of pairs of one round; pairs around which the calibrator moved are discarded"
+                "\nratios: medians of pairs of one round; near: the calibrator said less than {NEAR_NS_MAX:.0} ns before the pair, else far; \
+                 pairs around which it moved are discarded"
             );
         }
         for verdict in &self.verdicts {
