@@ -37,6 +37,12 @@ class ProgramsTest(SegmentTest):
         # The topology service's own.
         self.assertEqual(len(re.findall(r"^socket ", self.alpha.tool("socket", "list"), re.M)), 1)
 
+    def test_what_programs_in_c_do_ends_as_in_the_kernel(self):
+        with tempfile.TemporaryDirectory() as directory:
+            program = f"{directory}/corners"
+            lab.run("cc", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, PROGRAMS / "corners.c")
+            self.program(self.alpha, program)
+
     def test_the_own_tests_of_python_pass(self):
         cases = ["test.test_socket." + name for name in ("TIPCTest", "TIPCThreadableTest")]
         told = self.program(self.alpha, PYTHON, "-m", "unittest", *cases, options=["--module-listed"])

@@ -61,6 +61,12 @@ impl Description {
         self.current().ok_or(Errno(libc::EBADF))
     }
 
+    /// Whether other processes may have copies of the descriptor.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        self.current()
+            .is_none_or(|socket| socket.is_shared().unwrap_or(true))
+    }
+
     /// The same for a call that may have to wait: with the flags and time limits as whoever shares it has set them.
     pub(crate) fn ready(&self, fd: RawFd) -> Result<&Socket, Errno> {
         let socket = self.socket(fd)?;

@@ -37,10 +37,18 @@ pub(super) fn copy_known(fd: RawFd, make: impl FnOnce() -> c_int) -> c_int {
     let copy = make();
     match open {
         Some(open) if copy >= 0 => return made(copied(open, copy)),
-        None if copy >= 0 => netlink::copied(fd, copy),
+        None if copy >= 0 => copied_mark(fd, copy),
         _ => {}
     }
     copy
+}
+
+/// A descriptor has become a copy of one that is no socket.
+fn copied_mark(fd: RawFd, copy: RawFd) {
+    if !process::is_borrowed() {
+        netlink::copied(fd, copy);
+        sets::copied(fd, copy);
+    }
 }
 
 /// `dup2`
@@ -80,7 +88,7 @@ fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
         Some(open) => made(copied(open, copy)),
         None => {
             drop(table::remove(to));
-            netlink::copied(fd, copy);
+            copied_mark(fd, copy);
             copy
         }
     }

@@ -10,6 +10,7 @@ use xtipc::socket::Errno;
 
 use crate::errno::{done, fail, last, made};
 use crate::memory::{In, InOut};
+use crate::sets::Seen;
 use crate::table::{self, Open, borrow};
 use crate::{real, sets};
 
@@ -42,6 +43,10 @@ impl Until {
             u64::try_from(limit.tv_sec).map_err(|_| Errno(libc::EINVAL))?,
             u32::try_from(limit.tv_nsec).map_err(|_| Errno(libc::EINVAL))?,
         )))
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, Self::Then(end) if end <= Instant::now())
     }
 
     fn left(self) -> Option<timespec> {
@@ -387,6 +392,7 @@ pub extern "C" fn epoll_ctl(
 
 /// Has the kernel wait until nothing is left to be put right, or something to be told. `wait` waits for so long.
 fn wait_for_events(
+    set: RawFd,
     events: InOut<epoll_event>,
     until: Until,
     wait: impl Fn(Option<timespec>) -> c_int,
@@ -396,31 +402,35 @@ fn wait_for_events(
         let Ok(count @ 1..) = usize::try_from(told) else {
             return told;
         };
-        let kept = match events.slice(count) {
-            Ok(events) => keep(events),
+        let (kept, may_repeat) = match events.slice(count) {
+            Ok(events) => keep(set, events),
             Err(errno) => return done(Err(errno)),
         };
-        if kept > 0 {
+        if kept > 0 || (may_repeat && until.is_over()) {
             return kept as c_int;
         }
     }
 }
 
-/// Puts right what the kernel told of sockets; gives how many events are left.
-fn keep(events: &mut [epoll_event]) -> usize {
-    let mut kept = 0;
+/// Puts right what the kernel told of sockets; gives how many events are left, and whether others may be told again at once.
+fn keep(set: RawFd, events: &mut [epoll_event]) -> (usize, bool) {
+    let (mut kept, mut may_repeat) = (0, false);
     for index in 0..events.len() {
         let event = events[index];
         let seen = match sets::is_ours(&event) {
-            true => sets::translate(&event),
-            false => Some(event),
+            true => sets::translate(set, &event),
+            false => Seen::This(event),
         };
-        if let Some(seen) = seen {
-            events[kept] = seen;
-            kept += 1;
+        match seen {
+            Seen::This(event) => {
+                events[kept] = event;
+                kept += 1;
+            }
+            Seen::Nothing => {}
+            Seen::Unknown => may_repeat = true,
         }
     }
-    kept
+    (kept, may_repeat)
 }
 
 /// `epoll_wait`
@@ -462,7 +472,7 @@ pub extern "C" fn epoll_pwait(
         let millis = c_int::try_from(millis).unwrap_or(c_int::MAX);
         real::epoll_pwait(set, events, room, millis, mask)
     };
-    wait_for_events(events, Until::millis(timeout), wait)
+    wait_for_events(set, events, Until::millis(timeout), wait)
 }
 
 /// `epoll_pwait2`
@@ -478,7 +488,7 @@ pub extern "C" fn epoll_pwait2(
         return real::epoll_pwait2(set, events, room, timeout, mask);
     }
     match Until::time(timeout) {
-        Ok(until) => wait_for_events(events, until, |left| {
+        Ok(until) => wait_for_events(set, events, until, |left| {
             real::epoll_pwait2(set, events, room, pointer(&left), mask)
         }),
         Err(errno) => fail(errno.0),

@@ -1,0 +1,126 @@
+/* What programs in C do to sockets of TIPC that Python's modules cannot: run it by `xtipc run`, or on a kernel with TIPC. Tells what is
+ * not as it should be, and exits with the number of such things. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tipc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int failures;
+
+#define CHECK(condition)                                                                       \
+	do {                                                                                   \
+		if (!(condition)) {                                                            \
+			printf("%s, line %d: %s (errno %d)\n", __func__, __LINE__, #condition, errno); \
+			failures++;                                                            \
+		}                                                                              \
+	} while (0)
+#define CHECK_FAILS(call, number)                                                              \
+	do {                                                                                   \
+		errno = 0;                                                                     \
+		CHECK((call) == -1 && errno == (number));                                      \
+	} while (0)
+
+static int ends[2];
+
+static void open_pair(int type)
+{
+	CHECK(socketpair(AF_TIPC, type, 0, ends) == 0);
+}
+
+static void close_pair(void)
+{
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static int watch(int set, int operation, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = { .events = events, .data.u64 = data };
+	return epoll_ctl(set, operation, fd, &event);
+}
+
+/* The data of the one event there is; 0 if there is none. */
+static uint64_t event_of(int set, int timeout_ms)
+{
+	struct epoll_event event;
+	int count = epoll_wait(set, &event, 1, timeout_ms);
+	CHECK(count >= 0);
+	return count == 1 ? event.data.u64 : 0;
+}
+
+static void an_instance_waits_exclusively(void)
+{
+	int set = epoll_create1(0);
+	for (int by_end = 0; by_end < 2; by_end++) {
+		open_pair(SOCK_SEQPACKET);
+		CHECK(watch(set, EPOLL_CTL_ADD, ends[0], EPOLLIN | EPOLLEXCLUSIVE, 7) == 0);
+		CHECK(event_of(set, 0) == 0);
+		CHECK(by_end ? close(ends[1]) == 0 : send(ends[1], "x", 1, 0) == 1);
+		CHECK(event_of(set, 5000) == 7);
+		CHECK_FAILS(watch(set, EPOLL_CTL_MOD, ends[0], EPOLLIN, 8), EINVAL);
+		close_pair();
+	}
+	close(set);
+}
+
+static void an_instance_is_waited_for_by_its_copy(void)
+{
+	int set = epoll_create1(0), copy;
+	open_pair(SOCK_RDM);
+	CHECK(watch(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 7) == 0);
+	copy = dup(set);
+	close(set);
+	CHECK(send(ends[1], "x", 1, 0) == 1);
+	CHECK(event_of(copy, 5000) == 7);
+	CHECK(watch(copy, EPOLL_CTL_MOD, ends[0], EPOLLIN, 8) == 0);
+	CHECK(event_of(copy, 5000) == 8);
+	CHECK(watch(copy, EPOLL_CTL_DEL, ends[0], 0, 0) == 0);
+	CHECK(event_of(copy, 10) == 0);
+	close(copy);
+	close_pair();
+}
+
+/* What the kernel says of sockets in general: the instance waits until the last copy is closed, in whichever process. */
+static void a_closed_socket_is_told_of_that_another_process_has_open(void)
+{
+	int set = epoll_create1(0);
+	char byte;
+	open_pair(SOCK_STREAM);
+	CHECK(watch(set, EPOLL_CTL_ADD, ends[0], EPOLLIN, 7) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	close(ends[0]);
+	CHECK(send(ends[1], "x", 1, 0) == 1);
+	CHECK(event_of(set, 5000) == 7);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	CHECK(recv(ends[1], &byte, 1, 0) == -1);
+	CHECK(event_of(set, 10) == 0);
+	close(ends[1]);
+	close(set);
+}
+
+int main(void)
+{
+	an_instance_waits_exclusively();
+	an_instance_is_waited_for_by_its_copy();
+	a_closed_socket_is_told_of_that_another_process_has_open();
+	return failures;
+}
