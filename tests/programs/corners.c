@@ -117,10 +117,80 @@ static void a_closed_socket_is_told_of_that_another_process_has_open(void)
 	close(set);
 }
 
+static void limits_that_are_none_are_refused(void)
+{
+	struct timespec backwards = { -1, 0 }, overfull = { 0, 1000000000 }, for_ever = { INT64_MAX, 999999999 };
+	char byte;
+	struct iovec part = { &byte, 1 };
+	struct mmsghdr message = { .msg_hdr = { .msg_iov = &part, .msg_iovlen = 1 } };
+	open_pair(SOCK_RDM);
+	struct pollfd entry = { ends[0], POLLIN, 0 };
+	fd_set set;
+	CHECK(send(ends[1], "x", 1, 0) == 1);
+	for (struct timespec *limit = &backwards; limit; limit = limit == &backwards ? &overfull : NULL) {
+		CHECK_FAILS(recvmmsg(ends[0], &message, 1, 0, limit), EINVAL);
+		CHECK_FAILS(ppoll(&entry, 1, limit, NULL), EINVAL);
+		FD_ZERO(&set);
+		FD_SET(ends[0], &set);
+		CHECK_FAILS(pselect(ends[0] + 1, &set, NULL, NULL, limit, NULL), EINVAL);
+	}
+	CHECK(ppoll(&entry, 1, &for_ever, NULL) == 1);
+	CHECK(recvmmsg(ends[0], &message, 1, 0, &for_ever) == 1);
+	close_pair();
+}
+
+static void parts_behind_a_message_stay_as_they_are(void)
+{
+	char bytes[8] = "........";
+	struct iovec parts[2] = { { bytes, 3 }, { bytes + 3, 5 } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	open_pair(SOCK_SEQPACKET);
+	CHECK(send(ends[1], "abcd", 4, 0) == 4);
+	CHECK(recvmsg(ends[0], &message, 0) == 4 && memcmp(bytes, "abcd....", 8) == 0);
+	CHECK(send(ends[1], "x", 1, 0) == 1);
+	CHECK(readv(ends[0], parts, 2) == 1 && memcmp(bytes, "xbcd....", 8) == 0);
+	close_pair();
+}
+
+static void memory_that_is_none_is_refused(void)
+{
+	char byte = 'x';
+	struct iovec parts[2] = { { &byte, 1 }, { &byte, SIZE_MAX } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	open_pair(SOCK_STREAM);
+	CHECK_FAILS(writev(ends[1], parts, 2), EINVAL);
+	CHECK_FAILS(sendmsg(ends[1], &message, 0), EINVAL);
+	CHECK_FAILS(send(ends[1], &byte, SIZE_MAX, 0), EFAULT);
+	CHECK(send(ends[1], &byte, 1, 0) == 1);
+	CHECK_FAILS(readv(ends[0], parts, 2), EINVAL);
+	CHECK_FAILS(recvmsg(ends[0], &message, 0), EINVAL);
+	/* More than a call moves is as if it were not there. */
+	parts[1].iov_len = SIZE_MAX / 2;
+	CHECK(readv(ends[0], parts, 2) == 1);
+	struct pollfd entry = { ends[0], POLLIN, 0 };
+	volatile nfds_t count = -1;
+	CHECK_FAILS(poll(&entry, count, 0), EINVAL);
+	close_pair();
+}
+
+static void types_that_are_none_are_refused(void)
+{
+	CHECK_FAILS(socket(AF_TIPC, 11, 0), EINVAL);
+	CHECK_FAILS(socket(AF_TIPC, -1, 0), EINVAL);
+	CHECK_FAILS(socket(AF_TIPC, SOCK_RDM | 0x100000, 0), EINVAL);
+	CHECK_FAILS(socketpair(AF_TIPC, SOCK_RDM | 0x40, 0, ends), EINVAL);
+	CHECK_FAILS(socket(AF_TIPC, SOCK_RAW, 0), EPROTOTYPE);
+	CHECK_FAILS(socket(AF_TIPC, 0, 0), EPROTOTYPE);
+}
+
 int main(void)
 {
 	an_instance_waits_exclusively();
 	an_instance_is_waited_for_by_its_copy();
 	a_closed_socket_is_told_of_that_another_process_has_open();
+	limits_that_are_none_are_refused();
+	parts_behind_a_message_stay_as_they_are();
+	memory_that_is_none_is_refused();
+	types_that_are_none_are_refused();
 	return failures;
 }

@@ -60,6 +60,8 @@ impl<T: Copy> In<T> {
         match (self.0.is_null(), len) {
             (_, 0) => Ok(&[]),
             (true, _) => Err(FAULT),
+            // No memory is that long.
+            (false, _) if len > isize::MAX as usize / size_of::<T>() => Err(FAULT),
             // SAFETY: not null, and so valid for the length that the caller names beside it.
             (false, _) => Ok(unsafe { slice::from_raw_parts(self.0, len) }),
         }
@@ -142,6 +144,8 @@ impl<T: Copy> InOut<T> {
         match (self.0.is_null(), len) {
             (_, 0) => Ok(&mut []),
             (true, _) => Err(FAULT),
+            // No memory is that long.
+            (false, _) if len > isize::MAX as usize / size_of::<T>() => Err(FAULT),
             // SAFETY: not null, and so valid for the length that the caller names beside it; nobody else uses it meanwhile.
             (false, _) => Ok(unsafe { slice::from_raw_parts_mut(self.0, len) }),
         }

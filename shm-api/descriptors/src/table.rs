@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::description::Description;
 
 /// As many descriptors as a process can have by default (`fs.nr_open`).
-const SIZE: usize = 1 << 20;
+pub(crate) const SIZE: usize = 1 << 20;
 
 static TABLE: [AtomicPtr<Entry>; SIZE] = [const { AtomicPtr::new(ptr::null_mut()) }; SIZE];
 /// A bit for each entry that is not null, for those who look at many at a time.

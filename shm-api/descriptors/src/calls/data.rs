@@ -1,13 +1,12 @@
 //! Sending and receiving.
 
+use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use std::ffi::{c_int, c_uint};
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
-
-use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use xtipc::socket::{Errno, ReceiveRoom, Received};
 
 use super::sockets::put_address;
+use super::wait::Until;
 use super::{managing, passing};
 use crate::errno::{counted, fail};
 use crate::memory::{In, InOut, Out};
@@ -16,6 +15,8 @@ use crate::table::{self, Open, borrow};
 
 /// Most parts of a message in memory.
 const PARTS_MAX: usize = 1024;
+/// Most bytes that a call moves; of more it is as if they were not there.
+const BYTES_MAX: usize = 0x7fff_f000;
 
 fn send_at(
     open: &Open,
@@ -411,10 +412,9 @@ fn receive_parts(
     if let [part] = parts {
         return receive_at(open, fd, room(part)?, control, flags);
     }
-    let len = parts.iter().map(|part| part.iov_len).sum();
-    let mut data = vec![0; len];
+    let mut data = vec![0; len_of(parts)?];
     let received = receive_at(open, fd, &mut data, control, flags)?;
-    scatter(parts, &data)?;
+    scatter(parts, &data[..received.len])?;
     Ok(received)
 }
 
@@ -432,11 +432,25 @@ pub(super) fn scatter(parts: &[iovec], bytes: &[u8]) -> Result<usize, Errno> {
 
 /// Bytes of parts, one after the other.
 pub(super) fn gather(parts: &[iovec]) -> Result<Vec<u8>, Errno> {
+    let len = len_of(parts)?;
     let mut data = Vec::new();
     for part in parts {
-        data.extend_from_slice(In::<u8>::new(part.iov_base.cast()).slice(part.iov_len)?);
+        let here = part.iov_len.min(len - data.len());
+        data.extend_from_slice(In::<u8>::new(part.iov_base.cast()).slice(here)?);
     }
     Ok(data)
+}
+
+/// How many bytes the parts have together.
+fn len_of(parts: &[iovec]) -> Result<usize, Errno> {
+    let mut len: usize = 0;
+    for part in parts {
+        if part.iov_len > isize::MAX as usize {
+            return Err(Errno(libc::EINVAL));
+        }
+        len = len.saturating_add(part.iov_len);
+    }
+    Ok(len.min(BYTES_MAX))
 }
 
 /// `recvmmsg`
@@ -458,15 +472,12 @@ pub extern "C" fn recvmmsg(
         }
         return result;
     };
-    let messages = match messages.slice((count as usize).min(PARTS_MAX)) {
-        Ok(messages) => messages,
+    let messages = messages.slice((count as usize).min(PARTS_MAX));
+    // As in Linux the time is looked at after each message.
+    let (messages, until) = match messages.and_then(|all| Ok((all, Until::time(timeout)?))) {
+        Ok(both) => both,
         Err(errno) => return fail(errno.0),
     };
-    // As in Linux the time is looked at after each message.
-    let end = timeout
-        .read()
-        .ok()
-        .map(|limit| Instant::now() + Duration::new(limit.tv_sec as u64, limit.tv_nsec as u32));
     let mut flags = flags;
     let waits_for_one = flags & libc::MSG_WAITFORONE != 0;
     flags &= !libc::MSG_WAITFORONE;
@@ -479,7 +490,7 @@ pub extern "C" fn recvmmsg(
         if waits_for_one {
             flags |= libc::MSG_DONTWAIT;
         }
-        if end.is_some_and(|end| Instant::now() >= end) {
+        if until.is_over() {
             return taken as c_int + 1;
         }
     }

@@ -22,10 +22,21 @@ pub extern "C" fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int {
         }
         return fd;
     }
-    made(process::node().and_then(|node| {
-        let socket = Socket::open(&node, kind & !TYPE_FLAGS, protocol)?;
+    made(type_of(kind).and_then(|type_| {
+        let socket = Socket::open(&process::node()?, type_, protocol)?;
         describe(socket, kind)
     }))
+}
+
+/// Above the numbers that types of sockets have.
+const TYPE_END: c_int = 11;
+
+/// The type without flags. What cannot be the type of any socket is refused before TIPC is asked.
+fn type_of(kind: c_int) -> Result<c_int, Errno> {
+    match kind & !TYPE_FLAGS {
+        type_ @ 0..TYPE_END => Ok(type_),
+        _ => Err(Errno(libc::EINVAL)),
+    }
 }
 
 /// `socketpair`
@@ -39,11 +50,12 @@ pub extern "C" fn socketpair(
     if family != AF_TIPC {
         return real::socketpair(family, kind, protocol, fds);
     }
-    done(process::node().and_then(|node| {
+    done(type_of(kind).and_then(|type_| {
+        let node = process::node()?;
         if fds.is_null() {
             return Err(Errno(libc::EFAULT));
         }
-        let (one, other) = Socket::pair(&node, kind & !TYPE_FLAGS, protocol)?;
+        let (one, other) = Socket::pair(&node, type_, protocol)?;
         let one = describe(one, kind)?;
         match describe(other, kind) {
             Ok(other) => fds.write([one, other]),

@@ -18,7 +18,7 @@ const OVER: i16 = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
 
 /// Until when to wait.
 #[derive(Clone, Copy)]
-enum Until {
+pub(super) enum Until {
     Ever,
     Then(Instant),
 }
@@ -34,18 +34,18 @@ impl Until {
             .map_or(Self::Ever, Self::Then)
     }
 
-    fn time(limit: In<timespec>) -> Result<Self, Errno> {
+    pub(super) fn time(limit: In<timespec>) -> Result<Self, Errno> {
         if limit.is_null() {
             return Ok(Self::Ever);
         }
         let limit = limit.read()?;
-        Ok(Self::after(Duration::new(
-            u64::try_from(limit.tv_sec).map_err(|_| Errno(libc::EINVAL))?,
-            u32::try_from(limit.tv_nsec).map_err(|_| Errno(libc::EINVAL))?,
-        )))
+        match (u64::try_from(limit.tv_sec), u32::try_from(limit.tv_nsec)) {
+            (Ok(secs), Ok(nanos @ 0..=999_999_999)) => Ok(Self::after(Duration::new(secs, nanos))),
+            _ => Err(Errno(libc::EINVAL)),
+        }
     }
 
-    fn is_over(self) -> bool {
+    pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Then(end) if end <= Instant::now())
     }
 
@@ -85,7 +85,11 @@ fn arm(open: &Open, fd: RawFd) {
 
 #[inline(always)]
 fn has_sockets(fds: InOut<pollfd>, count: nfds_t) -> bool {
-    let fds = fds.slice(count as usize);
+    // More than a process can have are refused before they are looked at.
+    let fds = match count as usize {
+        ..=table::SIZE => fds.slice(count as usize),
+        _ => Ok(&mut [][..]),
+    };
     fds.is_ok_and(|fds| fds.iter().any(|entry| table::is_known(entry.fd)))
 }
 
