@@ -78,6 +78,7 @@ static void do_ioctl(void)
 	ioctl(ends[0], FIONREAD, &count);
 }
 static void do_dup(void) { close(dup(ends[0])); }
+static void do_fclose(void) { fclose(fdopen(dup(ends[0]), "r")); }
 static void do_socket(void) { close(socket(AF_UNIX, SOCK_STREAM, 0)); }
 static void do_accept(void) { accept(ends[0], NULL, NULL); }
 static void do_getsockopt(void)
@@ -124,7 +125,7 @@ static const struct {
 	{ "writev", do_writev }, { "send", do_send }, { "sendto", do_sendto }, { "sendmsg", do_sendmsg },
 	{ "recv", do_recv }, { "recvfrom", do_recvfrom }, { "recvmsg", do_recvmsg }, { "poll", do_poll },
 	{ "ppoll", do_ppoll }, { "select", do_select }, { "epoll_wait", do_epoll_wait }, { "fcntl", do_fcntl },
-	{ "ioctl", do_ioctl }, { "dup+close", do_dup }, { "socket+close", do_socket }, { "accept", do_accept },
+	{ "ioctl", do_ioctl }, { "dup+close", do_dup }, { "fdopen+close", do_fclose }, { "socket+close", do_socket }, { "accept", do_accept },
 	{ "getsockopt", do_getsockopt }, { "getsockname", do_getsockname }, { "lseek", do_lseek },
 	{ "getpid", do_getpid }, { "pair", do_pair },
 };

@@ -183,6 +183,23 @@ static void types_that_are_none_are_refused(void)
 	CHECK_FAILS(socket(AF_TIPC, 0, 0), EPROTOTYPE);
 }
 
+/* The number is free for whatever is opened next. */
+static void a_socket_is_closed_with_its_stream(void)
+{
+	char byte;
+	open_pair(SOCK_STREAM);
+	FILE *stream = fdopen(ends[0], "r");
+	CHECK(stream && fclose(stream) == 0);
+	CHECK_FAILS(recv(ends[1], &byte, 1, 0), ECONNRESET);
+	int pipe_ends[2];
+	CHECK(pipe(pipe_ends) == 0 && pipe_ends[0] == ends[0]);
+	CHECK(write(pipe_ends[1], "x", 1) == 1);
+	CHECK(read(pipe_ends[0], &byte, 1) == 1);
+	close(pipe_ends[0]);
+	close(pipe_ends[1]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	an_instance_waits_exclusively();
@@ -192,5 +209,6 @@ int main(void)
 	parts_behind_a_message_stay_as_they_are();
 	memory_that_is_none_is_refused();
 	types_that_are_none_are_refused();
+	a_socket_is_closed_with_its_stream();
 	return failures;
 }

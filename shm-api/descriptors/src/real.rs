@@ -120,6 +120,7 @@ real! {
     fn ioctl(fd: c_int, request: std::ffi::c_ulong, argument: InOut<u8>) -> c_int;
     fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int;
     fn close(fd: c_int) -> c_int;
+    fn fclose(stream: InOut<u8>) -> c_int;
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int;
     fn dup(fd: c_int) -> c_int;
     fn dup2(fd: c_int, to: c_int) -> c_int;

@@ -3,9 +3,11 @@
 use std::ffi::{c_int, c_uint};
 use std::os::fd::RawFd;
 
+use libc::FILE;
 use xtipc::socket::Errno;
 
 use crate::errno::{fail, made};
+use crate::memory::InOut;
 use crate::table::{self, Found, Open};
 use crate::{netlink, process, real, sets};
 
@@ -106,15 +108,15 @@ fn forget(fd: RawFd) {
 #[unsafe(no_mangle)]
 pub extern "C" fn close(fd: c_int) -> c_int {
     match table::is_known(fd) {
-        true => close_known(fd),
+        true => close_known(fd, || real::close(fd)),
         false => real::close(fd),
     }
 }
 
 #[cold]
-fn close_known(fd: RawFd) -> c_int {
+fn close_known(fd: RawFd, close: impl FnOnce() -> c_int) -> c_int {
     if process::is_borrowed() {
-        return real::close(fd);
+        return close();
     }
     if matches!(table::find(fd), Found::Own) {
         // As far as the program knows it is not open.
@@ -122,7 +124,7 @@ fn close_known(fd: RawFd) -> c_int {
     }
     forget(fd);
     let open = table::remove(fd);
-    let result = real::close(fd);
+    let result = close();
     // After that, so that the daemon sees whether it was the last copy anywhere.
     drop(open);
     result
@@ -132,6 +134,17 @@ fn close_known(fd: RawFd) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn __close(fd: c_int) -> c_int {
     close(fd)
+}
+
+/// `fclose`, which closes the descriptor of a stream by itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn fclose(stream: InOut<u8>) -> c_int {
+    // SAFETY: the program hands over a stream that is open.
+    let fd = unsafe { libc::fileno(stream.address() as *mut FILE) };
+    match table::is_known(fd) {
+        true => close_known(fd, || real::fclose(stream)),
+        false => real::fclose(stream),
+    }
 }
 
 /// `close_range`
@@ -151,7 +164,7 @@ pub extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_in
             }
             from = number + 1;
         } else {
-            close_known(fd);
+            close_known(fd, || real::close(fd));
         }
     }
     match from > last {
