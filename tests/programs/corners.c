@@ -13,7 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -200,6 +200,42 @@ static void a_socket_is_closed_with_its_stream(void)
 	close(ends[1]);
 }
 
+static int aside[2];
+static volatile sig_atomic_t handled;
+
+static void send_aside(int signal)
+{
+	(void)signal;
+	int before = errno, own = socket(AF_TIPC, SOCK_RDM, 0);
+	char bytes[8];
+	struct pollfd entry = { aside[0], POLLIN, 0 };
+	CHECK(own >= 0 && close(own) == 0);
+	CHECK(send(aside[1], "aside", 5, 0) == 5);
+	CHECK(poll(&entry, 1, 1000) == 1);
+	CHECK(recv(aside[0], bytes, sizeof bytes, 0) == 5);
+	if (++handled == 3)
+		CHECK(send(ends[1], "end", 3, 0) == 3);
+	errno = before;
+}
+
+/* What the handler calls are functions that handlers may call. */
+static void a_handler_sends_and_receives_as_its_thread_waits(void)
+{
+	struct sigaction action = { .sa_handler = send_aside, .sa_flags = SA_RESTART };
+	struct itimerval often = { { 0, 50000 }, { 0, 50000 } }, never = { { 0, 0 }, { 0, 0 } };
+	char bytes[8];
+	open_pair(SOCK_SEQPACKET);
+	CHECK(socketpair(AF_TIPC, SOCK_RDM, 0, aside) == 0);
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	CHECK(recv(ends[0], bytes, sizeof bytes, 0) == 3);
+	setitimer(ITIMER_REAL, &never, NULL);
+	CHECK(handled >= 3);
+	close(aside[0]);
+	close(aside[1]);
+	close_pair();
+}
+
 int main(void)
 {
 	an_instance_waits_exclusively();
@@ -210,5 +246,6 @@ int main(void)
 	memory_that_is_none_is_refused();
 	types_that_are_none_are_refused();
 	a_socket_is_closed_with_its_stream();
+	a_handler_sends_and_receives_as_its_thread_waits();
 	return failures;
 }

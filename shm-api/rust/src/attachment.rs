@@ -6,7 +6,8 @@
 //! driving over to a parked one. All state is under one lock, and a seat is taken and called with it, so no notice is lost
 //! between threads; none is lost between processes by the handshake of the segment, which is model-checked there.
 //!
-//! Where no thread waits nothing drives: a thread that calls in dispatches for itself.
+//! Where no thread waits nothing drives: a thread that calls in dispatches for itself. So does a signal handler whose thread was
+//! interrupted as it drove; what the driver waits for is told to it by the pipe, which the handler leaves as it is.
 
 use std::hint::spin_loop;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,7 +27,7 @@ use xtipc_segment::{
 };
 
 use crate::buffer::Buffer;
-use crate::core::{Bells, Core, Custody, Failure, Interest, Queue};
+use crate::core::{Bells, Core, Custody, Failure, Interest, Queue, ThreadName};
 pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
 use crate::relay::Relay;
@@ -55,7 +56,8 @@ pub(crate) enum Look<T> {
 pub(crate) struct Attachment {
     /// The process that attached. A forked child finds neither memory nor usable locks.
     incarnation: Incarnation,
-    core: Mutex<Core>,
+    /// Locked by `core()`; by its field only again, by who had it so.
+    pub(crate) core: Mutex<Core>,
     pub(crate) releaser: Arc<Mutex<Releaser>>,
     /// Entries found the release ring full.
     pub(crate) overflowed: Arc<AtomicBool>,
@@ -165,13 +167,15 @@ impl Attachment {
                 Err(error) => break Err(error),
             };
             let wake;
-            (core, wake) = if core.driving {
-                self.park(core, interest, left)
-            } else {
-                core.driving = true;
-                let (mut core, wake) = self.drive(core, interest, left, patience);
-                core.driving = false;
-                (core, wake)
+            (core, wake) = match core.driver {
+                Some(driver) if driver == ThreadName::own() => self.wait_within(core, left),
+                Some(_) => self.park(core, interest, left),
+                None => {
+                    core.driver = Some(ThreadName::own());
+                    let (mut core, wake) = self.drive(core, interest, left, patience);
+                    core.driver = None;
+                    (core, wake)
+                }
             };
             interrupted = wake == Wake::Signal;
         };
@@ -546,8 +550,8 @@ impl Attachment {
         };
         let mut core = self.core()?;
         // Who drives has the say over the sleep word; while another thread does, this one only looks.
-        let drives = !core.driving;
-        core.driving = true;
+        let drives = core.driver.is_none();
+        core.driver.get_or_insert_with(ThreadName::own);
         let result = loop {
             core.dispatch();
             match look(&mut core) {
@@ -588,7 +592,7 @@ impl Attachment {
         };
         if drives {
             core.receiver.awake();
-            core.driving = false;
+            core.driver = None;
             core.hand_over();
         }
         result

@@ -184,14 +184,27 @@ impl Bells {
     }
 }
 
+/// Tells the threads of a process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadName(usize);
+
+impl ThreadName {
+    pub(crate) fn own() -> Self {
+        thread_local! {
+            static PLACE: u8 = const { 0 };
+        }
+        PLACE.with(|place| Self(std::ptr::from_ref(place).addr()))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) submitter: Submitter,
     pub(crate) receiver: Receiver,
     pub(crate) pending: Pending,
     pub(crate) failure: Option<Failure>,
-    /// A thread waits for the daemon, spinning or asleep. Only one does, the others are parked.
-    pub(crate) driving: bool,
+    /// The thread that waits for the daemon, spinning or asleep. Only one does, the others are parked.
+    pub(crate) driver: Option<ThreadName>,
     /// The driver announced its sleep to the daemon.
     pub(crate) asleep: bool,
     /// Counts everything dispatched: lets the driver see that another thread dispatched something.
@@ -246,7 +259,7 @@ impl Core {
             submitter,
             receiver,
             failure: None,
-            driving: false,
+            driver: None,
             asleep: false,
             progress: 0,
             spin: SPIN_MAX,
@@ -596,7 +609,7 @@ impl Core {
 
     /// Somebody must drive while threads wait: called by whoever leaves.
     pub(crate) fn hand_over(&self) {
-        if !self.driving
+        if self.driver.is_none()
             && let Some(next) = self.parked.first()
         {
             next.seat.call();

@@ -134,6 +134,7 @@ mod embedded;
 mod error;
 mod giving_back;
 mod group;
+mod interruption;
 mod loan;
 mod message;
 mod node;
