@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/tipc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -200,6 +201,32 @@ static void a_socket_is_closed_with_its_stream(void)
 	close(ends[1]);
 }
 
+static void *receive(void *bytes)
+{
+	return (void *)recv(ends[0], bytes, 8, 0);
+}
+
+static void a_call_goes_on_when_its_descriptor_is_closed(void)
+{
+	struct timespec a_while = { 0, 100000000 };
+	for (int by_copy = 0; by_copy < 2; by_copy++) {
+		char bytes[8];
+		pthread_t thread;
+		void *received;
+		open_pair(SOCK_SEQPACKET);
+		CHECK(pthread_create(&thread, NULL, receive, bytes) == 0);
+		nanosleep(&a_while, NULL);
+		CHECK(by_copy ? dup2(0, ends[0]) == ends[0] : close(ends[0]) == 0);
+		nanosleep(&a_while, NULL);
+		CHECK(send(ends[1], "last", 4, 0) == 4);
+		CHECK(pthread_join(thread, &received) == 0 && (ssize_t)received == 4);
+		CHECK_FAILS(recv(ends[1], bytes, 8, 0), ECONNRESET);
+		if (by_copy)
+			close(ends[0]);
+		close(ends[1]);
+	}
+}
+
 static int aside[2];
 static volatile sig_atomic_t handled;
 
@@ -246,6 +273,7 @@ int main(void)
 	memory_that_is_none_is_refused();
 	types_that_are_none_are_refused();
 	a_socket_is_closed_with_its_stream();
+	a_call_goes_on_when_its_descriptor_is_closed();
 	a_handler_sends_and_receives_as_its_thread_waits();
 	return failures;
 }

@@ -1,8 +1,8 @@
 //! An open file description of TIPC: the socket, or the way to it.
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use xtipc::socket::{Errno, Socket};
@@ -14,7 +14,11 @@ use crate::table::{self, borrow};
 /// descriptor tells which it is.
 pub(crate) struct Description {
     socket: AtomicPtr<Socket>,
+    /// A copy of the descriptor that this library made, or `NONE`.
+    kept: AtomicI32,
 }
+
+const NONE: RawFd = -1;
 
 static ADOPTION: Mutex<()> = Mutex::new(());
 
@@ -28,6 +32,7 @@ impl Description {
     pub(crate) fn of(socket: Socket) -> Self {
         Self {
             socket: AtomicPtr::new(Box::into_raw(Box::new(socket))),
+            kept: AtomicI32::new(NONE),
         }
     }
 
@@ -35,6 +40,7 @@ impl Description {
     pub(crate) fn inherited() -> Self {
         Self {
             socket: AtomicPtr::new(ptr::null_mut()),
+            kept: AtomicI32::new(NONE),
         }
     }
 
@@ -54,11 +60,22 @@ impl Description {
         let _turn = pause_adoption();
         if self.current().is_none() {
             let adopted = Socket::adopt(&process::node()?, borrow(fd))?;
+            // What the process that forked this one kept, this one has not.
+            self.kept.store(NONE, Ordering::Relaxed);
             // The socket of the process that forked this one belongs to that process: it is not dropped.
             self.socket
                 .store(Box::into_raw(Box::new(adopted)), Ordering::Release);
         }
         self.current().ok_or(Errno(libc::EBADF))
+    }
+
+    /// Has the socket live until the calls at work with it are over, though its descriptor is closed now.
+    pub(crate) fn keep(&self, fd: RawFd) {
+        let _turn = pause_adoption();
+        if self.current().is_some() && self.kept.load(Ordering::Relaxed) == NONE {
+            let kept = process::copy(fd).map_or(NONE, IntoRawFd::into_raw_fd);
+            self.kept.store(kept, Ordering::Relaxed);
+        }
     }
 
     /// Whether other processes may have copies of the descriptor.
@@ -82,6 +99,8 @@ impl Drop for Description {
         let socket = *self.socket.get_mut();
         let is_ours = self.current().is_some();
         if is_ours {
+            // First, so that the daemon sees whether it was the last copy anywhere.
+            process::close_copy(*self.kept.get_mut());
             // SAFETY: it came from `Box::into_raw`, and this is its only owner.
             drop(unsafe { Box::from_raw(socket) });
         }

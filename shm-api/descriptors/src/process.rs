@@ -50,12 +50,26 @@ pub(crate) fn node() -> Result<Node, Errno> {
 
 /// Gives a descriptor of the library a number that no program counts on, and hides it.
 fn place(fd: OwnedFd) -> io::Result<OwnedFd> {
+    copy(fd.as_raw_fd())
+}
+
+/// A copy of a descriptor, for the library alone.
+pub(crate) fn copy(fd: RawFd) -> io::Result<OwnedFd> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.map_or(RawFd::MAX, |limit| limit.min(1 << 20) as RawFd);
     let from = OWN_FROM.min(limit / 4 * 3);
-    let placed = rustix::io::fcntl_dupfd_cloexec(&fd, from)?;
+    let placed = rustix::io::fcntl_dupfd_cloexec(borrow(fd), from)?;
     table::mark_own(placed.as_raw_fd());
     Ok(placed)
+}
+
+/// Closes such a copy, if it is one.
+pub(crate) fn close_copy(fd: RawFd) {
+    if matches!(table::find(fd), Found::Own) {
+        table::remove(fd);
+        // SAFETY: it belongs to this library, which names it no more.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
 }
 
 /// Says once why there is no TIPC, if `xtipc run` wants it said.
@@ -163,11 +177,8 @@ extern "C" fn in_child() {
     );
     // Copies of the parent's, by which it would seem to be attached for as long as this process lives.
     for fd in table::known(0) {
-        if matches!(table::find(fd), Found::Own) {
-            table::remove(fd);
-            // SAFETY: it belongs to an attachment that this process cannot use and never drops.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
+        // It belongs to an attachment that this process cannot use and never drops, or to a call of a thread that is not here.
+        close_copy(fd);
     }
 }
 

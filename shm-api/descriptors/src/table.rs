@@ -99,6 +99,15 @@ impl Drop for Open {
 }
 
 impl Open {
+    /// Whether calls are at work with it, beside one that has this.
+    pub(crate) fn is_at_work(&self) -> bool {
+        let users = self.0.users.load(Ordering::Relaxed) as usize;
+        let is_it = |fd: &RawFd| {
+            slot(*fd).is_some_and(|slot| ptr::eq(slot.load(Ordering::Relaxed), self.0))
+        };
+        users > 2 && users > 1 + known(0).filter(is_it).count()
+    }
+
     /// A new one.
     pub(crate) fn new(description: Description) -> Self {
         let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();

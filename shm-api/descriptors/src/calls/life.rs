@@ -81,6 +81,7 @@ fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
         return fail(libc::EBADF);
     }
     let open = table::socket(fd);
+    keep_for_calls(to);
     let copy = make();
     if copy < 0 {
         return copy;
@@ -93,6 +94,15 @@ fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
             copied_mark(fd, copy);
             copy
         }
+    }
+}
+
+/// As in the kernel, a call that waits in another thread goes on when the descriptor is closed.
+fn keep_for_calls(fd: RawFd) {
+    if let Some(open) = table::socket(fd)
+        && open.is_at_work()
+    {
+        open.keep(fd);
     }
 }
 
@@ -123,6 +133,7 @@ fn close_known(fd: RawFd, close: impl FnOnce() -> c_int) -> c_int {
         return fail(libc::EBADF);
     }
     forget(fd);
+    keep_for_calls(fd);
     let open = table::remove(fd);
     let result = close();
     // After that, so that the daemon sees whether it was the last copy anywhere.
