@@ -429,6 +429,22 @@ class ProcessesTest(ProgramTest):
             with self.assertRaises(ConnectionResetError):
                 one.recv(1)
 
+    def test_a_program_has_a_socket_as_its_standard_input_and_output(self):
+        words = ["/bin/sh", "-c", "read word; echo got $word"]
+        for inherit in (self.run_with, self.spawn_with):
+            one, other = self.pair(socket.SOCK_STREAM)
+            one.sendall(b"one\nrest")
+            inherit(words, other)  # which is close-on-exec, and stays open here
+            self.assertEqual(one.recv(100), b"got one\n")
+            self.assertEqual(other.recv(100), b"rest")
+
+    def run_with(self, words, end):
+        subprocess.run(words, stdin=end, stdout=end, timeout=20)
+
+    def spawn_with(self, words, end):
+        copies = [(os.POSIX_SPAWN_DUP2, end.fileno(), to) for to in (0, 1)]
+        self.waited(os.posix_spawn(words[0], words, os.environ, file_actions=copies))
+
     def fork_and_exec(self, words, close_fds):
         self.waited(child(lambda: os.execv(words[0], words)))
 

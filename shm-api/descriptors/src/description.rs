@@ -107,15 +107,19 @@ impl Drop for Description {
     }
 }
 
-/// Shares the sockets of descriptors that `passes` lets through with the processes that get copies of them. A member of a group
-/// stays with this process.
+/// Shares the sockets of descriptors that `passes` lets through with the processes that get copies of them.
 pub(crate) fn share(passes: impl Fn(RawFd) -> bool) {
     for fd in table::known(0).filter(|fd| passes(*fd)) {
-        if let Some(open) = table::socket(fd)
-            && let Some(socket) = open.current()
-        {
-            let _ = socket.share();
-        }
+        share_one(fd);
+    }
+}
+
+/// Shares the socket of a descriptor, if it is one. A member of a group stays with this process: who gets a copy then hears that.
+pub(crate) fn share_one(fd: RawFd) {
+    if let Some(open) = table::socket(fd)
+        && let Some(socket) = open.current()
+    {
+        let _ = socket.share();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What a child may use is shared before it is there: at fork all, before a program is started what that inherits. The child takes a socket
 //! into use, by an attachment of its own, when it first calls for it. A child of vfork runs in the memory of its parent, and may
-//! only exec: calls that would change what is known of descriptors leave that alone there.
+//! only exec: calls that would change what is known of descriptors leave that alone there, but share what they copy.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
@@ -15,8 +15,8 @@ use libc::{pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 use xtipc::Node;
 use xtipc::socket::{Errno, Socket};
 
-use crate::description::{Description, is_inheritable, pause_adoption, share};
-use crate::memory::{In, Out};
+use crate::description::{Description, is_inheritable, pause_adoption, share, share_one};
+use crate::memory::{In, InOut, Out};
 use crate::table::{self, Found, Open, borrow};
 use crate::{netlink, real, sets};
 
@@ -182,6 +182,14 @@ extern "C" fn in_child() {
     }
 }
 
+/// A descriptor is being copied, or made one that programs inherit. In a child of vfork that is for the program that it will become, of
+/// which nothing was known when `before_program` was called.
+pub(crate) fn before_copy(fd: RawFd) {
+    if is_borrowed() {
+        share_one(fd);
+    }
+}
+
 /// A program is about to be started, or to take this one's place.
 fn before_program() {
     if !is_borrowed() {
@@ -309,6 +317,17 @@ pub extern "C" fn posix_spawnp(
 ) -> c_int {
     before_program();
     real::posix_spawnp(pid, file, actions, attributes, arguments, environment)
+}
+
+/// `posix_spawn_file_actions_adddup2`: the program that will be started has a copy.
+#[unsafe(no_mangle)]
+pub extern "C" fn posix_spawn_file_actions_adddup2(
+    actions: InOut<posix_spawn_file_actions_t>,
+    fd: c_int,
+    to: c_int,
+) -> c_int {
+    share_one(fd);
+    real::posix_spawn_file_actions_adddup2(actions, fd, to)
 }
 
 /// `system`

@@ -137,6 +137,7 @@ real! {
     fn popen(command: In<c_char>, kind: In<c_char>) -> *mut libc::FILE;
     fn posix_spawn(pid: Out<pid_t>, path: In<c_char>, actions: In<posix_spawn_file_actions_t>, attributes: In<posix_spawnattr_t>, arguments: In<In<c_char>>, environment: In<In<c_char>>) -> c_int;
     fn posix_spawnp(pid: Out<pid_t>, file: In<c_char>, actions: In<posix_spawn_file_actions_t>, attributes: In<posix_spawnattr_t>, arguments: In<In<c_char>>, environment: In<In<c_char>>) -> c_int;
+    fn posix_spawn_file_actions_adddup2(actions: InOut<posix_spawn_file_actions_t>, fd: c_int, to: c_int) -> c_int;
     fn execv(path: In<c_char>, arguments: In<In<c_char>>) -> c_int;
     fn execve(path: In<c_char>, arguments: In<In<c_char>>, environment: In<In<c_char>>) -> c_int;
     fn execvp(file: In<c_char>, arguments: In<In<c_char>>) -> c_int;

@@ -35,6 +35,7 @@ pub extern "C" fn dup(fd: c_int) -> c_int {
 /// Has a copy made of a descriptor that is known.
 #[cold]
 pub(super) fn copy_known(fd: RawFd, make: impl FnOnce() -> c_int) -> c_int {
+    process::before_copy(fd);
     let open = table::socket(fd);
     let copy = make();
     match open {
@@ -73,7 +74,11 @@ pub extern "C" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
 
 /// Has `to` become a copy of `fd`, whatever either was.
 fn replace(fd: RawFd, to: RawFd, make: impl FnOnce() -> c_int) -> c_int {
-    if (!table::is_known(fd) && !table::is_known(to)) || fd == to || process::is_borrowed() {
+    if (!table::is_known(fd) && !table::is_known(to)) || fd == to {
+        return make();
+    }
+    if process::is_borrowed() {
+        process::before_copy(fd);
         return make();
     }
     if matches!(table::find(to), Found::Own) {

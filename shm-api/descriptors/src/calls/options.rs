@@ -9,8 +9,8 @@ use xtipc::socket::{Errno, SIOCGETLINKNAME, SIOCGETNODEID};
 use super::of_real;
 use crate::errno::{done, fail};
 use crate::memory::{In, InOut, Out};
-use crate::real;
 use crate::table::{self, Open, borrow};
+use crate::{process, real};
 
 /// Bytes of the structures of the two requests.
 const LINK_REQUEST_LEN: usize = 76;
@@ -161,6 +161,7 @@ fn ioctl_known(fd: c_int, request: c_ulong, argument: InOut<u8>) -> c_int {
             NODE_REQUEST_LEN,
         )),
         libc::FIONBIO | libc::FIOASYNC | libc::FIOCLEX | libc::FIONCLEX => {
+            process::before_copy(fd);
             let result = real::ioctl(fd, request, argument);
             note_flags(&open, fd);
             result
@@ -210,6 +211,9 @@ fn fcntl_known(fd: c_int, command: c_int, argument: usize) -> c_int {
     let real = || real::fcntl(fd, command, argument);
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
         return super::life::copy_known(fd, real);
+    }
+    if command == libc::F_SETFD {
+        process::before_copy(fd);
     }
     let result = real();
     if command == libc::F_SETFL

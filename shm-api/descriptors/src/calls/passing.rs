@@ -6,8 +6,9 @@ use std::os::fd::RawFd;
 
 use libc::msghdr;
 
+use crate::description::share_one;
 use crate::memory::In;
-use crate::{process, real, table};
+use crate::{process, real};
 
 /// Length, level and type.
 const HEADER_LEN: usize = size_of::<usize>() + 8;
@@ -48,12 +49,7 @@ fn passed(message: &msghdr) -> Vec<RawFd> {
 #[inline(never)]
 pub(super) fn share_passed(message: &msghdr) {
     for fd in passed(message) {
-        if let Some(open) = table::socket(fd)
-            && let Some(socket) = open.current()
-        {
-            // A member of a group cannot be shared: who gets it then hears that.
-            let _ = socket.share();
-        }
+        share_one(fd);
     }
 }
 
