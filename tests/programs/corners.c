@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -184,6 +185,32 @@ static void types_that_are_none_are_refused(void)
 	CHECK_FAILS(socket(AF_TIPC, 0, 0), EPROTOTYPE);
 }
 
+static void a_process_with_all_descriptors_it_may_have_accepts_later(void)
+{
+	struct rlimit before, now;
+	struct sockaddr_tipc name = { .family = AF_TIPC, .addrtype = TIPC_ADDR_NAME, .scope = TIPC_NODE_SCOPE };
+	int listener = socket(AF_TIPC, SOCK_STREAM, 0), client = socket(AF_TIPC, SOCK_STREAM | SOCK_NONBLOCK, 0), server;
+	name.addr.name.name.type = 42000;
+	name.addr.name.name.instance = getpid();
+	CHECK(bind(listener, (struct sockaddr *)&name, sizeof name) == 0 && listen(listener, 0) == 0);
+	CHECK_FAILS(connect(client, (struct sockaddr *)&name, sizeof name), EINPROGRESS);
+	getrlimit(RLIMIT_NOFILE, &before);
+	now = before;
+	now.rlim_cur = dup(client);
+	close(now.rlim_cur);
+	setrlimit(RLIMIT_NOFILE, &now);
+	CHECK_FAILS(socket(AF_TIPC, SOCK_RDM, 0), EMFILE);
+	CHECK_FAILS(accept(listener, NULL, NULL), EMFILE);
+	setrlimit(RLIMIT_NOFILE, &before);
+	server = accept(listener, NULL, NULL);
+	CHECK(server >= 0 && send(server, "x", 1, 0) == 1);
+	struct pollfd entry = { client, POLLIN, 0 };
+	CHECK(poll(&entry, 1, 5000) == 1 && entry.revents == POLLIN);
+	close(server);
+	close(client);
+	close(listener);
+}
+
 /* The number is free for whatever is opened next. */
 static void a_socket_is_closed_with_its_stream(void)
 {
@@ -272,6 +299,7 @@ int main(void)
 	parts_behind_a_message_stay_as_they_are();
 	memory_that_is_none_is_refused();
 	types_that_are_none_are_refused();
+	a_process_with_all_descriptors_it_may_have_accepts_later();
 	a_socket_is_closed_with_its_stream();
 	a_call_goes_on_when_its_descriptor_is_closed();
 	a_handler_sends_and_receives_as_its_thread_waits();

@@ -81,7 +81,8 @@ impl Attachment {
             _ => None,
         };
         match ask(&turn, attach_socket, &describe, None, answer)? {
-            (0, descriptor) => descriptor.ok_or(Error::NodeGone),
+            // The kernel leaves out what the process may not have.
+            (0, descriptor) => descriptor.ok_or(Error::from_result(-libc::EMFILE)),
             (errno, _) => Err(Error::from_result(errno)),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::c_int;
 use std::os::fd::RawFd;
 
 use libc::{sockaddr, socklen_t};
+use rustix::event::{EventfdFlags, eventfd};
 use xtipc::socket::{ADDRESS_LEN, AF_TIPC, Errno, RawAddress, Socket};
 
 use super::{TYPE_FLAGS, describe};
@@ -107,6 +108,9 @@ fn accept_at(
     len: InOut<socklen_t>,
     flags: c_int,
 ) -> Result<RawFd, Errno> {
+    // A process that may not have another descriptor leaves the connection to be accepted later.
+    let another = eventfd(0, EventfdFlags::CLOEXEC);
+    drop(another.map_err(|errno| Errno(errno.raw_os_error()))?);
     let (socket, peer) = open.ready(fd)?.accept()?;
     let accepted = describe(socket, flags)?;
     if !address.is_null() {
