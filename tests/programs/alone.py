@@ -141,6 +141,20 @@ class EventsTest(ProgramTest):
             self.assertEqual(edges.poll(5), [(one.fileno(), OUT)])
             self.assertEqual(levels.poll(5), [(one.fileno(), OUT)])
 
+    def test_buffers_set_by_force_are_those_of_the_socket(self):
+        sndbufforce, rcvbufforce = 32, 33
+        one, other = self.pair(socket.SOCK_STREAM)
+        other.setsockopt(socket.SOL_SOCKET, rcvbufforce, 1 << 22)
+        self.assertEqual(other.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF), 1 << 23)
+        one.setsockopt(socket.SOL_SOCKET, sndbufforce, 1 << 22)
+        self.assertEqual(one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF), 1 << 23)
+        self.assertEqual(self.polled(one), OUT)
+        one.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                one.send(bytes(60000))
+        self.assertEqual(self.polled(one), 0)
+
     def test_each_message_is_an_edge(self):
         one, other = self.pair(socket.SOCK_RDM)
         with select.epoll() as poll:

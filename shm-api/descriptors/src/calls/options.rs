@@ -26,7 +26,9 @@ fn is_of_tipc(name: c_int) -> bool {
             | libc::SO_ERROR
             | libc::SO_ACCEPTCONN
             | libc::SO_RCVBUF
+            | libc::SO_RCVBUFFORCE
             | libc::SO_SNDBUF
+            | libc::SO_SNDBUFFORCE
             | libc::SO_RCVLOWAT
             | libc::SO_RCVTIMEO
             | libc::SO_SNDTIMEO
