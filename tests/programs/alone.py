@@ -502,6 +502,20 @@ class ProcessesTest(ProgramTest):
         os.close(reader)
         os.close(writer)
 
+    @unittest.skipIf(os.geteuid(), "only the superuser may become another one")
+    def test_a_child_that_gives_up_its_rights_keeps_its_sockets(self):
+        nobody = 65534
+        for give_up in (lambda: os.setuid(nobody), lambda: os.setresuid(nobody, nobody, nobody), lambda: os.chroot("/proc")):
+            one, other = self.pair(socket.SOCK_STREAM)
+
+            def serve():
+                give_up()
+                other.sendall(other.recv(5, socket.MSG_WAITALL).upper())
+
+            one.sendall(b"hello")
+            self.waited(child(serve))
+            self.assertEqual(one.recv(5, socket.MSG_WAITALL), b"HELLO")
+
     def test_a_killed_process_leaves_no_name(self):
         ready, tell = os.pipe()
 

@@ -48,6 +48,15 @@ pub(crate) fn node() -> Result<Node, Errno> {
     }
 }
 
+/// Attaches a process that has sockets of another one, as long as it may.
+pub(crate) fn attach_heir() {
+    let is_inherited = |fd| table::socket(fd).is_some_and(|open| open.current().is_none());
+    if !is_borrowed() && table::known(0).any(is_inherited) {
+        // Where this fails the calls for these sockets will, too.
+        let _ = node();
+    }
+}
+
 /// Gives a descriptor of the library a number that no program counts on, and hides it.
 fn place(fd: OwnedFd) -> io::Result<OwnedFd> {
     copy(fd.as_raw_fd())

@@ -9,9 +9,9 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{
-    epoll_event, fd_set, mmsghdr, mode_t, msghdr, nfds_t, off_t, pid_t, pollfd,
+    epoll_event, fd_set, gid_t, mmsghdr, mode_t, msghdr, nfds_t, off_t, pid_t, pollfd,
     posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, size_t, sockaddr, socklen_t, ssize_t,
-    timespec, timeval,
+    timespec, timeval, uid_t,
 };
 
 use crate::memory::{In, InOut, Out};
@@ -149,6 +149,17 @@ real! {
     fn preadv2(fd: c_int, parts: In<libc::iovec>, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
     fn pwritev2(fd: c_int, parts: In<libc::iovec>, count: c_int, offset: off_t, flags: c_int) -> ssize_t;
     fn sockatmark(fd: c_int) -> c_int;
+    fn setuid(id: uid_t) -> c_int;
+    fn seteuid(id: uid_t) -> c_int;
+    fn setreuid(id: uid_t, effective: uid_t) -> c_int;
+    fn setresuid(id: uid_t, effective: uid_t, saved: uid_t) -> c_int;
+    fn setgid(id: gid_t) -> c_int;
+    fn setegid(id: gid_t) -> c_int;
+    fn setregid(id: gid_t, effective: gid_t) -> c_int;
+    fn setresgid(id: gid_t, effective: gid_t, saved: gid_t) -> c_int;
+    fn setgroups(count: size_t, ids: In<gid_t>) -> c_int;
+    fn initgroups(user: In<c_char>, id: gid_t) -> c_int;
+    fn chroot(path: In<c_char>) -> c_int;
     fn fopen(path: In<c_char>, mode: In<c_char>) -> *mut libc::FILE;
     fn open(path: In<c_char>, flags: c_int, mode: mode_t) -> c_int;
     fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long;

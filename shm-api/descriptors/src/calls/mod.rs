@@ -1,6 +1,7 @@
 //! The functions that stand before those of the C library. Of a socket of TIPC each does what the kernel would
 //! (`docs/protocol/calls.md`), of anything else it calls the real one.
 
+pub mod access;
 pub mod data;
 pub mod life;
 mod managing;
