@@ -79,6 +79,21 @@ static void an_instance_waits_exclusively(void)
 	close(set);
 }
 
+static void what_tipc_never_tells_is_waited_for_in_vain(void)
+{
+	int set = epoll_create1(0);
+	open_pair(SOCK_STREAM);
+	struct pollfd entry = { ends[0], POLLWRNORM | POLLWRBAND | POLLRDBAND | POLLPRI, 0 };
+	CHECK(poll(&entry, 1, 10) == 0);
+	CHECK(watch(set, EPOLL_CTL_ADD, ends[0], EPOLLWRNORM | EPOLLWRBAND | EPOLLRDBAND | EPOLLPRI, 7) == 0);
+	CHECK(event_of(set, 10) == 0);
+	close(ends[1]);
+	CHECK(poll(&entry, 1, 5000) == 1 && entry.revents == POLLHUP);
+	CHECK(event_of(set, 5000) == 7);
+	close(ends[0]);
+	close(set);
+}
+
 static void an_instance_is_waited_for_by_its_copy(void)
 {
 	int set = epoll_create1(0), copy;
@@ -293,6 +308,7 @@ static void a_handler_sends_and_receives_as_its_thread_waits(void)
 int main(void)
 {
 	an_instance_waits_exclusively();
+	what_tipc_never_tells_is_waited_for_in_vain();
 	an_instance_is_waited_for_by_its_copy();
 	a_closed_socket_is_told_of_that_another_process_has_open();
 	limits_that_are_none_are_refused();

@@ -51,6 +51,8 @@ static COOKIE: AtomicU32 = AtomicU32::new(0);
 const ONCE: u32 = libc::EPOLLONESHOT as u32;
 const HANG_UP: u32 = libc::EPOLLRDHUP as u32;
 const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+/// What the kernel tells of a descriptor, but TIPC never of a socket.
+const NEVER: u32 = (libc::EPOLLWRNORM | libc::EPOLLWRBAND) as u32;
 
 fn sets() -> MutexGuard<'static, Sets> {
     SETS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,7 +158,7 @@ fn control_real(set: RawFd, operation: i32, fd: RawFd, events: u32, index: usize
         _ => 0,
     };
     let mut event = libc::epoll_event {
-        events: events | end,
+        events: events & !NEVER | end,
         u64: u64::from(cookie()) << 32 | index as u64,
     };
     real::epoll_ctl(set, operation, fd, InOut::new(&raw mut event))

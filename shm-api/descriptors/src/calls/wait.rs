@@ -14,6 +14,8 @@ use crate::sets::Seen;
 use crate::table::{self, Open, borrow};
 use crate::{real, sets};
 
+/// What the kernel tells of a descriptor, but TIPC never of a socket.
+const NEVER: i16 = libc::POLLWRNORM | libc::POLLWRBAND;
 const OVER: i16 = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
 
 /// Until when to wait.
@@ -174,7 +176,7 @@ fn poll_mixed(
     for (entry, open) in asked.iter_mut().zip(&sockets) {
         if open.is_some() {
             // The end of a connection is told in any case, and that is how the descriptor tells it.
-            entry.events |= libc::POLLRDHUP;
+            entry.events = entry.events & !NEVER | libc::POLLRDHUP;
         }
     }
     loop {
