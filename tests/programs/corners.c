@@ -269,6 +269,40 @@ static void a_call_goes_on_when_its_descriptor_is_closed(void)
 	}
 }
 
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+static void *receive_until_interrupted(void *unused)
+{
+	char bytes[8];
+	(void)unused;
+	errno = 0;
+	return (void *)(intptr_t)(recv(ends[0], bytes, sizeof bytes, 0) == -1 && errno == EINTR);
+}
+
+static void a_signal_ends_the_wait_of_whichever_thread_gets_it(void)
+{
+	struct sigaction action = { .sa_handler = do_nothing };
+	struct timespec a_while = { 0, 50000000 };
+	pthread_t threads[3];
+	open_pair(SOCK_RDM);
+	sigaction(SIGUSR1, &action, NULL);
+	for (int i = 0; i < 3; i++)
+		CHECK(pthread_create(&threads[i], NULL, receive_until_interrupted, NULL) == 0);
+	for (int i = 2; i >= 0; i--) {
+		void *interrupted;
+		/* It may not have begun to wait. */
+		do {
+			pthread_kill(threads[i], SIGUSR1);
+			nanosleep(&a_while, NULL);
+		} while (pthread_tryjoin_np(threads[i], &interrupted) == EBUSY);
+		CHECK(interrupted);
+	}
+	close_pair();
+}
+
 static int aside[2];
 static volatile sig_atomic_t handled;
 
@@ -291,7 +325,7 @@ static void send_aside(int signal)
 static void a_handler_sends_and_receives_as_its_thread_waits(void)
 {
 	struct sigaction action = { .sa_handler = send_aside, .sa_flags = SA_RESTART };
-	struct itimerval often = { { 0, 50000 }, { 0, 50000 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct itimerval often = { { 0, 200000 }, { 0, 200000 } }, never = { { 0, 0 }, { 0, 0 } };
 	char bytes[8];
 	open_pair(SOCK_SEQPACKET);
 	CHECK(socketpair(AF_TIPC, SOCK_RDM, 0, aside) == 0);
@@ -318,6 +352,7 @@ int main(void)
 	a_process_with_all_descriptors_it_may_have_accepts_later();
 	a_socket_is_closed_with_its_stream();
 	a_call_goes_on_when_its_descriptor_is_closed();
+	a_signal_ends_the_wait_of_whichever_thread_gets_it();
 	a_handler_sends_and_receives_as_its_thread_waits();
 	return failures;
 }
