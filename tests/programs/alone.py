@@ -3,6 +3,7 @@
 kernel with TIPC. Exits with 0 if all is as it should be.
 """
 import contextlib
+import ctypes
 import errno
 import os
 import select
@@ -284,6 +285,27 @@ class CallsTest(ProgramTest):
         end.settimeout(0.05)
         with self.assertRaises(TimeoutError):
             end.recv(1)
+
+    def test_a_time_limit_of_calls_on_several_may_be_any_that_the_kernel_takes(self):
+        class Poll(ctypes.Structure):
+            _fields_ = [("fd", ctypes.c_int), ("asked", ctypes.c_short), ("told", ctypes.c_short)]
+
+        one, other = self.pair(socket.SOCK_RDM)
+        libc = ctypes.CDLL(None, use_errno=True)
+        room = ctypes.create_string_buffer(1)
+        parts = (ctypes.c_size_t * 2)(ctypes.addressof(room), 1)
+        message = (ctypes.c_size_t * 8)(0, 0, ctypes.addressof(parts), 1)  # a struct mmsghdr
+        for seconds, nanoseconds, error in ((2**63 - 1, 0, 0), (2**63 - 1, 10**9 - 1, 0), (0, 0, 0), (-1, 0, errno.EINVAL),
+                                            (0, -1, errno.EINVAL), (1, 10**9, errno.EINVAL), (2**63 - 1, 10**9, errno.EINVAL)):
+            with self.subTest(seconds=seconds, nanoseconds=nanoseconds):
+                limit = (ctypes.c_int64 * 2)(seconds, nanoseconds)
+                other.send(bytes(1))
+                entry = Poll(one.fileno(), select.POLLIN, 0)
+                for result in (libc.ppoll(ctypes.byref(entry), 1, limit, None),
+                               libc.recvmmsg(one.fileno(), message, 1, 0, limit)):
+                    self.assertEqual((result, error and ctypes.get_errno()), (-1, error) if error else (1, 0))
+                if error:
+                    one.recv(1)
 
     def test_messages_are_scattered_gathered_and_peeked(self):
         one, other = self.pair(socket.SOCK_SEQPACKET)

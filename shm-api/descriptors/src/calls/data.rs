@@ -1,8 +1,9 @@
 //! Sending and receiving.
 
-use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use std::ffi::{c_int, c_uint};
 use std::os::fd::RawFd;
+
+use libc::{iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use xtipc::socket::{Errno, ReceiveRoom, Received};
 
 use super::sockets::put_address;
