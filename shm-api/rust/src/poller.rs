@@ -10,6 +10,9 @@ use crate::attachment::{Attachment, Look, Patience};
 use crate::core::{Core, Interest};
 use crate::{Connection, Datagram, Error, Group, Listener, Node, Result, Subscriber, lock};
 
+/// Longer than any program spins, and short enough for a clock to add.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 bitflags! {
     /// What to wait for, and what there is.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +128,7 @@ impl Poller {
         }
     }
 
-    /// How long each wait spins before it sleeps.
+    /// How long each wait spins before it sleeps: `Duration::MAX` to never sleep.
     pub fn set_spin(&self, spin: Duration) {
         *lock(&self.spin) = spin;
     }
@@ -169,7 +172,7 @@ impl Poller {
         };
         let spin = *lock(&self.spin);
         if !spin.is_zero() && timeout != Some(Duration::ZERO) {
-            let until = Instant::now() + spin;
+            let until = Instant::now() + spin.min(FOR_EVER);
             let until = end.map_or(until, |end| end.min(until));
             let found = self.attachment.spin(Interest::AnySocket, until, |core| {
                 Ok(match find(core)? {
