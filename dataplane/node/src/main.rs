@@ -3,7 +3,8 @@
 //! Exit status: 0 after an orderly stop, 1 when it could not start or go on, 2 for wrong settings, 128 + n when
 //! a second signal n ended a stop that was under way. A panic aborts.
 
-use std::io::IsTerminal;
+mod log;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         println!("xtipcd: the settings are good");
         return ExitCode::SUCCESS;
     }
-    start_log(&config.log);
+    log::start(&config.log);
     for told in &config.without_effect {
         tracing::warn!("{told}");
     }
@@ -53,16 +54,6 @@ fn run(config: Config) -> anyhow::Result<()> {
     // Before the first thread, so that all of them inherit the mask.
     let signals = Signals::block()?;
     Ok(steward::run(config, signals)?)
-}
-
-fn start_log(filter: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
-    tracing_subscriber::fmt()
-        .compact()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
 }
 
 /// A daemon with a dead thread is worse than one that is restarted.

@@ -1,6 +1,7 @@
 //! The program from outside: start, readiness, several instances, stop, refusals. Its nodes have no bearer,
 //! so it needs no privileges.
 
+use std::io::Read;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -197,6 +198,48 @@ fn wrong_settings_end_with_2_and_absent_processors_with_1() {
     );
     assert!(!host.path("run").exists());
     assert_eq!(host.refused(&["--check"]).0, Some(0));
+}
+
+/// Leaves two lines in the log: a program has come, and gone.
+fn attach_once(host: &Host) {
+    xtipc::Node::builder()
+        .socket_path(host.path("run/attach.sock"))
+        .attach()
+        .unwrap();
+}
+
+fn still_answers(host: &Host) {
+    let mut client = xtipc_management::Client::connect(&host.path("run/control.sock")).unwrap();
+    let reply = client.call(&xtipc_management::Request::Status);
+    assert!(reply.is_ok(), "{reply:?}");
+}
+
+#[test]
+fn a_log_that_nobody_takes_holds_up_nothing() {
+    let host = Host::new();
+    let mut daemon = host.start(&[]);
+    let mut log = daemon.0.stderr.take().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&log, 4096).unwrap();
+    (0..50).for_each(|_| attach_once(&host));
+    still_answers(&host);
+    assert!(log.read(&mut [0; 4096]).unwrap() > 0);
+    attach_once(&host);
+    daemon.signal(Signal::TERM);
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains(" lines of the log were not taken"), "{rest}");
+    assert_eq!(daemon.exit_code(), Some(0));
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_ends_nothing() {
+    let host = Host::new();
+    let mut daemon = host.start(&[]);
+    drop(daemon.0.stderr.take());
+    attach_once(&host);
+    still_answers(&host);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.exit_code(), Some(0));
 }
 
 #[test]
