@@ -15,6 +15,7 @@ pub mod placement;
 pub mod policy;
 pub mod privileges;
 pub mod secrets;
+pub(crate) mod service_manager;
 pub mod signals;
 pub mod steward;
 pub mod wait;

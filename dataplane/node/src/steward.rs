@@ -26,6 +26,7 @@ use crate::mail::{self, Receiver, Sender};
 use crate::placement;
 use crate::policy::{Core, Policy};
 use crate::privileges;
+use crate::service_manager;
 use crate::signals::{Signal, Signals};
 use crate::wait::{Interest, Token, WaitError, Waiter};
 use crate::watchdog::{Pulse, Watchdog};
@@ -476,7 +477,7 @@ impl Steward {
 
     fn notify(&self, state: NotifyState<'_>) {
         if self.turn.is_none()
-            && let Err(error) = sd_notify::notify(&[state])
+            && let Err(error) = service_manager::tell(state)
         {
             tracing::warn!(%error, "cannot notify the service manager");
         }

@@ -2,7 +2,8 @@
 //! so it needs no privileges.
 
 use std::io::Read;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -198,6 +199,23 @@ fn wrong_settings_end_with_2_and_absent_processors_with_1() {
     );
     assert!(!host.path("run").exists());
     assert_eq!(host.refused(&["--check"]).0, Some(0));
+}
+
+#[test]
+fn a_service_manager_without_a_place_in_the_file_system_is_told_too() {
+    let host = Host::new();
+    let name = format!("xtipc-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut command = host.command(&[]);
+    command.env("NOTIFY_SOCKET", format!("@{name}"));
+    let _daemon = Daemon(command.spawn().unwrap());
+    let mut text = [0; 64];
+    let n = manager.recv(&mut text).expect("a notification");
+    assert_eq!(&text[..n], b"READY=1\n");
 }
 
 /// Leaves two lines in the log: a program has come, and gone.
