@@ -369,7 +369,7 @@ fn a_gathered_message_waits_no_longer_than_the_gathering() {
 
 #[test]
 fn messages_of_all_sizes_arrive_whole_and_their_fragments_are_never_mixed() {
-    for (mtu, tx_hold_us) in [(1500, 0), (1500, 300), (576, 0), (2000, 100)] {
+    for (mtu, tx_hold_us) in [(1500, 0), (1500, 300), (576, 0), (2000, 100), (100, 0)] {
         let mut c = Cluster::new(14);
         c.recipe = Recipe {
             mtu,
