@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{error}");
             match error.downcast_ref() {
                 Some(StewardError::Forced(signal)) => {
                     ExitCode::from(128 + u8::try_from(*signal).unwrap_or(0))

@@ -183,7 +183,7 @@ fn after_a_kill_the_next_start_replaces_what_was_left() {
 }
 
 #[test]
-fn wrong_settings_end_with_2_and_absent_processors_with_1() {
+fn wrong_settings_end_with_2_and_what_the_system_has_not_with_1() {
     let host = Host::new();
     let (code, stderr) = host.refused(&["--tolerance", "7"]);
     assert_eq!(code, Some(2));
@@ -197,6 +197,11 @@ fn wrong_settings_end_with_2_and_absent_processors_with_1() {
         stderr.contains("processor 1000 does not exist; accepted: 0"),
         "{stderr}"
     );
+    let (code, stderr) = host.refused(&["--socket", "/nonexistent/x"]);
+    assert_eq!(code, Some(1));
+    let expected =
+        "cannot bind the socket /nonexistent/x: No such file or directory (os error 2)\n";
+    assert!(stderr.ends_with(expected), "{stderr}");
     assert!(!host.path("run").exists());
     assert_eq!(host.refused(&["--check"]).0, Some(0));
 }
