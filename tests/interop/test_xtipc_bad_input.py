@@ -182,6 +182,7 @@ class BadFrameTest(PairTest):
             self.check_exchange()
 
     def test_own_broadcasts_reflected_by_the_switch_are_dropped(self):
+        log = self.alpha.log_text()
         with self.undisturbed("alpha", self.alpha, self.beta):
             for port in ("alpha", "beta"):
                 self.switch.ip("link", "set", port, "type", "bridge_slave", "hairpin", "on")
@@ -196,6 +197,19 @@ class BadFrameTest(PairTest):
             for receiver in receivers:
                 self.assertEqual(len(list(iter(lambda: receiver.recv(0.5), None))), 20)
             time.sleep(2)  # a few rounds of discovery and link supervision
+            self.check_exchange()
+        self.assertNotIn("the same node address", self.alpha.log_text().removeprefix(log))
+
+    def test_a_node_with_the_identity_of_another_one_is_told_and_harms_nobody(self):
+        with self.undisturbed("alpha", self.alpha, self.beta):
+            double = self.enter(self.segment.daemon("double"))
+            self.addCleanup(setattr, double, "identity", double.identity)
+            double.identity = "beta"
+            double.start()
+            told = "this node and another one have the same node address"
+            lab.until(lambda: told in double.log_text(), 5, "the double's line")
+            time.sleep(2)
+            self.assertEqual(double.log_text().count("the same node address"), 1)
             self.check_exchange()
 
     def test_frames_for_other_hosts_flooded_by_a_bridge_are_not_taken(self):

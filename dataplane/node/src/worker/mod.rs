@@ -70,6 +70,8 @@ const RECEIVE_BUDGET: usize = 64;
 const CARE_INTERVAL_NS: u64 = 1_000_000_000;
 /// How often a worker that does not sleep looks at what would have woken it.
 const LISTEN_INTERVAL_NS: u64 = 1_000_000;
+/// Between two lines on nodes that have the same address.
+const DUPLICATE_SILENCE: Duration = Duration::from_secs(30);
 
 /// What worker 0 is started with.
 pub(crate) struct WorkerConfig {
@@ -232,6 +234,8 @@ struct Worker {
     ready: Vec<Token>,
     care_due_ns: u64,
     listen_due_ns: u64,
+    /// When a duplicate address is worth a line again.
+    duplicate_due: Instant,
     /// What the steward's watchdog goes by.
     shortest_tolerance_ms: u32,
     catch_up: CatchUp,
@@ -313,6 +317,7 @@ impl Worker {
             ready: Vec::with_capacity(64),
             care_due_ns: started_ns + CARE_INTERVAL_NS,
             listen_due_ns: started_ns,
+            duplicate_due: Instant(0),
             shortest_tolerance_ms: config.tolerance_ms_min(),
             catch_up: CatchUp::default(),
             awaits_workers: false,
@@ -498,6 +503,19 @@ impl Worker {
         (received, drained && arrears == Arrears::None)
     }
 
+    /// Whoever has an address twice searches on, and each search is noticed.
+    fn tell_of_duplicate(&mut self, now: Instant, addr: NodeAddr) {
+        if addr == NodeAddr::NONE || now < self.duplicate_due {
+            return;
+        }
+        self.duplicate_due = now + DUPLICATE_SILENCE;
+        let who = match addr == self.engine.own_addr() {
+            true => "this node and another one",
+            false => "two other nodes",
+        };
+        tracing::warn!(address = %addr, "{who} have the same node address, and get no links to each other: give each an identity of its own");
+    }
+
     fn act_on_notices(&mut self, now: Instant) {
         let links_changed =
             |notice: &Notice| matches!(notice, Notice::LinkUp(..) | Notice::LinkDown(..));
@@ -532,9 +550,7 @@ impl Worker {
                     // It may take the disk a while.
                     let _ = self.own.events.send(Event::EpochWanted);
                 }
-                Notice::DuplicateAddress(addr) => {
-                    tracing::debug!(address = %addr, "duplicate node address")
-                }
+                Notice::DuplicateAddress(addr) => self.tell_of_duplicate(now, addr),
                 Notice::Writable(port)
                 | Notice::Acceptable(port)
                 | Notice::Connected(port)
