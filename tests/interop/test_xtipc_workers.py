@@ -19,6 +19,11 @@ class WorkersTest(SegmentTest):
         status = node.tool_json("status")[0]
         return [queue for bearer in status["bearers"] for queue in bearer["queues"]]
 
+    def steering(self, node):
+        """How packets come into the queues of the first bearer, and why so; `None` where worker 0 serves them."""
+        steering = node.tool_json("status")[0]["bearers"][0].get("steering")
+        return steering and (steering["way"], steering["reason"])
+
     def drops(self, node):
         return {bearer["name"]: bearer["drops"] for bearer in node.tool_json("status")[0]["bearers"]}
 
@@ -55,6 +60,7 @@ class WorkersTest(SegmentTest):
                 self.assertGreater(workers[1]["rounds"], LEAST)
                 self.assertEqual(policy == "busy", workers[1]["sleeps"] == 0)
                 self.assertIn("queue 0: worker:1 ", node.tool("status"))
+                self.assertEqual(self.steering(node), ("software", "one queue"))
                 node.stop()
 
     def test_queues_are_spread_and_worker_0_serves_none(self):
@@ -69,6 +75,9 @@ class WorkersTest(SegmentTest):
         streams.check_whole(least=LEAST)
         queues = self.queues(node)
         self.assertEqual([queue["worker"] for queue in queues], [1, 2, 1, 2])
+        self.assertEqual(self.steering(node), ("software", "veth has no rules for queues: Operation not supported (os error 95)"))
+        self.assertIn("  steering: software (veth has no rules", node.tool("status"))
+        self.assertIsNone(self.steering(self.alpha))
         # Which peer's packets come into which queue the kernel draws at each boot.
         self.assert_handed_over(node)
         node.stop()

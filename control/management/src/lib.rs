@@ -39,7 +39,7 @@ pub use socket::{
 };
 pub use status::{
     AttachmentInfo, BearerInfo, BearerMode, Counters, FramePool, Media, PeerInfo, QueueInfo,
-    Status, UdpAddresses, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
+    Status, Steering, SteeringWay, UdpAddresses, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
 };
 pub use transport::{
     MAX_REQUEST, MAX_RESPONSE, TransportError, decode_request, decode_response, encode_request,

@@ -149,6 +149,30 @@ pub struct BearerInfo {
     pub classifier: Counters,
     /// Its AF_XDP queues; empty in the other modes.
     pub queues: Vec<QueueInfo>,
+    /// How packets come into these queues; `None` where worker 0 serves all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steering: Option<Steering>,
+}
+
+/// How the packets of a bearer come into the queues that several workers serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steering {
+    /// By whom.
+    pub way: SteeringWay,
+    /// Into which queues, or why not by rules.
+    pub reason: String,
+}
+
+/// Who chooses the queue of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SteeringWay {
+    /// The NIC, by rules that the daemon has made for TIPC.
+    Rules,
+    /// The NIC, by a hash of IP addresses.
+    Hash,
+    /// Nobody for TIPC: packets are handed over from the queues into which they happen to come.
+    Software,
 }
 
 /// The addresses of a UDP bearer.

@@ -179,7 +179,7 @@ fn count_rx_queues(directory: &Path) -> Option<u32> {
 }
 
 /// A socket to ask ioctls through, and whom they are about.
-struct Asking<'a> {
+pub(crate) struct Asking<'a> {
     socket: OwnedFd,
     name: &'a str,
 }
@@ -209,7 +209,7 @@ struct Channels {
 const _: () = assert!(size_of::<Channels>() == 36);
 
 impl<'a> Asking<'a> {
-    fn new(name: &'a str) -> Result<Self, InterfaceError> {
+    pub(crate) fn new(name: &'a str) -> Result<Self, InterfaceError> {
         // 16 bytes with the terminating zero; a slash would lead out of the sysfs directory.
         if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(['/', '\0']) {
             return Err(InterfaceError::Name(name.to_owned()));
@@ -260,16 +260,30 @@ impl<'a> Asking<'a> {
         command: libc::Ioctl,
         mut request: libc::ifreq,
     ) -> Result<libc::ifreq, InterfaceError> {
+        let result = self.call(command, &mut request);
+        self.answer(question, result)?;
+        Ok(request)
+    }
+
+    /// Has the kernel read and write a structure of the ethtool command that stands in its first word. Its size must be that of the
+    /// command, with what it counts of itself.
+    pub(crate) fn ethtool<T: ?Sized>(&self, structure: &mut T) -> rustix::io::Result<()> {
+        let mut request = self.request();
+        request.ifr_ifru.ifru_data = (&raw mut *structure).cast();
+        self.call(libc::SIOCETHTOOL, &mut request)
+    }
+
+    fn call(&self, command: libc::Ioctl, request: &mut libc::ifreq) -> rustix::io::Result<()> {
         // SAFETY: all commands used here read and write one `ifreq`, and what its `ifru_data` points to
         // (ETHTOOL only) is a structure of the ethtool command's size that outlives the call.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), command, &raw mut request) };
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), command, &raw mut *request) };
         if result < 0 {
             let code = std::io::Error::last_os_error()
                 .raw_os_error()
                 .unwrap_or(libc::EIO);
-            return self.answer(question, Err(Errno::from_raw_os_error(code)));
+            return Err(Errno::from_raw_os_error(code));
         }
-        Ok(request)
+        Ok(())
     }
 
     fn driver(&self) -> Option<String> {
@@ -278,9 +292,7 @@ impl<'a> Asking<'a> {
             driver: [0; 32],
             rest: [0; 160],
         };
-        let mut request = self.request();
-        request.ifr_ifru.ifru_data = (&raw mut info).cast();
-        self.ioctl("driver", libc::SIOCETHTOOL, request).ok()?;
+        self.ethtool(&mut info).ok()?;
         let name = info.driver.split(|&byte| byte == 0).next()?;
         (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
     }
@@ -290,9 +302,7 @@ impl<'a> Asking<'a> {
             command: ETHTOOL_GCHANNELS,
             ..Channels::default()
         };
-        let mut request = self.request();
-        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-        self.ioctl("channels", libc::SIOCETHTOOL, request).ok()?;
+        self.ethtool(&mut channels).ok()?;
         let count = channels.rx + channels.combined;
         (count > 0).then_some(count)
     }

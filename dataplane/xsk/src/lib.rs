@@ -101,6 +101,7 @@
 pub mod addresses;
 mod closing;
 pub mod datagram;
+pub mod flow_rules;
 pub mod handover;
 pub mod interface;
 mod kernel;

@@ -2,6 +2,7 @@
 
 use xtipc_management::{
     BearerInfo, BearerMode, ClientError, Counters, Failure, Media, MediaInfo, Property, QueueInfo,
+    SteeringWay,
 };
 
 use super::node::state;
@@ -38,6 +39,9 @@ pub(crate) fn details_text(bearer: &BearerInfo) -> String {
         "" => format!("  path: {}\n", path(bearer.mode)),
         reason => format!("  path: {} ({reason})\n", path(bearer.mode)),
     };
+    if let Some(steering) = &bearer.steering {
+        text += &format!("  steering: {} ({})\n", way(steering.way), steering.reason);
+    }
     text += &format!(
         "  RX packets:{} octets:{}\n",
         bearer.rx_packets, bearer.rx_bytes
@@ -68,6 +72,14 @@ fn path(mode: BearerMode) -> &'static str {
         BearerMode::Packet => "AF_PACKET",
         BearerMode::Udp => "UDP socket",
         BearerMode::SharedMemory => "shared memory",
+    }
+}
+
+fn way(way: SteeringWay) -> &'static str {
+    match way {
+        SteeringWay::Rules => "rules of the NIC",
+        SteeringWay::Hash => "hash of the NIC",
+        SteeringWay::Software => "software",
     }
 }
 

@@ -425,6 +425,10 @@ fn bearers() -> Vec<BearerInfo> {
                 handover: counters("rx", 12),
                 ..QueueInfo::default()
             }],
+            steering: Some(Steering {
+                way: SteeringWay::Software,
+                reason: "one queue".to_owned(),
+            }),
             ..links.clone()
         },
         BearerInfo {

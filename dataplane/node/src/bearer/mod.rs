@@ -22,6 +22,7 @@ mod nic;
 mod occupied;
 mod room;
 mod shm;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -31,6 +32,7 @@ mod xdp;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use xtipc_ebpf::Classifier;
@@ -299,11 +301,15 @@ impl Bearer {
         }
     }
 
-    /// Lets the further workers, if there are any, serve its AF_XDP queues: call after opening and after
-    /// [`Self::reopen`], before the waiter is given the sockets. All else stays with this worker.
-    pub(crate) fn hand_over(&mut self, crew: &Crew, pool: &FramePool) {
+    /// Lets the further workers, if there are any, serve its AF_XDP queues, and has the NIC put packets into these where it
+    /// can, with a note in the run directory: call after opening and after [`Self::reopen`], before the waiter is given the
+    /// sockets. All else stays with this worker.
+    pub(crate) fn hand_over(&mut self, crew: &Crew, pool: &FramePool, run_dir: &Path) {
         if let Some(port) = self.port() {
             port.hand_over(crew, pool);
+        }
+        if let Carrier::Ethernet(ethernet) = &mut self.carrier {
+            ethernet.steer(run_dir);
         }
     }
 

@@ -16,6 +16,7 @@ use super::error::{BearerError, MTU_MIN, StillHeld};
 use super::ethernet::{BROADCAST, Header, Received, vlan_id};
 use super::front::send_behind;
 use super::ladder::{self, Rung};
+use super::steering::Steering;
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
 use super::{HEADROOM, links, napi, occupied, room};
@@ -39,6 +40,8 @@ pub(super) struct EthernetBearer {
     /// The longest packet that path and pool carry, whatever the MTU.
     room: usize,
     traffic: Traffic,
+    /// `None` until it is known who serves the queues. Dropped before the claim.
+    steering: Option<Steering>,
     claim: Claim,
 }
 
@@ -79,6 +82,7 @@ impl EthernetBearer {
             vlan,
             room,
             traffic: Traffic::default(),
+            steering: None,
             claim,
         })
     }
@@ -212,6 +216,22 @@ impl EthernetBearer {
         }
     }
 
+    /// Has the NIC put packets into the queues that the further workers serve, if it can, once it is known which these are.
+    pub(super) fn steer(&mut self, run_dir: &std::path::Path) {
+        if self.steering.is_some() {
+            return;
+        }
+        let servers = match &self.path {
+            Path::Packet(_) => Vec::new(),
+            Path::Xdp(port) => port.servers(),
+        };
+        let steering = Steering::set_up(&self.interface, self.vlan, &servers, run_dir);
+        if let Some(shown) = steering.info(&self.interface) {
+            tracing::info!(interface = self.interface.name, way = ?shown.way, why = shown.reason, "steering");
+        }
+        self.steering = Some(steering);
+    }
+
     /// Whether packets wait to be received: the check before sleeping.
     pub(super) fn rx_ready(&mut self) -> bool {
         match &mut self.path {
@@ -258,6 +278,7 @@ impl EthernetBearer {
             drops,
             classifier,
             queues,
+            steering: (self.steering.as_ref()).and_then(|steering| steering.info(&self.interface)),
             ..self.traffic.info()
         }
     }

@@ -460,6 +460,7 @@ impl UdpBearer {
             mode: express.mode,
             classifier: express.classifier,
             queues: express.queues,
+            steering: express.steering,
             mode_reason: self.mode_reason.clone(),
             up: self.interface.up,
             media_address: self.media_addr().to_string(),

@@ -142,6 +142,11 @@ impl XdpPort {
         self.servers.extend(servers);
     }
 
+    /// The numbers of the workers that serve the queues, by queue; none if this one does.
+    pub(super) fn servers(&self) -> Vec<usize> {
+        self.servers.iter().map(|server| server.index).collect()
+    }
+
     /// Whether the workers that serve the queues have handed over what came.
     pub(super) fn arrears(&mut self, now: Duration) -> Arrears {
         let queues = self.sockets.iter().zip(&self.servers);

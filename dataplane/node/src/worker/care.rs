@@ -15,7 +15,10 @@ impl Worker {
     /// Also hands to the further workers what is theirs to serve.
     pub(super) fn watch_bearers(&mut self) -> Result<(), Failure> {
         for enabled in self.bearers.iter_mut().flatten() {
-            enabled.bearer.hand_over(&self.own.crew, &self.host.pool);
+            let own = &self.own;
+            enabled
+                .bearer
+                .hand_over(&own.crew, &self.host.pool, &own.config.run_dir);
             for (fd, interest) in enabled.bearer.fds() {
                 self.waiter
                     .add(fd, interest, Source::Bearer.token(self.bearer_fds))?;

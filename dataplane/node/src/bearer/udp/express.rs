@@ -24,6 +24,7 @@ use crate::bearer::front::send_behind;
 use crate::bearer::ladder::{self, Rung};
 use crate::bearer::nic::in_pool;
 use crate::bearer::room;
+use crate::bearer::steering::of_datagrams;
 use crate::bearer::traffic::{Traffic, TxDrop, named};
 use crate::bearer::xdp::{ClosingSockets, XdpPort};
 use crate::config::{HEADERS_V4, HEADERS_V6, XdpMode};
@@ -269,6 +270,7 @@ impl Express {
             classifier: self.port.classifier_counters(),
             queues: self.port.queue_infos(),
             drops: named([("rx-handover-full", self.port.dropped_at_handover())]),
+            steering: of_datagrams(&self.interface, self.local, &self.port.servers()),
             ..BearerInfo::default()
         }
     }
