@@ -53,7 +53,7 @@ pub struct WorkerInfo {
     pub thread_id: u32,
     /// The core it is pinned to.
     pub cpu: Option<u32>,
-    /// The NUMA node of that core, if the system has several.
+    /// The NUMA node of that core, or the one it stays on, if the system has several.
     pub numa_node: Option<u32>,
     /// How it idles.
     pub policy: WorkerPolicy,
@@ -147,6 +147,9 @@ pub struct BearerInfo {
     pub drops: Counters,
     /// What the XDP classifier counted; empty without one.
     pub classifier: Counters,
+    /// The NUMA node of the NIC, if the system has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
     /// Its AF_XDP queues; empty in the other modes.
     pub queues: Vec<QueueInfo>,
     /// How packets come into these queues; `None` where worker 0 serves all.

@@ -1,10 +1,16 @@
-//! Where and how threads run: pinning to processors and the scheduling class.
+//! Where and how threads run: pinning to processors, NUMA nodes and the scheduling class.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use core_affinity::CoreId;
-use rustix::thread::Pid;
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+use xtipc_xsk::interface::Interface;
+
+use crate::config::{Config, MediaSpec};
+
+/// Where the kernel describes processors and NUMA nodes.
+const SYSTEM: &str = "/sys/devices/system";
 
 /// Why a worker cannot be pinned as asked.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,8 +41,81 @@ pub fn allowed_cpus() -> Vec<usize> {
     cpus
 }
 
+/// Where the workers run. What memory they take at their start, frame pool and rings, comes from the NUMA node that they
+/// run on.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    /// By worker; or empty.
+    cpus: Vec<usize>,
+    /// Where all run that have no processor of their own.
+    node: Option<u32>,
+}
+
+impl Placement {
+    /// On the processors of the configuration; else on the NUMA node of the first NIC among the bearers, if there are several
+    /// nodes and this process may use a processor of it for each worker. Call it from a thread that is not pinned itself.
+    pub(crate) fn new(config: &Config) -> Result<Self, PinError> {
+        check_cpus(&config.cpus)?;
+        let cpus = config.cpus.clone();
+        let near = || {
+            let node = config
+                .bearers
+                .iter()
+                .find_map(|bearer| match &bearer.media {
+                    MediaSpec::Ethernet(_) => nic_node(&bearer.interface),
+                    MediaSpec::Udp(udp) => nic_node(udp.interface()?),
+                    MediaSpec::InfiniBand | MediaSpec::SharedMemory(_) => None,
+                });
+            node.filter(|node| cpus_of_node(*node).len() >= config.workers)
+        };
+        let node = if cpus.is_empty() { near() } else { None };
+        Ok(Self { cpus, node })
+    }
+
+    /// Moves the calling thread to where this worker runs.
+    pub(crate) fn settle(&self, worker: usize) -> Result<(), PinError> {
+        match (self.cpus.get(worker), self.node) {
+            (Some(cpu), _) => return pin_current(*cpu),
+            (None, Some(node)) => {
+                let mut set = CpuSet::new();
+                cpus_of_node(node).into_iter().for_each(|cpu| set.set(cpu));
+                if let Err(error) = sched_setaffinity(None, &set) {
+                    tracing::warn!(worker, node, %error, "cannot stay on the NUMA node of the NIC");
+                }
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// The processor that this worker is pinned to.
+    pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
+        self.cpus.get(worker).copied()
+    }
+
+    /// The NUMA node that this worker stays on, if the system has several.
+    pub(crate) fn numa_node(&self, worker: usize) -> Option<u32> {
+        self.cpu(worker).map_or(self.node, numa_node)
+    }
+}
+
+/// The NUMA node of an interface, if the system has several.
+fn nic_node(interface: &str) -> Option<u32> {
+    if !has_numa_nodes() {
+        return None;
+    }
+    Interface::query(interface).ok()?.numa_node()
+}
+
+/// The processors of a NUMA node that the calling thread may use.
+fn cpus_of_node(node: u32) -> Vec<usize> {
+    let mut cpus = allowed_cpus();
+    cpus.retain(|cpu| numa_node(*cpu) == Some(node));
+    cpus
+}
+
 /// Checks a list before any worker starts. Call it from a thread that is not pinned itself.
-pub fn check_cpus(cpus: &[usize]) -> Result<(), PinError> {
+fn check_cpus(cpus: &[usize]) -> Result<(), PinError> {
     let allowed = allowed_cpus();
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
@@ -45,7 +124,7 @@ pub fn check_cpus(cpus: &[usize]) -> Result<(), PinError> {
 }
 
 /// Pins the calling thread to one processor.
-pub fn pin_current(cpu: usize) -> Result<(), PinError> {
+pub(crate) fn pin_current(cpu: usize) -> Result<(), PinError> {
     if core_affinity::set_for_current(CoreId { id: cpu }) {
         Ok(())
     } else {
@@ -86,25 +165,31 @@ fn list_text(cpus: &[usize]) -> String {
 }
 
 /// The NUMA node of a processor, if the system has several.
-pub fn numa_node(cpu: usize) -> Option<u32> {
-    numa_node_in(Path::new("/sys/devices/system"), cpu)
+fn numa_node(cpu: usize) -> Option<u32> {
+    numa_node_in(Path::new(SYSTEM), cpu)
 }
 
 fn numa_node_in(system: &Path, cpu: usize) -> Option<u32> {
-    let nodes_in = |directory: PathBuf| {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.filter_map(|entry| {
-            entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("node")?
-                .parse()
-                .ok()
-        })
-    };
     // Of a single one there is nothing to tell.
     nodes_in(system.join("node")).nth(1)?;
     nodes_in(system.join(format!("cpu/cpu{cpu}"))).next()
+}
+
+/// Whether the system has several NUMA nodes.
+pub(crate) fn has_numa_nodes() -> bool {
+    nodes_in(Path::new(SYSTEM).join("node")).nth(1).is_some()
+}
+
+fn nodes_in(directory: PathBuf) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        entry
+            .file_name()
+            .to_str()?
+            .strip_prefix("node")?
+            .parse()
+            .ok()
+    })
 }
 
 /// Scheduling class of a worker.

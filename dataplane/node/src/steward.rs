@@ -23,7 +23,7 @@ use crate::crew::Crew;
 use crate::epoch::Epochs;
 use crate::instance::{Instance, InstanceError};
 use crate::mail::{self, Receiver, Sender};
-use crate::placement;
+use crate::placement::{self, Placement};
 use crate::policy::{Core, Policy};
 use crate::privileges;
 use crate::service_manager;
@@ -196,7 +196,7 @@ pub(crate) fn start(
 ) -> Result<Steward, StewardError> {
     privileges::check_kernel()?;
     privileges::check_capabilities(&config)?;
-    placement::check_cpus(&config.cpus)?;
+    let placement = Arc::new(Placement::new(&config)?);
     if let Some(bytes) = privileges::raise_memlock() {
         tracing::debug!(bytes, "lockable memory is limited");
     }
@@ -226,6 +226,7 @@ pub(crate) fn start(
     let (crew, seats) = Crew::new(&pulses, inbox.bell()).map_err(system("make a queue"))?;
     let mut threads = vec![worker::spawn(WorkerConfig {
         config: Arc::clone(&config),
+        placement: Arc::clone(&placement),
         pulses,
         crew,
         commands: inbox,
@@ -234,8 +235,8 @@ pub(crate) fn start(
         epochs: Arc::clone(&epochs),
     })];
     for seat in seats {
-        let (config, events) = (Arc::clone(&config), sender.clone());
-        threads.push(worker::spawn_server(seat, config, events));
+        let (placement, events) = (Arc::clone(&placement), sender.clone());
+        threads.push(worker::spawn_server(seat, config.policy, placement, events));
     }
     let mut workers = Vec::with_capacity(threads.len());
     for thread in threads {

@@ -146,6 +146,18 @@ impl Interface {
             driver,
         })
     }
+
+    /// The NUMA node of the device behind it, where the system tells one.
+    pub fn numa_node(&self) -> Option<u32> {
+        let directory = sysfs_of(&self.name, self.index)?;
+        // The device of a virtio NIC is on one that has it.
+        let places = ["device/numa_node", "device/../numa_node"];
+        let node = places
+            .iter()
+            .find_map(|place| fs::read_to_string(directory.join(place)).ok())?;
+        // -1: unknown.
+        node.trim().parse().ok()
+    }
 }
 
 fn device_kind(driver: Option<&str>, sysfs: Option<&Path>) -> DeviceKind {

@@ -26,8 +26,11 @@ pub(crate) fn list_text(bearers: &[BearerInfo], details: bool) -> String {
 
 /// The lines below the name of a bearer: state, path and why this path, traffic, drops.
 pub(crate) fn details_text(bearer: &BearerInfo) -> String {
+    let numa = bearer
+        .numa_node
+        .map_or(String::new(), |node| format!("  NUMA node:{node}"));
     let mut text = format!(
-        "  {}  MTU:{}  Priority:{}  Tolerance:{} ms  Window:{} packets  {}\n",
+        "  {}  MTU:{}  Priority:{}  Tolerance:{} ms  Window:{} packets  {}{numa}\n",
         state(bearer.up),
         bearer.mtu,
         bearer.priority,

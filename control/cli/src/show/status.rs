@@ -47,12 +47,12 @@ pub(crate) fn text(status: &Status) -> String {
 }
 
 fn worker_text(worker: &WorkerInfo) -> String {
-    let cpu = worker
-        .cpu
-        .map_or("not pinned".to_owned(), |cpu| format!("cpu {cpu}"));
-    let numa = worker
-        .numa_node
-        .map_or(String::new(), |node| format!(" of NUMA node {node}"));
+    let place = match (worker.cpu, worker.numa_node) {
+        (Some(cpu), Some(node)) => format!("cpu {cpu} of NUMA node {node}"),
+        (Some(cpu), None) => format!("cpu {cpu}"),
+        (None, Some(node)) => format!("on NUMA node {node}"),
+        (None, None) => "not pinned".to_owned(),
+    };
     let policy = match worker.policy {
         WorkerPolicy::Busy => "busy",
         WorkerPolicy::Adaptive => "adaptive",
@@ -68,7 +68,7 @@ fn worker_text(worker: &WorkerInfo) -> String {
         WaitMethod::Epoll => "epoll",
     };
     format!(
-        "worker {}  {cpu}{numa}  policy {policy}  {doing}  waits in {wait}\n  \
+        "worker {}  {place}  policy {policy}  {doing}  waits in {wait}\n  \
          rounds:{} sleeps:{} longest gap:{} us spin budget:{} us\n",
         worker.id, worker.rounds, worker.sleeps, worker.longest_gap_us, worker.spin_budget_us,
     )

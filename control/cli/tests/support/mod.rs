@@ -425,6 +425,7 @@ fn bearers() -> Vec<BearerInfo> {
                 handover: counters("rx", 12),
                 ..QueueInfo::default()
             }],
+            numa_node: Some(1),
             steering: Some(Steering {
                 way: SteeringWay::Software,
                 reason: "one queue".to_owned(),

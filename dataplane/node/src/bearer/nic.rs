@@ -21,6 +21,7 @@ use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
 use super::{HEADROOM, links, napi, occupied, room};
 use crate::config::{EthernetSpec, XdpMode};
+use crate::placement::has_numa_nodes;
 use crate::wait::Interest;
 
 /// The way packets take between the interface and the frame pool.
@@ -278,6 +279,7 @@ impl EthernetBearer {
             drops,
             classifier,
             queues,
+            numa_node: numa_node(&self.interface),
             steering: (self.steering.as_ref()).and_then(|steering| steering.info(&self.interface)),
             ..self.traffic.info()
         }
@@ -309,6 +311,11 @@ fn known_vlan(frame: &PacketFrame<'_>) -> Option<u16> {
         0 if frame.other_host => None,
         vlan => Some(vlan),
     }
+}
+
+/// That of the NIC, if the system has several.
+pub(super) fn numa_node(interface: &Interface) -> Option<u32> {
+    interface.numa_node().filter(|_| has_numa_nodes())
 }
 
 pub(super) fn in_pool(reserve: Reserve) -> xtipc_xsk::Reserve {

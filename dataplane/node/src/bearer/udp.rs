@@ -460,6 +460,7 @@ impl UdpBearer {
             mode: express.mode,
             classifier: express.classifier,
             queues: express.queues,
+            numa_node: express.numa_node,
             steering: express.steering,
             mode_reason: self.mode_reason.clone(),
             up: self.interface.up,

@@ -17,7 +17,6 @@ use xtipc_xsk::PageKind;
 use super::Worker;
 use super::application::Application;
 use crate::clock::now_ns;
-use crate::placement::numa_node;
 use crate::policy::Policy;
 use crate::steward::Query;
 use crate::wait::Backend;
@@ -174,7 +173,7 @@ impl Worker {
             .map(|(index, pulse)| WorkerInfo {
                 id: index as u32,
                 thread_id: pulse.thread_id(),
-                cpu: config.cpus.get(index).map(|cpu| *cpu as u32),
+                cpu: self.own.placement.cpu(index).map(|cpu| cpu as u32),
                 policy: match config.policy {
                     Policy::Busy => WorkerPolicy::Busy,
                     Policy::Adaptive => WorkerPolicy::Adaptive,
@@ -185,7 +184,7 @@ impl Worker {
                     Phase::Spinning => WorkerState::Spinning,
                     Phase::Asleep => WorkerState::Sleeping,
                 },
-                numa_node: config.cpus.get(index).and_then(|cpu| numa_node(*cpu)),
+                numa_node: self.own.placement.numa_node(index),
                 longest_gap_us: pulse.longest_gap_ns() / 1000,
                 ..self.work_of(index)
             });

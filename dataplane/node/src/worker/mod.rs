@@ -49,7 +49,7 @@ use crate::config::{BearerSpec, Config, identity_from};
 use crate::crew::{Crew, Seat};
 use crate::epoch::Epochs;
 use crate::mail::{Receiver, Sender};
-use crate::placement::pin_current;
+use crate::placement::Placement;
 use crate::policy::{Core, IdlePolicy, Policy, Step};
 use crate::steward::{Command, Event};
 use crate::wait::{Backend, Interest, Token, Waiter};
@@ -77,6 +77,8 @@ const DUPLICATE_SILENCE: Duration = Duration::from_secs(30);
 pub(crate) struct WorkerConfig {
     /// The daemon's settings.
     pub config: Arc<Config>,
+    /// Where the workers run.
+    pub placement: Arc<Placement>,
     /// Where each worker shows the watchdog that it lives.
     pub pulses: Arc<[Arc<Pulse>]>,
     /// The further workers.
@@ -104,25 +106,26 @@ impl WorkerConfig {
 
 /// Starts worker 0.
 pub(crate) fn spawn(own: WorkerConfig) -> io::Result<JoinHandle<()>> {
-    let (config, events) = (Arc::clone(&own.config), own.events.clone());
-    start(0, config, events, Arc::clone(own.pulse()), || run(own))
+    let (placement, events) = (Arc::clone(&own.placement), own.events.clone());
+    start(0, placement, events, Arc::clone(own.pulse()), || run(own))
 }
 
 /// Starts a further worker.
 pub(crate) fn spawn_server(
     seat: Seat,
-    config: Arc<Config>,
+    policy: Policy,
+    placement: Arc<Placement>,
     events: Sender<Event>,
 ) -> io::Result<JoinHandle<()>> {
-    let (own_config, own_events) = (Arc::clone(&config), events.clone());
+    let own_events = events.clone();
     let (index, pulse) = (seat.index, Arc::clone(&seat.pulse));
-    let run = move || queues::run(seat, own_config.policy, own_events);
-    start(index, config, events, pulse, run)
+    let run = move || queues::run(seat, policy, own_events);
+    start(index, placement, events, pulse, run)
 }
 
 fn start(
     worker: usize,
-    config: Arc<Config>,
+    placement: Arc<Placement>,
     events: Sender<Event>,
     pulse: Arc<Pulse>,
     run: impl FnOnce() -> Result<(), Failure> + Send + 'static,
@@ -130,11 +133,8 @@ fn start(
     std::thread::Builder::new()
         .name(format!("worker-{worker}"))
         .spawn(move || {
-            let pinned = config
-                .cpus
-                .get(worker)
-                .map_or(Ok(()), |cpu| pin_current(*cpu));
-            let last = match pinned.map_err(Failure::from).and_then(|()| run()) {
+            let settled = placement.settle(worker).map_err(Failure::from);
+            let last = match settled.and_then(|()| run()) {
                 Ok(()) => Event::Stopped { worker },
                 Err(error) => Event::Failed {
                     worker,

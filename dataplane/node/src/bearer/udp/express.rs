@@ -22,7 +22,7 @@ use crate::bearer::claim::Claim;
 use crate::bearer::error::{StillHeld, XdpError};
 use crate::bearer::front::send_behind;
 use crate::bearer::ladder::{self, Rung};
-use crate::bearer::nic::in_pool;
+use crate::bearer::nic::{in_pool, numa_node};
 use crate::bearer::room;
 use crate::bearer::steering::of_datagrams;
 use crate::bearer::traffic::{Traffic, TxDrop, named};
@@ -270,6 +270,7 @@ impl Express {
             classifier: self.port.classifier_counters(),
             queues: self.port.queue_infos(),
             drops: named([("rx-handover-full", self.port.dropped_at_handover())]),
+            numa_node: numa_node(&self.interface),
             steering: of_datagrams(&self.interface, self.local, &self.port.servers()),
             ..BearerInfo::default()
         }
