@@ -212,7 +212,7 @@ impl<'a> RuleTable<'a> {
         self.0.ethtool(&mut request)
     }
 
-    /// Whether rules are switched off for the interface (`ethtool -K IFACE ntuple off`).
+    /// Whether rules are off for the interface, for good or until they are switched on (`ethtool -K IFACE ntuple on`).
     pub fn is_off(&self) -> bool {
         let mut value = [ETHTOOL_GFLAGS, 0];
         self.0.ethtool(&mut value).is_ok() && value[1] & ETH_FLAG_NTUPLE == 0

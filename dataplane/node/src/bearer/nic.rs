@@ -227,7 +227,7 @@ impl EthernetBearer {
             Path::Xdp(port) => port.servers(),
         };
         let steering = Steering::set_up(&self.interface, self.vlan, &servers, run_dir);
-        if let Some(shown) = steering.info(&self.interface) {
+        if let Some(shown) = steering.info(&self.interface, &[]) {
             tracing::info!(interface = self.interface.name, way = ?shown.way, why = shown.reason, "steering");
         }
         self.steering = Some(steering);
@@ -278,9 +278,12 @@ impl EthernetBearer {
             mtu: self.mtu() as u32,
             drops,
             classifier,
-            queues,
             numa_node: numa_node(&self.interface),
-            steering: (self.steering.as_ref()).and_then(|steering| steering.info(&self.interface)),
+            steering: self
+                .steering
+                .as_ref()
+                .and_then(|steering| steering.info(&self.interface, &queues)),
+            queues,
             ..self.traffic.info()
         }
     }

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::io::Errno;
-use xtipc_management::{Steering as SteeringInfo, SteeringWay};
+use xtipc_management::{QueueInfo, Steering as SteeringInfo, SteeringWay};
 use xtipc_xsk::flow_rules::{Entry, Rule, RuleTable};
 use xtipc_xsk::interface::Interface;
 
@@ -92,28 +92,48 @@ impl Steering {
         }
     }
 
-    /// What the tools show. Asked anew each time: others may remove rules.
-    pub(super) fn info(&self, interface: &Interface) -> Option<SteeringInfo> {
-        let (way, reason) = match self {
+    /// What the tools show, given what has come into the queues. Asked anew each time: others may remove rules.
+    pub(super) fn info(&self, interface: &Interface, queues: &[QueueInfo]) -> Option<SteeringInfo> {
+        let refused = match self {
             Self::Unneeded => return None,
-            Self::Software(reason) => (SteeringWay::Software, reason.clone()),
-            Self::Rules(directed) => {
-                let list = RuleTable::of(&interface.name).map(|table| table.list());
-                match list {
-                    Ok(Ok(list)) if directed.entries.iter().all(|ours| list.contains(ours)) => {
-                        (SteeringWay::Rules, directed.text())
-                    }
-                    Ok(Ok(_)) => (
-                        SteeringWay::Software,
-                        "somebody else has removed the rules".to_owned(),
-                    ),
-                    Ok(Err(error)) => (SteeringWay::Software, error.to_string()),
-                    Err(error) => (SteeringWay::Software, error.to_string()),
-                }
-            }
+            Self::Software(reason) => Err(reason.clone()),
+            Self::Rules(directed) => match RuleTable::of(&interface.name).map(|table| table.list())
+            {
+                Ok(Ok(present)) => shown(&directed.entries, &present, queues),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        let (way, reason) = match refused {
+            Ok(text) => (SteeringWay::Rules, text),
+            Err(reason) => (SteeringWay::Software, reason),
         };
         Some(SteeringInfo { way, reason })
     }
+}
+
+/// What our rules do, or why nothing: others have removed them, or the NIC, which keeps them, does not go by them.
+fn shown(ours: &[Entry], present: &[Entry], queues: &[QueueInfo]) -> Result<String, String> {
+    if !ours.iter().all(|entry| present.contains(entry)) {
+        return Err("somebody else has removed the rules".to_owned());
+    }
+    let directed: Vec<_> = ours.iter().filter_map(|entry| entry.rule).collect();
+    let is_directed = |queue: &&QueueInfo| directed.iter().any(|rule| rule.queue == queue.queue);
+    let names: Vec<_> = directed.iter().map(|rule| rule.queue.to_string()).collect();
+    let names = names.join(", ");
+    let mut used = queues
+        .iter()
+        .filter(|queue| queue.rx_packets > 0)
+        .peekable();
+    if used.peek().is_some() && !used.any(|queue| is_directed(&queue)) {
+        return Err(format!(
+            "the NIC keeps the rules, and yet nothing has come into queue {names}"
+        ));
+    }
+    Ok(match directed.len() {
+        1 => format!("TIPC comes into queue {names}"),
+        _ => format!("TIPC comes into queues {names} by the senders' addresses"),
+    })
 }
 
 /// How datagrams to an address come into the queues of these workers: by the hash that IP has anyway. `None` where worker 0
@@ -131,7 +151,10 @@ pub(super) fn of_datagrams(
         (Err(refusal), _) => (SteeringWay::Software, refusal.text(interface, false)),
         (Ok(_), Ok(Ok(0 | 1))) => (
             SteeringWay::Software,
-            "the NIC does not spread datagrams by the senders' addresses".to_owned(),
+            format!(
+                "{} tells of no hash of the senders' addresses",
+                driver(interface)
+            ),
         ),
         (Ok(_), Ok(Ok(spread))) => (
             SteeringWay::Hash,
@@ -139,7 +162,7 @@ pub(super) fn of_datagrams(
         ),
         (Ok(_), Ok(Err(error))) => (
             SteeringWay::Software,
-            format!("{} tells nothing of a hash: {error}", driver(interface)),
+            format!("{} tells of no hash: {error}", driver(interface)),
         ),
         (Ok(_), Err(error)) => (SteeringWay::Software, error.to_string()),
     };
@@ -170,7 +193,7 @@ impl Refusal {
             Self::OneWorker => "one worker serves all queues".to_owned(),
             Self::NoTable(error) => format!("{driver} has no rules for queues: {error}"),
             Self::Refused(error) if is_off => format!(
-                "{driver} refused the rule: {error}; rules are off (ethtool -K {} ntuple on)",
+                "{driver} refused the rule: {error}; rules are off, or this NIC has none (ethtool -K {} ntuple on)",
                 interface.name
             ),
             Self::Refused(error) => format!("{driver} refused the rule: {error}"),
@@ -287,20 +310,6 @@ fn withdraw(table: &impl Table, ours: &[Entry], note: &Note) -> rustix::io::Resu
     }
     note.remove();
     Ok(())
-}
-
-impl Directed {
-    fn text(&self) -> String {
-        let rules = self.entries.iter().filter_map(|entry| entry.rule);
-        let queues: Vec<_> = rules.map(|rule| rule.queue.to_string()).collect();
-        match &queues[..] {
-            [queue] => format!("TIPC comes into queue {queue}"),
-            several => format!(
-                "TIPC comes into queues {} by the senders' addresses",
-                several.join(", ")
-            ),
-        }
-    }
 }
 
 impl Drop for Directed {

@@ -201,12 +201,45 @@ fn the_reason_names_driver_answer_and_remedy() {
     let refused = Refusal::Refused(Errno::OPNOTSUPP);
     assert_eq!(
         refused.text(&interface, true),
-        "ixgbe refused the rule: Operation not supported (os error 95); rules are off (ethtool -K eth0 ntuple on)"
+        "ixgbe refused the rule: Operation not supported (os error 95); rules are off, or this NIC has none (ethtool -K eth0 ntuple on)"
     );
     assert_eq!(
         refused.text(&interface, false),
         "ixgbe refused the rule: Operation not supported (os error 95)"
     );
+}
+
+#[test]
+fn what_is_shown_is_what_the_rules_do() {
+    let entry = |location, queue| Entry {
+        location,
+        rule: Some(to_queue(queue)),
+    };
+    let came = |packets: [u64; 3]| {
+        let infos = packets
+            .iter()
+            .zip(0..)
+            .map(|(&rx_packets, queue)| QueueInfo {
+                queue,
+                rx_packets,
+                ..QueueInfo::default()
+            });
+        infos.collect::<Vec<_>>()
+    };
+    let (one, two) = (entry(15, 1), entry(14, 2));
+    let text = "TIPC comes into queue 1".to_owned();
+    assert_eq!(shown(&[one], &[one], &came([0; 3])), Ok(text.clone()));
+    assert_eq!(shown(&[one], &[two, one], &came([2, 9, 0])), Ok(text));
+    assert_eq!(
+        shown(&[one, two], &[one, two], &came([0, 0, 9])).unwrap(),
+        "TIPC comes into queues 1, 2 by the senders' addresses"
+    );
+    assert_eq!(
+        shown(&[one], &[one], &came([9, 0, 0])).unwrap_err(),
+        "the NIC keeps the rules, and yet nothing has come into queue 1"
+    );
+    let moved = shown(&[one], &[entry(15, 2)], &came([0; 3]));
+    assert_eq!(moved.unwrap_err(), "somebody else has removed the rules");
 }
 
 #[test]
@@ -224,9 +257,9 @@ fn one_worker_makes_no_rules_and_shows_nothing() {
         rx_queues: 2,
     };
     let steering = Steering::set_up(&lo, 0, &[], run_dir.path());
-    assert_eq!(steering.info(&lo), None);
+    assert_eq!(steering.info(&lo, &[]), None);
     let steering = Steering::set_up(&lo, 0, &[1, 2], run_dir.path());
-    let shown = steering.info(&lo).unwrap();
+    let shown = steering.info(&lo, &[]).unwrap();
     assert_eq!(shown.way, SteeringWay::Software);
     assert_eq!(
         shown.reason,
