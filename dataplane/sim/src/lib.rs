@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alarms;
+mod arrivals;
 pub mod checks;
 pub mod cluster;
 pub mod connections;

@@ -1,8 +1,8 @@
 //! An Ethernet segment in virtual time: stations by MAC address, broadcast, and faults from a seed.
 
+use crate::arrivals::Arrivals;
 use crate::rng::Rng;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use xtipc_protocol::addr::{Media, MediaAddr};
 use xtipc_protocol::host::MediaDest;
@@ -89,10 +89,7 @@ pub struct Segment {
     /// When a station that was slow has got what waits for it. What follows does not overtake that.
     queued: BTreeMap<usize, Instant>,
     stations: BTreeSet<usize>,
-    in_flight: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    flights: Vec<Option<Flight>>,
-    free: Vec<usize>,
-    serial: u64,
+    in_flight: Arrivals,
     /// Print each packet.
     pub log: bool,
     /// Keep [`Self::seen`].
@@ -129,10 +126,7 @@ impl Segment {
             slow: BTreeMap::new(),
             queued: BTreeMap::new(),
             stations: BTreeSet::new(),
-            in_flight: BinaryHeap::new(),
-            flights: Vec::new(),
-            free: Vec::new(),
-            serial: 0,
+            in_flight: Arrivals::default(),
             log: false,
             record: false,
             seen: Vec::new(),
@@ -270,10 +264,10 @@ impl Segment {
         let usual = self.usual_arrival(now, flight.to);
         if self.rng.chance(faults.duplication) {
             let at = self.straggle(usual);
-            self.put(at, flight.clone());
+            self.in_flight.put(at, flight.clone());
         }
         let at = self.straggle(usual);
-        self.put(at, flight);
+        self.in_flight.put(at, flight);
     }
 
     /// When a packet arrives that may be reordered.
@@ -303,30 +297,14 @@ impl Segment {
         *end
     }
 
-    fn put(&mut self, at: Instant, flight: Flight) {
-        let key = self.free.pop().unwrap_or_else(|| {
-            self.flights.push(None);
-            self.flights.len() - 1
-        });
-        self.flights[key] = Some(flight);
-        self.serial += 1;
-        self.in_flight.push(Reverse((at, self.serial, key)));
-    }
-
     /// When the next packet arrives.
     pub fn next_arrival(&self) -> Option<Instant> {
-        self.in_flight.peek().map(|Reverse((at, ..))| *at)
+        self.in_flight.next()
     }
 
     /// Takes the next packet that has arrived.
     pub fn pop_arrived(&mut self, now: Instant) -> Option<Flight> {
-        let Reverse((at, _, key)) = *self.in_flight.peek()?;
-        if at > now {
-            return None;
-        }
-        self.in_flight.pop();
-        self.free.push(key);
-        self.flights[key].take()
+        self.in_flight.pop(now)
     }
 }
 
