@@ -1,11 +1,28 @@
 //! Counters: per link as the `tipc` tool shows them, and the node's drops by reason.
 
 /// Counters of a link, zero after each reset. Sent counters of the broadcast link belong to the node,
-/// its received ones to each peer.
+/// its received ones to each peer. Those that probes change come first, side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct LinkStats {
+    /// Sum over all ticks of the transmit queue's length.
+    pub queue_length_sum: u64,
+    /// Ticks while up.
+    pub ticks: u32,
+    /// Longest transmit queue seen at a tick.
+    pub queue_length_max: u32,
+    /// Valid STATE messages received.
+    pub rx_states: u32,
+    /// Probes among them.
+    pub rx_probes: u32,
+    /// STATE messages sent.
+    pub tx_states: u32,
+    /// Probes among them.
+    pub tx_probes: u32,
     /// Packets accepted in sequence.
     pub rx_packets: u32,
+    /// Packets sent for the first time.
+    pub tx_packets: u32,
     /// Fragments received in sequence.
     pub rx_fragments: u32,
     /// Messages put together from fragments.
@@ -14,8 +31,6 @@ pub struct LinkStats {
     pub rx_bundles: u32,
     /// Messages received in bundles.
     pub rx_bundled: u32,
-    /// Packets sent for the first time.
-    pub tx_packets: u32,
     /// Fragments submitted.
     pub tx_fragments: u32,
     /// Messages cut into fragments.
@@ -24,20 +39,12 @@ pub struct LinkStats {
     pub tx_bundles: u32,
     /// Messages sent in bundles.
     pub tx_bundled: u32,
-    /// Valid STATE messages received.
-    pub rx_states: u32,
-    /// Probes among them.
-    pub rx_probes: u32,
     /// Negative acknowledgements received.
     pub rx_naks: u32,
     /// Packets that came out of order.
     pub rx_deferred: u32,
     /// Packets outside the receive window or known already.
     pub rx_duplicates: u32,
-    /// STATE messages sent.
-    pub tx_states: u32,
-    /// Probes among them.
-    pub tx_probes: u32,
     /// Negative acknowledgements sent.
     pub tx_naks: u32,
     /// STATE messages sent only to acknowledge.
@@ -52,12 +59,6 @@ pub struct LinkStats {
     pub profile_bytes: u64,
     /// Samples up to 64, 256, 1024, 4096, 16384, 32768 and 66000 bytes.
     pub profile: [u32; 7],
-    /// Sum over all ticks of the transmit queue's length.
-    pub queue_length_sum: u64,
-    /// Ticks while up.
-    pub ticks: u32,
-    /// Longest transmit queue seen at a tick.
-    pub queue_length_max: u32,
 }
 
 impl LinkStats {

@@ -11,10 +11,18 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// [`NEVER`] if the timer is not armed.
     deadline_ms: u64,
     prev: u32,
     next: u32,
-    armed: bool,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Entry {
+    fn is_armed(&self) -> bool {
+        self.deadline_ms != NEVER
+    }
 }
 
 /// The wheel.
@@ -47,13 +55,17 @@ impl Wheel {
     pub fn arm(&mut self, id: u32, deadline: Instant) {
         self.cancel(id);
         let blank = Entry {
-            deadline_ms: 0,
+            deadline_ms: NEVER,
             prev: NONE,
             next: NONE,
-            armed: false,
         };
         let needed = id as usize + 1;
         if self.entries.len() < needed {
+            // Not by doubling: with a thousand peers half of it would be a lot.
+            if self.entries.capacity() < needed {
+                let missing = needed - self.entries.len();
+                self.entries.reserve_exact(missing + needed / 32);
+            }
             self.entries.resize(needed, blank);
         }
         let deadline_ms = deadline.0.div_ceil(1_000_000).max(self.cursor_ms);
@@ -63,7 +75,6 @@ impl Wheel {
             deadline_ms,
             prev: NONE,
             next,
-            armed: true,
         };
         if next != NONE {
             self.entries[next as usize].prev = id;
@@ -77,7 +88,7 @@ impl Wheel {
 
     /// Disarms timer `id` if it is armed.
     pub fn cancel(&mut self, id: u32) {
-        let Some(&entry) = self.entries.get(id as usize).filter(|e| e.armed) else {
+        let Some(&entry) = self.entries.get(id as usize).filter(|e| e.is_armed()) else {
             return;
         };
         let slot = entry.deadline_ms as usize % SLOTS;
@@ -91,7 +102,7 @@ impl Wheel {
         if self.slots[slot] == NONE {
             self.occupied[slot / 64] &= !(1 << (slot % 64));
         }
-        self.entries[id as usize].armed = false;
+        self.entries[id as usize].deadline_ms = NEVER;
         let may_be_next = entry.deadline_ms.min(self.cursor_ms + SLOTS as u64);
         let next_ms = self.next_ms.get().filter(|next| *next < may_be_next);
         self.next_ms.set(next_ms);
@@ -173,11 +184,20 @@ impl Wheel {
         Some(end)
     }
 
+    /// The timers that fire in the millisecond of `now`, if none before it is left.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = u32> + '_ {
+        let now_ms = now.as_millis();
+        let linked = |id: u32| (id != NONE).then_some(id);
+        let first = linked(self.slots[now_ms as usize % SLOTS]);
+        let slot = std::iter::successors(first, move |id| linked(self.entries[*id as usize].next));
+        slot.filter(move |id| self.entries[*id as usize].deadline_ms <= now_ms)
+    }
+
     fn iter_armed(&self) -> impl Iterator<Item = (u32, u64)> {
         self.entries
             .iter()
             .enumerate()
-            .filter(|(_, e)| e.armed)
+            .filter(|(_, e)| e.is_armed())
             .map(|(id, e)| (id as u32, e.deadline_ms))
     }
 }
@@ -194,6 +214,8 @@ mod tests {
         wheel.arm(1, Instant::from_millis(5));
         assert_eq!(wheel.next_deadline(), Some(Instant::from_millis(5)));
         assert_eq!(wheel.pop_expired(Instant::from_millis(4)), None);
+        assert!(wheel.due(Instant::from_millis(4)).next().is_none());
+        assert!(wheel.due(Instant::from_millis(5)).eq([1]));
         assert_eq!(wheel.pop_expired(Instant::from_millis(5)), Some(1));
         assert_eq!(wheel.pop_expired(Instant::from_millis(59_999)), None);
         assert_eq!(wheel.pop_expired(Instant::from_millis(60_000)), Some(3));

@@ -25,8 +25,9 @@ const ACKNOWLEDGING_TICKS: u8 = 4;
 /// that both miss some would otherwise answer each other for as long as they do.
 const ASK_SPACING: Duration = Duration::from_millis(1);
 
-/// Both directions of the broadcast link with one peer.
+/// Both directions of the broadcast link with one peer. What an idle link says of it comes first, side by side.
 #[derive(Debug)]
+#[repr(C)]
 pub struct BroadcastPeer {
     /// The start point of the peer's broadcasts is known.
     pub up: bool,
@@ -34,27 +35,27 @@ pub struct BroadcastPeer {
     pub told: bool,
     /// The peer has proved that it knows the start point of ours.
     pub open: bool,
-    /// Last of our broadcasts that the peer has received in order.
-    pub acked: SeqNo,
-    /// Bit n: the peer has `acked + 1 + n` as well, out of order.
-    pub acked_ahead: u64,
-    /// The message being put together.
-    pub assembly: Assembly,
-    /// Counters of what arrives.
-    pub stats: LinkStats,
-    rcv_nxt: SeqNo,
-    /// The number the peer will give its next broadcast, as far as it has told.
-    peer_snd_nxt: SeqNo,
-    deferred: FrameList,
     /// Received since the peer was last told so for sure.
     rcv_unacked: u8,
     /// Ticks that told it since the last one came.
     told_ticks: u8,
-    out_of_order: u32,
-    /// When the gap opened, or the sender was last told of it in good time.
-    gap_told: Instant,
+    /// Last of our broadcasts that the peer has received in order.
+    pub acked: SeqNo,
+    rcv_nxt: SeqNo,
+    /// The number the peer will give its next broadcast, as far as it has told.
+    peer_snd_nxt: SeqNo,
+    deferred: FrameList,
     /// When a STATE of the peer was last answered by asking for broadcasts.
     asked_at: Instant,
+    /// When the gap opened, or the sender was last told of it in good time.
+    gap_told: Instant,
+    /// Bit n: the peer has `acked + 1 + n` as well, out of order.
+    pub acked_ahead: u64,
+    out_of_order: u32,
+    /// The message being put together.
+    pub assembly: Assembly,
+    /// Counters of what arrives.
+    pub stats: LinkStats,
 }
 
 impl Default for BroadcastPeer {
@@ -115,6 +116,7 @@ impl BroadcastPeer {
 
     /// What the link to this peer says of the broadcast link. Of broadcasts that wait for the peer's bindings it says
     /// nothing: TIPC has no words for one that is there and not taken.
+    #[inline]
     pub fn view(&self, last_sent: SeqNo, table: &FrameTable) -> BroadcastView {
         let mut view = BroadcastView {
             up: self.up,

@@ -132,7 +132,7 @@ impl Engine {
 
     /// True if requests of this node carry the SYN bit.
     fn marks_requests(&self, node: NodeAddr) -> bool {
-        let index = self.peer_index.get(&node).copied();
+        let index = self.index_of(node);
         let peer = index.and_then(|index| self.peer(index));
         peer.is_none_or(|peer| peer.capabilities.has(Capabilities::SYN_BIT))
     }

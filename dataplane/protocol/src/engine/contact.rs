@@ -419,7 +419,7 @@ impl Engine {
     /// The node with this address, if a link to it is up.
     #[inline]
     pub(super) fn reachable(&self, node: NodeAddr) -> Option<PeerIndex> {
-        let index = *self.peer_index.get(&node)?;
+        let index = self.index_of(node)?;
         self.peer(index)
             .filter(|peer| Peer::is_up(peer))
             .map(|_| index)

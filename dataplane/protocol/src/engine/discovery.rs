@@ -207,10 +207,7 @@ impl Engine {
     ) {
         let wanted = message.prev_node;
         let peer_id = identity_of(message);
-        let holder = self
-            .peer_index
-            .get(&wanted)
-            .and_then(|index| self.peer(*index));
+        let holder = self.index_of(wanted).and_then(|index| self.peer(index));
         let suggested = if holder.is_some_and(|peer| peer.id == peer_id) {
             return;
         } else if let Some(known) = self.peers.iter().flatten().find(|p| p.id == peer_id) {
@@ -292,14 +289,14 @@ impl Engine {
             None => {
                 if self.peers.len() == self.peers.capacity() {
                     // Doubling would keep room for as many nodes that never come.
-                    self.peers.reserve_exact(self.peers.len() / 32 + 8);
+                    self.peers.reserve_exact(self.peers.len() / 64 + 8);
                 }
                 self.peers.push(None);
                 self.peers.len() - 1
             }
         };
         self.peers[index] = Some(peer);
-        self.peer_index.insert(message.prev_node, index);
+        self.peer_index.insert(message.prev_node, index as u32);
         self.core.crypto.meet(now, message.prev_node, id);
         Some(index)
     }
@@ -313,7 +310,7 @@ impl Engine {
         id: NodeId,
         host: &mut H,
     ) -> Option<PeerIndex> {
-        let index = self.peer_index.get(&addr).copied()?;
+        let index = self.index_of(addr)?;
         if self.peer(index).is_some_and(|p| p.id == id || p.is_up()) {
             return Some(index);
         }

@@ -181,7 +181,7 @@ impl Engine {
         {
             return Err(Drop::Malformed);
         }
-        let up = self.peer_index.get(&node).and_then(|i| self.peer(*i));
+        let up = self.index_of(node).and_then(|i| self.peer(i));
         let counts = msg.user() != User::LinkConfig && !starts_session(msg);
         if counts
             && up.is_some_and(Peer::is_up)

@@ -5,9 +5,10 @@
 //! `discovery` finds nodes, `receive` takes packets to their links, `contact` brings links and nodes
 //! up and down, `parallel` joins two links to one peer, `deliver` takes messages to sockets, `send` the other way, `names` keeps the binding
 //! table, `telling` makes it known, `topology` tells subscribers of it, `view` shows it all to operators, `tuning` changes
-//! what they want changed, `waiting` tells them what senders wait for.
+//! what they want changed, `waiting` tells them what senders wait for. `ahead` reads what inputs will need.
 
 mod accept;
+mod ahead;
 mod connect;
 mod connection_receive;
 mod connection_send;
@@ -38,6 +39,7 @@ mod waiting;
 
 pub use self::core::{Core, Ctx};
 pub use accept::{AcceptError, Accepted, ListenError, PairError};
+pub use ahead::Foreseen;
 pub use connect::ConnectError;
 pub use encryption::Rekeying;
 pub use groups::{GROUP_MEMBERS_MAX, JoinError, NoMember};
@@ -159,7 +161,8 @@ pub struct Engine {
     trial: Trial,
     bearers: [Option<Bearer>; MAX_BEARERS],
     peers: Vec<Option<Peer>>,
-    peer_index: FastMap<NodeAddr, PeerIndex>,
+    /// In few bytes, since there may be a thousand.
+    peer_index: FastMap<NodeAddr, u32>,
     bcast: BroadcastLink,
     names: BindingTable,
     distributor: Distributor,
@@ -420,6 +423,12 @@ impl Engine {
             host,
             bcast_ack: SeqNo(0),
         }
+    }
+
+    /// Where a node is among the peers.
+    #[inline]
+    fn index_of(&self, node: NodeAddr) -> Option<PeerIndex> {
+        self.peer_index.get(&node).map(|index| *index as PeerIndex)
     }
 
     #[inline]

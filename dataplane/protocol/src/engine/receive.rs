@@ -97,7 +97,7 @@ impl Engine {
         if prev == self.core.own {
             return Err(Drop::OwnPacket);
         }
-        let index = *self.peer_index.get(&prev).ok_or(Drop::UnknownNode)?;
+        let index = self.index_of(prev).ok_or(Drop::UnknownNode)?;
         let links = &self.peer(index).ok_or(Drop::LinkDown)?.links;
         let is_its = |link: &Link| link.media_addr == source || source == MediaAddr::UNTOLD;
         match links.get(bearer) {

@@ -298,7 +298,7 @@ impl Engine {
         };
         port.on_congestion(node);
         let importance = port.importance;
-        let index = self.peer_index.get(&node).copied();
+        let index = self.index_of(node);
         let peer = index.and_then(|index| self.peers[index].as_mut());
         let link = peer.and_then(|peer| peer.links.carrier_mut(from.0));
         match link {

@@ -75,7 +75,7 @@ impl Engine {
         setting: Setting,
         host: &mut H,
     ) -> bool {
-        let index = self.peer_index.get(&node).copied();
+        let index = self.index_of(node);
         let is_set = index.is_some_and(|index| self.set_peer_link(now, index, id, setting, host));
         self.settle(now, host);
         is_set

@@ -155,7 +155,7 @@ impl Engine {
                 ..PathView::default()
             };
         }
-        let peer = self.peer_index.get(&node).and_then(|i| self.peer(*i));
+        let peer = self.index_of(node).and_then(|i| self.peer(i));
         let links = peer.map(|peer| &peer.links);
         let active = links.and_then(Links::active);
         let ids = active.map_or([None, None], |[even, odd]| {
@@ -186,7 +186,7 @@ impl Engine {
 
     /// Name of the link to a node over a bearer, if there is one.
     pub fn name_of_link(&self, node: NodeAddr, bearer: BearerId) -> Option<String> {
-        let peer = self.peer(*self.peer_index.get(&node)?)?;
+        let peer = self.peer(self.index_of(node)?)?;
         let link = peer.links.get(bearer)?;
         Some(self.link_name(link, peer.id))
     }
@@ -234,8 +234,8 @@ impl Engine {
         if addr == self.core.own {
             return Some(self.config.id);
         }
-        let index = self.peer_index.get(&addr)?;
-        self.peer(*index).map(|peer| peer.id)
+        let index = self.index_of(addr)?;
+        self.peer(index).map(|peer| peer.id)
     }
 
     /// The sockets of this node.

@@ -131,10 +131,7 @@ impl Engine {
 
     /// The bearer that messages of a socket to a node take.
     fn bearer_to(&self, node: NodeAddr, port: PortId) -> BearerId {
-        let peer = self
-            .peer_index
-            .get(&node)
-            .and_then(|index| self.peer(*index));
+        let peer = self.index_of(node).and_then(|index| self.peer(index));
         let link = peer.and_then(|peer| peer.links.carrier(port.0));
         link.map_or(BearerId(0), |link| link.bearer)
     }

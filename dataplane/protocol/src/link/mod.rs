@@ -29,6 +29,7 @@ use fsm::{LinkEvent, LinkState};
 use patience::Patience;
 use queue::SendQueue;
 use round_trip::RoundTrip;
+use std::hint::black_box;
 use std::time::Duration;
 use watch::Watch;
 
@@ -134,85 +135,94 @@ pub fn mss(mtu: usize) -> usize {
 }
 
 /// One end of a link.
+///
+/// A node may have a thousand that are idle, and the memory of each is far away when it is looked at. So what a look, a
+/// probe and its answer need lies together, in the order of the lines of a processor's cache; `tests` below says which.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Link {
-    /// The node at the other end.
-    pub peer: NodeAddr,
-    /// The bearer it runs on.
-    pub bearer: BearerId,
-    /// Where the peer is.
-    pub media_addr: MediaAddr,
-    /// What the peer can do.
-    pub capabilities: Capabilities,
+    // First line: whether the peer is alive.
     /// Its state.
     pub state: LinkState,
-    /// Bearer of the peer, as it numbers them.
-    peer_bearer: u8,
-    /// Interface at the peer, NUL-terminated; empty until the first RESET or ACTIVATE.
-    pub peer_interface: [u8; INTERFACE_NAME],
-    /// Priority in force.
-    pub priority: u8,
-    /// Tolerance in force.
-    pub tolerance_ms: u32,
+    /// The bearer it runs on.
+    pub bearer: BearerId,
     /// Network plane: the lower node address decides.
     pub net_plane: u8,
-    /// Largest packet both ends take.
-    pub mtu: usize,
-    /// Counters since the last reset.
-    pub stats: LinkStats,
-    /// The message being put together.
-    pub assembly: Assembly,
-    /// It carries messages, alone or beside another link.
-    pub joined: bool,
-    /// How many of this node's binding updates it has carried, or the peer has from the broadcast link.
-    pub told: u64,
-    /// It has been up since the last reset.
-    opened: bool,
-    /// The last packet that carries one of another link.
-    tunnelled_until: Option<SeqNo>,
+    /// Priority in force.
+    pub priority: u8,
+    in_session: bool,
+    /// The last tick found nothing under way: the next one comes with the next look at the peer.
+    resting: bool,
     /// What it is given waits: the peer has not acknowledged all that came before over another link.
     held: bool,
+    /// Bearer of the peer, as it numbers them.
+    peer_bearer: u8,
+    /// The node at the other end.
+    pub peer: NodeAddr,
+    /// Tolerance in force.
+    pub tolerance_ms: u32,
+    next_tick: Instant,
+    /// What [`Self::next_timeout`] gave.
+    due: Instant,
+    watch: Watch,
+    // Second line: numbers, and whether packets wait.
+    /// What the peer can do.
+    pub capabilities: Capabilities,
+    session: SeqNo,
+    peer_session: SeqNo,
+    rcv_nxt: SeqNo,
+    /// The number the peer will give its next packet, as its last STATE told.
+    peer_snd_nxt: SeqNo,
+    state_snd_nxt: SeqNo,
+    state_rcv_nxt: SeqNo,
+    rcv_unacked: u16,
+    /// `snd_nxt` at the last tick.
+    checkpoint: SeqNo,
+    window: u16,
+    slow_start_threshold: u16,
+    acked_in_window: u16,
     min_window: u16,
     max_window: u16,
     /// STATEs that still carry a priority an operator has set, and a tolerance.
     untold: Untold,
+    /// It carries messages, alone or beside another link.
+    pub joined: bool,
+    /// It has been up since the last reset.
+    opened: bool,
+    deferred: FrameList,
+    /// Its backlog fills the third line.
+    queue: SendQueue,
+    // Fourth line: where to.
+    /// How many of this node's binding updates it has carried, or the peer has from the broadcast link.
+    pub told: u64,
+    waiters: Vec<Waiter>,
+    /// Where the peer is.
+    pub media_addr: MediaAddr,
+    // Fifth line: what is counted of probes. Behind it what only messages and resets need.
+    round_trip: RoundTrip,
+    /// Counters since the last reset.
+    pub stats: LinkStats,
+    patience: Patience,
+    /// When a packet with a number was last sent.
+    sequenced_at: Instant,
+    /// Nothing is said of a new session before this: packets of the old one may still be on their way.
+    mute_until: Instant,
+    /// Largest packet both ends take.
+    pub mtu: usize,
+    /// The message being put together.
+    pub assembly: Assembly,
+    /// Interface at the peer, NUL-terminated; empty until the first RESET or ACTIVATE.
+    pub peer_interface: [u8; INTERFACE_NAME],
     own_mtu: u32,
-    session: SeqNo,
+    reset_ticks: u32,
+    /// The last packet that carries one of another link.
+    tunnelled_until: Option<SeqNo>,
     /// The peer has spoken as if this endpoint were up since the last tick: it needs a RESET.
     unaware: bool,
     /// It did so although the tick before had sent one.
     ignored: bool,
     /// The last tick sent a RESET.
     reset_sent: bool,
-    peer_session: SeqNo,
-    in_session: bool,
-    queue: SendQueue,
-    rcv_nxt: SeqNo,
-    /// The number the peer will give its next packet, as its last STATE told.
-    peer_snd_nxt: SeqNo,
-    state_snd_nxt: SeqNo,
-    state_rcv_nxt: SeqNo,
-    deferred: FrameList,
-    rcv_unacked: u16,
-    patience: Patience,
-    watch: Watch,
-    reset_ticks: u32,
-    next_tick: Instant,
-    /// What [`Self::next_timeout`] gave.
-    due: Instant,
-    /// The last tick found nothing under way: the next one comes with the next look at the peer.
-    resting: bool,
-    /// When a packet with a number was last sent.
-    sequenced_at: Instant,
-    /// Nothing is said of a new session before this: packets of the old one may still be on their way.
-    mute_until: Instant,
-    /// `snd_nxt` at the last tick.
-    checkpoint: SeqNo,
-    window: u16,
-    slow_start_threshold: u16,
-    acked_in_window: u16,
-    round_trip: RoundTrip,
-    waiters: Vec<Waiter>,
 }
 
 /// What a new link needs to know.
@@ -451,6 +461,12 @@ impl Link {
         self.tolerance_ms / self.tick_interval().as_millis().max(1) as u32
     }
 
+    /// Reads a word of each line that a probe or an answer needs.
+    pub(crate) fn read(&self) {
+        let number = u64::from(self.rcv_nxt.0) ^ self.waiters.len() as u64;
+        black_box(self.due.0 ^ number ^ u64::from(self.stats.ticks));
+    }
+
     /// Forgets everything of the session and starts a new one. Every waiting sender is released.
     pub fn reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>) {
         self.fall_mute(ctx.now);
@@ -671,5 +687,25 @@ impl Link {
         };
         let (len, node) = (meta.len as usize, Some(self.peer));
         ctx.transmit(self.bearer, self.dest(), node, frame, len, reserve);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    const LINE: usize = 64;
+
+    #[test]
+    fn what_probes_need_is_in_four_lines() {
+        assert_eq!(offset_of!(Link, capabilities), LINE);
+        let transmit = offset_of!(Link, queue) + offset_of!(SendQueue, transmit);
+        assert!(transmit + size_of::<FrameList>() <= 2 * LINE);
+        assert_eq!(offset_of!(Link, told), 3 * LINE);
+        assert_eq!(offset_of!(Link, round_trip), 4 * LINE);
+        let last = offset_of!(Link, stats) + offset_of!(LinkStats, tx_probes);
+        assert!(last < 5 * LINE, "{last}");
+        assert_eq!(size_of::<Link>(), 9 * LINE);
     }
 }

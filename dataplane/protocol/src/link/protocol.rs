@@ -198,7 +198,9 @@ impl Link {
             return self.apply(LinkEvent::Establish, DownReason::PeerReset);
         }
         self.stats.rx_probes += u32::from(state.probe);
-        self.stats.rx_naks += u32::from(state.seq_gap > 0);
+        if state.seq_gap > 0 {
+            self.stats.rx_naks += 1;
+        }
         if state.keepalive && !state.probe {
             self.round_trip.on_answer(ctx.now);
         }
@@ -334,8 +336,12 @@ impl Link {
         if probe {
             self.round_trip.on_probe(ctx.now);
         }
-        self.stats.tx_naks += u32::from(seq_gap > 0);
-        self.stats.tx_acks += u32::from(reason == StateReason::Acknowledge);
+        if seq_gap > 0 {
+            self.stats.tx_naks += 1;
+        }
+        if reason == StateReason::Acknowledge {
+            self.stats.tx_acks += 1;
+        }
         let seqno = self.state_snd_nxt;
         self.state_snd_nxt = seqno.next();
         self.rcv_unacked = 0;

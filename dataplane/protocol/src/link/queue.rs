@@ -8,7 +8,10 @@ use crate::stats::LinkStats;
 use crate::wire::{Header, Importance, User, aligned, field, size};
 
 /// Packets in order: first those sent and not acknowledged, then the backlog.
+///
+/// What comes first is all that an idle link looks at, which has it at the end of a line of the processor's cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct SendQueue {
     /// Number of the next packet that moves out of the backlog.
     pub snd_nxt: SeqNo,
@@ -16,9 +19,9 @@ pub struct SendQueue {
     pub transmit: FrameList,
     /// Waiting for the window, without a number.
     pub backlog: FrameList,
-    backlog_len: [u16; Importance::COUNT],
     /// Per importance the packet that may still take another message.
     target: [Option<FrameRef>; Importance::COUNT],
+    backlog_len: [u16; Importance::COUNT],
 }
 
 impl Default for SendQueue {

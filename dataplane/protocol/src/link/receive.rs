@@ -139,6 +139,9 @@ impl Link {
     /// What to ask for now: packets missing before the first deferred one, and in `blocks` what was received behind it.
     /// Takes note that it is asked for.
     pub(super) fn ask(&mut self, now: Instant, table: &FrameTable, blocks: &mut GapList) -> u16 {
+        if !self.defers() {
+            return 0;
+        }
         let patience = self.patience;
         let is_due = |came| patience.due_at(came) <= now;
         let gap = missing(&self.deferred, self.rcv_nxt, table, blocks, is_due);

@@ -12,6 +12,7 @@ use crate::time::Instant;
 use crate::wire::{DomainRecord, MAX_DOMAIN_MEMBERS};
 use places::Places;
 use ring::Entry;
+use std::hint::black_box;
 use std::time::Duration;
 
 pub use ring::Role;
@@ -96,10 +97,12 @@ impl From<PackedPace> for Pace {
 }
 
 /// Silence after which a peer is lost that is probed after each `interval`; the end that does not lead waits an eighth
-/// longer.
+/// longer. In nanoseconds, since each look at a link asks for it, and a [`Duration`] is divided slowly.
 fn limit(tolerance: Duration, interval: Duration) -> Duration {
-    let still = tolerance * STILL_TENTHS / 10;
-    (still + interval * 9 / 8 + SLACK).max(tolerance.saturating_sub(TELLING))
+    let nanos = |span: Duration| span.as_nanos() as u64;
+    let still = nanos(tolerance) * u64::from(STILL_TENTHS) / 10;
+    let heard = still + nanos(interval) * 9 / 8 + nanos(SLACK);
+    Duration::from_nanos(heard.max(nanos(tolerance).saturating_sub(nanos(TELLING))))
 }
 
 /// A number that is spread over all, best in its upper bits.
@@ -246,7 +249,8 @@ impl Monitor {
         let rate = Duration::from_secs(1).as_micros() as u64 / interval.as_micros().max(1) as u64;
         let budget = MESH_BUDGET.saturating_sub(2 * near * rate);
         let interval = per_second(all.saturating_sub(2 * near), budget);
-        let interval = interval * self.phase(peer) / PHASES;
+        let interval = interval.as_nanos() as u64 * u64::from(self.phase(peer));
+        let interval = Duration::from_nanos(interval / u64::from(PHASES));
         let cut_off = self.is_cut_off(now);
         let limit = if cut_off {
             close.limit
@@ -295,23 +299,37 @@ impl Monitor {
         place.is_some_and(|place| ((place + watchers - first) % watchers).is_multiple_of(stride))
     }
 
+    /// Reads what is known of a peer ([`crate::engine::Engine::read_links`]).
+    pub fn read(&self, peer: NodeAddr) {
+        let entry = self.places.guess(peer).and_then(|at| self.entries.get(at));
+        black_box(entry.map(|entry| entry.acked));
+    }
+
     /// Writes the record for a STATE to this peer; gives its length, 0 for none.
     pub fn emit(&self, peer: NodeAddr, out: &mut [u8]) -> usize {
         let index = self.index_of(peer).filter(|_| self.sends_records());
         let Some(entry) = index.map(|index| &self.entries[index]) else {
             return 0;
         };
-        let knows = entry.acked == self.generation && entry.synchronised;
+        let (generation, ack_generation) = (self.generation, entry.peer_generation);
+        if entry.acked == self.generation && entry.synchronised {
+            let known = DomainRecord {
+                generation,
+                ack_generation,
+                up_map: 0,
+                members: &[],
+            };
+            return known.emit(out);
+        }
         let mut members = [[0; 4]; MAX_DOMAIN_MEMBERS];
-        let count = if knows { 0 } else { self.members.len() };
-        for (bytes, member) in members.iter_mut().zip(&self.members[..count]) {
+        for (bytes, member) in members.iter_mut().zip(&self.members) {
             *bytes = member.0.to_be_bytes();
         }
         let record = DomainRecord {
-            generation: self.generation,
-            ack_generation: entry.peer_generation,
-            up_map: if knows { 0 } else { self.up_map },
-            members: &members[..count],
+            generation,
+            ack_generation,
+            up_map: self.up_map,
+            members: &members[..self.members.len()],
         };
         record.emit(out)
     }

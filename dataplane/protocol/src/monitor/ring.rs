@@ -141,7 +141,7 @@ impl Monitor {
             Ok(index) => index,
             Err(index) => {
                 if self.entries.len() == self.entries.capacity() {
-                    self.entries.reserve_exact(self.entries.len() / 8 + 8);
+                    self.entries.reserve_exact(self.entries.len() / 32 + 8);
                 }
                 self.entries.insert(index, Entry::new(addr));
                 self.places.fit(self.entries.len());

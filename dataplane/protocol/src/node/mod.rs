@@ -23,38 +23,40 @@ pub const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// Nodes that never had a link, kept at most: anybody on the segment can invent them.
 pub const UNESTABLISHED_MAX: usize = 1024;
 
-/// Another node of the cluster.
+/// Another node of the cluster. What an idle one needs comes first, as in [`Link`].
+#[repr(C, align(64))]
 pub struct Peer {
     /// Its address.
     pub addr: NodeAddr,
-    /// Its identity.
-    pub id: NodeId,
-    /// Its instance; `None` until discovery showed it on a link.
-    pub signature: Option<u16>,
     /// What it can do.
     pub capabilities: Capabilities,
     /// Contact with it.
     pub state: NodeState,
+    /// It has had a link that was up.
+    pub was_up: bool,
     /// The links to it.
     pub links: Links,
+    link_quiet: Quiet,
+    bcast_quiet: Quiet,
     /// What is still to come by a link that was lost.
     pub failover: Option<Box<Failover>>,
+    // The second line.
     /// The peer began to use a link beside another one.
     pub synch: Option<Synch>,
     /// This node did.
     pub hold: Option<Synch>,
+    /// Discovery has shown a new instance while the link to the old one is still up.
+    pub restarted: bool,
     /// The broadcast link, in both directions.
     pub bcast: BroadcastPeer,
+    /// Its identity.
+    pub id: NodeId,
+    /// Its instance; `None` until discovery showed it on a link.
+    pub signature: Option<u16>,
     /// Its binding updates.
     pub updates: UpdateQueue,
     /// When it was met, or last lost.
     pub since: Instant,
-    /// It has had a link that was up.
-    pub was_up: bool,
-    /// Discovery has shown a new instance while the link to the old one is still up.
-    pub restarted: bool,
-    link_quiet: Quiet,
-    bcast_quiet: Quiet,
 }
 
 /// A link that one end began to use, and what is waited for before: packet `point` of the link over `other`.
@@ -154,5 +156,18 @@ impl Peer {
     pub fn takes_tunnels(&self) -> bool {
         let understood = Capabilities::TUNNEL_ENHANCED;
         self.capabilities.has(understood) && self.capabilities.has(Capabilities::NAMED_BCAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn what_probes_need_is_in_two_lines() {
+        assert_eq!(offset_of!(Peer, synch), 64);
+        let last = offset_of!(Peer, bcast) + offset_of!(BroadcastPeer, acked_ahead);
+        assert!(last < 2 * 64, "{last}");
     }
 }
