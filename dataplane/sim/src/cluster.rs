@@ -10,7 +10,7 @@ use xtipc_protocol::addr::{
     BearerId, Destination, MAX_BEARERS, Media, NodeAddr, NodeId, PortId, SocketAddr,
 };
 use xtipc_protocol::engine::{
-    BearerSetup, Engine, LinkView, NodeConfig, PeerView, SESSION_UNIT, SendError,
+    BearerSetup, Engine, Foreseen, LinkView, NodeConfig, PeerView, SESSION_UNIT, SendError,
 };
 use xtipc_protocol::host::{Notice, Payload};
 use xtipc_protocol::link::LinkParams;
@@ -73,6 +73,8 @@ impl Default for Recipe {
 
 /// Packets that a worker takes between two looks at its timers, as the daemon does.
 const RECEIVE_BUDGET: usize = 64;
+/// Inputs of one moment whose memory is read side by side before the first of them is worked on.
+const SIDE_BY_SIDE: usize = 32;
 
 /// What arrives at a node while its process is stopped.
 struct Suspension {
@@ -99,6 +101,10 @@ pub struct Cluster {
     arena: Arena,
     /// Room for the packets that a node sends at once.
     sending: Vec<Sent>,
+    /// Room for those that arrive.
+    arrived: Vec<Flight>,
+    /// Room for the peers that inputs concern, with the stations that have these inputs.
+    foreseen: Vec<(usize, Foreseen)>,
     nodes: Vec<Option<Node>>,
     suspended: BTreeMap<usize, Suspension>,
     /// By station: when its engine has something to do.
@@ -122,6 +128,8 @@ impl Cluster {
             strict: true,
             arena: Arena::default(),
             sending: Vec::new(),
+            arrived: Vec::new(),
+            foreseen: Vec::new(),
             nodes: Vec::new(),
             suspended: BTreeMap::new(),
             due: Vec::new(),
@@ -407,24 +415,67 @@ impl Cluster {
         };
         self.now = next;
         for net in 0..MAX_BEARERS {
-            while let Some(flight) = self.net(net).pop_arrived(next) {
-                if let Some(suspension) = self.suspended.get_mut(&flight.to) {
-                    if suspension.ring.len() < suspension.room {
-                        suspension.ring.push_back((net, flight));
-                    }
-                } else if self.is_running(flight.to) {
-                    self.receive_on(net, flight.to, flight.source, &flight.bytes);
-                }
-            }
+            while self.deliver_some(net) {}
         }
         let over = self.suspended.iter().filter(|(_, s)| s.until <= next);
         for station in over.map(|(station, _)| *station).collect::<Vec<_>>() {
             self.resume(station);
         }
-        for station in self.pop_due(next) {
-            self.with(station, |node| node.engine.on_time(next, &mut node.host));
+        for stations in self.pop_due(next).chunks(SIDE_BY_SIDE) {
+            self.read_ahead(|cluster, foreseen| {
+                for station in stations {
+                    let timers = cluster.node(*station).engine.foresee_timers(next);
+                    foreseen.extend(timers.map(|peer| (*station, peer)));
+                }
+            });
+            for station in stations {
+                self.with(*station, |node| node.engine.on_time(next, &mut node.host));
+            }
         }
         true
+    }
+
+    /// Reads what inputs of several nodes will need, side by side: nodes and peers are many, and what one of them was last
+    /// asked for has left all caches since.
+    fn read_ahead(&mut self, foresee: impl FnOnce(&Self, &mut Vec<(usize, Foreseen)>)) {
+        let mut foreseen = std::mem::take(&mut self.foreseen);
+        foresee(self, &mut foreseen);
+        for (station, peer) in &foreseen {
+            self.node(*station).engine.read_peer(*peer);
+        }
+        for (station, peer) in foreseen.drain(..) {
+            self.node(station).engine.read_links(peer);
+        }
+        self.foreseen = foreseen;
+    }
+
+    /// Hands the next packets that have arrived to their nodes; false if there were none.
+    fn deliver_some(&mut self, net: usize) -> bool {
+        let now = self.now;
+        let mut arrived = std::mem::take(&mut self.arrived);
+        let segment = self.net(net);
+        arrived.extend(std::iter::from_fn(|| segment.pop_arrived(now)).take(SIDE_BY_SIDE));
+        let is_over = arrived.is_empty();
+        if arrived.len() > 1 {
+            self.read_ahead(|cluster, foreseen| {
+                foreseen.extend(arrived.iter().filter_map(|flight| {
+                    let node = cluster.nodes.get(flight.to)?.as_ref()?;
+                    Some((flight.to, node.engine.foresee_packet(&flight.bytes)?))
+                }));
+            });
+        }
+        for flight in arrived.drain(..) {
+            if let Some(suspension) = self.suspended.get_mut(&flight.to) {
+                if suspension.ring.len() < suspension.room {
+                    suspension.ring.push_back((net, flight));
+                }
+            } else if self.is_running(flight.to) {
+                self.receive_on(net, flight.to, flight.source, &flight.bytes);
+                self.arena.give_back_packet(flight.bytes);
+            }
+        }
+        self.arrived = arrived;
+        !is_over
     }
 
     /// Hands a packet to a node at once.

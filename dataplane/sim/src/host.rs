@@ -50,13 +50,35 @@ impl Received {
 /// The memory of one frame.
 type Room = Box<[u8; FRAME_ROOM]>;
 
-/// Memory for frames, shared by hosts.
+/// Buffers kept for packets that are sent next.
+const PACKETS_KEPT: usize = 1 << 14;
+
+/// Memory for frames and packets, shared by hosts.
 #[derive(Clone, Default)]
-pub struct Arena(Rc<RefCell<Vec<Room>>>);
+pub struct Arena {
+    rooms: Rc<RefCell<Vec<Room>>>,
+    packets: Rc<RefCell<Vec<Vec<u8>>>>,
+}
 
 impl Arena {
+    /// A copy of a packet.
+    fn packet(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut packet = self.packets.borrow_mut().pop().unwrap_or_default();
+        packet.extend_from_slice(bytes);
+        packet
+    }
+
+    /// Takes back the buffer of a packet that has arrived.
+    pub(crate) fn give_back_packet(&self, mut packet: Vec<u8>) {
+        let mut packets = self.packets.borrow_mut();
+        if packets.len() < PACKETS_KEPT {
+            packet.clear();
+            packets.push(packet);
+        }
+    }
+
     fn take(&self) -> Room {
-        let spare = self.0.borrow_mut().pop();
+        let spare = self.rooms.borrow_mut().pop();
         let mut room = spare.unwrap_or_else(|| Box::new([0; FRAME_ROOM]));
         // Whoever reads what was not written sees this.
         room[..128].fill(0xdb);
@@ -64,7 +86,7 @@ impl Arena {
     }
 
     fn give_back(&self, room: Option<Room>) {
-        self.0.borrow_mut().extend(room);
+        self.rooms.borrow_mut().extend(room);
     }
 }
 
@@ -222,7 +244,7 @@ impl Host for SimHost {
         self.sent.push(Sent {
             bearer,
             to,
-            bytes: self.room(frame)[..len].to_vec(),
+            bytes: self.arena.packet(&self.room(frame)[..len]),
         });
         if self.tx_hold > 0 {
             let hold = self.rng.below(self.tx_hold);
