@@ -112,18 +112,7 @@ impl Wheel {
     pub fn pop_expired(&mut self, now: Instant) -> Option<u32> {
         let now_ms = now.as_millis();
         if now_ms >= self.cursor_ms + SLOTS as u64 {
-            // A whole round was slept through: every slot is looked at once.
-            let overdue = self
-                .iter_armed()
-                .filter(|(_, at)| *at <= now_ms)
-                .min_by_key(|(_, at)| *at);
-            let Some((id, at)) = overdue else {
-                self.turn_to(now_ms);
-                return None;
-            };
-            self.turn_to(at.max(self.cursor_ms));
-            self.cancel(id);
-            return Some(id);
+            return self.pop_overdue(now_ms);
         }
         while self.cursor_ms <= now_ms {
             let mut id = self.slots[self.cursor_ms as usize % SLOTS];
@@ -141,6 +130,22 @@ impl Wheel {
             self.turn_to(self.cursor_ms + 1);
         }
         None
+    }
+
+    /// A whole round was slept through: every slot is looked at once.
+    #[inline(never)]
+    fn pop_overdue(&mut self, now_ms: u64) -> Option<u32> {
+        let overdue = self
+            .iter_armed()
+            .filter(|(_, at)| *at <= now_ms)
+            .min_by_key(|(_, at)| *at);
+        let Some((id, at)) = overdue else {
+            self.turn_to(now_ms);
+            return None;
+        };
+        self.turn_to(at.max(self.cursor_ms));
+        self.cancel(id);
+        Some(id)
     }
 
     fn turn_to(&mut self, ms: u64) {
