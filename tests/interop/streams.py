@@ -20,19 +20,23 @@ class Streams:
     def add(self, name, source, target):
         """From one node to another, or between two programs of one node."""
         sender, receiver = self.test.drive(source).open(), self.test.drive(target).open()
-        self.flows.append((name, sender, receiver))
+        self.flows.append((name, sender, receiver, target))
 
     def start(self):
-        for _, _, receiver in self.flows:
+        for _, _, receiver, _ in self.flows:
             receiver.start_collect(streams=1, idle_s=15, limit_s=self.seconds + 60)
-        for stream, (_, sender, receiver) in enumerate(self.flows, start=1):
+        for stream, (_, sender, receiver, _) in enumerate(self.flows, start=1):
             sender.start_flood(receiver.address, stream, self.seconds, self.gap_us, self.sizes)
 
     def check_whole(self, least):
         """Waits for the end; each message came exactly once, in order, and there were at least so many in each stream."""
-        sent = [int(sender.driver.answer(self.seconds + 60)[0]) for _, sender, _ in self.flows]
-        for stream, ((name, _, receiver), count) in enumerate(zip(self.flows, sent), start=1):
+        sent = [int(sender.driver.answer(self.seconds + 60)[0]) for _, sender, _, _ in self.flows]
+        for stream, ((name, _, receiver, target), count) in enumerate(zip(self.flows, sent), start=1):
             result = receiver.collected(self.seconds + 90)
+            if result.streams != {stream: (count, 0, 0, 0)}:
+                print(target.tool("socket", "list"))
+                if isinstance(target, lab.Daemon):
+                    print(target.tool("status"))
             with self.test.subTest(name):
                 self.test.assertGreaterEqual(count, least)
                 self.test.assertEqual((result.corrupt, result.returned), (0, 0))
