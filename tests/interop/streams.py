@@ -44,7 +44,12 @@ class Streams:
 
 
 def is_stopped(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    """All its threads: each stops when it next has a processor."""
+    try:
+        states = [task.read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False  # a thread has ended meanwhile
+    return set(states) == {"T"}
 
 
 @contextlib.contextmanager
@@ -52,12 +57,15 @@ def stopped(process):
     """The process stands still inside the block."""
     process.send_signal(signal.SIGSTOP)
     try:
-        lab.until(lambda: is_stopped(process.pid), 1, f"process {process.pid} stopped", interval_s=0.001)
+        lab.until(lambda: is_stopped(process.pid), 5, f"process {process.pid} stopped", interval_s=0.001)
         yield
     finally:
         process.send_signal(signal.SIGCONT)
 
 
 def stand_still(process, seconds):
+    """The process stands still for so long; gives since when, CLOCK_REALTIME in ns."""
     with stopped(process):
+        since_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
         time.sleep(seconds)
+    return since_ns
