@@ -29,6 +29,9 @@ use groups::Members;
 const END_OF_STREAM: u32 = 1 << 31;
 const STAMP_LEN: usize = 12;
 const COLLECT_BUFFER: u32 = 16 << 20;
+/// A flood that was held up makes good for no more than this: else it pours all that at once into a receive buffer, whose reader may
+/// be held up too.
+const CAUGHT_UP_MAX: Duration = Duration::from_millis(500);
 const CREDIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Byte `i` of pattern `seed` is `seed + PATTERN_STEP * i` modulo `PATTERN_PERIOD`.
 const PATTERN_PERIOD: usize = 251;
@@ -339,14 +342,16 @@ fn flood(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let gap = Duration::from_micros(words.number("gap")?);
     let sizes = words.sizes()?;
     let start = Instant::now();
-    let mut sent = 0;
+    let (mut sent, mut due) = (0, start);
     for size in sizes.iter().cycle() {
         if start.elapsed() >= duration {
             break;
         }
         socket.send_to(&stamped(stream, sent, *size), destination)?;
         sent += 1;
-        std::thread::sleep((gap * sent).saturating_sub(start.elapsed()));
+        let now = Instant::now();
+        due = (due + gap).max(now - CAUGHT_UP_MAX);
+        std::thread::sleep(due.saturating_duration_since(now));
     }
     socket.send_to(
         &stamped(stream, sent | END_OF_STREAM, STAMP_LEN),
