@@ -56,8 +56,12 @@ impl fmt::Display for Errno {
 impl std::error::Error for Errno {}
 
 impl From<Error> for Errno {
+    /// What a socket that lost its node gets: its peers are as lost to it as those of a connection that was reset.
     fn from(error: Error) -> Self {
-        Self(error.errno())
+        match error {
+            Error::NodeGone => Self(libc::ECONNRESET),
+            error => Self(error.errno()),
+        }
     }
 }
 
@@ -82,11 +86,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// `socket(AF_TIPC, kind, protocol)`.
+    /// `socket(AF_TIPC, kind, protocol)`; `ENETDOWN` once the node is gone.
     pub fn open(node: &Node, kind: i32, protocol: i32) -> Result<Self> {
         let kind = kind_of(kind, protocol)?;
         let attachment = Arc::clone(&node.attachment);
-        let answer = attachment.call(0, Request::OpenSocket { kind })?;
+        let answer = attachment
+            .call(0, Request::OpenSocket { kind })
+            .map_err(|error| Errno(error.errno()))?;
         let [id, _] = answer.map_err(errno)?;
         Ok(Self::new(attachment, id as u32, kind, true))
     }
