@@ -282,19 +282,27 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Watch {
     late_ns: u64,
+    /// The shortest quiet that a held worker is released after.
     quiet_ns: u64,
+    /// The quiet that it is released after this time.
+    wanted_quiet_ns: u64,
     held: bool,
     quiet_since_ns: Option<u64>,
+    released_ns: Option<u64>,
 }
 
 impl Watch {
-    /// A worker may be without a round for `late_ns`; a held one is released after `quiet_ns` of quiet.
+    /// A worker may be without a round for `late_ns`; a held one is released after `quiet_ns` of quiet, and after twice as long
+    /// as the last time if it was late again sooner than ten times that after its release: what computes there is likely to
+    /// be there still.
     pub fn new(late_ns: u64, quiet_ns: u64) -> Self {
         Self {
             late_ns,
             quiet_ns,
+            wanted_quiet_ns: quiet_ns,
             held: false,
             quiet_since_ns: None,
+            released_ns: None,
         }
     }
 
@@ -307,9 +315,11 @@ impl Watch {
             Phase::Working | Phase::Asleep => false,
         };
         if !self.held {
-            self.held = late;
-            self.quiet_since_ns = None;
-            return if late { Verdict::Hold } else { Verdict::Leave };
+            if !late {
+                return Verdict::Leave;
+            }
+            self.hold(now_ns);
+            return Verdict::Hold;
         }
         let disturbed = late || seen.gap_ns > self.late_ns || seen.phase == Phase::Working;
         if disturbed {
@@ -317,17 +327,32 @@ impl Watch {
             return Verdict::Leave;
         }
         let since_ns = *self.quiet_since_ns.get_or_insert(now_ns);
-        if now_ns.saturating_sub(since_ns) < self.quiet_ns {
+        if now_ns.saturating_sub(since_ns) < self.wanted_quiet_ns {
             return Verdict::Leave;
         }
         self.held = false;
-        self.quiet_since_ns = None;
+        self.released_ns = Some(now_ns);
         Verdict::Release
+    }
+
+    fn hold(&mut self, now_ns: u64) {
+        self.held = true;
+        self.quiet_since_ns = None;
+        let soon = self.released_ns.is_some_and(|released_ns| {
+            now_ns.saturating_sub(released_ns) < 10 * self.wanted_quiet_ns
+        });
+        self.wanted_quiet_ns = if soon {
+            (2 * self.wanted_quiet_ns).min(QUIET_FACTOR_MAX * self.quiet_ns)
+        } else {
+            self.quiet_ns
+        };
     }
 }
 
 /// Idle and undisturbed for this long, a worker may be SCHED_IDLE again.
 const QUIET_NS: u64 = 1_000_000_000;
+/// The quiet after which a worker is released that was late again and again, in shortest ones.
+const QUIET_FACTOR_MAX: u64 = 64;
 /// One warning for each worker in this time.
 const WARNING_INTERVAL_NS: u64 = 10_000_000_000;
 /// A worker without a round for this long is stuck, not late.

@@ -83,6 +83,29 @@ fn a_held_worker_is_released_after_a_second_of_quiet_that_any_disturbance_restar
 }
 
 #[test]
+fn a_worker_that_is_late_soon_after_each_release_is_held_for_longer_each_time() {
+    let mut watch = Watch::new(187 * MS, 1000 * MS);
+    let mut at = 1000;
+    let held_for = |watch: &mut Watch, at: &mut u64| {
+        assert_eq!(
+            watch.judge(*at * MS, seen(Phase::Spinning, *at - 188)),
+            Verdict::Hold
+        );
+        let since = *at;
+        while watch.judge(*at * MS, seen(Phase::Asleep, *at)) == Verdict::Leave {
+            *at += 100;
+        }
+        *at - since
+    };
+    for quiet in [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000] {
+        assert_eq!(held_for(&mut watch, &mut at), quiet);
+        at += 9 * quiet;
+    }
+    at += 640_000;
+    assert_eq!(held_for(&mut watch, &mut at), 1000);
+}
+
+#[test]
 fn a_gap_counts_between_rounds_and_after_a_timer_was_due_but_not_in_sleep() {
     let pulse = Pulse::new(Core::Own);
     pulse.begin(1000);
