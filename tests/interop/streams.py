@@ -1,5 +1,7 @@
 """Streams of numbered messages between nodes, checked message by message; and what makes a process stand still."""
 import contextlib
+import ctypes
+import os
 import pathlib
 import signal
 import time
@@ -8,6 +10,11 @@ import lab
 
 MIXED_SIZES = (12, 64, 200, 1000, 64, 1500, 64, 4000, 64, 300, 64, 66000, 64, 100, 64, 9000)
 """Mostly small, as TIPC's users send; with some that are cut into fragments."""
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WAIT_ALL = 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p
 
 
 class Streams:
@@ -61,6 +68,23 @@ def stopped(process):
         yield
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def ptrace(request, thread):
+    if libc.ptrace(request, thread, None, None):
+        raise OSError(ctypes.get_errno(), f"ptrace of thread {thread}")
+
+
+@contextlib.contextmanager
+def stopped_thread(thread):
+    """One thread of a process stands still inside the block, the others run on."""
+    ptrace(PTRACE_SEIZE, thread)
+    ptrace(PTRACE_INTERRUPT, thread)
+    os.waitpid(thread, WAIT_ALL)
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH, thread)
 
 
 def stand_still(process, seconds):

@@ -5,7 +5,7 @@ import time
 import lab
 import test_xtipc_stalls
 from cluster import SegmentTest
-from streams import Streams
+from streams import Streams, stopped_thread
 from test_xtipc_starved import HOG
 
 SECONDS = 2
@@ -81,6 +81,100 @@ class WorkersTest(SegmentTest):
         # Which peer's packets come into which queue the kernel draws at each boot.
         self.assert_handed_over(node)
         node.stop()
+
+    def sent_to_by(self, node):
+        """The queue by which each peer is sent to."""
+        peers = node.tool_json("status")[0]["peers"]
+        return {peer["identity"]: queue for peer in peers if peer["state"] == "up" for queue in peer["queues"].values()}
+
+    def await_even_queues(self, node, peers):
+        """So many on each queue, or one more; they change when nothing to them is under way."""
+        def is_even():
+            by = list(self.sent_to_by(node).values())
+            return len(by) == peers and abs(by.count(0) - by.count(1)) <= 1
+        lab.until(is_even, 5, "an even share of the peers for each queue")
+        return self.sent_to_by(node)
+
+    def spread_node(self, xdp="auto"):
+        """With a worker for each of two queues, and three peers beside alpha."""
+        node = self.started(f"many-{xdp}", "--workers", "3", "--xdp", xdp, queues=2)
+        peers = [self.alpha] + [self.started(f"{xdp}{number}") for number in range(1, 4)]
+        for peer in peers:
+            self.await_link(peer, node)
+        self.assertEqual([queue["worker"] for queue in self.queues(node)], [1, 2])
+        return node, peers
+
+    def both_ways(self, node, peers, seconds, gap_us=1000):
+        streams = Streams(self, seconds, gap_us=gap_us)
+        for peer in peers:
+            streams.add(f"to {peer.identity}", node, peer)
+            streams.add(f"from {peer.identity}", peer, node)
+        return streams
+
+    def test_what_is_sent_is_spread_over_the_queues_by_peer(self):
+        for xdp in ("generic", "native"):
+            with self.subTest(xdp):
+                node, peers = self.spread_node(xdp)
+                by = self.await_even_queues(node, len(peers))
+                before = [queue["tx_packets"] for queue in self.queues(node)]
+                streams = self.both_ways(node, peers, SECONDS)
+                with self.without_resets(node, *peers):
+                    streams.start()
+                    streams.check_whole(least=LEAST)
+                self.assertEqual(self.sent_to_by(node), by)
+                sent = [queue["tx_packets"] - count for queue, count in zip(self.queues(node), before)]
+                print(f"  {xdp}: {by}, packets sent by queue {sent}", flush=True)
+                self.assertGreater(min(sent), sum(sent) / 4)
+                self.assertIn("  sent to by queue 1 of eth:eth0\n", node.tool("status"))
+                self.assert_handed_over(node)
+                for one in (node, *peers[1:]):
+                    one.stop()
+
+    def test_one_worker_sends_all_by_one_queue(self):
+        node = self.started("single", queues=2)
+        peers = [self.alpha, self.started("peer1")]
+        for peer in peers:
+            self.await_link(peer, node)
+        self.streams_are_whole(node, seconds=1)
+        self.assertEqual(set(self.sent_to_by(node).values()), {0})
+        self.assertEqual(self.queues(node)[1]["tx_packets"], 0)
+
+    def test_nothing_is_lost_while_the_worker_of_a_queue_stands_still(self):
+        node, peers = self.spread_node()
+        self.await_even_queues(node, len(peers))
+        workers = node.tool_json("status")[0]["workers"]
+        streams = self.both_ways(node, peers, 6 * 0.7 + 1)
+        with self.without_resets(node, *peers):
+            streams.start()
+            for turn in range(6):
+                with stopped_thread(workers[1 + turn % 2]["thread_id"]):
+                    time.sleep(0.4)
+                time.sleep(0.3)
+            streams.check_whole(least=LEAST)
+        for queue in self.queues(node):
+            self.assertGreater(queue["tx_packets"], LEAST)
+
+    def test_peers_change_their_queues_in_order(self):
+        node, peers = self.spread_node()
+        by = self.await_even_queues(node, len(peers))
+        # Those that have not alpha's queue go: one of the two that stay has to change.
+        leaves = 1 - by["alpha"]
+        stay = [peer for peer in peers if by[peer.identity] != leaves]
+        go = [peer for peer in peers if by[peer.identity] == leaves]
+        streams = self.both_ways(node, stay, 8, gap_us=300)
+        with self.without_resets(node, *stay):
+            streams.start()
+            for _ in range(2):
+                time.sleep(0.5)
+                for peer in go:
+                    peer.stop()
+                after = self.await_even_queues(node, len(stay))
+                print(f"  {by} became {after}", flush=True)
+                for peer in go:
+                    peer.start()
+                    self.await_link(peer, node)
+                by = self.await_even_queues(node, len(peers))
+            streams.check_whole(least=LEAST)
 
     def test_datagrams_of_udp_by_af_xdp_are_handed_over_too(self):
         nodes = [self.started(f"udp{number}", "--workers", "2", bearers=[f"udp:u,localip=10.9.0.{number}%eth0"],

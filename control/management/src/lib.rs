@@ -38,8 +38,9 @@ pub use socket::{
     SubscriberInfo, WaitingCalls, WindowUnit,
 };
 pub use status::{
-    AttachmentInfo, BearerInfo, BearerMode, Counters, FramePool, Media, PeerInfo, QueueInfo,
-    Status, Steering, SteeringWay, UdpAddresses, WaitMethod, WorkerInfo, WorkerPolicy, WorkerState,
+    AttachmentInfo, BearerInfo, BearerMode, Counters, FramePool, Interrupt, Interrupts, Media,
+    PeerInfo, QueueInfo, Status, Steering, SteeringWay, UdpAddresses, WaitMethod, WorkerInfo,
+    WorkerPolicy, WorkerState,
 };
 pub use transport::{
     MAX_REQUEST, MAX_RESPONSE, TransportError, decode_request, decode_response, encode_request,

@@ -155,6 +155,9 @@ pub struct BearerInfo {
     /// How packets come into these queues; `None` where worker 0 serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steering: Option<Steering>,
+    /// Where the interrupts of the NIC's queues go; `None` where the system tells of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<Interrupts>,
 }
 
 /// How the packets of a bearer come into the queues that several workers serve.
@@ -176,6 +179,30 @@ pub enum SteeringWay {
     Hash,
     /// Nobody for TIPC: packets are handed over from the queues into which they happen to come.
     Software,
+}
+
+/// Where the interrupts of a NIC's queues go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupts {
+    /// Whether those of the queues that carry TIPC go where the daemon wants them.
+    pub placed: bool,
+    /// Where that is, or why not.
+    pub reason: String,
+    /// By queue.
+    pub lines: Vec<Interrupt>,
+}
+
+/// An interrupt of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupt {
+    /// Its number.
+    pub number: u32,
+    /// What the driver calls it.
+    pub name: String,
+    /// The queue.
+    pub queue: u32,
+    /// The processors it may go to, like `0,2-3`.
+    pub cpus: String,
 }
 
 /// The addresses of a UDP bearer.
@@ -283,6 +310,15 @@ pub struct AttachmentInfo {
     pub uid: u32,
     /// Name of the program.
     pub program: String,
+    /// The processors on which its threads ran last, like `0,2-3`; empty if that is not told.
+    #[serde(default)]
+    pub cpus: String,
+    /// The NUMA nodes of these, if the system has several.
+    #[serde(default)]
+    pub numa_nodes: Vec<u32>,
+    /// Its worker stays on a NUMA node, and some of its threads ran on another one.
+    #[serde(default)]
+    pub far: bool,
     /// Its sockets.
     pub sockets: u32,
     /// Size of its shared segment.
@@ -319,6 +355,8 @@ pub struct PeerInfo {
     pub links: u32,
     /// The worker it lives on.
     pub worker: u32,
+    /// The AF_XDP queues that packets to it are sent by, by bearer.
+    pub queues: BTreeMap<String, u32>,
     /// Frames that its packets and those for it hold.
     pub frames: u32,
 }

@@ -1,4 +1,4 @@
-//! Where and how threads run: pinning to processors, NUMA nodes and the scheduling class.
+//! Where and how threads run, and where interrupts go: pinning to processors, NUMA nodes and the scheduling class.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,13 @@ use core_affinity::CoreId;
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 use xtipc_xsk::interface::Interface;
 
-use crate::config::{Config, MediaSpec};
+use crate::config::{Config, InterruptsSpec, MediaSpec};
 
 /// Where the kernel describes processors and NUMA nodes.
 const SYSTEM: &str = "/sys/devices/system";
+
+/// Threads of a process that are looked at: it is a worker that looks.
+const THREADS_MAX: usize = 64;
 
 /// Why a worker cannot be pinned as asked.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub(crate) struct Placement {
     cpus: Vec<usize>,
     /// Where all run that have no processor of their own.
     node: Option<u32>,
+    interrupts: InterruptsSpec,
 }
 
 impl Placement {
@@ -69,7 +73,11 @@ impl Placement {
             node.filter(|node| cpus_of_node(*node).len() >= config.workers)
         };
         let node = if cpus.is_empty() { near() } else { None };
-        Ok(Self { cpus, node })
+        Ok(Self {
+            cpus,
+            node,
+            interrupts: config.interrupts.clone(),
+        })
     }
 
     /// Moves the calling thread to where this worker runs.
@@ -93,10 +101,67 @@ impl Placement {
         self.cpus.get(worker).copied()
     }
 
+    /// Where the interrupts of the queues go that this worker serves; or why they stay.
+    pub(crate) fn interrupt_cpu(&self, worker: usize) -> Result<usize, String> {
+        let cpus = match &self.interrupts {
+            InterruptsSpec::Leave => return Err("asked for by interrupts = leave".to_owned()),
+            InterruptsSpec::Workers => &self.cpus,
+            InterruptsSpec::Cpus(cpus) => cpus,
+        };
+        let cpu = cpus.get(worker).copied();
+        cpu.ok_or_else(|| "the workers are not pinned (cpus)".to_owned())
+    }
+
     /// The NUMA node that this worker stays on, if the system has several.
     pub(crate) fn numa_node(&self, worker: usize) -> Option<u32> {
         self.cpu(worker).map_or(self.node, numa_node)
     }
+
+    /// Where a process of this worker's applications runs.
+    pub(crate) fn whereabouts(&self, pid: u32, worker: usize) -> Whereabouts {
+        let process = Path::new("/proc").join(pid.to_string());
+        whereabouts_in(Path::new(SYSTEM), &process, self.numa_node(worker))
+    }
+}
+
+/// Where a process runs.
+#[derive(Debug)]
+pub(crate) struct Whereabouts {
+    /// Where its threads ran last, ascending.
+    pub(crate) cpus: Vec<usize>,
+    /// The NUMA nodes of these, if the system has several.
+    pub(crate) numa_nodes: Vec<u32>,
+    /// Its worker stays on another NUMA node than one of them.
+    pub(crate) far: bool,
+}
+
+/// Of the process with this directory in `/proc`, whose worker stays on this NUMA node.
+fn whereabouts_in(system: &Path, process: &Path, home: Option<u32>) -> Whereabouts {
+    let cpus = last_cpus(process);
+    let nodes = cpus.iter().filter_map(|cpu| numa_node_in(system, *cpu));
+    let mut numa_nodes: Vec<_> = nodes.collect();
+    numa_nodes.sort_unstable();
+    numa_nodes.dedup();
+    Whereabouts {
+        far: home.is_some_and(|home| numa_nodes.iter().any(|node| *node != home)),
+        cpus,
+        numa_nodes,
+    }
+}
+
+/// The processors on which the threads of a process ran last, ascending, by its directory in `/proc`.
+fn last_cpus(process: &Path) -> Vec<usize> {
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten();
+    let cpus = threads.flatten().take(THREADS_MAX).filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("stat")).ok()?;
+        // Behind the name, in which anything may stand; `processor` is the 39th field, and the name the second.
+        let (_, fields) = text.rsplit_once(')')?;
+        fields.split_whitespace().nth(36)?.parse().ok()
+    });
+    let mut cpus: Vec<_> = cpus.collect();
+    cpus.sort_unstable();
+    cpus.dedup();
+    cpus
 }
 
 /// The NUMA node of an interface, if the system has several.
@@ -143,7 +208,7 @@ fn refusal(cpu: usize, allowed: &[usize]) -> PinError {
 }
 
 /// `0,2-3` for ascending numbers, the form in which they are configured.
-fn list_text(cpus: &[usize]) -> String {
+pub(crate) fn list_text(cpus: &[usize]) -> String {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for &cpu in cpus {
         match runs.last_mut() {
@@ -282,6 +347,51 @@ mod tests {
         make("node/power");
         assert_eq!(numa_node_in(system.path(), 5), Some(1));
         assert_eq!(numa_node_in(system.path(), 6), None);
+    }
+
+    #[test]
+    fn a_process_is_where_its_threads_ran_last() {
+        let process = tempfile::tempdir().unwrap();
+        let ran_on = |thread: &str, cpu: &str| {
+            let directory = process.path().join("task").join(thread);
+            fs::create_dir_all(&directory).unwrap();
+            let fields = ["S"].into_iter().chain(["0"; 35]).chain([cpu, "0"]);
+            let fields: Vec<_> = fields.collect();
+            let text = format!("{thread} (a) b) {}", fields.join(" "));
+            fs::write(directory.join("stat"), text).unwrap();
+        };
+        assert!(last_cpus(process.path()).is_empty());
+        for (thread, cpu) in [("7", "3"), ("8", "0"), ("9", "3")] {
+            ran_on(thread, cpu);
+        }
+        assert_eq!(last_cpus(process.path()), [0, 3]);
+        let system = tempfile::tempdir().unwrap();
+        for (cpu, node) in [(0, 0), (3, 1)] {
+            let place = format!("cpu/cpu{cpu}/node{node}");
+            fs::create_dir_all(system.path().join(place)).unwrap();
+        }
+        let seen = |home| whereabouts_in(system.path(), process.path(), home);
+        assert_eq!(
+            (seen(Some(0)).numa_nodes, seen(Some(0)).far),
+            (vec![], false)
+        );
+        for node in ["node/node0", "node/node1"] {
+            fs::create_dir_all(system.path().join(node)).unwrap();
+        }
+        assert_eq!(
+            (seen(Some(0)).numa_nodes, seen(Some(0)).far),
+            (vec![0, 1], true)
+        );
+        assert!(!seen(None).far, "the worker may be anywhere");
+        ran_on("8", "3");
+        assert!(seen(Some(0)).far && !seen(Some(1)).far);
+        let own = std::thread::spawn(|| {
+            let cpu = *allowed_cpus().last().unwrap();
+            pin_current(cpu).unwrap();
+            (cpu, last_cpus(Path::new("/proc/self")))
+        });
+        let (cpu, seen) = own.join().unwrap();
+        assert!(seen.contains(&cpu), "{seen:?}");
     }
 
     #[test]

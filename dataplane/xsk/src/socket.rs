@@ -232,6 +232,11 @@ impl XskSocket {
         self.transmit.outstanding()
     }
 
+    /// The frames of these. Looks at the whole frame table while there is one, so not for each round.
+    pub fn frames_in_tx(&self) -> impl Iterator<Item = FrameIndex> + '_ {
+        self.transmit.frames()
+    }
+
     /// How long the oldest frame has waited for its completion, by [`Self::set_clock`]'s clock. Call
     /// [`Self::complete`] just before. More than a second means that the kernel lost it: close the
     /// socket and open it again. Walks the frame table while anything is outstanding, so ask from a

@@ -201,6 +201,18 @@ impl Transmit {
         self.outstanding_descriptors
     }
 
+    /// The frames of these. Looks at every frame while there is one: for rare occasions.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = FrameIndex> + '_ {
+        let outstanding = match self.outstanding_descriptors {
+            0 => &[],
+            _ => &self.outstanding[..],
+        };
+        let by_frame = (0..).map(FrameIndex).zip(outstanding);
+        by_frame
+            .filter(|(_, held)| held.descriptors > 0)
+            .map(|(frame, _)| frame)
+    }
+
     /// How long the oldest frame has waited for its completion. Looks at every frame while there is
     /// one (8 bytes each): for a timer, not for each round.
     pub(crate) fn oldest_age(&self, now: Duration) -> Option<Duration> {

@@ -1,11 +1,11 @@
 //! Bearers and media. Reference: `docs/protocol/management.md`.
 
 use xtipc_management::{
-    BearerInfo, BearerMode, ClientError, Counters, Failure, Media, MediaInfo, Property, QueueInfo,
-    SteeringWay,
+    BearerInfo, BearerMode, ClientError, Counters, Failure, Interrupt, Interrupts, Media,
+    MediaInfo, Property, QueueInfo, SteeringWay,
 };
 
-use super::node::state;
+use super::{node::state, printable};
 use crate::Error;
 use crate::bearer::BearerWordsError;
 
@@ -45,6 +45,9 @@ pub(crate) fn details_text(bearer: &BearerInfo) -> String {
     if let Some(steering) = &bearer.steering {
         text += &format!("  steering: {} ({})\n", way(steering.way), steering.reason);
     }
+    if let Some(interrupts) = &bearer.interrupts {
+        text += &interrupts_text(interrupts);
+    }
     text += &format!(
         "  RX packets:{} octets:{}\n",
         bearer.rx_packets, bearer.rx_bytes
@@ -65,6 +68,27 @@ fn queue_text(queue: &QueueInfo) -> String {
     );
     head + &counters_text("    kernel", &queue.kernel)
         + &counters_text("    handed over", &queue.handover)
+}
+
+fn interrupts_text(interrupts: &Interrupts) -> String {
+    let way = match interrupts.placed {
+        true => "placed",
+        false => "left alone",
+    };
+    let line = |interrupt: &Interrupt| {
+        let Interrupt {
+            number,
+            name,
+            queue,
+            cpus,
+        } = interrupt;
+        format!(
+            "    {number} {} of queue {queue}: cpu {cpus}\n",
+            printable(name)
+        )
+    };
+    let lines = interrupts.lines.iter().map(line).collect::<String>();
+    format!("  interrupts: {way} ({})\n{lines}", interrupts.reason)
 }
 
 fn path(mode: BearerMode) -> &'static str {

@@ -1,5 +1,7 @@
 //! How the daemon runs.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use xtipc_management::{
     AttachmentInfo, BearerInfo, Counters, FramePool, PeerInfo, Status, WaitMethod, WorkerInfo,
@@ -87,7 +89,7 @@ fn frames_text(frames: &FramePool) -> String {
 }
 
 fn peer_text(peer: &PeerInfo) -> String {
-    format!(
+    let head = format!(
         "peer {}  address {:08x}  {}  links up:{}/{} worker:{} frames:{}\n",
         peer.identity,
         peer.address,
@@ -96,7 +98,10 @@ fn peer_text(peer: &PeerInfo) -> String {
         peer.links,
         peer.worker,
         peer.frames,
-    )
+    );
+    let by_queue =
+        |(bearer, queue): (&String, &u32)| format!("  sent to by queue {queue} of {bearer}\n");
+    head + &peer.queues.iter().map(by_queue).collect::<String>()
 }
 
 fn attachment_text(attachment: &AttachmentInfo) -> String {
@@ -113,7 +118,24 @@ fn attachment_text(attachment: &AttachmentInfo) -> String {
         attachment.sent_directly,
         attachment.may_go_directly,
     );
-    head + &counters_text("  drops", &attachment.drops)
+    head + &place_text(attachment) + &counters_text("  drops", &attachment.drops)
+}
+
+/// Where a program runs.
+fn place_text(attachment: &AttachmentInfo) -> String {
+    if attachment.cpus.is_empty() {
+        return String::new();
+    }
+    let nodes: Vec<_> = attachment.numa_nodes.iter().map(u32::to_string).collect();
+    let nodes = match nodes.is_empty() {
+        true => String::new(),
+        false => format!(" of NUMA node {}", nodes.join(", ")),
+    };
+    let far = match attachment.far {
+        true => "  WARNING: not the NUMA node of its worker",
+        false => "",
+    };
+    format!("  ran on cpu {}{nodes}{far}\n", attachment.cpus)
 }
 
 fn duration(seconds: u64) -> String {
@@ -137,7 +159,7 @@ pub(crate) struct StatusJson<'a> {
     workers: &'a [WorkerInfo],
     bearers: &'a [BearerInfo],
     frames: &'a FramePool,
-    peers: Vec<PeerJson>,
+    peers: Vec<PeerJson<'a>>,
     attachments: &'a [AttachmentInfo],
     drops: &'a Counters,
 }
@@ -152,7 +174,7 @@ struct OwnNodeJson {
 }
 
 #[derive(Serialize)]
-struct PeerJson {
+struct PeerJson<'a> {
     identity: String,
     hash: String,
     address: u32,
@@ -161,6 +183,7 @@ struct PeerJson {
     links_up: u32,
     links: u32,
     worker: u32,
+    queues: &'a BTreeMap<String, u32>,
     frames: u32,
 }
 
@@ -186,7 +209,7 @@ pub(crate) fn json(status: &Status) -> StatusJson<'_> {
     }
 }
 
-fn peer_json(peer: &PeerInfo) -> PeerJson {
+fn peer_json(peer: &PeerInfo) -> PeerJson<'_> {
     PeerJson {
         identity: peer.identity.to_string(),
         hash: format!("{:08x}", peer.address),
@@ -196,6 +219,7 @@ fn peer_json(peer: &PeerInfo) -> PeerJson {
         links_up: peer.links_up,
         links: peer.links,
         worker: peer.worker,
+        queues: &peer.queues,
         frames: peer.frames,
     }
 }

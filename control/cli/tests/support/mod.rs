@@ -2,6 +2,7 @@
 //! binary asking it.
 #![allow(dead_code, reason = "each test binary uses its part of this module")]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -430,6 +431,16 @@ fn bearers() -> Vec<BearerInfo> {
                 way: SteeringWay::Software,
                 reason: "one queue".to_owned(),
             }),
+            interrupts: Some(Interrupts {
+                placed: true,
+                reason: "at the processors of the workers".to_owned(),
+                lines: vec![Interrupt {
+                    number: 27,
+                    name: "eth0-TxRx-0".to_owned(),
+                    queue: 0,
+                    cpus: "1".to_owned(),
+                }],
+            }),
             ..links.clone()
         },
         BearerInfo {
@@ -482,6 +493,9 @@ fn status() -> Status {
             pid: 99,
             uid: 1000,
             program: "hel\x1blo".to_owned(),
+            cpus: "0,2".to_owned(),
+            numa_nodes: vec![0, 1],
+            far: true,
             sockets: 2,
             segment_bytes: 1 << 20,
             submitted: 5,
@@ -498,6 +512,7 @@ fn status() -> Status {
             links_up: 1,
             links: 1,
             worker: 0,
+            queues: BTreeMap::from([("eth:eth0".to_owned(), 0)]),
             frames: 1,
         }],
         drops: counters("garbage", 4),

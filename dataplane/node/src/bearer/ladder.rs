@@ -286,20 +286,7 @@ fn refusals(refused: &[(Rung, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn interface(kind: DeviceKind, driver: &str) -> Interface {
-        Interface {
-            name: "eth0".into(),
-            index: 2,
-            mac: [2, 0, 0, 0, 0, 1],
-            mtu: 1500,
-            up: true,
-            running: true,
-            driver: Some(driver.into()),
-            kind,
-            rx_queues: 1,
-        }
-    }
+    use crate::bearer::tests::interface;
 
     #[test]
     fn a_device_with_rings_is_tried_from_zero_copy_down_to_af_packet() {

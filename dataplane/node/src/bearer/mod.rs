@@ -15,13 +15,16 @@ mod ethernet;
 mod front;
 mod health;
 mod infiniband;
+mod interrupts;
 mod ladder;
 mod links;
 mod napi;
 mod nic;
 mod occupied;
+mod queue;
 mod room;
 mod shm;
+mod spread;
 mod steering;
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,7 @@ use xtipc_xsk::{FrameIndex, FramePool};
 
 use crate::config::{BearerSpec, MediaSpec, XdpMode};
 use crate::crew::Crew;
+use crate::placement::Placement;
 use crate::wait::Interest;
 use claim::Claim;
 use error::XdpError;
@@ -77,6 +81,14 @@ pub(crate) struct Defaults {
     pub(crate) cluster_id: u32,
     /// Largest packet over IPv4 where none is given.
     pub(crate) udp_mtu: u32,
+}
+
+/// Who serves queues, and where.
+pub(crate) struct Hands<'a> {
+    pub(crate) crew: &'a Crew,
+    pub(crate) placement: &'a Placement,
+    /// Where is noted what outlives the process.
+    pub(crate) run_dir: &'a Path,
 }
 
 enum Carrier {
@@ -271,11 +283,24 @@ impl Bearer {
         }
     }
 
-    /// Tells which stations have a link, after each change: where copies are sent to all, these get one.
+    /// Tells which stations have a link, after each change: they are spread over the queues, and where copies are sent to all,
+    /// these get one.
     pub(crate) fn set_linked(&mut self, stations: impl Iterator<Item = MediaAddr>) {
-        if let Carrier::Udp(udp) = &mut self.carrier {
-            udp.set_linked(stations);
+        match &mut self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.set_linked(stations),
+            Carrier::Udp(udp) => udp.set_linked(stations),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => {}
         }
+    }
+
+    /// The AF_XDP queue that packets to a station are sent by.
+    pub(crate) fn queue_to(&self, station: &MediaAddr) -> Option<u32> {
+        let port = match &self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.port(),
+            Carrier::Udp(udp) => udp.port(),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => None,
+        };
+        port.map(|port| port.queue_to(station))
     }
 
     /// Adds a peer that copies are sent to.
@@ -301,27 +326,30 @@ impl Bearer {
         }
     }
 
-    /// Lets the further workers, if there are any, serve its AF_XDP queues, and has the NIC put packets into these where it
-    /// can, with a note in the run directory: call after opening and after [`Self::reopen`], before the waiter is given the
-    /// sockets. All else stays with this worker.
-    pub(crate) fn hand_over(&mut self, crew: &Crew, pool: &FramePool, run_dir: &Path) {
-        if let Some(port) = self.port() {
-            port.hand_over(crew, pool);
+    /// Lets the further workers, if there are any, serve its AF_XDP queues, has the NIC put packets into these where it
+    /// can, and their interrupts next to the workers, and spreads over them what is sent: call after opening and after
+    /// [`Self::reopen`], before the waiter is given the sockets. All else stays with this worker.
+    pub(crate) fn hand_over(&mut self, hands: &Hands<'_>, pool: &FramePool) {
+        if let Some(port) = self.port_mut() {
+            port.hand_over(hands.crew, pool);
         }
-        if let Carrier::Ethernet(ethernet) = &mut self.carrier {
-            ethernet.steer(run_dir);
+        match &mut self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.steer(hands, pool),
+            Carrier::Udp(udp) => udp.steer(hands, pool),
+            Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => {}
         }
     }
 
     /// Whether these workers have handed over what came.
     pub(crate) fn arrears(&mut self, now: Duration) -> Arrears {
-        self.port().map_or(Arrears::None, |port| port.arrears(now))
+        self.port_mut()
+            .map_or(Arrears::None, |port| port.arrears(now))
     }
 
-    fn port(&mut self) -> Option<&mut XdpPort> {
+    fn port_mut(&mut self) -> Option<&mut XdpPort> {
         match &mut self.carrier {
-            Carrier::Ethernet(ethernet) => ethernet.port(),
-            Carrier::Udp(udp) => udp.port(),
+            Carrier::Ethernet(ethernet) => ethernet.port_mut(),
+            Carrier::Udp(udp) => udp.port_mut(),
             Carrier::InfiniBand(_) | Carrier::SharedMemory(_) => None,
         }
     }

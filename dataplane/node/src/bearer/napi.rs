@@ -46,6 +46,7 @@ fn warnings_in(interfaces: &Path, interface: &Interface) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bearer::tests::interface;
     use xtipc_xsk::interface::DeviceKind;
 
     #[test]
@@ -53,17 +54,7 @@ mod tests {
         let interfaces = tempfile::tempdir().unwrap();
         let directory = interfaces.path().join("eth0");
         fs::create_dir(&directory).unwrap();
-        let interface = Interface {
-            name: "eth0".into(),
-            index: 7,
-            mac: [2, 0, 0, 0, 0, 1],
-            mtu: 1500,
-            up: true,
-            running: true,
-            driver: None,
-            kind: DeviceKind::Software,
-            rx_queues: 1,
-        };
+        let interface = interface(DeviceKind::Software, "veth");
         let set = |setting: &str, value: &str| fs::write(directory.join(setting), value).unwrap();
         let warnings = || warnings_in(interfaces.path(), &interface);
         for setting in ["threaded", "napi_defer_hard_irqs", "gro_flush_timeout"] {

@@ -15,11 +15,12 @@ use super::claim::Claim;
 use super::error::{BearerError, MTU_MIN, StillHeld};
 use super::ethernet::{BROADCAST, Header, Received, vlan_id};
 use super::front::send_behind;
+use super::interrupts::Interrupts;
 use super::ladder::{self, Rung};
 use super::steering::Steering;
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
-use super::{HEADROOM, links, napi, occupied, room};
+use super::{HEADROOM, Hands, links, napi, occupied, room};
 use crate::config::{EthernetSpec, XdpMode};
 use crate::placement::has_numa_nodes;
 use crate::wait::Interest;
@@ -43,6 +44,7 @@ pub(super) struct EthernetBearer {
     traffic: Traffic,
     /// `None` until it is known who serves the queues. Dropped before the claim.
     steering: Option<Steering>,
+    interrupts: Option<Interrupts>,
     claim: Claim,
 }
 
@@ -84,6 +86,7 @@ impl EthernetBearer {
             room,
             traffic: Traffic::default(),
             steering: None,
+            interrupts: None,
             claim,
         })
     }
@@ -168,7 +171,7 @@ impl EthernetBearer {
                 reserve,
                 |pool, frame, start| match path {
                     Path::Xdp(port) => {
-                        port.send(pool, frame, start, HEADROOM - start + len, reserve)
+                        port.send(pool, (frame, to), start, HEADROOM - start + len, reserve)
                     }
                     Path::Packet(socket) => socket
                         .send(&pool.bytes(frame)[start..HEADROOM + len])
@@ -210,27 +213,46 @@ impl EthernetBearer {
     }
 
     /// The sockets of AF_XDP, where it runs.
-    pub(super) fn port(&mut self) -> Option<&mut XdpPort> {
+    pub(super) fn port(&self) -> Option<&XdpPort> {
+        match &self.path {
+            Path::Packet(_) => None,
+            Path::Xdp(port) => Some(port),
+        }
+    }
+
+    /// The same, to use them.
+    pub(super) fn port_mut(&mut self) -> Option<&mut XdpPort> {
         match &mut self.path {
             Path::Packet(_) => None,
             Path::Xdp(port) => Some(port),
         }
     }
 
-    /// Has the NIC put packets into the queues that the further workers serve, if it can, once it is known which these are.
-    pub(super) fn steer(&mut self, run_dir: &std::path::Path) {
-        if self.steering.is_some() {
-            return;
+    /// Has the NIC put packets into the queues that the further workers serve, if it can, once it is known which these are; and
+    /// spreads over these what is sent.
+    pub(super) fn steer(&mut self, hands: &Hands<'_>, pool: &FramePool) {
+        let servers = self.port().map_or(Vec::new(), XdpPort::servers);
+        let steering = self.steering.get_or_insert_with(|| {
+            let steering =
+                Steering::set_up(&self.interface, self.vlan, &servers, hands.run_dir);
+            if let Some(shown) = steering.info(&self.interface, &[]) {
+                tracing::info!(interface = self.interface.name, way = ?shown.way, why = shown.reason, "steering");
+            }
+            steering
+        });
+        if let Path::Xdp(port) = &mut self.path {
+            port.spread_over(steering.queues_to_send_by(&servers), pool);
+            self.interrupts
+                .get_or_insert_with(|| Interrupts::set_up(&self.interface, &servers, hands));
         }
-        let servers = match &self.path {
-            Path::Packet(_) => Vec::new(),
-            Path::Xdp(port) => port.servers(),
-        };
-        let steering = Steering::set_up(&self.interface, self.vlan, &servers, run_dir);
-        if let Some(shown) = steering.info(&self.interface, &[]) {
-            tracing::info!(interface = self.interface.name, way = ?shown.way, why = shown.reason, "steering");
+    }
+
+    /// Tells which stations have a link.
+    pub(super) fn set_linked(&mut self, stations: impl Iterator<Item = MediaAddr>) {
+        if let Path::Xdp(port) = &mut self.path {
+            let steering = self.steering.as_ref();
+            port.set_linked(stations, |station| steering?.queue_from(station.mac()));
         }
-        self.steering = Some(steering);
     }
 
     /// Whether packets wait to be received: the check before sleeping.
@@ -283,6 +305,7 @@ impl EthernetBearer {
                 .steering
                 .as_ref()
                 .and_then(|steering| steering.info(&self.interface, &queues)),
+            interrupts: self.interrupts.as_ref().and_then(Interrupts::info),
             queues,
             ..self.traffic.info()
         }

@@ -1,9 +1,9 @@
 //! Which receive queues TIPC's packets come into, where further workers serve these.
 //!
 //! A NIC spreads packets over its queues by a hash of their IP addresses. TIPC's ethertype has none: all of it comes into one
-//! queue, mostly the first, through which everything is sent too. Where the driver takes rules, those made here put what is
-//! received into queues of other workers than the one that sends: by the last bits of the sender's address, since the packets
-//! of a sender must stay in order, or all into one queue if the NIC cannot look at these.
+//! queue, mostly the first. Where the driver takes rules, those made here put what is received into queues of all workers:
+//! by the last bits of the sender's address, since the packets of a sender must stay in order. If the NIC cannot look at
+//! these, all goes into one queue, and the workers of the others send.
 //!
 //! Rules outlive the process. They are noted in the run directory before they are made, so that the next start finds what a
 //! killed daemon left. Rules that are not noted are somebody else's, and stay.
@@ -20,7 +20,7 @@ use xtipc_management::{QueueInfo, Steering as SteeringInfo, SteeringWay};
 use xtipc_xsk::flow_rules::{Entry, Rule, RuleTable};
 use xtipc_xsk::interface::Interface;
 
-use super::ethernet::ETHERTYPE;
+use super::ethernet::{ETHERTYPE, Mac};
 use super::links;
 use note::Note;
 
@@ -81,7 +81,7 @@ impl Steering {
         if servers.is_empty() {
             return Self::Unneeded;
         }
-        let made = queues(servers).and_then(|queues| direct(&table, vlan, &queues, &note));
+        let made = queues_to_share(servers).and_then(|queues| direct(&table, vlan, &queues, &note));
         match made {
             Ok(entries) => Self::Rules(Directed {
                 ifindex: interface.index,
@@ -92,9 +92,30 @@ impl Steering {
         }
     }
 
+    /// The queues to send by, where these workers serve them: one of each worker, without one that all is received by.
+    pub(super) fn queues_to_send_by(&self, servers: &[usize]) -> Vec<u32> {
+        let mut queues = one_of_each_worker(servers);
+        if let Self::Rules(directed) = self
+            && let [only] = directed.rules().collect::<Vec<_>>()[..]
+            && queues.len() > 1
+        {
+            queues.retain(|queue| *queue != only.queue);
+        }
+        queues
+    }
+
+    /// The queue that rules put the packets of a sender into.
+    pub(super) fn queue_from(&self, sender: Mac) -> Option<u32> {
+        let Self::Rules(directed) = self else {
+            return None;
+        };
+        let is_of = |rule: &&Rule| sender[5] & rule.source_mask == rule.source;
+        directed.rules().find(is_of).map(|rule| rule.queue)
+    }
+
     /// What the tools show, given what has come into the queues. Asked anew each time: others may remove rules.
     pub(super) fn info(&self, interface: &Interface, queues: &[QueueInfo]) -> Option<SteeringInfo> {
-        let refused = match self {
+        let ruled = match self {
             Self::Unneeded => return None,
             Self::Software(reason) => Err(reason.clone()),
             Self::Rules(directed) => match RuleTable::of(&interface.name).map(|table| table.list())
@@ -104,11 +125,24 @@ impl Steering {
                 Err(error) => Err(error.to_string()),
             },
         };
-        let (way, reason) = match refused {
-            Ok(text) => (SteeringWay::Rules, text),
-            Err(reason) => (SteeringWay::Software, reason),
-        };
-        Some(SteeringInfo { way, reason })
+        Some(steered(SteeringWay::Rules, ruled))
+    }
+}
+
+impl Directed {
+    fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.entries.iter().filter_map(|entry| entry.rule.as_ref())
+    }
+}
+
+/// In this way and so, or why not.
+fn steered(way: SteeringWay, outcome: Result<String, String>) -> SteeringInfo {
+    match outcome {
+        Ok(reason) => SteeringInfo { way, reason },
+        Err(reason) => SteeringInfo {
+            way: SteeringWay::Software,
+            reason,
+        },
     }
 }
 
@@ -146,27 +180,24 @@ pub(super) fn of_datagrams(
     if servers.is_empty() {
         return None;
     }
-    let asked = RuleTable::of(&interface.name).map(|table| table.queues_by_hash(local.is_ipv6()));
-    let (way, reason) = match (queues(servers), asked) {
-        (Err(refusal), _) => (SteeringWay::Software, refusal.text(interface, false)),
-        (Ok(_), Ok(Ok(0 | 1))) => (
-            SteeringWay::Software,
-            format!(
-                "{} tells of no hash of the senders' addresses",
-                driver(interface)
-            ),
-        ),
-        (Ok(_), Ok(Ok(spread))) => (
-            SteeringWay::Hash,
-            format!("of the senders' addresses, over {spread} queues"),
-        ),
-        (Ok(_), Ok(Err(error))) => (
-            SteeringWay::Software,
-            format!("{} tells of no hash: {error}", driver(interface)),
-        ),
-        (Ok(_), Err(error)) => (SteeringWay::Software, error.to_string()),
-    };
-    Some(SteeringInfo { way, reason })
+    Some(steered(
+        SteeringWay::Hash,
+        hashed(interface, local.is_ipv6(), servers),
+    ))
+}
+
+/// Over what the NIC's hash spreads datagrams, or why over nothing.
+fn hashed(interface: &Interface, ipv6: bool, servers: &[usize]) -> Result<String, String> {
+    queues_to_share(servers).map_err(|refusal| refusal.text(interface, false))?;
+    let table = RuleTable::of(&interface.name).map_err(|error| error.to_string())?;
+    let driver = driver(interface);
+    match table.queues_by_hash(ipv6) {
+        Ok(0 | 1) => Err(format!(
+            "{driver} tells of no hash of the senders' addresses"
+        )),
+        Ok(spread) => Ok(format!("of the senders' addresses, over {spread} queues")),
+        Err(error) => Err(format!("{driver} tells of no hash: {error}")),
+    }
 }
 
 /// Why there are no rules.
@@ -210,18 +241,24 @@ fn driver(interface: &Interface) -> &str {
     interface.driver.as_deref().unwrap_or("the driver")
 }
 
-/// The queues to receive by: one of each worker that serves another queue than the first, which sends.
-fn queues(servers: &[usize]) -> Result<Vec<u32>, Refusal> {
-    if servers.len() < 2 {
-        return Err(Refusal::OneQueue);
+/// One queue of each worker, given the workers by queue; the first if there are none.
+pub(super) fn one_of_each_worker(servers: &[usize]) -> Vec<u32> {
+    let is_first_of_its_worker = |queue: &usize| {
+        let server = servers.get(*queue);
+        server.is_none_or(|server| !servers[..*queue].contains(server))
+    };
+    let queues = (0..servers.len().max(1)).filter(is_first_of_its_worker);
+    queues.map(|queue| queue as u32).collect()
+}
+
+/// Those that workers can share.
+fn queues_to_share(servers: &[usize]) -> Result<Vec<u32>, Refusal> {
+    let queues = one_of_each_worker(servers);
+    match (servers.len(), queues.len()) {
+        (0 | 1, _) => Err(Refusal::OneQueue),
+        (_, 1) => Err(Refusal::OneWorker),
+        _ => Ok(queues),
     }
-    let first_of_its_worker = |queue: &usize| !servers[..*queue].contains(&servers[*queue]);
-    let queues = (1..servers.len()).filter(first_of_its_worker);
-    let queues: Vec<_> = queues.map(|queue| queue as u32).collect();
-    if queues.is_empty() {
-        return Err(Refusal::OneWorker);
-    }
-    Ok(queues)
 }
 
 /// Rules by which these queues share the senders. There are a power of two of them, and at most 256.
@@ -236,7 +273,8 @@ fn rules(vlan: u16, queues: &[u32]) -> Vec<Rule> {
     rules.collect()
 }
 
-/// Makes rules for as many of the queues as the NIC can tell senders apart for, and reads them back.
+/// Makes rules for as many of the queues as the NIC can tell senders apart for, and reads them back. The first, which has what is
+/// sent to all, is the first to be left out.
 fn direct(
     table: &impl Table,
     vlan: u16,
@@ -251,7 +289,7 @@ fn direct(
     }
     let mut count = 1 << queues.len().min(256).ilog2();
     loop {
-        match make(table, &rules(vlan, &queues[..count]), note) {
+        match make(table, &rules(vlan, &queues[queues.len() - count..]), note) {
             Err(_) if count > 1 => count /= 2,
             made => return made,
         }

@@ -24,7 +24,7 @@ use super::error::{BearerError, ChangeError, MTU_MIN, StillHeld, XdpError};
 use super::health::BearerEvent;
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
-use super::{Defaults, HEADROOM};
+use super::{Defaults, HEADROOM, Hands};
 use crate::config::{HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec};
 use crate::wait::Interest;
 use express::Express;
@@ -274,12 +274,25 @@ impl UdpBearer {
         }
     }
 
+    /// Spreads over the queues that further workers serve what is sent, and has their interrupts next to these.
+    pub(super) fn steer(&mut self, hands: &Hands<'_>, pool: &FramePool) {
+        if let Some(express) = &mut self.express {
+            express.steer(hands, pool);
+        }
+    }
+
     /// The stations that have a link now: what goes to all goes to them too, configured or not.
     pub(super) fn set_linked(&mut self, stations: impl Iterator<Item = MediaAddr>) {
+        let stations: Vec<_> = stations.collect();
+        if let Some(port) = self.port_mut() {
+            // The NIC's hash does not tell.
+            port.set_linked(stations.iter().copied(), |_| None);
+        }
         let Everybody::Replicast { configured, linked } = &mut self.everybody else {
             return;
         };
         let index = self.interface.index;
+        let stations = stations.iter();
         let stations = stations.filter_map(|station| Some(scoped(station.udp()?, index)));
         *linked = stations
             .filter(|station| !configured.contains(station))
@@ -346,8 +359,13 @@ impl UdpBearer {
     }
 
     /// The sockets of AF_XDP, where it runs.
-    pub(super) fn port(&mut self) -> Option<&mut XdpPort> {
-        self.express.as_deref_mut().map(Express::port)
+    pub(super) fn port(&self) -> Option<&XdpPort> {
+        self.express.as_deref().map(Express::port)
+    }
+
+    /// The same, to use them.
+    pub(super) fn port_mut(&mut self) -> Option<&mut XdpPort> {
+        self.express.as_deref_mut().map(Express::port_mut)
     }
 
     pub(super) fn rx_ready(&mut self) -> bool {
@@ -462,6 +480,7 @@ impl UdpBearer {
             queues: express.queues,
             numa_node: express.numa_node,
             steering: express.steering,
+            interrupts: express.interrupts,
             mode_reason: self.mode_reason.clone(),
             up: self.interface.up,
             media_address: self.media_addr().to_string(),

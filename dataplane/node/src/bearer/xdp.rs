@@ -1,30 +1,32 @@
 //! AF_XDP on one interface: the classifier and a socket on each receive queue.
 //!
 //! Owner: the bearer. The classifier is attached after the sockets are in its map, and lives as long as the
-//! port: a frame that meets no socket goes to the kernel. Everything is sent through the first socket,
-//! which keeps the order of packets. Where the node has further workers, they serve the queues.
+//! port: a frame that meets no socket goes to the kernel. Where the node has further workers, they serve the queues. What is
+//! sent to a station goes through one socket, which keeps the order of packets: the first one, or where several workers serve
+//! queues, one of those that the stations are spread over ([`Spread`]). A queue whose socket does no work is made anew alone, as
+//! long as another one sends, and goes by that one meanwhile.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xtipc_ebpf::{AttachMode, Classifier, QueueCounters};
 use xtipc_management::{Counters, QueueInfo};
-use xtipc_xsk::handover::HandoverCounters;
-use xtipc_xsk::{
-    BindMode, ClosingSocket, FrameIndex, FramePool, Reserve, SocketConfig, XdpStatistics, XskSocket,
-};
+use xtipc_protocol::addr::MediaAddr;
+use xtipc_protocol::host::MediaDest;
+use xtipc_xsk::{BindMode, ClosingSocket, FrameIndex, FramePool, Reserve, SocketConfig, XskSocket};
 
-use super::arrears::{Arrears, Lookout, STALL};
+use super::arrears::{Arrears, Lookout};
 use super::error::{StillHeld, XdpError};
 use super::ethernet::Mac;
+use super::queue::Queue;
+use super::spread::Spread;
 use super::traffic::{TxDrop, named};
-use crate::crew::{Crew, Member};
+use crate::crew::Crew;
 use crate::wait::Interest;
 
-/// How long a packet may stay uncompleted before its socket is made anew.
-const COMPLETION_OVERDUE: Duration = Duration::from_secs(1);
+/// How often is looked whether stations can change their queue.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
 /// How long closing waits for the kernel at the end, for each socket.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a running worker waits for it; then it asks again later.
@@ -55,19 +57,16 @@ pub(super) struct Setup<'a> {
 /// The sockets and the classifier of one interface.
 pub(super) struct XdpPort {
     classifier: Classifier,
-    /// By queue; empty while they are made anew.
-    sockets: Vec<XskSocket>,
-    /// Who serves them, by queue, if that is not this worker.
-    servers: Vec<Arc<Member>>,
+    queues: Vec<Queue>,
     lookout: Lookout,
-    /// Closed, but not yet released by the kernel.
-    closing: Vec<ClosingSocket>,
+    /// What all is sent by, if stations are not spread.
+    sender: u32,
+    spread: Option<Spread>,
+    now: Duration,
+    settle_due: Duration,
     ifindex: u32,
-    queues: u32,
     bind: BindMode,
     multi_buffer: bool,
-    /// A system call on a socket failed for good.
-    broken: bool,
     /// The queue to be asked first, so that none is starved.
     turn: usize,
 }
@@ -90,15 +89,15 @@ impl XdpPort {
         }
         let mut port = Self {
             classifier,
-            sockets: Vec::new(),
-            servers: Vec::new(),
+            queues: (0..setup.queues).map(|_| Queue::default()).collect(),
             lookout: Lookout::default(),
-            closing: Vec::new(),
+            sender: 0,
+            spread: None,
+            now: Duration::ZERO,
+            settle_due: Duration::ZERO,
             ifindex: setup.ifindex,
-            queues: setup.queues,
             bind: setup.bind,
             multi_buffer: setup.multi_buffer,
-            broken: false,
             turn: 0,
         };
         let opened = port
@@ -117,51 +116,102 @@ impl XdpPort {
         }
     }
 
+    fn sockets(&self) -> impl Iterator<Item = &XskSocket> {
+        self.queues.iter().filter_map(|queue| queue.socket.as_ref())
+    }
+
+    fn sockets_mut(&mut self) -> impl Iterator<Item = &mut XskSocket> {
+        let queues = self.queues.iter_mut();
+        queues.filter_map(|queue| queue.socket.as_mut())
+    }
+
+    fn is_open(&self, queue: u32) -> bool {
+        let queue = self.queues.get(queue as usize);
+        queue.is_some_and(|queue| queue.socket.is_some())
+    }
+
+    /// Opens those that are missing.
     fn open_sockets(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
-        pool.want_areas(self.queues);
-        for queue in 0..self.queues {
+        let missing = self.queues.iter().filter(|queue| queue.is_vacant());
+        pool.want_areas(missing.count() as u32);
+        for number in 0..self.queues.len() {
+            if !self.queues[number].is_vacant() {
+                continue;
+            }
             let config = SocketConfig {
                 multi_buffer: self.multi_buffer,
-                join: self.sockets.first(),
-                ..SocketConfig::new(self.ifindex, queue, self.bind)
+                join: self.sockets().next(),
+                ..SocketConfig::new(self.ifindex, number as u32, self.bind)
             };
             let socket = XskSocket::open(pool, &config)?;
             // Kept first, so that whoever cleans up finds it.
-            self.sockets.push(socket);
-            self.classifier
-                .insert_socket(queue, &self.sockets[queue as usize])?;
+            let socket = self.queues[number].socket.insert(socket);
+            self.classifier.insert_socket(number as u32, socket)?;
         }
         Ok(())
     }
 
     /// Lets the further workers, if there are any, serve the queues of newly opened sockets.
     pub(super) fn hand_over(&mut self, crew: &Crew, pool: &FramePool) {
-        let first = self.servers.len();
-        let sockets = self.sockets.iter_mut().skip(first);
-        let servers = sockets.map_while(|socket| crew.hand_over(socket, pool));
-        self.servers.extend(servers);
+        for queue in &mut self.queues {
+            queue.hand_over(crew, pool);
+        }
     }
 
     /// The numbers of the workers that serve the queues, by queue; none if this one does.
     pub(super) fn servers(&self) -> Vec<usize> {
-        self.servers.iter().map(|server| server.index).collect()
+        let servers = self.queues.iter().filter_map(|queue| queue.server.as_ref());
+        servers.map(|server| server.index).collect()
+    }
+
+    /// Spreads the stations over those of these queues that have a socket. Call when sockets have come or gone.
+    pub(super) fn spread_over(&mut self, mut queues: Vec<u32>, pool: &FramePool) {
+        let are_several = queues.len() > 1;
+        queues.retain(|queue| self.is_open(*queue));
+        if let Some(spread) = &mut self.spread {
+            if !queues.is_empty() {
+                spread.set_queues(queues);
+            }
+        } else if are_several && !queues.is_empty() {
+            self.spread = Some(Spread::new(queues, pool.counts().total));
+        } else if !self.is_open(self.sender) {
+            // It does not go back to the first when that has come back: order.
+            let open = self.sockets().next();
+            self.sender = open.map_or(self.sender, XskSocket::queue);
+        }
+    }
+
+    /// Those that have a link now, and which queue what they send comes into, where that is known.
+    pub(super) fn set_linked(
+        &mut self,
+        stations: impl Iterator<Item = MediaAddr>,
+        comes_into: impl Fn(MediaAddr) -> Option<u32>,
+    ) {
+        if let Some(spread) = &mut self.spread {
+            spread.set_linked(stations, comes_into);
+        }
+    }
+
+    /// The queue that packets to a station are sent by.
+    pub(super) fn queue_to(&self, station: &MediaAddr) -> u32 {
+        let spread = self.spread.as_ref();
+        spread.map_or(self.sender, |spread| spread.queue_of(station))
     }
 
     /// Whether the workers that serve the queues have handed over what came.
     pub(super) fn arrears(&mut self, now: Duration) -> Arrears {
-        let queues = self.sockets.iter().zip(&self.servers);
-        let behind = queues.filter(|(socket, _)| !socket.is_caught_up());
-        let looked_ns = behind.map(|(_, server)| server.last_round_ns()).min();
+        let looked_ns = self.queues.iter().filter_map(Queue::awaited_since_ns).min();
         self.lookout.judge(now, looked_ns.map(Duration::from_nanos))
     }
 
     /// Hands up to `budget` received frames to the callback; returns how many.
     pub(super) fn receive(&mut self, budget: usize, mut on_frame: impl FnMut(&[u8])) -> usize {
-        let count = self.sockets.len();
+        let count = self.queues.len();
         let mut frames = 0;
         for step in 0..count {
-            let socket = &mut self.sockets[(self.turn + step) % count];
-            frames += socket.receive(budget - frames, |frame| on_frame(frame));
+            if let Some(socket) = &mut self.queues[(self.turn + step) % count].socket {
+                frames += socket.receive(budget - frames, |frame| on_frame(frame));
+            }
         }
         if count > 1 {
             self.turn = (self.turn + 1) % count;
@@ -169,45 +219,43 @@ impl XdpPort {
         frames
     }
 
-    /// Puts part of a frame into the TX ring. A full ring is emptied into the kernel once.
+    /// Puts part of a frame into the TX ring of its queue. A full ring is emptied into the kernel once.
     pub(super) fn send(
         &mut self,
         pool: &mut FramePool,
-        frame: FrameIndex,
+        (frame, to): (FrameIndex, MediaDest),
         offset: usize,
         len: usize,
         reserve: Reserve,
     ) -> Result<(), TxDrop> {
-        let Some(socket) = self.sockets.first_mut() else {
-            return Err(TxDrop::InterfaceDown);
-        };
-        if socket.send(pool, frame, offset, len, reserve).is_ok() {
-            return Ok(());
-        }
-        self.broken |= socket.kick().is_err();
-        socket.complete(pool);
-        socket
-            .send(pool, frame, offset, len, reserve)
-            .map_err(|_full| TxDrop::Full)
+        let spread = self.spread.as_mut();
+        let queue = spread.map_or(self.sender, |spread| spread.queue_for(to, frame));
+        self.queues[queue as usize].send(pool, frame, offset, len, reserve)
     }
 
     /// Takes back what the kernel has sent.
     pub(super) fn complete(&mut self, pool: &mut FramePool) {
-        for socket in &mut self.sockets {
+        for socket in self.sockets_mut() {
             socket.complete(pool);
+        }
+        if self.now >= self.settle_due
+            && let Some(spread) = &mut self.spread
+            && spread.is_unsettled()
+        {
+            self.settle_due = self.now + SETTLE_INTERVAL;
+            let sockets = self.queues.iter().filter_map(|queue| queue.socket.as_ref());
+            spread.settle(sockets.flat_map(XskSocket::frames_in_tx));
         }
     }
 
     /// The end of a round: the system calls that the kernel needs.
     pub(super) fn flush(&mut self) {
-        for socket in &mut self.sockets {
-            let woken = socket.kick().and_then(|()| socket.wake_fill());
-            self.broken |= woken.is_err();
-        }
+        self.queues.iter_mut().for_each(Queue::flush);
     }
 
     pub(super) fn set_clock(&mut self, now: Duration) {
-        for socket in &mut self.sockets {
+        self.now = now;
+        for socket in self.sockets_mut() {
             socket.set_clock(now);
         }
     }
@@ -218,7 +266,7 @@ impl XdpPort {
 
     /// Of sockets that others serve, only their end is waited for here.
     pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Interest)> {
-        self.sockets.iter().map(|socket| {
+        self.sockets().map(|socket| {
             let interest = match socket.is_served() {
                 true => Interest::HangUp,
                 false => Interest::Read,
@@ -228,68 +276,54 @@ impl XdpPort {
     }
 
     pub(super) fn rx_ready(&mut self) -> bool {
-        self.sockets.iter_mut().any(XskSocket::rx_ready)
+        self.sockets_mut().any(XskSocket::rx_ready)
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.sockets.iter().all(XskSocket::is_quiet)
+        self.sockets().all(XskSocket::is_quiet)
     }
 
-    /// Whether the sockets no longer do their work and must be made anew ([`Self::reopen`]).
+    /// Whether sockets no longer do their work and must be made anew ([`Self::reopen`]).
     pub(super) fn is_stuck(&mut self, pool: &mut FramePool, now: Duration) -> bool {
         self.complete(pool);
-        let overdue = |socket: &XskSocket| {
-            socket
-                .oldest_tx_age(now)
-                .is_some_and(|age| age > COMPLETION_OVERDUE)
-        };
-        // With something under way a worker looks every few milliseconds: one that does not is late itself.
-        let is_late = |queue: usize| {
-            self.servers.get(queue).is_some_and(|server| {
-                now.saturating_sub(Duration::from_nanos(server.last_round_ns())) > STALL
-            })
-        };
-        let mut sockets = self.sockets.iter().enumerate();
-        self.broken
-            || self.sockets.is_empty()
-            || sockets.any(|(queue, socket)| overdue(socket) && !is_late(queue))
+        let stuck = self.queues.iter_mut().map(|queue| queue.is_stuck(now));
+        stuck.fold(false, |one, other| one | other)
     }
 
-    /// Closes the sockets and opens them again, as far as the kernel has let go of them; otherwise the port
-    /// stays stuck, without sockets, and this can be called again.
+    /// Closes the sockets that do no work, or all if none sends any more, and opens them again, as far as the kernel has let go
+    /// of them; otherwise the port stays stuck, and this can be called again.
     pub(super) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {
-        self.close_sockets(pool);
-        let deadline = Instant::now() + REOPEN_TIMEOUT;
-        let closing = std::mem::take(&mut self.closing).into_iter();
-        self.closing = closing
-            .filter_map(|socket| socket.wait(pool, deadline).err())
-            .collect();
-        if !self.closing.is_empty() {
-            return Ok(());
+        let senders = match &self.spread {
+            Some(spread) => spread.queues().to_vec(),
+            None => vec![self.sender],
+        };
+        let sends = |queue: &u32| !self.queues[*queue as usize].was_stuck();
+        let none_sends = !senders.iter().any(sends);
+        for queue in &mut self.queues {
+            if none_sends || queue.was_stuck() {
+                queue.begin_close(pool);
+            }
         }
-        self.broken = false;
+        let deadline = Instant::now() + REOPEN_TIMEOUT;
+        for queue in &mut self.queues {
+            queue.await_release(pool, deadline);
+        }
         let opened = self.open_sockets(pool);
         if opened.is_err() {
-            self.close_sockets(pool);
+            for queue in &mut self.queues {
+                queue.begin_close(pool);
+            }
         }
         opened
-    }
-
-    fn close_sockets(&mut self, pool: &mut FramePool) {
-        self.servers.clear();
-        let sockets = self.sockets.drain(..);
-        self.closing
-            .extend(sockets.map(|socket| socket.begin_close(pool)));
     }
 
     /// Sends what is waiting, closes the sockets and waits until the kernel has released them. The classifier is still
     /// attached, if it was.
     pub(super) fn close(self, pool: &mut FramePool) -> (Classifier, Result<(), StillHeld>) {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        let sockets = self.sockets.into_iter();
-        let held: Vec<_> = sockets
-            .filter_map(|socket| socket.close(pool, CLOSE_TIMEOUT).err())
-            .chain(self.closing)
+        let queues = self.queues.into_iter();
+        let held: Vec<_> = queues
+            .filter_map(|queue| queue.close(pool, CLOSE_TIMEOUT))
             .collect();
         let held = held
             .into_iter()
@@ -299,9 +333,8 @@ impl XdpPort {
 
     /// Closes the sockets, with what has not been sent, and detaches the classifier. They are still to be waited for.
     pub(super) fn begin_close(self, pool: &mut FramePool) -> ClosingSockets {
-        let sockets = self.sockets.into_iter();
-        let closing = sockets.map(|socket| socket.begin_close(pool));
-        ClosingSockets(closing.chain(self.closing).collect())
+        let queues = self.queues.into_iter();
+        ClosingSockets(queues.filter_map(|queue| queue.abandon(pool)).collect())
     }
 
     /// What the classifier counted, summed over the queues.
@@ -318,19 +351,12 @@ impl XdpPort {
     }
 
     pub(super) fn queue_infos(&self) -> Vec<QueueInfo> {
-        let infos = self.sockets.iter().enumerate().map(|(queue, socket)| {
-            let server = self.servers.get(queue);
-            QueueInfo {
-                worker: server.map_or(0, |server| server.index as u32),
-                ..queue_info(socket)
-            }
-        });
-        infos.collect()
+        self.queues.iter().filter_map(Queue::info).collect()
     }
 
     /// Packets dropped because this worker had not taken those that other workers had handed over before.
     pub(super) fn dropped_at_handover(&self) -> u64 {
-        let counters = self.sockets.iter().filter_map(XskSocket::handover_counters);
+        let counters = self.sockets().filter_map(XskSocket::handover_counters);
         counters.map(|counters| counters.dropped).sum()
     }
 }
@@ -372,43 +398,4 @@ fn still_held(sockets: Vec<ClosingSocket>) -> Result<(), StillHeld> {
         sockets: sockets.len(),
         frames: sockets.iter().map(ClosingSocket::frames_held).sum(),
     })
-}
-
-fn queue_info(socket: &XskSocket) -> QueueInfo {
-    let counters = socket.counters();
-    let kernel = socket.statistics().map(kernel_counters);
-    QueueInfo {
-        queue: socket.queue(),
-        rx_packets: counters.receive.packets,
-        tx_packets: counters.transmit.packets,
-        kernel: kernel.unwrap_or_default(),
-        handover: socket
-            .handover_counters()
-            .map_or_else(Counters::new, handover_counters),
-        ..QueueInfo::default()
-    }
-}
-
-fn handover_counters(counters: HandoverCounters) -> Counters {
-    named([
-        ("rx", counters.received),
-        ("rx-dropped", counters.dropped),
-        ("tx", counters.sent),
-        ("wakes", counters.owner_woken),
-        ("woken", counters.server_woken),
-    ])
-}
-
-fn kernel_counters(statistics: XdpStatistics) -> Counters {
-    named([
-        ("rx-dropped", statistics.rx_dropped),
-        ("rx-invalid-descriptors", statistics.rx_invalid_descs),
-        ("tx-invalid-descriptors", statistics.tx_invalid_descs),
-        ("rx-ring-full", statistics.rx_ring_full.unwrap_or(0)),
-        (
-            "fill-ring-empty",
-            statistics.rx_fill_ring_empty_descs.unwrap_or(0),
-        ),
-        ("tx-ring-empty", statistics.tx_ring_empty_descs.unwrap_or(0)),
-    ])
 }

@@ -76,6 +76,10 @@ pub struct Settings {
     /// Processors to pin the workers to, like 0,2-3 [default: not pinned]
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<Value>,
+    /// Where the interrupts of the queues that carry TIPC go: to the processors of the workers (workers), if these are pinned,
+    /// where they go anyway (leave), or to processors like 0,2-3, one for each worker [default: workers]
+    #[arg(long, value_name = "WHERE")]
+    pub interrupts: Option<Value>,
     /// What an idle worker does: busy, adaptive or sleep [default: adaptive]
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<Value>,
@@ -156,6 +160,17 @@ pub struct Settings {
     pub sk_filter: Option<Value>,
 }
 
+/// Where the interrupts of a NIC's queues go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterruptsSpec {
+    /// To the processor of the worker that serves the queue, if it is pinned.
+    Workers,
+    /// Where they go anyway.
+    Leave,
+    /// To these, by worker.
+    Cpus(Vec<usize>),
+}
+
 /// How bearers over Ethernet, and over UDP with their interface named, use AF_XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
@@ -218,6 +233,8 @@ pub struct Config {
     pub workers: usize,
     /// Empty, or at least one processor for each worker: worker `n` runs on `cpus[n]`.
     pub cpus: Vec<usize>,
+    /// Where the interrupts of the queues go that they serve.
+    pub interrupts: InterruptsSpec,
     /// What an idle worker does.
     pub policy: Policy,
     /// How bearers over Ethernet, and over UDP with their interface named, use AF_XDP.

@@ -8,7 +8,9 @@ use xtipc_protocol::crypto::ClearText;
 use xtipc_protocol::monitor::Supervision;
 
 use super::value::{Given, number_list};
-use super::{Access, BearerSpec, Config, ConfigError, LOG_VARIABLE, Settings, Value, XdpMode};
+use super::{
+    Access, BearerSpec, Config, ConfigError, InterruptsSpec, LOG_VARIABLE, Settings, Value, XdpMode,
+};
 use crate::policy::Policy;
 use crate::secrets;
 
@@ -114,6 +116,7 @@ impl Layers<'_> {
                 group: self.group("control_group", |s| &s.control_group)?,
             },
             cpus: self.cpus(workers)?,
+            interrupts: self.interrupts(workers)?,
             workers,
             policy: self.choice("policy", |s| &s.policy, Policy::Adaptive, &POLICIES)?,
             xdp: self.choice("xdp", |s| &s.xdp, XdpMode::Auto, &XDP_MODES)?,
@@ -231,22 +234,24 @@ impl Layers<'_> {
     }
 
     fn cpus(&self, workers: usize) -> Result<Vec<usize>, ConfigError> {
-        let Some(given) = self.get("cpus", |s| &s.cpus) else {
-            return Ok(Vec::new());
+        let given = self.get("cpus", |s| &s.cpus);
+        given.map_or(Ok(Vec::new()), |given| processors(&given, workers))
+    }
+
+    fn interrupts(&self, workers: usize) -> Result<InterruptsSpec, ConfigError> {
+        let Some(given) = self.get("interrupts", |s| &s.interrupts) else {
+            return Ok(InterruptsSpec::Workers);
         };
-        let Some(cpus) = number_list(&given.value.to_string(), CPU_MAX) else {
-            return Err(given.refuse_value(
-                "is no list of processors",
-                format!("distinct numbers up to {CPU_MAX}, like 0,2-3"),
-            ));
-        };
-        if cpus.len() < workers {
-            return Err(given.refuse_value(
-                &format!("has fewer processors than there are workers ({workers})"),
-                "one processor for each worker",
-            ));
+        match given.value.to_string().as_str() {
+            "workers" => Ok(InterruptsSpec::Workers),
+            "leave" => Ok(InterruptsSpec::Leave),
+            list if list.starts_with(|c: char| c.is_ascii_digit()) => {
+                processors(&given, workers).map(InterruptsSpec::Cpus)
+            }
+            _ => {
+                Err(given.refuse_value("is not known", "workers, leave, or processors like 0,2-3"))
+            }
         }
-        Ok(cpus)
     }
 
     fn log(&self) -> Result<String, ConfigError> {
@@ -370,6 +375,23 @@ const XDP_MODES: [(&str, XdpMode); 5] = [
 ];
 
 /// The name becomes a directory, in the place where the tools look for it.
+/// One for each worker.
+fn processors(given: &Given<'_>, workers: usize) -> Result<Vec<usize>, ConfigError> {
+    let Some(cpus) = number_list(&given.value.to_string(), CPU_MAX) else {
+        return Err(given.refuse_value(
+            "is no list of processors",
+            format!("distinct numbers up to {CPU_MAX}, like 0,2-3"),
+        ));
+    };
+    if cpus.len() < workers {
+        return Err(given.refuse_value(
+            &format!("has fewer processors than there are workers ({workers})"),
+            "one processor for each worker",
+        ));
+    }
+    Ok(cpus)
+}
+
 fn instance_name(given: &Given<'_>) -> Result<String, ConfigError> {
     let name = given.value.to_string();
     match runtime_directory(Some(&name)) {

@@ -58,6 +58,7 @@ fn one_bearer_is_enough_and_all_else_has_defaults() {
         },
         workers: 1,
         cpus: vec![],
+        interrupts: InterruptsSpec::Workers,
         policy: Policy::Adaptive,
         xdp: XdpMode::Auto,
         tolerance_ms: 1500,
@@ -93,6 +94,7 @@ fn every_key_of_the_file_is_taken() {
         socket = "/run/red.sock"
         workers = 2
         cpus = [0, 2, 3]
+        interrupts = "1,4"
         policy = "sleep"
         xdp = "generic"
         tolerance = 3000
@@ -142,6 +144,7 @@ fn every_key_of_the_file_is_taken() {
     );
     assert_eq!(config.state_dir, Path::new("/tmp/state/red"));
     assert_eq!((config.workers, &config.cpus[..]), (2, &[0, 2, 3][..]));
+    assert_eq!(config.interrupts, InterruptsSpec::Cpus(vec![1, 4]));
     assert_eq!(
         (config.policy, config.xdp),
         (Policy::Sleep, XdpMode::Generic)
@@ -468,6 +471,14 @@ fn values_out_of_place_are_refused_with_what_is_accepted() {
         (
             "cpus = 0\nworkers = 2",
             "cpus: `0` has fewer processors than there are workers (2); accepted: one processor for each worker",
+        ),
+        (
+            "interrupts = \"off\"",
+            "interrupts: `off` is not known; accepted: workers, leave, or processors like 0,2-3",
+        ),
+        (
+            "interrupts = 3\nworkers = 2",
+            "interrupts: `3` has fewer processors than there are workers (2); accepted: one processor for each worker",
         ),
         (
             "socket = \"a.sock\"",

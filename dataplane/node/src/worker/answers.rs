@@ -17,6 +17,7 @@ use xtipc_xsk::PageKind;
 use super::Worker;
 use super::application::Application;
 use crate::clock::now_ns;
+use crate::placement::list_text;
 use crate::policy::Policy;
 use crate::steward::Query;
 use crate::wait::Backend;
@@ -158,8 +159,31 @@ impl Worker {
                 huge_pages: self.host.pool.page_kind() == PageKind::Huge2MiB,
             },
             attachments: self.attachments(),
-            peers: self.engine.peers().map(|peer| peer_info(&peer)).collect(),
+            peers: self
+                .engine
+                .peers()
+                .map(|peer| self.peer_info(&peer))
+                .collect(),
             drops: drops(self.engine.drops()),
+        }
+    }
+
+    fn peer_info(&self, peer: &PeerView) -> PeerInfo {
+        let by_queue = |link: &LinkView| {
+            let enabled = self.bearers[link.bearer.index()].as_ref()?;
+            let queue = enabled.bearer.queue_to(&link.media_addr)?;
+            Some((enabled.spec.name(), queue))
+        };
+        PeerInfo {
+            identity: NodeIdentity(peer.id.0),
+            address: peer.addr.0,
+            up: peer.up,
+            capabilities: peer.capabilities.0,
+            links_up: peer.links.iter().filter(|link| link.up).count() as u32,
+            links: peer.links.len() as u32,
+            worker: 0,
+            queues: peer.links.iter().filter_map(by_queue).collect(),
+            frames: peer.links.iter().map(|link| link.queue_len as u32).sum(),
         }
     }
 
@@ -228,11 +252,15 @@ impl Worker {
     fn attachments(&self) -> Vec<AttachmentInfo> {
         let all = self.host.applications.iter().map(|(slot, application)| {
             let sent_directly = self.sent_directly(application);
+            let whereabouts = self.own.placement.whereabouts(application.process.pid, 0);
             AttachmentInfo {
                 id: slot as u32,
                 pid: application.process.pid,
                 uid: application.process.uid,
                 program: program_of(application.process.pid),
+                cpus: list_text(&whereabouts.cpus),
+                numa_nodes: whereabouts.numa_nodes,
+                far: whereabouts.far,
                 sockets: application.sockets.len() as u32,
                 segment_bytes: application.side.segment_len() as u64,
                 submitted: application.submitted,
@@ -251,19 +279,6 @@ fn node_info(peer: &PeerView) -> NodeInfo {
         identity: NodeIdentity(peer.id.0),
         address: peer.addr.0,
         up: peer.up,
-    }
-}
-
-fn peer_info(peer: &PeerView) -> PeerInfo {
-    PeerInfo {
-        identity: NodeIdentity(peer.id.0),
-        address: peer.addr.0,
-        up: peer.up,
-        capabilities: peer.capabilities.0,
-        links_up: peer.links.iter().filter(|link| link.up).count() as u32,
-        links: peer.links.len() as u32,
-        worker: 0,
-        frames: peer.links.iter().map(|link| link.queue_len as u32).sum(),
     }
 }
 

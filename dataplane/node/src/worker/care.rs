@@ -8,17 +8,19 @@ use xtipc_xsk::{FramePool, Leaks};
 
 use super::bearers::Enabled;
 use super::{Failure, Source, Worker};
-use crate::bearer::{Bearer, BearerEvent};
+use crate::bearer::{Bearer, BearerEvent, Hands};
 use crate::steward::Event;
 
 impl Worker {
     /// Also hands to the further workers what is theirs to serve.
     pub(super) fn watch_bearers(&mut self) -> Result<(), Failure> {
+        let hands = Hands {
+            crew: &self.own.crew,
+            placement: &self.own.placement,
+            run_dir: &self.own.config.run_dir,
+        };
         for enabled in self.bearers.iter_mut().flatten() {
-            let own = &self.own;
-            enabled
-                .bearer
-                .hand_over(&own.crew, &self.host.pool, &own.config.run_dir);
+            enabled.bearer.hand_over(&hands, &self.host.pool);
             for (fd, interest) in enabled.bearer.fds() {
                 self.waiter
                     .add(fd, interest, Source::Bearer.token(self.bearer_fds))?;

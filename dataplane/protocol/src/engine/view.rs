@@ -19,6 +19,8 @@ pub struct LinkView {
     pub name: String,
     /// Its bearer.
     pub bearer: BearerId,
+    /// Where its packets go.
+    pub media_addr: MediaAddr,
     /// Network plane, from A on.
     pub network_plane: char,
     /// Its state.
@@ -170,6 +172,7 @@ impl Engine {
         LinkView {
             name: self.link_name(link, peer.id),
             bearer: link.bearer,
+            media_addr: link.media_addr,
             network_plane: (b'A' + (link.net_plane & 7)) as char,
             state: link.state,
             up: link.is_up(),

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use xtipc_xsk::interface::DeviceKind;
 
 use super::*;
+use crate::bearer::tests::interface;
 
 /// What a driver makes of a rule.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,18 +87,54 @@ fn to_queue(queue: u32) -> Rule {
 }
 
 #[test]
-fn packets_are_received_by_other_workers_than_the_one_that_sends() {
-    assert_eq!(queues(&[1]), Err(Refusal::OneQueue));
-    assert_eq!(queues(&[1, 1, 1]), Err(Refusal::OneWorker));
-    assert_eq!(queues(&[1, 2, 1, 2]), Ok(vec![1]));
-    assert_eq!(queues(&[2, 3, 1, 2]), Ok(vec![1, 2]));
+fn each_worker_has_a_queue_to_share() {
+    assert_eq!(queues_to_share(&[1]), Err(Refusal::OneQueue));
+    assert_eq!(queues_to_share(&[1, 1, 1]), Err(Refusal::OneWorker));
+    assert_eq!(queues_to_share(&[1, 2, 1, 2]), Ok(vec![0, 1]));
+    assert_eq!(queues_to_share(&[2, 3, 2, 1]), Ok(vec![0, 1, 3]));
+    assert_eq!(one_of_each_worker(&[]), [0]);
+}
+
+/// Made in a NIC that there is not: nothing is to be removed from it.
+fn steering_by(made: Vec<Entry>, note: Note) -> Steering {
+    Steering::Rules(Directed {
+        ifindex: u32::MAX,
+        entries: made,
+        note,
+    })
+}
+
+#[test]
+fn the_queue_of_a_sender_is_told_and_all_workers_send() {
+    let (_run_dir, note) = place();
+    let nic = FakeNic::new(Driver::Able);
+    let made = direct(&nic, 0, &[0, 1, 2], &note).unwrap();
+    let steering = steering_by(made, note);
+    assert_eq!(steering.queue_from([2, 0, 0, 0, 0, 8]), Some(1));
+    assert_eq!(steering.queue_from([2, 0, 0, 0, 0, 9]), Some(2));
+    assert_eq!(steering.queues_to_send_by(&[1, 2, 3]), [0, 1, 2]);
+    assert_eq!(steering.queues_to_send_by(&[1, 1, 1]), [0]);
+}
+
+#[test]
+fn a_queue_that_all_comes_into_is_not_sent_by() {
+    let (_run_dir, note) = place();
+    let nic = FakeNic::new(Driver::BlindForMasks);
+    let made = direct(&nic, 0, &[0, 1], &note).unwrap();
+    let steering = steering_by(made, note);
+    assert_eq!(steering.queue_from([2, 0, 0, 0, 0, 8]), Some(1));
+    assert_eq!(steering.queues_to_send_by(&[1, 2]), [0]);
+    assert_eq!(steering.queues_to_send_by(&[1]), [0]);
+    let without = Steering::Software(String::new());
+    assert_eq!(without.queues_to_send_by(&[1, 2]), [0, 1]);
+    assert_eq!(without.queue_from([2, 0, 0, 0, 0, 8]), None);
 }
 
 #[test]
 fn senders_are_told_apart_by_as_many_bits_as_there_are_queues_for() {
     let (_run_dir, note) = place();
     let nic = FakeNic::new(Driver::Able);
-    let made = direct(&nic, 7, &[1, 2, 3], &note).unwrap();
+    let made = direct(&nic, 7, &[0, 1, 2], &note).unwrap();
     let found = nic.rules();
     let of = |rule: &Rule| (rule.vlan, rule.source, rule.source_mask, rule.queue);
     let expected = [(7, 0, 1, 1), (7, 1, 1, 2)];
@@ -111,9 +148,9 @@ fn senders_are_told_apart_by_as_many_bits_as_there_are_queues_for() {
 fn a_nic_that_ignores_part_of_the_rules_gets_one_for_all_senders() {
     let (_run_dir, note) = place();
     let nic = FakeNic::new(Driver::BlindForMasks);
-    direct(&nic, 0, &[1, 2, 3, 4], &note).unwrap();
-    assert_eq!(nic.rules(), [to_queue(1)]);
-    assert_eq!(note.read(), [to_queue(1)]);
+    direct(&nic, 0, &[0, 1, 2, 4], &note).unwrap();
+    assert_eq!(nic.rules(), [to_queue(4)]);
+    assert_eq!(note.read(), [to_queue(4)]);
 }
 
 #[test]
@@ -187,17 +224,7 @@ fn the_next_start_removes_what_a_killed_daemon_left_and_nothing_else() {
 
 #[test]
 fn the_reason_names_driver_answer_and_remedy() {
-    let interface = Interface {
-        name: "eth0".into(),
-        index: 7,
-        mac: [2, 0, 0, 0, 0, 1],
-        mtu: 1500,
-        up: true,
-        running: true,
-        driver: Some("ixgbe".into()),
-        kind: DeviceKind::Hardware,
-        rx_queues: 4,
-    };
+    let interface = interface(DeviceKind::Hardware, "ixgbe");
     let refused = Refusal::Refused(Errno::OPNOTSUPP);
     assert_eq!(
         refused.text(&interface, true),
@@ -248,13 +275,8 @@ fn one_worker_makes_no_rules_and_shows_nothing() {
     let lo = Interface {
         name: "lo".into(),
         index: 1,
-        mac: [0; 6],
-        mtu: 65_536,
-        up: true,
-        running: true,
         driver: None,
-        kind: DeviceKind::Software,
-        rx_queues: 2,
+        ..interface(DeviceKind::Software, "")
     };
     let steering = Steering::set_up(&lo, 0, &[], run_dir.path());
     assert_eq!(steering.info(&lo, &[]), None);

@@ -84,6 +84,35 @@ fn all_queues_of_an_interface_are_served() {
 }
 
 #[test]
+fn what_goes_to_several_stations_is_spread_over_the_queues() {
+    let Some(lab) = Lab::new(1500, 2) else { return };
+    for xdp in [XdpMode::Generic, XdpMode::Native] {
+        let [mut a, mut b] = pair(&lab, &spec(INTERFACE), xdp);
+        let other = MediaAddr::ethernet([2, 0, 0, 0, 0, 9]);
+        a.spread_over(vec![0, 1]);
+        a.bearer.set_linked([station(1), other].into_iter());
+        // Nothing is in transmission: the next round lets them change.
+        a.flush();
+        let mut queues = [station(1), other].map(|to| a.bearer.queue_to(&to));
+        queues.sort_unstable();
+        assert_eq!(queues, [Some(0), Some(1)]);
+        for _ in 0..20 {
+            a.send(MediaDest::Unicast(other), &[1; 60]);
+            transfer(&mut a, &mut b, 100, 60);
+        }
+        a.flush();
+        let mut sent: Vec<_> = (a.bearer.info().queues.iter())
+            .map(|q| q.tx_packets)
+            .collect();
+        sent.sort_unstable();
+        assert_eq!(sent, [20, 2000], "{xdp:?}");
+        assert_eq!(a.bearer.info().tx_packets, 2020);
+        a.close(&lab);
+        b.close(&lab);
+    }
+}
+
+#[test]
 fn a_bearer_with_a_vlan_hears_that_vlan_only() {
     let Some(lab) = Lab::new(1500, 1) else { return };
     let on = |vlan| BearerSpec {

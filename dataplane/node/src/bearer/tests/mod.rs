@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::FramePool;
+use xtipc_xsk::interface::{DeviceKind, Interface};
 
 use super::{Bearer, Defaults, HEADROOM, MTU_V4, Preparation, pool_config};
 use crate::config::{BearerSpec, EthernetSpec, MediaSpec, XdpMode};
@@ -87,6 +88,12 @@ impl End {
         packets
     }
 
+    /// As if further workers served these queues.
+    fn spread_over(&mut self, queues: Vec<u32>) {
+        let port = self.bearer.port_mut().expect("AF_XDP");
+        port.spread_over(queues, &self.pool);
+    }
+
     fn drops(&self, name: &str) -> u64 {
         self.bearer.info().drops.get(name).copied().unwrap_or(0)
     }
@@ -95,6 +102,21 @@ impl End {
         lab.enter(self.side);
         self.bearer.close(&mut self.pool).unwrap();
         self.pool.leaks().unwrap();
+    }
+}
+
+/// What the kernel would say about an interface that there need not be.
+pub(super) fn interface(kind: DeviceKind, driver: &str) -> Interface {
+    Interface {
+        name: "eth0".into(),
+        index: 7,
+        mac: MAC[0],
+        mtu: 1500,
+        up: true,
+        running: true,
+        driver: Some(driver.into()),
+        kind,
+        rx_queues: 1,
     }
 }
 

@@ -11,22 +11,24 @@ use std::time::Duration;
 use xtipc_ebpf::Classifier;
 use xtipc_ebpf::netlink::{DATAGRAM_SIZE, Netlink};
 use xtipc_management::BearerInfo;
-use xtipc_protocol::host::Reserve;
+use xtipc_protocol::addr::MediaAddr;
+use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::datagram::{Datagram, Headers, Refused, Source, group_mac};
 use xtipc_xsk::interface::Interface;
 use xtipc_xsk::{FrameIndex, FramePool};
 
 use super::hops::{Hops, RTM_GETNEIGH, RTM_GETROUTE, neighbours_question};
-use crate::bearer::HEADROOM;
 use crate::bearer::claim::Claim;
 use crate::bearer::error::{StillHeld, XdpError};
 use crate::bearer::front::send_behind;
+use crate::bearer::interrupts::Interrupts;
 use crate::bearer::ladder::{self, Rung};
 use crate::bearer::nic::{in_pool, numa_node};
 use crate::bearer::room;
-use crate::bearer::steering::of_datagrams;
+use crate::bearer::steering::{of_datagrams, one_of_each_worker};
 use crate::bearer::traffic::{Traffic, TxDrop, named};
 use crate::bearer::xdp::{ClosingSockets, XdpPort};
+use crate::bearer::{HEADROOM, Hands};
 use crate::config::{HEADERS_V4, HEADERS_V6, XdpMode};
 use crate::wait::Interest;
 
@@ -53,6 +55,8 @@ pub(super) struct Express {
     buffer: Box<[u8]>,
     routes_asked: Duration,
     next_id: u16,
+    /// `None` until it is known who serves the queues. Dropped before the claim.
+    interrupts: Option<Interrupts>,
     claim: Claim,
 }
 
@@ -86,6 +90,7 @@ impl Express {
             buffer: vec![0; DATAGRAM_SIZE].into_boxed_slice(),
             routes_asked: Duration::ZERO,
             next_id: 0,
+            interrupts: None,
             claim,
         };
         express.listen();
@@ -133,15 +138,15 @@ impl Express {
         if len > self.room() {
             return None;
         }
-        let (mac, hops) = match to.ip() {
-            group if group.is_multicast() => (group_mac(group), HOPS_GROUP),
+        let (mac, hops, dest) = match to.ip() {
+            group if group.is_multicast() => (group_mac(group), HOPS_GROUP, MediaDest::Broadcast),
             station => {
                 let hop = self.hops.find(station)?;
                 let headers = self.interface.mtu as usize - self.room();
                 if hop.mtu.is_some_and(|mtu| len + headers > mtu as usize) {
                     return None;
                 }
-                (hop.mac, HOPS)
+                (hop.mac, HOPS, MediaDest::Unicast(MediaAddr::from_udp(to)))
             }
         };
         let source = Source {
@@ -159,7 +164,9 @@ impl Express {
             frame,
             len,
             reserve,
-            |pool, frame, start| port.send(pool, frame, start, HEADROOM - start + len, reserve),
+            |pool, frame, start| {
+                port.send(pool, (frame, dest), start, HEADROOM - start + len, reserve)
+            },
         ))
     }
 
@@ -184,7 +191,19 @@ impl Express {
         self.port.fds().chain([netlink])
     }
 
-    pub(super) fn port(&mut self) -> &mut XdpPort {
+    /// See [`super::UdpBearer::steer`].
+    pub(super) fn steer(&mut self, hands: &Hands<'_>, pool: &FramePool) {
+        let servers = self.port.servers();
+        self.port.spread_over(one_of_each_worker(&servers), pool);
+        self.interrupts
+            .get_or_insert_with(|| Interrupts::set_up(&self.interface, &servers, hands));
+    }
+
+    pub(super) fn port(&self) -> &XdpPort {
+        &self.port
+    }
+
+    pub(super) fn port_mut(&mut self) -> &mut XdpPort {
         &mut self.port
     }
 
@@ -272,6 +291,7 @@ impl Express {
             drops: named([("rx-handover-full", self.port.dropped_at_handover())]),
             numa_node: numa_node(&self.interface),
             steering: of_datagrams(&self.interface, self.local, &self.port.servers()),
+            interrupts: self.interrupts.as_ref().and_then(Interrupts::info),
             ..BearerInfo::default()
         }
     }
