@@ -670,13 +670,14 @@ class Daemon(Node):
 class Guest:
     """A virtual machine with Linux TIPC; its NICs are taps on a switch."""
 
-    def __init__(self, suite, switch, ports, label=None, share=None):
+    def __init__(self, suite, switch, ports, label=None, share=None, processors=1):
         self.name = f"{PREFIX}-{label or suite}"
         for port in ports:
             switch.tap(port)
         nics = [word for port in ports for word in ("--nic", port)]
         shared = ["--share", share] if share else []
-        self.process = spawn([GUEST, "run", self.name, "--suite", suite, "--netns", switch.name, *nics, *shared],
+        self.process = spawn([GUEST, "run", self.name, "--suite", suite, "--netns", switch.name, "--smp", str(processors),
+                              *nics, *shared],
                              stdin=subprocess.DEVNULL)
 
     def wait(self):
@@ -727,6 +728,10 @@ class GuestDaemon(Node):
         status = self.process.wait(30)
         if status:
             raise LabError(f"the daemon of {self.identity} ended with status {status}: {self.log_text()}")
+
+    def kill(self):
+        self.guest.exec(f"kill -KILL $(cat {self.runtime}/xtipcd.pid)")
+        self.process.wait(30)
 
     def drive(self):
         return Driver([GUEST, "exec", self.guest.name, "-i", "--", "env", f"XTIPC_SOCKET={self.runtime}/attach.sock",

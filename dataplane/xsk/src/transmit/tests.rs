@@ -366,6 +366,7 @@ fn a_single_lost_completion_shows_by_its_age_amid_traffic() {
     let seconds = Duration::from_secs;
     assert_eq!(transmit.oldest_age(seconds(9)), None);
     let lost = pool.alloc(Reserve::Data).unwrap();
+    assert_eq!(transmit.frames().count(), 0);
     transmit.set_clock(seconds(10));
     transmit
         .send(&mut pool, lost, 0, 60, Reserve::Data)
@@ -387,6 +388,7 @@ fn a_single_lost_completion_shows_by_its_age_amid_traffic() {
         assert_eq!(transmit.complete(&mut pool), 1);
     }
     assert_eq!(transmit.oldest_age(seconds(13)), Some(seconds(3)));
+    assert_eq!(transmit.frames().collect::<Vec<_>>(), [lost]);
     assert_eq!(transmit.into_outstanding(), [(lost, 1)]);
 }
 
