@@ -175,8 +175,6 @@ class WorkersTest(SegmentTest):
                     self.await_link(peer, node)
                 by = self.await_even_queues(node, len(peers))
             streams.check_whole(least=LEAST)
-        for peer in stay:
-            print("  deferred by", peer.identity, [link["rx"]["defs"] for link in peer.tool_json("link", "statistics", "show")], flush=True)
 
     def test_datagrams_of_udp_by_af_xdp_are_handed_over_too(self):
         nodes = [self.started(f"udp{number}", "--workers", "2", bearers=[f"udp:u,localip=10.9.0.{number}%eth0"],
