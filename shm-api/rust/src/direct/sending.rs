@@ -20,18 +20,13 @@ impl Core {
         {
             direct.count_sends(1);
             return match direct.channel.sender.send(direct.importance, payload) {
-                Ok(Sending::Done) => {
-                    direct.note_sent();
-                    Ok(Way::Sent)
-                }
-                Ok(Sending::Congested) => {
-                    direct.note_refused();
-                    Ok(Way::Congested)
-                }
-                Ok(Sending::Revoked(number)) => {
-                    queue.outgoing = Outgoing::Revoked;
-                    direct.unclear += u32::from(number.is_some());
-                    Ok(Way::Revoked(number))
+                Ok(outcome) => {
+                    queue.note_outcome(outcome);
+                    Ok(match outcome {
+                        Sending::Done => Way::Sent,
+                        Sending::Congested => Way::Congested,
+                        Sending::Revoked(number) => Way::Revoked(number),
+                    })
                 }
                 Err(violation) => {
                     self.abort_connection(socket, violation)?;
@@ -71,20 +66,13 @@ impl Core {
         };
         direct.count_sends(sent);
         if sent > 0 {
-            direct.note_sent();
+            queue.note_outcome(Sending::Done);
         }
-        match next {
-            Sending::Done => Ok((sent, None)),
-            Sending::Congested => {
-                direct.note_refused();
-                Ok((sent, None))
-            }
-            Sending::Revoked(first) => {
-                queue.outgoing = Outgoing::Revoked;
-                direct.unclear += u32::from(first.is_some());
-                Ok((sent, first))
-            }
-        }
+        queue.note_outcome(next);
+        Ok(match next {
+            Sending::Done | Sending::Congested => (sent, None),
+            Sending::Revoked(first) => (sent, first),
+        })
     }
 
     /// Memory of a channel for a message. `None`: there is no channel, or no room in it.
@@ -128,15 +116,8 @@ impl Core {
         Some(
             match direct.channel.sender.send_loan(direct.importance, loan) {
                 Ok(sent) => {
-                    match &sent {
-                        Err((_, Sending::Congested)) => direct.note_refused(),
-                        Ok(Sending::Done) => direct.note_sent(),
-                        Ok(Sending::Revoked(number)) | Err((_, Sending::Revoked(number))) => {
-                            queue.outgoing = Outgoing::Revoked;
-                            direct.unclear += u32::from(number.is_some());
-                        }
-                        _ => {}
-                    }
+                    let (Ok(outcome) | Err((_, outcome))) = &sent;
+                    queue.note_outcome(*outcome);
                     Ok(sent)
                 }
                 Err(violation) => match self.abort_connection(socket, violation) {
@@ -214,6 +195,21 @@ impl Queue {
         let may = direct.channel.sender.may_send().unwrap_or(true);
         direct.room_awaited = !may;
         Some(may)
+    }
+
+    /// What came of sending by the channel.
+    fn note_outcome(&mut self, outcome: Sending) {
+        let Some(direct) = &mut self.direct else {
+            return;
+        };
+        match outcome {
+            Sending::Done => direct.note_sent(),
+            Sending::Congested => direct.note_refused(),
+            Sending::Revoked(number) => {
+                self.outgoing = Outgoing::Revoked;
+                direct.unclear += u32::from(number.is_some());
+            }
+        }
     }
 
     /// The option of the socket was set.
