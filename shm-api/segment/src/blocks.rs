@@ -94,35 +94,25 @@ impl BlockMap {
 
     /// The lowest run of `count` free blocks.
     fn find(&self, count: usize) -> Option<usize> {
-        let end = self.words.len() * 64;
-        let mut start = self.skip(self.lowest * 64, true);
-        while start + count <= end {
-            let stop = self.skip(start, false);
-            if stop - start >= count {
+        // What is free from here on, as far as was looked.
+        let mut start = self.lowest * 64;
+        for (index, &word) in self.words.iter().enumerate().skip(self.lowest) {
+            let (begin, mut taken) = (index * 64, word);
+            while taken != 0 {
+                let stop = begin + taken.trailing_zeros() as usize;
+                if stop - start >= count {
+                    return Some(start);
+                }
+                // The taken ones at the stop are full of zeros from there on.
+                let filled = taken | (taken - 1);
+                start = begin + filled.trailing_ones() as usize;
+                taken &= filled.wrapping_add(1);
+            }
+            if begin + 64 - start >= count {
                 return Some(start);
             }
-            start = self.skip(stop, true);
         }
         None
-    }
-
-    /// First block at or after `from` that is not taken (`taken`) or not free (`!taken`); the end if there is none.
-    fn skip(&self, from: usize, taken: bool) -> usize {
-        let end = self.words.len() * 64;
-        let mut at = from;
-        while at < end {
-            let word = if taken {
-                !self.words[at / 64]
-            } else {
-                self.words[at / 64]
-            };
-            let rest = word >> (at % 64);
-            if rest != 0 {
-                return at + rest.trailing_zeros() as usize;
-            }
-            at = (at / 64 + 1) * 64;
-        }
-        end
     }
 
     fn for_each_word(&mut self, run: Run, mut change: impl FnMut(&mut u64, u64)) {
