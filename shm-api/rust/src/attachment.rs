@@ -21,18 +21,14 @@ use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, W
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::channel::Lookout;
 use xtipc_segment::fork::Incarnation;
-use xtipc_segment::{
-    Completion, Destination, MESSAGE_LEN_MAX, Meta, PathState, PayloadPlace, Ready, Request,
-    SendFlags,
-};
+use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Ready, Request, SendFlags};
 
-use crate::buffer::Buffer;
-use crate::core::{Bells, Core, Custody, Failure, Interest, Queue, ThreadName};
+use crate::core::{Bells, Core, Failure, Interest, ThreadName};
 pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
 use crate::relay::Relay;
 use crate::rounds::{Driving, Rounds, Seen};
-use crate::{Error, Message, Result, lock};
+use crate::{Error, Result, lock};
 
 /// Longest spin before sleeping: two to four times what it takes to wake a thread on another core.
 pub(crate) const SPIN_MAX: Duration = Duration::from_micros(50);
@@ -132,13 +128,23 @@ impl Attachment {
     pub(crate) fn wait<T>(
         &self,
         patience: Patience,
+        look: impl FnMut(&mut Core) -> Result<Look<T>>,
+    ) -> Result<T> {
+        self.wait_after(Core::dispatch, patience, look)
+    }
+
+    /// The same after a dispatch of this kind.
+    pub(crate) fn wait_after<T>(
+        &self,
+        dispatch: fn(&mut Core),
+        patience: Patience,
         mut look: impl FnMut(&mut Core) -> Result<Look<T>>,
     ) -> Result<T> {
         let mut core = self.core()?;
         let mut looked_around = self.rounds.is_none();
         let mut interrupted = false;
         let result = loop {
-            core.dispatch();
+            dispatch(&mut core);
             let interest = match look(&mut core) {
                 Ok(Look::Found(found)) => break Ok(found),
                 Ok(Look::WaitFor(interest)) => interest,
@@ -255,8 +261,11 @@ impl Attachment {
             }
             round += 1;
             core = lock(&self.core);
-            core.dispatch();
-            if core.progress != before || self.ring_has_room(&mut core, interest) {
+            let has_come = lookout.as_ref().is_some_and(Lookout::sees_it);
+            if !has_come {
+                core.dispatch();
+            }
+            if has_come || core.progress != before || self.ring_has_room(&mut core, interest) {
                 core.receiver.awake();
                 core.learn(true);
                 core.stand_by.learn(true);
@@ -358,9 +367,10 @@ impl Attachment {
             drop(core);
             wake = self.sleep(left, patience);
             core = lock(&self.core);
+            // Of the channels whose bells were silenced nobody else hears; and what the daemon published before it ended is
+            // still there.
+            core.dispatch();
             if wake == Wake::Gone {
-                // What the daemon published before it ended is still there.
-                core.dispatch();
                 core.fail(Failure::Gone);
             }
         }
@@ -539,6 +549,7 @@ impl Attachment {
     /// where that has the same processor.
     pub(crate) fn spin<T>(
         &self,
+        dispatch: fn(&mut Core),
         interest: Interest,
         until: Instant,
         mut look: impl FnMut(&mut Core) -> Result<Option<T>>,
@@ -553,8 +564,12 @@ impl Attachment {
         let drives = core.driver.is_none();
         core.driver.get_or_insert_with(ThreadName::own);
         let result = loop {
-            core.dispatch();
-            match look(&mut core) {
+            dispatch(&mut core);
+            let found = match look(&mut core) {
+                Ok(None) if core.pull_all() => look(&mut core),
+                found => found,
+            };
+            match found {
                 Ok(None) => {}
                 found => break found,
             }
@@ -598,23 +613,6 @@ impl Attachment {
         result
     }
 
-    /// The next message for a socket, spinning.
-    pub(crate) fn receive_spinning(
-        self: &Arc<Self>,
-        socket: u32,
-        until: Instant,
-    ) -> Result<Message> {
-        let pop = |core: &mut Core| Ok(core.queue(socket)?.pop());
-        let found = self.spin(Interest::Socket(socket), until, pop)?;
-        let (meta, buffer) = found.ok_or(Error::TimedOut)?;
-        let mut core = self.core()?;
-        self.settle_watch(&mut core, socket)?;
-        drop(core);
-        let message = Message::new(self, meta, buffer);
-        self.note_all_consumed(message.buffer())?;
-        Ok(message)
-    }
-
     /// Puts a message into the submission ring, without waiting for the verdict.
     pub(crate) fn post(
         &self,
@@ -655,75 +653,6 @@ impl Attachment {
         drop(core);
         self.send_off();
         Ok(posted)
-    }
-
-    /// The next message for a socket.
-    pub(crate) fn receive(self: &Arc<Self>, socket: u32, patience: Patience) -> Result<Message> {
-        let (meta, buffer) =
-            self.next(socket, MESSAGE_LEN_MAX, patience, Queue::pop, |_, _| true)?;
-        Ok(Message::new(self, meta, buffer))
-    }
-
-    /// The next message for a socket, wherever it waits; of a shared stream at most `len` bytes. What the caller
-    /// `consumes` is noted as read in one step with taking it: a socket being shared meanwhile finds it on one side.
-    pub(crate) fn next(
-        &self,
-        socket: u32,
-        len: usize,
-        patience: Patience,
-        pop: fn(&mut Queue) -> Option<(Meta, Buffer)>,
-        consumes: impl Fn(&Meta, &Buffer) -> bool,
-    ) -> Result<(Meta, Buffer)> {
-        let note = |meta: &Meta, buffer: &Buffer| {
-            if !consumes(meta, buffer) {
-                return Ok(());
-            }
-            self.note_all_consumed([buffer])
-        };
-        loop {
-            let own = self.take(socket, patience, |core, socket| {
-                let queue = core.queue(socket)?;
-                if queue.custody != Custody::Own {
-                    return Ok((queue.custody == Custody::Shared).then_some(None));
-                }
-                let Some((meta, buffer)) = pop(queue) else {
-                    return Ok(None);
-                };
-                note(&meta, &buffer)?;
-                Ok(Some(Some((meta, buffer))))
-            })?;
-            if let Some(message) = own {
-                return Ok(message);
-            }
-            let asked = self.ask_for_message(socket, len, SendFlags::empty(), patience)?;
-            if let Some(asked) = asked {
-                note(&asked.meta, &asked.buffer)?;
-                return Ok((asked.meta, asked.buffer));
-            }
-        }
-    }
-
-    /// Waits until `take` finds what it takes out of a socket's queue.
-    pub(crate) fn take<T>(
-        &self,
-        socket: u32,
-        patience: Patience,
-        mut take: impl FnMut(&mut Core, u32) -> Result<Option<T>>,
-    ) -> Result<T> {
-        self.wait(patience, |core| {
-            loop {
-                if let Some(taken) = take(core, socket)? {
-                    self.settle_watch(core, socket)?;
-                    return Ok(Look::Found(taken));
-                }
-                if !self.settle_watch(core, socket)? {
-                    if matches!(patience, Patience::None) {
-                        self.note_fruitless(core);
-                    }
-                    return Ok(Look::WaitFor(Interest::Socket(socket)));
-                }
-            }
-        })
     }
 
     /// What the daemon shows in a path slot. Takes no lock.

@@ -1,6 +1,7 @@
 //! Several messages of a connection at once, with one look at what the attachment shares.
 
 use crate::attachment::Attachment;
+use crate::buffer::Buffer;
 use crate::core::Custody;
 use crate::datagram::check_len;
 use crate::{Connection, Message, Result};
@@ -38,17 +39,26 @@ impl Connection {
         let mut core = attachment.core()?;
         let from = messages.len();
         let queue = core.queue(socket)?;
-        while messages.len() - from < max - 1
-            && queue.custody == Custody::Own
-            // The end is for the next call.
-            && queue.messages.front().is_some_and(|(meta, _)| meta.error == 0)
-            && let Some((meta, buffer)) = queue.pop()
-        {
-            messages.push(Message::new(attachment, meta, buffer));
+        if queue.custody == Custody::Own {
+            while messages.len() - from < max - 1
+                // The end is for the next call.
+                && queue.messages.front().is_some_and(|(meta, _)| meta.error == 0)
+                && let Some((meta, buffer)) = queue.pop()
+            {
+                messages.push(Message::new(attachment, meta, buffer));
+            }
+            let queued = messages[from..].iter().filter_map(Message::buffer);
+            attachment.note_all_consumed(queued)?;
+            let mut loans = false;
+            queue.consume_direct(from + max - 1 - messages.len(), |meta, buffer| {
+                loans |= buffer.is_loan();
+                messages.push(Message::new(attachment, meta, Buffer::Direct(buffer)));
+            });
+            if loans {
+                messages[from..].iter_mut().for_each(Message::make_own);
+            }
         }
-        let taken = &messages[from..];
-        attachment.note_all_consumed(taken.iter().filter_map(Message::buffer))?;
-        let count = 1 + taken.len();
+        let count = 1 + messages.len() - from;
         attachment.settle_watch(&mut core, socket)?;
         drop(core);
         attachment.settle_releases();

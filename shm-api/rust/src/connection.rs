@@ -12,7 +12,7 @@ use xtipc_segment::{
 
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
-use crate::core::{Core, Custody, Interest, Partial, Queue};
+use crate::core::{Core, Interest, Partial, Queue};
 use crate::datagram::{check_bindable, check_len};
 use crate::sharing::ReadPart;
 use crate::{Error, Message, Node, Result, Scope, SharedHandle, lock};
@@ -182,7 +182,7 @@ impl Listener {
 
 /// How reading and sending are done.
 #[derive(Debug, Default)]
-struct Inbox {
+pub(crate) struct Inbox {
     /// Threads that read bytes now: each may have a chunk in hand.
     readers: u32,
     /// Why the connection is over, once that was read.
@@ -195,7 +195,15 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn patience_to_read(&self) -> Patience {
+    /// Why there is nothing more to read.
+    fn over(&self) -> Option<u8> {
+        if self.shut_down {
+            return Some(SHUTDOWN);
+        }
+        self.end
+    }
+
+    pub(crate) fn patience_to_read(&self) -> Patience {
         match self.nonblocking {
             true => Patience::None,
             false => Patience::lasting(self.read_timeout),
@@ -355,11 +363,10 @@ impl Connection {
     /// Receives the next message of a SEQPACKET connection, or the next chunk of a stream. `None`: the peer has ended
     /// the connection in order. Any other end is an error, each time.
     pub fn recv(&self) -> Result<Option<Message>> {
-        let patience = lock(&self.inbox).patience_to_read();
-        self.recv_with(patience)
+        self.recv_with(Inbox::patience_to_read)
     }
 
-    fn recv_with(&self, patience: Patience) -> Result<Option<Message>> {
+    fn recv_with(&self, patience: impl FnOnce(&Inbox) -> Patience) -> Result<Option<Message>> {
         let next = self.next(MESSAGE_LEN_MAX, patience, Queue::pop, |_, _| true)?;
         Ok(next.map(|(meta, buffer)| self.message(meta, buffer)))
     }
@@ -372,34 +379,45 @@ impl Connection {
         lock(&self.inbox).patience_to_write()
     }
 
-    pub(crate) fn patience_to_read(&self) -> Patience {
-        lock(&self.inbox).patience_to_read()
-    }
-
     /// The same if something waits; else [`Error::WouldBlock`].
     pub fn try_recv(&self) -> Result<Option<Message>> {
-        self.recv_with(Patience::None)
+        self.recv_with(|_| Patience::None)
     }
 
     /// The same, spinning until then; [`Error::TimedOut`] if nothing came. Never sleeps.
     pub fn recv_spin(&self, until: Instant) -> Result<Option<Message>> {
-        self.spin_for_message(until)?;
-        self.try_recv()
+        let next = self.next_spinning(until, Queue::pop)?;
+        Ok(next.map(|(meta, buffer)| self.message(meta, buffer)))
     }
 
-    /// Spins until a message, or the end, is there.
-    pub(crate) fn spin_for_message(&self, until: Instant) -> Result<()> {
-        let id = self.socket.id;
-        let is_there = |core: &mut Core| {
-            let queue = core.queue(id)?;
-            let asks = queue.custody != Custody::Own;
-            Ok((asks || queue.has_rest || !queue.messages.is_empty()).then_some(()))
+    /// The next message, spinning until it, or the end, is there.
+    pub(crate) fn next_spinning(
+        &self,
+        until: Instant,
+        pop: fn(&mut Queue) -> Option<(Meta, Buffer)>,
+    ) -> Result<Option<(Meta, Buffer)>> {
+        if let Some(code) = lock(&self.inbox).over() {
+            return end_of(code);
+        }
+        let (attachment, id) = (&self.socket.attachment, self.socket.id);
+        let mut taken = None;
+        let take = |core: &mut Core| match attachment.pop(core, id, pop, |_, _| true, &mut taken)? {
+            None if core.queue(id)?.has_rest => Ok(Some(())),
+            None => Ok(None),
+            found => {
+                attachment.settle_watch(core, id)?;
+                Ok(found)
+            }
         };
-        let found = self
-            .socket
-            .attachment
-            .spin(Interest::Socket(id), until, is_there)?;
-        found.ok_or(Error::TimedOut)
+        let dispatch = Core::dispatch_of_daemon;
+        let found = attachment.spin(dispatch, Interest::Socket(id), until, take)?;
+        attachment.settle_releases();
+        found.ok_or(Error::TimedOut)?;
+        match taken {
+            Some((meta, buffer)) if meta.error != 0 => self.on_end(meta.error, buffer),
+            Some(_) => Ok(taken),
+            None => self.next(MESSAGE_LEN_MAX, |_| Patience::None, pop, |_, _| true),
+        }
     }
 
     /// Sends as [`Connection::send`] if there is room; else [`Error::WouldBlock`].
@@ -409,7 +427,7 @@ impl Connection {
 
     /// Reads as [`Read::read`] if something waits; else [`Error::WouldBlock`].
     pub fn try_read(&self, out: &mut [u8]) -> Result<usize> {
-        self.read_within(out, Patience::None)
+        self.read_within(out, |_| Patience::None)
     }
 
     /// Whether what is sent goes by a direct channel: to a program of the same node, after some messages.
@@ -427,47 +445,49 @@ impl Connection {
     pub(crate) fn next(
         &self,
         len: usize,
-        patience: Patience,
+        patience: impl FnOnce(&Inbox) -> Patience,
         pop: fn(&mut Queue) -> Option<(Meta, Buffer)>,
         consumes: impl Fn(&Meta, &Buffer) -> bool,
     ) -> Result<Option<(Meta, Buffer)>> {
-        if let Some(code) = self.ended() {
-            return end_of(code);
-        }
+        let patience = {
+            let inbox = lock(&self.inbox);
+            if let Some(code) = inbox.over() {
+                return end_of(code);
+            }
+            patience(&inbox)
+        };
         let (attachment, id) = (&self.socket.attachment, self.socket.id);
-        let (meta, buffer) = attachment.next(id, len, patience, pop, consumes)?;
-        if meta.error == 0 {
-            return Ok(Some((meta, buffer)));
+        let mut taken = None;
+        attachment.next(id, len, patience, pop, consumes, &mut taken)?;
+        match taken {
+            Some((meta, buffer)) if meta.error != 0 => self.on_end(meta.error, buffer),
+            taken => Ok(taken),
         }
+    }
+
+    /// What was taken is the end of the connection.
+    fn on_end<T>(&self, code: u8, buffer: Buffer) -> Result<Option<T>> {
+        let (attachment, id) = (&self.socket.attachment, self.socket.id);
         attachment.give_back(buffer);
-        lock(&self.inbox).end = Some(meta.error);
+        lock(&self.inbox).end = Some(code);
         let mut core = attachment.core()?;
         core.queue(id)?.has_rest = true;
-        end_of(meta.error)
+        end_of(code)
     }
 
-    fn ended(&self) -> Option<u8> {
-        let inbox = lock(&self.inbox);
-        if inbox.shut_down {
-            return Some(SHUTDOWN);
-        }
-        inbox.end
-    }
-
-    fn read_bytes(&self, out: &mut [u8]) -> Result<usize> {
-        let patience = lock(&self.inbox).patience_to_read();
-        self.read_within(out, patience)
-    }
-
-    fn read_within(&self, out: &mut [u8], patience: Patience) -> Result<usize> {
+    fn read_within(
+        &self,
+        out: &mut [u8],
+        patience: impl FnOnce(&Inbox) -> Patience,
+    ) -> Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
-        let partial = {
+        let (partial, patience) = {
             let mut inbox = lock(&self.inbox);
             let partial = self.take_partial()?;
             inbox.readers += 1;
-            partial
+            (partial, patience(&inbox))
         };
         let was_partial = partial.is_some();
         let read = self.read_on(partial, patience, out);
@@ -500,7 +520,7 @@ impl Connection {
         };
         let (buffer, start, consumed) = match partial {
             Some((buffer, start)) => (buffer, start, false),
-            None => match self.next(room, patience, Queue::pop, takes_all)? {
+            None => match self.next(room, |_| patience, Queue::pop, takes_all)? {
                 Some((meta, buffer)) => {
                     let consumed = takes_all(&meta, &buffer);
                     (buffer, 0, consumed)
@@ -621,7 +641,7 @@ impl Read for &Connection {
     /// Reads bytes of a stream, or the next message of a SEQPACKET connection, of which what does not fit is lost. 0: the
     /// peer has ended the connection in order.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        Ok(self.read_bytes(out)?)
+        Ok(self.read_within(out, Inbox::patience_to_read)?)
     }
 }
 

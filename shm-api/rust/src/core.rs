@@ -301,8 +301,18 @@ impl Core {
         self.queues.get_mut(socket).is_some_and(open)
     }
 
-    /// Moves all that the daemon published. A violation ends the attachment.
+    /// Moves all that the daemon published, and what came by channels. A violation ends the attachment.
     pub(crate) fn dispatch(&mut self) {
+        self.dispatch_of_daemon();
+        self.pull_all();
+    }
+
+    /// The same, but what came by channels stays there: who looks for a message takes it out of a channel by itself.
+    pub(crate) fn dispatch_of_daemon(&mut self) {
+        let goes_on = !self.unmapped.is_empty() || !self.leaving.is_empty();
+        if !goes_on && !self.receiver.has_next() {
+            return;
+        }
         if let Some(Failure::Corrupted(_)) = self.failure {
             return;
         }
@@ -362,7 +372,6 @@ impl Core {
         self.dispatch_completions()?;
         self.dispatch_deliveries()?;
         self.map_offered();
-        self.pull_all();
         self.leave_idle();
         Ok(())
     }

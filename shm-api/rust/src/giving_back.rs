@@ -27,7 +27,16 @@ impl Attachment {
         }
     }
 
-    /// Tells the daemon, or the peer of a direct channel, that messages were read.
+    /// Tells the daemon, or the peer of a direct channel, that a message was read.
+    pub(crate) fn note_consumed(&self, buffer: &Buffer) -> Result<()> {
+        if let Buffer::Direct(buffer) = buffer {
+            buffer.consumed();
+            return Ok(());
+        }
+        self.note_all_consumed([buffer])
+    }
+
+    /// The same of several.
     pub(crate) fn note_all_consumed<'a>(
         &self,
         buffers: impl IntoIterator<Item = &'a Buffer, IntoIter: Clone>,

@@ -150,6 +150,7 @@ mod sharing;
 pub mod socket;
 mod stand_by;
 mod subscriber;
+mod taking;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod tracking;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use xtipc_segment::channel::{self, Sending, SharedBytes};
-use xtipc_segment::{MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags};
+use xtipc_segment::{MESSAGE_LEN_MAX, Meta, PayloadPlace, Request, SendFlags};
 
 use crate::attachment::{Attachment, Patience};
 use crate::buffer::Buffer;
+use crate::connection::Inbox;
 use crate::core::{Core, Queue};
 use crate::datagram::check_len;
 use crate::{Connection, Error, Message, Result};
@@ -152,24 +153,25 @@ impl Connection {
 
     /// Receives as [`Connection::recv`], but does not copy what was loaned.
     pub fn recv_shared(&self) -> Result<Option<SharedMessage>> {
-        self.recv_shared_within(self.patience_to_read())
+        let patience = Inbox::patience_to_read;
+        let next = self.next(MESSAGE_LEN_MAX, patience, Queue::pop_shared, |_, _| true)?;
+        Ok(next.map(|(meta, buffer)| self.shared_message(meta, buffer)))
     }
 
     /// The same, spinning until then; [`Error::TimedOut`] if nothing came. Never sleeps.
     pub fn recv_shared_spin(&self, until: Instant) -> Result<Option<SharedMessage>> {
-        self.spin_for_message(until)?;
-        self.recv_shared_within(Patience::None)
+        let next = self.next_spinning(until, Queue::pop_shared)?;
+        Ok(next.map(|(meta, buffer)| self.shared_message(meta, buffer)))
     }
 
-    fn recv_shared_within(&self, patience: Patience) -> Result<Option<SharedMessage>> {
-        let next = self.next(MESSAGE_LEN_MAX, patience, Queue::pop_shared, |_, _| true)?;
-        Ok(next.map(|(meta, buffer)| match buffer {
+    fn shared_message(&self, meta: Meta, buffer: Buffer) -> SharedMessage {
+        match buffer {
             Buffer::Direct(direct) if direct.is_loan() => match direct.into_shared() {
                 Some(bytes) => SharedMessage::Shared(bytes),
                 None => SharedMessage::Own(self.message(meta, Buffer::Own(Vec::new()))),
             },
             buffer => SharedMessage::Own(self.message(meta, buffer)),
-        }))
+        }
     }
 }
 
@@ -199,7 +201,7 @@ impl Attachment {
         loop {
             let attempt = {
                 let mut core = self.core()?;
-                core.dispatch();
+                core.dispatch_of_daemon();
                 if let Some(failure) = core.failure {
                     return Err(failure.into());
                 }

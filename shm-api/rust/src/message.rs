@@ -52,6 +52,13 @@ impl Message {
         }
     }
 
+    /// Makes its bytes readable, if they are in memory of another process.
+    pub(crate) fn make_own(&mut self) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.make_own();
+        }
+    }
+
     pub(crate) fn buffer(&self) -> Option<&Buffer> {
         self.buffer.as_ref()
     }

@@ -174,12 +174,14 @@ impl Poller {
         if !spin.is_zero() && timeout != Some(Duration::ZERO) {
             let until = Instant::now() + spin.min(FOR_EVER);
             let until = end.map_or(until, |end| end.min(until));
-            let found = self.attachment.spin(Interest::AnySocket, until, |core| {
-                Ok(match find(core)? {
-                    Look::Found(()) => Some(()),
-                    Look::WaitFor(_) => None,
-                })
-            })?;
+            let found =
+                self.attachment
+                    .spin(Core::dispatch, Interest::AnySocket, until, |core| {
+                        Ok(match find(core)? {
+                            Look::Found(()) => Some(()),
+                            Look::WaitFor(_) => None,
+                        })
+                    })?;
             if found.is_some() {
                 return Ok(());
             }

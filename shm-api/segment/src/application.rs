@@ -17,7 +17,7 @@ use crate::area::{Area, Segment, sealed_len};
 use crate::blocks::{BlockMap, Run};
 use crate::daemon::SegmentFds;
 use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
-use crate::layout::{IDLE_CLASS, LayoutError};
+use crate::layout::{IDLE_CLASS, LayoutError, Word};
 use crate::path::PathState;
 use crate::primitive::Ordering;
 use crate::request::{Completion, PayloadPlace, Submission};
@@ -231,6 +231,13 @@ impl Receiver {
             place: entry.payload,
         });
         Ok(Some((entry.meta, buffer)))
+    }
+
+    /// Whether the daemon has published something that was not taken out.
+    pub fn has_next(&self) -> bool {
+        let cursors = &self.segment.daemon;
+        !self.completions.is_drained(cursors.word(Word::Completion))
+            || !self.deliveries.is_drained(cursors.word(Word::Delivery))
     }
 
     /// Whether messages wait for memory that others hold: whoever waits for one is to have them kept

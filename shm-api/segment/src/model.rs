@@ -214,7 +214,9 @@ impl Channel {
                 }
                 sleeper.awake(&self.producer_sleep);
             }
-            producer.push(&self.entries, value as u32, std::iter::once(value));
+            producer.push(&self.entries, value as u32, |words| {
+                words[0].store(value, Ordering::Relaxed);
+            });
             let is_due = value % at_once == 0 || value == count;
             if is_due && waker.must_ring(&self.consumer_sleep, Progress::Work) {
                 self.consumer_bell.ring();
@@ -253,7 +255,9 @@ fn what_was_published_when_a_receiver_revokes_is_seen_by_it_or_known_to_be_late(
         let sender = thread::spawn(move || {
             let mut producer = StampedProducer::default();
             for value in 1..=2 {
-                producer.push(&other.entries, value, std::iter::once(1));
+                producer.push(&other.entries, value, |words| {
+                    words[0].store(1, Ordering::Relaxed);
+                });
             }
             Waker::default().must_ring(&other.consumer_sleep, Progress::Work);
             other.consumer_sleep.load(Ordering::Relaxed) == REVOKED

@@ -30,17 +30,15 @@ impl StampedProducer {
         self.next
     }
 
-    /// Appends an entry: `head` for its user, and further words. The caller knows that there is room.
+    /// Appends an entry: `head` for its user, and further words that `write` stores. The caller knows that there is room.
     pub(crate) fn push<const W: usize>(
         &mut self,
         entries: Entries<'_, W>,
         head: u32,
-        words: impl Iterator<Item = u64>,
+        write: impl FnOnce(&[AtomicU64]),
     ) {
         let entry = entry(entries, self.next);
-        for (slot, word) in entry[1..].iter().zip(words) {
-            slot.store(word, Ordering::Relaxed);
-        }
+        write(&entry[1..]);
         let word = u64::from(head) << 32 | u64::from(stamp(self.next));
         self.next = self.next.wrapping_add(1);
         // SYNC POINT with the load in `StampedConsumer::peek`.

@@ -27,7 +27,7 @@ impl Attachment {
         loop {
             let way = {
                 let mut core = self.core()?;
-                core.dispatch();
+                core.dispatch_of_daemon();
                 if let Some(failure) = core.failure {
                     return Err(failure.into());
                 }

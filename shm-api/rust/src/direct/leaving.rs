@@ -145,6 +145,7 @@ impl Core {
         if self.leaving.is_empty() {
             return;
         }
+        self.pull_all();
         let mut leaving = std::mem::take(&mut self.leaving);
         leaving.retain(|socket| match self.leave(*socket) {
             Ok(has_left) => !has_left,

@@ -1,7 +1,7 @@
 //! What comes to a socket by its channel.
 
-use xtipc_segment::channel::Incoming;
-use xtipc_segment::{Meta, Violation};
+use xtipc_segment::channel::{DirectBuffer, Incoming};
+use xtipc_segment::{Importance, Meta, Violation};
 
 use super::Direct;
 use super::waits::now_ns;
@@ -14,16 +14,59 @@ const BUFFER_PER_UNIT: u32 = 4096;
 impl Queue {
     /// Takes the next message out, with its bytes readable.
     pub(crate) fn pop(&mut self) -> Option<(Meta, Buffer)> {
-        let (meta, mut buffer) = self.pop_shared()?;
-        buffer.make_own();
-        Some((meta, buffer))
+        let mut message = self.pop_shared();
+        if let Some((_, buffer)) = &mut message {
+            buffer.make_own();
+        }
+        message
     }
 
     /// The same; what was loaned stays where it is.
     pub(crate) fn pop_shared(&mut self) -> Option<(Meta, Buffer)> {
-        let message = self.messages.pop_front()?;
+        if self.messages.is_empty() {
+            return self.take_direct();
+        }
+        let message = self.messages.pop_front();
         self.settle_take_over();
-        Some(message)
+        message
+    }
+
+    /// The next message of the channel, of which nothing waits in the queue. All that is no message, [`Core::pull`] finds.
+    fn take_direct(&mut self) -> Option<(Meta, Buffer)> {
+        if !self.by_channel {
+            return None;
+        }
+        self.settle_take_over();
+        let direct = self.direct.as_mut()?;
+        loop {
+            let (importance, buffer) = direct.channel.receiver.take_message().ok()??;
+            if !buffer.is_empty() {
+                let meta = meta_of(direct.about(now_ns()), importance, &buffer);
+                return Some((meta, Buffer::Direct(buffer)));
+            }
+            buffer.consumed();
+        }
+    }
+
+    /// Takes messages of the channel, at most `max`, if nothing waits in the queue: they are consumed.
+    pub(crate) fn consume_direct(&mut self, max: usize, mut each: impl FnMut(Meta, DirectBuffer)) {
+        if !self.by_channel || !self.messages.is_empty() {
+            return;
+        }
+        self.settle_take_over();
+        let Some(direct) = &mut self.direct else {
+            return;
+        };
+        if !direct.channel.receiver.has_next() {
+            return;
+        }
+        let about = direct.about(now_ns());
+        // What is no message is found by [`Core::pull`].
+        let _ = direct.channel.receiver.consume(max, |importance, buffer| {
+            if !buffer.is_empty() {
+                each(meta_of(about, importance, &buffer), buffer);
+            }
+        });
     }
 
     /// What the daemon delivered.
@@ -56,9 +99,30 @@ impl Queue {
     }
 }
 
+impl Direct {
+    /// What is the same of all its messages.
+    fn about(&self, timestamp_ns: u64) -> Meta {
+        Meta {
+            source: self.peer,
+            destination: self.name,
+            timestamp_ns,
+            ..Meta::default()
+        }
+    }
+}
+
+fn meta_of(about: Meta, importance: Importance, buffer: &DirectBuffer) -> Meta {
+    Meta {
+        importance,
+        original_len: buffer.len() as u32,
+        ..about
+    }
+}
+
 impl Core {
-    /// Takes what came by channels, and notes where there is room again.
-    pub(crate) fn pull_all(&mut self) {
+    /// Takes what came by channels, and notes where there is room again: whether there was anything.
+    pub(crate) fn pull_all(&mut self) -> bool {
+        let before = self.progress;
         let mut at = 0;
         while let Some(&socket) = self.channelled.get(at) {
             if self.queue(socket).is_err() {
@@ -71,6 +135,7 @@ impl Core {
             }
             at += 1;
         }
+        self.progress != before
     }
 
     pub(super) fn pull(&mut self, socket: u32) -> std::result::Result<(), Violation> {
@@ -103,15 +168,7 @@ impl Core {
                     if at_ns == 0 {
                         at_ns = now_ns();
                     }
-                    let meta = Meta {
-                        socket,
-                        importance,
-                        source: direct.peer,
-                        destination: direct.name,
-                        original_len: buffer.len() as u32,
-                        timestamp_ns: at_ns,
-                        ..Meta::default()
-                    };
+                    let meta = meta_of(direct.about(at_ns), importance, &buffer);
                     queue.messages.push_back((meta, Buffer::Direct(buffer)));
                     news += 1;
                 }

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use xtipc_segment::Importance;
-use xtipc_segment::channel::{Channel, Incoming, Side, create};
+use xtipc_segment::channel::{Channel, DirectBuffer, Incoming, Side, create};
 
 fuzz_target!(|input: &[u8]| {
     let ([ours, theirs], _view) = create().expect("memory and pipes");
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         rest = after;
         let [kind, a, b, len] = *step;
         let place = u64::from(a) << 8 | u64::from(b);
-        let base = match kind % 10 {
+        let base = match kind % 11 {
             0 => 1024,
             1 => 266_240,
             2 => 536_576,
@@ -54,6 +54,13 @@ fuzz_target!(|input: &[u8]| {
                     channel.sleep.revoke();
                     channel.receiver.finish();
                 }
+                continue;
+            }
+            9 => {
+                let from = held.len();
+                let max = usize::from(a) % 8;
+                let _ = channel.receiver.consume(max, |_, buffer| held.push(buffer));
+                held[from..].iter_mut().for_each(DirectBuffer::make_own);
                 continue;
             }
             _ => {

@@ -60,6 +60,40 @@ struct Consumption {
     spare: Vec<Vec<u8>>,
 }
 
+impl Consumption {
+    /// An empty buffer for so many bytes.
+    fn room(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.reserve(len.max(INLINE_MAX));
+        bytes
+    }
+}
+
+/// Messages that were consumed and not counted yet.
+#[derive(Default)]
+struct Consumed {
+    messages: u32,
+    bytes: u64,
+    units: u32,
+}
+
+impl Consumed {
+    /// One of so many bytes.
+    fn of(len: usize) -> Self {
+        Self {
+            messages: 1,
+            bytes: len as u64,
+            units: units(len),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.units += other.units;
+    }
+}
+
 impl Acknowledger {
     pub(super) fn new(memory: &Arc<Memory>, side: Side, ringer: Ringer, window: u32) -> Self {
         Self {
@@ -93,34 +127,21 @@ impl Acknowledger {
         self.acknowledge(&mut state);
     }
 
-    fn consumed(&self, state: &mut Consumption, buffer: &DirectBuffer) {
-        state.bytes += buffer.len() as u64;
-        let bytes = self.memory.consumed_bytes(self.side);
-        bytes.store(state.bytes, Ordering::Relaxed);
-        self.count_message(state);
-        if let Some(handle) = buffer.handle {
-            self.give_back(state, handle);
-        }
-        self.count(state, units(buffer.len()));
-    }
-
     /// The switch back was taken.
     fn switched(&self) {
-        let mut state = self.lock();
-        self.count_message(&mut state);
-        self.count(&mut state, units(0));
+        self.consumed(&mut self.lock(), Consumed::of(0));
     }
 
-    fn count_message(&self, state: &mut Consumption) {
-        state.messages = state.messages.wrapping_add(1);
+    fn consumed(&self, state: &mut Consumption, consumed: Consumed) {
+        state.bytes += consumed.bytes;
+        let bytes = self.memory.consumed_bytes(self.side);
+        bytes.store(state.bytes, Ordering::Relaxed);
+        state.messages = state.messages.wrapping_add(consumed.messages);
         // SYNC POINT with the load in `ChannelSender::unread`.
         let word = self.memory.consumed(self.side);
         word.store(state.messages, Ordering::Release);
-    }
-
-    fn count(&self, state: &mut Consumption, units: u32) {
-        state.owed += units;
-        state.uncalled += units;
+        state.owed += consumed.units;
+        state.uncalled += consumed.units;
         let quarter = (state.window / 4).max(1);
         if state.owed >= quarter {
             self.acknowledge(state);
@@ -149,7 +170,7 @@ impl Acknowledger {
 
     fn give_back(&self, state: &mut Consumption, handle: u32) {
         let returns = self.memory.returns(self.side);
-        state.returns.push(returns, handle, std::iter::empty());
+        state.returns.push(returns, handle, |_| {});
     }
 
     fn call(&self, state: &mut Consumption) {
@@ -157,13 +178,6 @@ impl Acknowledger {
         state
             .ringer
             .ring_if_asleep(&self.memory, other, Progress::Room);
-    }
-
-    /// An empty buffer for so many bytes.
-    fn room(&self, len: usize) -> Vec<u8> {
-        let mut bytes = self.lock().spare.pop().unwrap_or_default();
-        bytes.reserve(len.max(INLINE_MAX));
-        bytes
     }
 
     /// Keeps a buffer for later.
@@ -230,27 +244,106 @@ impl ChannelReceiver {
         self.acknowledger.lock().ringer.ring();
     }
 
-    /// The next message.
+    /// What comes next.
     pub fn take_next(&mut self) -> Result<Option<Incoming>, Violation> {
+        match self.messages.peek(self.memory.messages(self.side.other())) {
+            None => Ok(None),
+            Some((head, _)) if kind_of(head) == SWITCH => {
+                self.messages.advance();
+                self.acknowledger.switched();
+                Ok(Some(Incoming::Switch))
+            }
+            Some(_) => Ok(self
+                .take_message()?
+                .map(|(importance, buffer)| Incoming::Message(importance, buffer))),
+        }
+    }
+
+    /// The next message. `None` also if the switch is next, which stays.
+    pub fn take_message(&mut self) -> Result<Option<(Importance, DirectBuffer)>, Violation> {
+        let room = |len| self.acknowledger.lock().room(len);
+        let Some((importance, body, handle)) = self.read_next(room)? else {
+            return Ok(None);
+        };
+        self.messages.advance();
+        let buffer = DirectBuffer {
+            body,
+            handle,
+            acknowledger: Some(Arc::clone(&self.acknowledger)),
+            is_consumed: false,
+        };
+        Ok(Some((importance, buffer)))
+    }
+
+    /// Takes messages, at most `max` and up to the switch, for a receive that hands them out at once: they are consumed. `each`
+    /// must let no message of a channel go.
+    pub fn consume(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(Importance, DirectBuffer),
+    ) -> Result<(), Violation> {
+        let acknowledger = Arc::clone(&self.acknowledger);
+        let mut state = acknowledger.lock();
+        let mut consumed = Consumed::default();
+        let mut taken = 0;
+        let outcome = loop {
+            if taken == max {
+                break Ok(());
+            }
+            let (importance, body, handle) = match self.read_next(|len| state.room(len)) {
+                Ok(Some(next)) => next,
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            };
+            self.messages.advance();
+            consumed.add(Consumed::of(body.len()));
+            if let Some(handle) = handle {
+                acknowledger.give_back(&mut state, handle);
+            }
+            let keeper = match body {
+                Body::Short { .. } => None,
+                Body::Own(_) | Body::Loaned(_) => Some(Arc::clone(&acknowledger)),
+            };
+            taken += 1;
+            each(
+                importance,
+                DirectBuffer {
+                    body,
+                    handle: None,
+                    acknowledger: keeper,
+                    is_consumed: true,
+                },
+            );
+        };
+        if taken > 0 {
+            acknowledger.consumed(&mut state, consumed);
+        }
+        outcome
+    }
+
+    /// Reads the next message, unless that is the switch: what to return when it is consumed comes with it. `room`: an empty
+    /// buffer for so many bytes.
+    fn read_next(
+        &self,
+        room: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<Option<(Importance, Body, Option<u32>)>, Violation> {
         let from = self.side.other();
         let Some((head, entry)) = self.messages.peek(self.memory.messages(from)) else {
             return Ok(None);
         };
         let len = (head & 0x1_ffff) as usize;
         let importance = Importance::decode(head >> 17 & 3)?;
-        let kind = head >> 19;
+        let kind = kind_of(head);
         let (body, handle) = match kind {
             INLINE if len <= SHORT_MAX => {
-                let mut bytes = [0; SHORT_MAX];
-                let places = bytes[..len.next_multiple_of(8)].chunks_exact_mut(8);
-                for (place, word) in places.zip(&entry[1..]) {
-                    place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-                }
+                // What is behind its end, too: as many words each time are read in fewer steps.
+                let word = |at: usize| entry[1 + at].load(Ordering::Relaxed).to_le_bytes();
+                let words = std::array::from_fn(word);
                 let len = len as u8;
-                (Body::Short { bytes, len }, None)
+                (Body::Short { words, len }, None)
             }
             INLINE if len <= INLINE_MAX => {
-                let mut bytes = self.acknowledger.room(len);
+                let mut bytes = room(len);
                 bytes.resize(len.next_multiple_of(8), 0);
                 for (place, word) in bytes.chunks_exact_mut(8).zip(&entry[1..]) {
                     place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
@@ -269,8 +362,10 @@ impl ChannelReceiver {
                         arena: ARENA_LEN as u32,
                     });
                 }
-                if kind == COPIED {
-                    let mut bytes = self.acknowledger.room(len);
+                if len == 0 {
+                    (Body::EMPTY, Some(handle))
+                } else if kind == COPIED {
+                    let mut bytes = room(len);
                     self.memory.append_to(&mut bytes, from, offset, len);
                     (Body::Own(bytes), Some(handle))
                 } else {
@@ -285,11 +380,7 @@ impl ChannelReceiver {
                     (Body::Loaned(shared), None)
                 }
             }
-            SWITCH => {
-                self.messages.advance();
-                self.acknowledger.switched();
-                return Ok(Some(Incoming::Switch));
-            }
+            SWITCH => return Ok(None),
             _ => {
                 return Err(Violation::Field {
                     field: "channel message",
@@ -297,14 +388,12 @@ impl ChannelReceiver {
                 });
             }
         };
-        self.messages.advance();
-        let buffer = DirectBuffer {
-            body,
-            handle,
-            acknowledger: Arc::clone(&self.acknowledger),
-        };
-        Ok(Some(Incoming::Message(importance, buffer)))
+        Ok(Some((importance, body, handle)))
     }
+}
+
+fn kind_of(head: u32) -> u32 {
+    head >> 19
 }
 
 /// Looks for one message of a channel, the next when it was made.
@@ -332,27 +421,62 @@ pub struct DirectBuffer {
     body: Body,
     /// What to return when it is consumed.
     handle: Option<u32>,
-    acknowledger: Arc<Acknowledger>,
+    /// `None`: nothing is to be told or given back any more.
+    acknowledger: Option<Arc<Acknowledger>>,
+    is_consumed: bool,
 }
 
 #[derive(Debug)]
 enum Body {
-    Short { bytes: [u8; SHORT_MAX], len: u8 },
+    Short {
+        words: [[u8; 8]; SHORT_MAX / 8],
+        len: u8,
+    },
     Own(Vec<u8>),
     Loaned(SharedBytes),
 }
 
+impl Body {
+    const EMPTY: Self = Self::Short {
+        words: [[0; 8]; SHORT_MAX / 8],
+        len: 0,
+    };
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Short { len, .. } => usize::from(*len),
+            Self::Own(bytes) => bytes.len(),
+            Self::Loaned(shared) => shared.len(),
+        }
+    }
+}
+
 impl DirectBuffer {
-    /// Tells the sender that a receive has handed the message out; once.
+    /// Tells the sender that a receive has handed the message out; once. Nothing is told of what came by
+    /// [`ChannelReceiver::consume`].
     pub fn consumed(&self) {
-        Self::all_consumed([self]);
+        if let Some(acknowledger) = &self.acknowledger {
+            self.tell(acknowledger, &mut acknowledger.lock());
+        }
+    }
+
+    fn tell(&self, acknowledger: &Acknowledger, state: &mut Consumption) {
+        if self.is_consumed {
+            return;
+        }
+        if let Some(handle) = self.handle {
+            acknowledger.give_back(state, handle);
+        }
+        acknowledger.consumed(state, Consumed::of(self.len()));
     }
 
     /// The same of several messages, most of which came by one channel.
     pub fn all_consumed<'a>(buffers: impl IntoIterator<Item = &'a Self>) {
         let mut turn: Option<(&Acknowledger, MutexGuard<'_, Consumption>)> = None;
         for buffer in buffers {
-            let acknowledger = &*buffer.acknowledger;
+            let Some(acknowledger) = buffer.acknowledger.as_deref() else {
+                continue;
+            };
             let (_, state) = match &mut turn {
                 Some(held) if ptr::eq(held.0, acknowledger) => held,
                 _ => {
@@ -361,17 +485,13 @@ impl DirectBuffer {
                     turn.insert((acknowledger, acknowledger.lock()))
                 }
             };
-            acknowledger.consumed(state, buffer);
+            buffer.tell(acknowledger, state);
         }
     }
 
     /// Its length.
     pub fn len(&self) -> usize {
-        match &self.body {
-            Body::Short { len, .. } => usize::from(*len),
-            Body::Own(bytes) => bytes.len(),
-            Body::Loaned(shared) => shared.len(),
-        }
+        self.body.len()
     }
 
     /// Whether it has no bytes.
@@ -406,7 +526,7 @@ impl Deref for DirectBuffer {
     /// The bytes; none of a loan that was not copied ([`DirectBuffer::make_own`]).
     fn deref(&self) -> &[u8] {
         match &self.body {
-            Body::Short { bytes, len } => &bytes[..usize::from(*len)],
+            Body::Short { words, len } => &words.as_flattened()[..usize::from(*len)],
             Body::Own(bytes) => bytes,
             Body::Loaned(_) => &[],
         }
@@ -417,8 +537,9 @@ impl Drop for DirectBuffer {
     fn drop(&mut self) {
         if let Body::Own(bytes) = &mut self.body
             && bytes.capacity() > 0
+            && let Some(acknowledger) = &self.acknowledger
         {
-            self.acknowledger.keep(std::mem::take(bytes));
+            acknowledger.keep(std::mem::take(bytes));
         }
     }
 }

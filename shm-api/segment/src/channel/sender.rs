@@ -7,7 +7,7 @@ use super::{ChannelWait, INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
 use crate::address::Importance;
 use crate::blocks::{BLOCK, BlockMap, Run};
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
 use crate::wake::{Progress, REVOKED};
@@ -218,12 +218,19 @@ impl ChannelSender {
         }
         if payload.len() <= INLINE_MAX {
             let head = encode_head(INLINE, importance, payload.len());
-            let words = payload.chunks(8).map(|chunk| {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                u64::from_le_bytes(bytes)
-            });
-            self.publish(head, words, payload.len(), None);
+            let write = |words: &[AtomicU64]| {
+                let (whole, rest) = payload.as_chunks();
+                let (words, last) = words.split_at(whole.len());
+                for (word, bytes) in words.iter().zip(whole) {
+                    word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+                }
+                if !rest.is_empty() {
+                    let mut bytes = [0; 8];
+                    bytes[..rest.len()].copy_from_slice(rest);
+                    last[0].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+                }
+            };
+            self.publish(head, write, payload.len(), None);
             return Ok(Sending::Done);
         }
         let Some(mut loan) = self.loan(payload.len())? else {
@@ -334,7 +341,7 @@ impl ChannelSender {
         }
         let head = encode_head(SWITCH, Importance::Low, 0);
         let number = self.messages.next();
-        self.publish(head, std::iter::empty(), 0, None);
+        self.publish(head, |_| {}, 0, None);
         self.switched_back = true;
         Ok(self.call(number))
     }
@@ -438,13 +445,14 @@ impl ChannelSender {
     fn publish_loan(&mut self, kind: u32, importance: Importance, loan: &Loan) {
         let head = encode_head(kind, importance, loan.len);
         let place = u64::from(loan.handle) << 32 | u64::from(loan.offset);
-        self.publish(head, std::iter::once(place), loan.len, Some(loan.offset));
+        let write = |words: &[AtomicU64]| words[0].store(place, Ordering::Relaxed);
+        self.publish(head, write, loan.len, Some(loan.offset));
     }
 
     fn publish(
         &mut self,
         head: u32,
-        words: impl Iterator<Item = u64>,
+        write: impl FnOnce(&[AtomicU64]),
         len: usize,
         offset: Option<u32>,
     ) {
@@ -456,7 +464,7 @@ impl ChannelSender {
         self.lacking = None;
         self.unacked += units(len);
         let messages = self.memory.messages(self.side);
-        self.messages.push(messages, head, words);
+        self.messages.push(messages, head, write);
         self.published += 1;
         self.published_bytes += len as u64;
     }

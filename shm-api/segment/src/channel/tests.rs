@@ -213,6 +213,47 @@ fn loans_are_handed_over_uncopied_and_come_back_in_any_order() {
 }
 
 #[test]
+fn what_is_consumed_at_once_is_read_up_to_the_switch_and_tells_so_once() {
+    let (mut one, mut other, _memory) = pair();
+    let lens = [1, 64, 65, 193, 0, 1000];
+    let (copied, loaned) = lens.split_at(4);
+    for &len in copied {
+        assert!(send(&mut one, &vec![len as u8; len]));
+    }
+    for &len in loaned {
+        let loan = one.sender.loan(len).expect("honest").expect("room");
+        let sent = one.sender.send_loan(Importance::High, loan);
+        assert!(sent.expect("honest").is_ok());
+    }
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
+    let mut received = Vec::new();
+    for (max, unread) in [(2, 5), (usize::MAX, 1), (1, 1)] {
+        let taken = other.receiver.consume(max, |importance, buffer| {
+            received.push((importance, buffer))
+        });
+        taken.expect("an honest peer");
+        assert_eq!(one.sender.unread(), Ok(unread));
+    }
+    assert_eq!(other.receiver.unread(), 0);
+    let of_lens: Vec<usize> = received.iter().map(|(_, buffer)| buffer.len()).collect();
+    assert_eq!(of_lens, lens);
+    for (importance, buffer) in &received[..4] {
+        assert_eq!(*importance, Importance::Low);
+        assert_eq!(buffer[..], vec![buffer.len() as u8; buffer.len()]);
+    }
+    assert!(matches!(other.receiver.take_message(), Ok(None)));
+    DirectBuffer::all_consumed(received.iter().map(|(_, buffer)| buffer));
+    received[0].1.consumed();
+    assert_eq!(one.sender.unread(), Ok(1), "of these all was told");
+    let switch = other.receiver.take_next();
+    assert!(matches!(switch, Ok(Some(Incoming::Switch))));
+    assert_eq!(one.sender.unread(), Ok(0));
+    drop(received);
+    let loans = std::iter::from_fn(|| one.sender.loan(66_000).expect("honest"));
+    assert_eq!(loans.count(), 15, "the whole arena is there again");
+}
+
+#[test]
 fn a_sender_without_memory_may_send_again_when_its_message_finds_room() {
     let (mut one, mut other, _memory) = pair();
     one.sender.begin(0, 60_000);
@@ -385,7 +426,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn nothing_a_peer_can_write_harms_the_other_side(
-        steps in proptest::collection::vec((0u8..6, 0u64..2048, prop_oneof![
+        steps in proptest::collection::vec((0u8..7, 0u64..2048, prop_oneof![
             any::<u64>(), 0u64..40, (1u64..5, 0u64..70_000, 0u64..4).prop_map(
                 |(kind, len, stamp)| (kind << 19 | len) << 32 | stamp
             ),
@@ -403,6 +444,11 @@ proptest! {
                 4 => if let Ok(Some(loan)) = one.sender.loan(word as usize) {
                     let _ = one.sender.send_loan(Importance::Low, loan);
                 },
+                5 => {
+                    let from = held.len();
+                    let _ = one.receiver.consume(word as usize % 4, |_, buffer| held.push(buffer));
+                    held[from..].iter_mut().for_each(DirectBuffer::make_own);
+                }
                 _ => if let Ok(Some(Incoming::Message(_, mut buffer))) = one.receiver.take_next() {
                     buffer.consumed();
                     buffer.make_own();
