@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
 mod engine;
 mod hop;
 mod host;
@@ -18,7 +19,7 @@ use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRang
 type Walk = fn(u64);
 
 /// All paths; their names are the argument.
-const PATHS: [(&str, Walk); 11] = [
+const PATHS: [(&str, Walk); 14] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
@@ -39,6 +40,9 @@ const PATHS: [(&str, Walk); 11] = [
     ("idle_millisecond", engine::idle),
     ("look_up", look_up),
     ("rings", rings::requests_and_deliveries),
+    ("channel", channel::messages),
+    ("channel_batch", channel::batches),
+    ("channel_loan", channel::loans),
     ("hop", hop::there_and_back),
 ];
 
