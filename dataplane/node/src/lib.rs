@@ -4,6 +4,7 @@
 
 pub(crate) mod bearer;
 pub mod clock;
+pub(crate) mod complaints;
 pub mod config;
 pub mod control;
 pub(crate) mod crew;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// SIGTERM, SIGINT and SIGHUP of the process, or what stands for them where the process is not ours.
+/// SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 of the process, or what stands for them where the process is not ours.
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
 
@@ -29,9 +29,13 @@ impl Ender {
 pub enum Signal {
     /// SIGTERM or SIGINT, with its number.
     Stop(i32),
-    /// SIGHUP: nothing. A daemon started from a terminal outlives it, and there is no reload.
-    Ignored,
+    /// SIGHUP, SIGUSR1 and SIGUSR2, with its number: nothing. A daemon started from a terminal outlives it, there is no
+    /// reload, and other daemons are told things by the user signals, which else would end this one.
+    Ignored(i32),
 }
+
+const ENDING: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
+const IGNORED: [i32; 3] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
 impl Signals {
     /// Blocks the signals in the calling thread. Call it before any thread starts, since threads inherit it.
@@ -39,7 +43,7 @@ impl Signals {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: `set` is valid for writes; the call initialises it.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        for signal in [&ENDING[..], &IGNORED].concat() {
             // SAFETY: `set` was initialised above and `signal` is a signal.
             unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
         }
@@ -73,7 +77,7 @@ impl Signals {
         let n = rustix::io::read(&self.0, &mut record).ok()?;
         let number = record[..n].first_chunk::<4>()?;
         match i32::from_ne_bytes(*number) {
-            libc::SIGHUP => Some(Signal::Ignored),
+            number if IGNORED.contains(&number) => Some(Signal::Ignored(number)),
             number => Some(Signal::Stop(number)),
         }
     }
@@ -106,7 +110,9 @@ mod tests {
             assert_eq!(signals.next(), None);
             let expected = [
                 (libc::SIGTERM, Signal::Stop(libc::SIGTERM)),
-                (libc::SIGHUP, Signal::Ignored),
+                (libc::SIGHUP, Signal::Ignored(libc::SIGHUP)),
+                (libc::SIGUSR1, Signal::Ignored(libc::SIGUSR1)),
+                (libc::SIGUSR2, Signal::Ignored(libc::SIGUSR2)),
                 (libc::SIGINT, Signal::Stop(libc::SIGINT)),
             ];
             for (number, signal) in expected {

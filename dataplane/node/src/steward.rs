@@ -1,8 +1,8 @@
 //! The steward: the main thread, which starts and stops everything and never touches a packet.
 //!
 //! Owns the instance's run directory, signals, the listening sockets, the watchdog and the service manager's
-//! notifications. Workers are told by [`Command`]s and tell by [`Event`]s; the sockets open when every worker
-//! is ready, so that whoever can connect finds a working node.
+//! notifications. Workers are told by [`Command`]s and tell by [`Event`]s; who connects is served when every worker
+//! is ready.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,6 +17,7 @@ use xtipc_management::{Request, Response};
 
 use crate::bearer::Preparation;
 use crate::clock::now_ns;
+use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::control::Control;
 use crate::crew::Crew;
@@ -163,7 +164,7 @@ pub(crate) struct Steward {
     config: Arc<Config>,
     /// The process is an application: its service manager is none of ours, and nobody else attaches.
     turn: Option<Arc<Turn>>,
-    instance: Instance,
+    _instance: Instance,
     signals: Signals,
     waiter: Waiter,
     events: Receiver<Event>,
@@ -174,6 +175,7 @@ pub(crate) struct Steward {
     control: Control,
     epochs: Arc<Mutex<Epochs>>,
     doors: Vec<Door>,
+    refusals: Complaints,
     watchdog: Watchdog,
     /// How often the service manager wants to hear of us, halved.
     alive_interval_ns: Option<u64>,
@@ -200,7 +202,8 @@ pub(crate) fn start(
     if let Some(bytes) = privileges::raise_memlock() {
         tracing::debug!(bytes, "lockable memory is limited");
     }
-    let instance = Instance::hold(&config.run_dir)?;
+    let mut instance = Instance::hold(&config.run_dir)?;
+    let doors = make_doors(&mut instance, &config, turn.is_none())?;
     let system = |operation| move |source| StewardError::System { operation, source };
     let config = Arc::new(config);
     let mut waiter = Waiter::new()?;
@@ -253,7 +256,7 @@ pub(crate) fn start(
     Ok(Steward {
         config,
         turn,
-        instance,
+        _instance: instance,
         signals,
         waiter,
         events,
@@ -262,13 +265,36 @@ pub(crate) fn start(
         workers,
         control,
         epochs,
-        doors: Vec::new(),
+        doors,
+        refusals: Complaints::default(),
         watchdog,
         alive_interval_ns: alive.and_then(|ns| u64::try_from(ns).ok()),
         alive_due_ns: 0,
         stage: Stage::Starting,
         failure: None,
     })
+}
+
+/// The listening sockets, before there are workers: a node that cannot have them must not join a cluster. Who comes
+/// early waits in the backlog.
+fn make_doors(
+    instance: &mut Instance,
+    config: &Config,
+    others_attach: bool,
+) -> Result<Vec<Door>, InstanceError> {
+    let (attach, control) = (&config.attach_socket, &config.control_socket);
+    let attach = (ATTACH, attach, SocketType::SEQPACKET, config.attach_access);
+    let control = (CONTROL, control, SocketType::STREAM, config.control_access);
+    let wanted = others_attach.then_some(attach).into_iter().chain([control]);
+    let made = wanted.map(|(token, path, socket_type, access)| {
+        let listener = instance.listen(path, socket_type, access)?;
+        Ok(Door {
+            listener,
+            token,
+            open: false,
+        })
+    });
+    made.collect()
 }
 
 impl Steward {
@@ -311,7 +337,7 @@ impl Steward {
     fn on_signals(&mut self) -> Result<(), StewardError> {
         while let Some(signal) = self.signals.next() {
             match (signal, &self.stage) {
-                (Signal::Ignored, _) => tracing::debug!("SIGHUP ignored"),
+                (Signal::Ignored(signal), _) => tracing::debug!(signal, "ignored"),
                 (Signal::Stop(number), Stage::Stopping { .. }) => {
                     return Err(StewardError::Forced(number));
                 }
@@ -333,7 +359,7 @@ impl Steward {
                     self.workers[worker].ready = true;
                     let all = self.workers.iter().all(|w| w.ready);
                     if all && matches!(self.stage, Stage::Starting) {
-                        self.open_doors()?;
+                        self.begin_to_serve()?;
                     }
                 }
                 Event::Failed { worker, reason } => {
@@ -361,35 +387,10 @@ impl Steward {
     }
 
     /// All workers run: applications and tools may come.
-    fn open_doors(&mut self) -> Result<(), StewardError> {
-        let config = Arc::clone(&self.config);
-        let sockets = [
-            (
-                ATTACH,
-                &config.attach_socket,
-                SocketType::SEQPACKET,
-                config.attach_access,
-            ),
-            (
-                CONTROL,
-                &config.control_socket,
-                SocketType::STREAM,
-                config.control_access,
-            ),
-        ];
-        for (token, path, socket_type, access) in sockets {
-            if self.turn.is_some() && token == ATTACH {
-                continue;
-            }
-            let listener = self.instance.listen(path, socket_type, access)?;
-            self.waiter.add(&listener, Interest::Read, token)?;
-            self.doors.push(Door {
-                listener,
-                token,
-                open: true,
-            });
-        }
+    fn begin_to_serve(&mut self) -> Result<(), StewardError> {
         self.stage = Stage::Serving;
+        self.open_doors()?;
+        let config = &self.config;
         match &self.turn {
             Some(turn) => {
                 tracing::info!(control = %config.control_socket.display(), "ready");
@@ -398,6 +399,15 @@ impl Steward {
             None => tracing::info!(attach = %config.attach_socket.display(), "ready"),
         }
         self.notify(NotifyState::Ready);
+        Ok(())
+    }
+
+    fn open_doors(&mut self) -> Result<(), StewardError> {
+        for door in self.doors.iter_mut().filter(|d| !d.open) {
+            self.waiter
+                .add(&door.listener, Interest::Read, door.token)?;
+            door.open = true;
+        }
         Ok(())
     }
 
@@ -411,7 +421,9 @@ impl Steward {
                 Err(Errno::WOULDBLOCK) => return Ok(()),
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection, pausing");
+                    if let Some(untold) = self.refusals.occur(now_ns()) {
+                        tracing::warn!(%error, untold, "cannot accept a connection, pausing");
+                    }
                     self.waiter.remove(token)?;
                     door.open = false;
                     return Ok(());
@@ -425,8 +437,10 @@ impl Steward {
             } else {
                 self.control.admit(socket).map_err(|e| e.to_string())
             };
-            if let Err(error) = admitted {
-                tracing::warn!(error, "connection refused");
+            if let Err(error) = admitted
+                && let Some(untold) = self.refusals.occur(now_ns())
+            {
+                tracing::warn!(error, untold, "connection refused");
             }
         }
         Ok(())
@@ -441,10 +455,8 @@ impl Steward {
             self.alive_due_ns = now_ns + interval_ns;
             self.notify(NotifyState::Watchdog);
         }
-        for door in self.doors.iter_mut().filter(|d| !d.open) {
-            self.waiter
-                .add(&door.listener, Interest::Read, door.token)?;
-            door.open = true;
+        if matches!(self.stage, Stage::Serving) {
+            self.open_doors()?;
         }
         if let Stage::Stopping { until_ns } = self.stage {
             self.tell_to_stop();

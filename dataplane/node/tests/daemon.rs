@@ -115,7 +115,9 @@ fn a_daemon_becomes_ready_and_leaves_nothing_in_its_run_directory_at_sigterm() {
     );
     let pid = std::fs::read_to_string(host.path("run/xtipcd.pid")).unwrap();
     assert_eq!(pid.trim(), daemon.0.id().to_string());
-    daemon.signal(Signal::HUP);
+    for ignored in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        daemon.signal(ignored);
+    }
     daemon.signal(Signal::TERM);
     assert_eq!(host.notification(), "STOPPING=1");
     assert_eq!(daemon.exit_code(), Some(0));
@@ -134,6 +136,24 @@ fn tools_get_answers_on_the_control_socket() {
         Ok(_) | Err(xtipc_management::ClientError::Refused(_))
     );
     assert!(answered, "{reply:?}");
+}
+
+#[test]
+fn a_crowd_of_tools_that_is_refused_leaves_few_lines_in_the_log() {
+    let host = Host::new();
+    let mut daemon = host.start(&[]);
+    let connect = || UnixStream::connect(host.path("run/control.sock")).unwrap();
+    let tools: Vec<_> = (0..100).map(|_| connect()).collect();
+    // The last one has been refused.
+    let mut last = &tools[99];
+    assert_eq!(last.read(&mut [0]).unwrap(), 0);
+    drop(tools);
+    daemon.signal(Signal::TERM);
+    let mut log = String::new();
+    let mut stderr = daemon.0.stderr.take().unwrap();
+    stderr.read_to_string(&mut log).unwrap();
+    let lines = log.lines().filter(|line| line.contains("refused"));
+    assert_eq!(lines.count(), 1, "{log}");
 }
 
 #[test]
@@ -156,6 +176,19 @@ fn a_second_daemon_of_the_same_instance_is_refused_and_harms_nothing() {
     let expected = format!("is in use by xtipcd with pid {}", first.0.id());
     assert!(stderr.contains(&expected), "{stderr}");
     UnixStream::connect(host.path("run/control.sock")).unwrap();
+}
+
+#[test]
+fn a_socket_of_another_instance_is_found_taken_before_the_node_says_anything() {
+    let host = Host::new();
+    let taken = host.path("shared.sock");
+    let socket = ["--socket", taken.to_str().unwrap()];
+    let first = host.start(&[&socket[..], &["--instance", "red"]].concat());
+    let (code, stderr) = host.refused(&[&socket[..], &["--instance", "blue"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("is in use by another process"), "{stderr}");
+    assert!(!stderr.contains("worker"), "{stderr}");
+    drop(first);
 }
 
 #[test]
