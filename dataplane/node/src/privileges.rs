@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::config::{Config, XdpMode};
+use crate::config::{Config, MediaSpec, XdpMode};
 
 /// One umem over several queues, and BPF links that go with the process.
 const KERNEL_MIN: (u32, u32) = (5, 10);
@@ -19,8 +19,8 @@ pub enum Refusal {
     },
     /// Bearers are configured that the process may not open.
     #[error(
-        "missing privileges: {missing}; needed by Ethernet bearers with xdp = {mode}; accepted: run as root, \
-         give the unit AmbientCapabilities={missing}, or configure no bearer"
+        "missing privileges: {missing}; needed by bearers on interfaces with xdp = {mode}; accepted: run as root, \
+         give the unit AmbientCapabilities={missing}, or configure none"
     )]
     Capabilities {
         /// The missing ones, separated by spaces.
@@ -54,8 +54,21 @@ pub fn check_capabilities(config: &Config) -> Result<(), Refusal> {
     check_effective(config, have)
 }
 
+/// Memory that is shared and plain UDP sockets take no privileges.
+fn is_of_interface(media: &MediaSpec) -> bool {
+    match media {
+        MediaSpec::Ethernet(_) | MediaSpec::InfiniBand => true,
+        MediaSpec::Udp(udp) => udp.interface().is_some(),
+        MediaSpec::SharedMemory(_) => false,
+    }
+}
+
 fn check_effective(config: &Config, have: CapabilitySet) -> Result<(), Refusal> {
-    if config.bearers.is_empty() {
+    if !config
+        .bearers
+        .iter()
+        .any(|bearer| is_of_interface(&bearer.media))
+    {
         return Ok(());
     }
     let mut needed = vec![
@@ -148,12 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn without_af_xdp_or_bearers_fewer_are_needed() {
+    fn without_af_xdp_or_interfaces_fewer_are_needed() {
         let packet = config(&["--bearer", "eth:a", "--xdp", "off"]);
         let have = CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN;
         assert_eq!(check_effective(&packet, have), Ok(()));
+        let none = CapabilitySet::empty();
         let local = config(&["--identity", "alone"]);
-        assert_eq!(check_effective(&local, CapabilitySet::empty()), Ok(()));
+        assert_eq!(check_effective(&local, none), Ok(()));
+        for bearer in ["shm:pod", "udp:U,localip=10.0.0.1"] {
+            let plain = config(&["--identity", "one", "--bearer", bearer]);
+            assert_eq!(check_effective(&plain, none), Ok(()), "{bearer}");
+        }
+        let named = config(&["--bearer", "udp:U,device=eth0"]);
+        assert!(check_effective(&named, none).is_err());
     }
 
     #[test]
