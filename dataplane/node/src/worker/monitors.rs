@@ -2,7 +2,7 @@
 
 use xtipc_management::{MonitorInfo, MonitoredInfo, MonitorsInfo, Reply, Request, Response};
 use xtipc_protocol::addr::BearerId;
-use xtipc_protocol::monitor::{Monitor, MonitoredNode, Role, THRESHOLD_DEFAULT, THRESHOLD_MAX};
+use xtipc_protocol::monitor::{Monitor, MonitoredNode, Role, THRESHOLD_MAX};
 
 use super::Worker;
 
@@ -27,14 +27,9 @@ impl Worker {
             let monitor = self.engine.monitor(BearerId(id as u8))?;
             Some((slot.as_ref()?.bearer.info().name, monitor))
         });
-        let enabled: Vec<_> = enabled.collect();
-        let threshold = enabled
-            .first()
-            .map_or(THRESHOLD_DEFAULT, |(_, monitor)| monitor.threshold());
-        let bearers = enabled.into_iter();
         MonitorsInfo {
-            threshold: threshold as u32,
-            bearers: bearers.map(|(name, monitor)| info(name, monitor)).collect(),
+            threshold: self.engine.monitor_threshold() as u32,
+            bearers: enabled.map(|(name, monitor)| info(name, monitor)).collect(),
         }
     }
 }

@@ -23,6 +23,11 @@ impl Engine {
         }
     }
 
+    /// The same, of all bearers: of those that are not enabled too.
+    pub fn monitor_threshold(&self) -> usize {
+        self.core.monitors[0].threshold()
+    }
+
     /// The monitor of a bearer that is enabled.
     pub fn monitor(&self, bearer: BearerId) -> Option<&Monitor> {
         let enabled = self.bearers[bearer.index()].is_some();

@@ -192,7 +192,7 @@ impl Monitor {
     pub fn list(&self) -> impl Iterator<Item = MonitoredNode> + '_ {
         let start = self.index_of(self.own).unwrap_or(0);
         let (before, after) = self.entries.split_at(start);
-        after.iter().chain(before).map(|entry| entry.view(self.own))
+        after.iter().chain(before).map(|entry| self.view(entry))
     }
 
     /// How closely to watch the link to a peer with this tolerance.

@@ -74,11 +74,6 @@ impl Entry {
     }
 
     pub(super) fn view(&self, own: NodeAddr) -> MonitoredNode {
-        let members = |record: &Record| {
-            let all = record.members.iter().enumerate();
-            all.map(|(i, member)| (*member, is_set(record.up_map, i)))
-                .collect()
-        };
         MonitoredNode {
             addr: self.addr,
             up: self.up,
@@ -89,12 +84,21 @@ impl Entry {
                 _ => Role::Indirect,
             },
             generation: self.peer_generation,
-            record: self
-                .record
-                .as_ref()
-                .map(|record| (members(record), self.applied.into())),
+            record: self.record.as_ref().map(|record| {
+                (
+                    with_states(&record.members, record.up_map),
+                    self.applied.into(),
+                )
+            }),
         }
     }
+}
+
+/// The members of a record, and whether each is up.
+fn with_states(members: &[NodeAddr], up_map: u64) -> Vec<(NodeAddr, bool)> {
+    let all = members.iter().enumerate();
+    all.map(|(i, member)| (*member, is_set(up_map, i)))
+        .collect()
 }
 
 fn is_set(map: u64, bit: usize) -> bool {
@@ -292,6 +296,19 @@ impl Monitor {
             .map(|back| (index + nodes - back) % nodes)
             .find(|at| self.entries[*at].head)
             .unwrap_or(index)
+    }
+
+    /// The node at this place of the list. Of the own one the record is what others are told.
+    pub(super) fn view(&self, entry: &Entry) -> MonitoredNode {
+        let view = entry.view(self.own);
+        if entry.addr != self.own {
+            return view;
+        }
+        MonitoredNode {
+            generation: self.generation,
+            record: Some((with_states(&self.members, self.up_map), self.members.len())),
+            ..view
+        }
     }
 
     /// A node came or went: true if the own record is another one.

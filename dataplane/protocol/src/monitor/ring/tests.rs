@@ -50,6 +50,17 @@ fn suspects(monitor: &mut Monitor) -> Vec<(u32, bool)> {
 }
 
 #[test]
+fn a_node_lists_itself_with_what_it_tells_others() {
+    let mut monitor = settled(5);
+    monitor.peer_down(NOW, NodeAddr(3));
+    let own = monitor.list().next().unwrap();
+    assert_eq!(own.role, Role::Own);
+    assert_eq!(own.generation, monitor.generation);
+    let domain = vec![(NodeAddr(2), true), (NodeAddr(3), false)];
+    assert_eq!(own.record, Some((domain, 2)));
+}
+
+#[test]
 fn domains_have_the_size_of_the_square_root() {
     let table = [
         (2, 2),
