@@ -397,7 +397,7 @@ impl Bearer {
             Carrier::InfiniBand(infiniband) => infiniband.check(),
             Carrier::Udp(udp) => udp.check(pool, now),
             Carrier::SharedMemory(shm) => {
-                shm.call_others();
+                shm.check();
                 BearerEvent::Fine
             }
         }

@@ -107,8 +107,6 @@ impl ShmBearer {
             Directory::enter(path, u64::from_ne_bytes(random)).map_err(refused("enter"))?;
         let watch = refused("watch");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| watch(e.into()))?;
-        add(&epoll, directory.listener(), LISTENER).map_err(&watch)?;
-        add(&epoll, directory.changes(), DIRECTORY).map_err(&watch)?;
         let mut bearer = Self {
             directory,
             epoll,
@@ -123,6 +121,7 @@ impl ShmBearer {
             broke_contract: 0,
             traffic: Traffic::default(),
         };
+        bearer.watch_directory().map_err(watch)?;
         bearer.call_others();
         Ok(bearer)
     }
@@ -162,8 +161,30 @@ impl ShmBearer {
         }
     }
 
+    /// Looks whether others can find this node, and who is there. Call about once a second.
+    pub(super) fn check(&mut self) {
+        match self.directory.return_if_removed() {
+            Ok(false) => {}
+            Ok(true) => {
+                let directory = self.directory.path().display();
+                tracing::warn!(%directory, "the directory of a bearer was removed, and is made anew");
+                let watched = self.watch_directory();
+                if let Err(error) = watched {
+                    tracing::warn!(%error, "nodes that come are not heard of at once");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot enter the directory of a bearer again"),
+        }
+        self.call_others();
+    }
+
+    fn watch_directory(&self) -> std::io::Result<()> {
+        add(&self.epoll, self.directory.listener(), LISTENER)?;
+        add(&self.epoll, self.directory.changes(), DIRECTORY)
+    }
+
     /// Calls the stations that are ours to call and are not here yet.
-    pub(super) fn call_others(&mut self) {
+    fn call_others(&mut self) {
         for number in self.directory.others() {
             let known = self.stations.iter().any(|station| station.number == number);
             let called = |stranger: &Stranger| {

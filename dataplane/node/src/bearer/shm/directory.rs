@@ -31,20 +31,22 @@ pub(super) struct Directory {
 impl Directory {
     /// Enters it under this number.
     pub(super) fn enter(path: &Path, own: u64) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let name = path.join(name_of(own));
-        let unfinished = path.join(format!(".{}", name_of(own)));
-        let listener = listen(&unfinished)?;
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let changes = inotify::init(flags)?;
-        inotify::add_watch(&changes, path, inotify::WatchFlags::MOVED_TO)?;
-        fs::rename(&unfinished, &name)?;
+        let (listener, changes) = settle(path, own)?;
         Ok(Self {
             path: path.to_owned(),
             own,
             listener,
             changes,
         })
+    }
+
+    /// Enters it once more if somebody has removed it, or this node from it. True if so: the descriptors are others.
+    pub(super) fn return_if_removed(&mut self) -> io::Result<bool> {
+        if fs::exists(self.path.join(name_of(self.own)))? {
+            return Ok(false);
+        }
+        (self.listener, self.changes) = settle(&self.path, self.own)?;
+        Ok(true)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -105,6 +107,25 @@ impl Drop for Directory {
         // If it cannot be removed now, the others do it when they call.
         let _ = fs::remove_file(self.path.join(name_of(self.own)));
     }
+}
+
+/// Makes the directory if it is not there, and in it a place with this number: the listener, and news of others.
+fn settle(path: &Path, own: u64) -> io::Result<(OwnedFd, OwnedFd)> {
+    if let Some(parent) = path.parent() {
+        // Others live below it, too.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let unfinished = path.join(format!(".{}", name_of(own)));
+    let listener = listen(&unfinished)?;
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let changes = inotify::init(flags)?;
+    inotify::add_watch(&changes, path, inotify::WatchFlags::MOVED_TO)?;
+    fs::rename(&unfinished, path.join(name_of(own)))?;
+    Ok((listener, changes))
 }
 
 fn name_of(number: u64) -> String {

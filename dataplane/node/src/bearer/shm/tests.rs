@@ -87,6 +87,34 @@ fn met<const N: usize>(directory: &Path) -> [Node; N] {
 }
 
 #[test]
+fn who_comes_after_the_directory_was_removed_is_met() {
+    let base = tempfile::tempdir().unwrap();
+    let directory = base.path().join("pod");
+    // Numbers are random: both orders happen.
+    for _ in 0..4 {
+        let [mut a, mut b] = met(&directory);
+        std::fs::remove_dir_all(&directory).unwrap();
+        let mut newcomer = Node::open(&directory);
+        for node in [&mut a, &mut b, &mut newcomer] {
+            node.bearer.check();
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut nodes = [&mut a, &mut b, &mut newcomer];
+        while nodes.iter().any(|node| node.bearer.stations.len() < 2) {
+            assert!(Instant::now() < deadline);
+            nodes.iter_mut().for_each(|node| node.bearer.on_call());
+        }
+        assert_eq!(
+            [a.news(), b.news()],
+            [[StationNews::Met], [StationNews::Met]]
+        );
+        let to_newcomer = MediaDest::Unicast(newcomer.address());
+        a.send(to_newcomer, &[1; 60], Reserve::Data);
+        assert_eq!(newcomer.receive(), [(a.address(), vec![1; 60])]);
+    }
+}
+
+#[test]
 fn nodes_that_enter_a_directory_meet_and_packets_pass() {
     let directory = tempfile::tempdir().unwrap();
     // Numbers are random: both orders happen.
