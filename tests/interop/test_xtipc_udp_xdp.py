@@ -138,6 +138,31 @@ class UdpXdpTest(SegmentTest):
         self.assertIn("has a bearer on eth0", self.bearer(node)["mode_reason"])
         self.await_link(self.alpha, node)
 
+    def test_what_goes_to_a_group_passes_routers_as_what_goes_to_stations_does(self):
+        for by_xdp in "46":
+            with self.subTest(f"by AF_XDP over IPv{by_xdp}"):
+                address = {"4": "10.8.8.1", "6": "fd08::8:1"}
+                bearers = [f"udp:V{family},localip={ip}" + ("%eth0" if family == by_xdp else "")
+                           for family, ip in address.items()]
+                ips = [f"{address['4']}/24", f"{address['6']}/64"]
+                node = self.enter(self.segment.daemon("hops" + by_xdp, bearers=bearers, ips=ips))
+                with self.switch.entered():
+                    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+                    wire.bind((node.identity, 3))
+                self.addCleanup(wire.close)
+                wire.settimeout(2)
+                node.start()
+                self.assertEqual([bearer["mode"].startswith("xdp-") for bearer in node.tool_json("status")[0]["bearers"]],
+                                 [by_xdp == "4", by_xdp == "6"])
+                hops = {}
+                while len(hops) < 2:
+                    packet = wire.recv(9000)[14:]
+                    if packet[16:20] == socket.inet_aton("228.0.18.103"):
+                        hops["4"] = packet[8]
+                    elif packet[24:40] == socket.inet_pton(socket.AF_INET6, "ff02::4711"):
+                        hops["6"] = packet[7]
+                self.assertEqual(hops, {"4": 64, "6": 64})
+
     def test_a_neighbour_with_another_address_is_found_again(self):
         one = self.node("move1", "10.8.5.1", "udp:U,localip=10.8.5.1%eth0")
         two = self.node("move2", "10.8.5.2", "udp:U,localip=10.8.5.2%eth0")

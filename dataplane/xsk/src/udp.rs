@@ -15,6 +15,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 const BATCH: usize = 32;
 /// No datagram is longer.
 const DATAGRAM_MAX: usize = 65_535;
+/// Routers on the way of a datagram to a group, as many as the kernel lets one to a station pass. It would let none; but a
+/// node behind a router that is heard, as Linux nodes are, has to be told as much as it tells.
+pub const HOPS: u8 = 64;
 /// Index of the drops in what `SO_MEMINFO` tells (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`), and the number of its words.
 const MEMINFO_DROPS: usize = 8;
 const MEMINFO_WORDS: usize = 9;
@@ -65,8 +68,8 @@ impl UdpSocket {
         Ok(Self::with(fd))
     }
 
-    /// What is sent to groups leaves by the interface with this index, on which `local` is an own address, and does
-    /// not come back.
+    /// What is sent to groups leaves by the interface with this index, on which `local` is an own address, passes as many
+    /// routers as what is sent to stations, and does not come back.
     pub fn send_groups_by(&self, local: IpAddr, ifindex: u32) -> Result<(), UdpError> {
         let (fd, step) = (
             &self.fd,
@@ -76,9 +79,25 @@ impl UdpSocket {
             IpAddr::V4(ip) => {
                 let request = membership_v4(Ipv4Addr::UNSPECIFIED, ip, ifindex);
                 set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
+                    .and_then(|()| {
+                        set(
+                            fd,
+                            libc::IPPROTO_IP,
+                            libc::IP_MULTICAST_TTL,
+                            &i32::from(HOPS),
+                        )
+                    })
                     .and_then(|()| set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, &0))
             }
             IpAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &ifindex)
+                .and_then(|()| {
+                    set(
+                        fd,
+                        libc::IPPROTO_IPV6,
+                        libc::IPV6_MULTICAST_HOPS,
+                        &i32::from(HOPS),
+                    )
+                })
                 .and_then(|()| set(fd, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, &0)),
         };
         chosen.map_err(step)

@@ -15,6 +15,7 @@ use xtipc_protocol::addr::MediaAddr;
 use xtipc_protocol::host::{MediaDest, Reserve};
 use xtipc_xsk::datagram::{Datagram, Headers, Refused, Source, group_mac};
 use xtipc_xsk::interface::Interface;
+use xtipc_xsk::udp::HOPS;
 use xtipc_xsk::{FrameIndex, FramePool};
 
 use super::hops::{Hops, RTM_GETNEIGH, RTM_GETROUTE, neighbours_question};
@@ -34,9 +35,6 @@ use crate::wait::Interest;
 
 /// What a change of can change a way: RTMGRP_ of links, neighbours, addresses, routes and rules, both families.
 const GROUPS: u32 = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x4_0000;
-/// Limits of the kernel's sockets, where nothing else is set: routers on the way, and no router for a group.
-const HOPS: u8 = 64;
-const HOPS_GROUP: u8 = 1;
 /// The kernel does not tell when it learns that a path is narrower.
 const ROUTE_LIFETIME: Duration = Duration::from_secs(10);
 /// Questions to the kernel in one round, a few microseconds each.
@@ -138,15 +136,15 @@ impl Express {
         if len > self.room() {
             return None;
         }
-        let (mac, hops, dest) = match to.ip() {
-            group if group.is_multicast() => (group_mac(group), HOPS_GROUP, MediaDest::Broadcast),
+        let (mac, dest) = match to.ip() {
+            group if group.is_multicast() => (group_mac(group), MediaDest::Broadcast),
             station => {
                 let hop = self.hops.find(station)?;
                 let headers = self.interface.mtu as usize - self.room();
                 if hop.mtu.is_some_and(|mtu| len + headers > mtu as usize) {
                     return None;
                 }
-                (hop.mac, HOPS, MediaDest::Unicast(MediaAddr::from_udp(to)))
+                (hop.mac, MediaDest::Unicast(MediaAddr::from_udp(to)))
             }
         };
         let source = Source {
@@ -154,7 +152,7 @@ impl Express {
             socket: self.local,
         };
         let payload = &pool.bytes(frame)[HEADROOM..HEADROOM + len];
-        let headers = Headers::new(source, mac, to, hops, self.next_id, payload)?;
+        let headers = Headers::new(source, mac, to, HOPS, self.next_id, payload)?;
         self.next_id = self.next_id.wrapping_add(1);
         let (port, reserve) = (&mut self.port, in_pool(reserve));
         let headers = headers.as_bytes();
