@@ -31,8 +31,9 @@ class XtipcBearersTest(SegmentTest):
         self.assertLess(time.monotonic() - before, 1, "the tolerance was waited for")
         self.assertEqual(self.beta.tool("bearer", "list"), "")
         self.assertEqual(self.beta.tool("link", "list"), "broadcast-link: up\n")
-        words = "bearer", "enable", "priority", "7", "media", "eth", "device", "eth0", "tolerance", "800"
-        lab.until(lambda: lab.accepted(self.beta, *words), 5, "the kernel's release of the interface")
+        self.assertIn("Lost link <tuned:eth0-alpha:eth0> on network plane A", self.beta.log_text())
+        # At once: the kernel's release of the interface is waited for.
+        self.beta.tool("bearer", "enable", "priority", "7", "media", "eth", "device", "eth0", "tolerance", "800")
         self.await_link(self.alpha, self.beta)
         print(f"a bearer disabled and enabled: the worker was without a round for at most {lab.gap_ms(self.beta)} ms,"
               f" {before_ms} ms before", flush=True)
@@ -56,7 +57,11 @@ class XtipcBearersTest(SegmentTest):
             (("link", "set", "window", "8192", "link", link), "Illegal window 8192: 50 to 8191 packets accepted"),
             (("link", "set", "priority", "32", "link", link), "Illegal priority 32: 0 to 31 accepted"),
             (("link", "set", "window", "80", "link", "nowhere"), 'there is no unicast link "nowhere"'),
+            (("link", "get", "window", "link", "nowhere"), 'there is no link "nowhere"'),
+            (("link", "set", "window", "49", "link", "broadcast-link"), "Illegal window 49: 50 to 8191 packets accepted"),
+            (("link", "set", "priority", "9", "link", "broadcast-link"), "broadcast-link has no priority: it can be given a window"),
             (("media", "set", "mtu", "9000", "media", "eth"), "MTU property is unsupported"),
+            (("media", "set", "mtu", "127", "media", "udp"), "Illegal mtu 127: 128 to 65507 bytes accepted"),
             (("media", "set", "window", "1", "media", "eth"), "Illegal window 1: 50 to 8191 packets accepted"),
             (("media", "set", "window", "90", "media", "foo"), "Media not found"),
         ):
@@ -81,6 +86,21 @@ class XtipcBearersTest(SegmentTest):
             lab.until(lambda: self.of_link(node, other, "tolerance") == 900, 1, f"the bearer's tolerance at {node.identity}")
         self.beta.tool("media", "set", "window", "99", "media", "eth")
         self.assertEqual(self.beta.tool("media", "get", "window", "media", "eth"), "99\n")
+
+    def test_what_is_set_for_the_whole_node_is_kept(self):
+        self.beta.tool("link", "set", "window", "200", "link", "broadcast-link")
+        self.assertEqual(self.beta.tool("link", "get", "window", "link", "broadcast-link"), "200\n")
+        self.beta.tool("link", "monitor", "set", "threshold", "9")
+        self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
+        self.assertEqual(self.beta.tool("link", "monitor", "get", "threshold"), "9\n", "with no bearer")
+
+    def test_an_mtu_too_small_for_tipc_ends_the_bearer(self):
+        self.beta.namespace.ip("link", "set", "eth0", "mtu", "99")
+        lab.until(lambda: self.beta.tool("bearer", "list") == "", 3, "the end of the bearer")
+        lab.until(lambda: not self.alpha.is_linked_to("tuned"), 1, "the end of the link at the other node")
+        self.beta.namespace.ip("link", "set", "eth0", "mtu", "100")
+        self.beta.tool("bearer", "enable", "media", "eth", "device", "eth0")
+        self.await_link(self.alpha, self.beta)
 
     def test_a_node_outlives_its_interface(self):
         self.switch.unplug("tuned")

@@ -34,7 +34,8 @@ class UdpTest(SegmentTest):
         self.assertTrue(hub.is_linked_to("second"))
         self.assertGreaterEqual(hub.link_statistics("second")[0]["rx packets"], resets["rx packets"], "the link was reset")
         for words, text in ((("remove", "10.8.0.2"), "no configured peer"), (("add", "10.8.0.3"), "already is a peer"),
-                            (("add", "fd08::1"), "no address of one peer"), (("add", "228.0.0.1"), "no address of one peer")):
+                            (("add", "fd08::1"), "no address of one peer"), (("add", "0.0.0.0"), "no address of one peer"),
+                            (("add", "228.0.0.1"), "no address of one peer")):
             with self.assertRaisesRegex(lab.LabError, text):
                 hub.tool("bearer", words[0], "media", "udp", "name", "U", "remoteip", words[1])
 

@@ -82,7 +82,9 @@ pub(crate) fn remote(typed: &Typed<Command>) -> Result<SocketAddr, BearerWordsEr
         .value("remoteip")
         .ok_or(BearerWordsError::MissingRemote)?;
     let no_address = |_| BearerWordsError::NoAddress(ip.to_owned());
-    let address: IpAddr = ip.parse().map_err(no_address)?;
+    // The interface of a link-local one is the bearer's.
+    let address = ip.split_once('%').map_or(ip, |(address, _)| address);
+    let address: IpAddr = address.parse().map_err(no_address)?;
     let port = match typed.value("remoteport") {
         None => UDP_PORT,
         Some(port) => match port.parse() {

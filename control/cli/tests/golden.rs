@@ -236,6 +236,10 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-add","name":"udp:U","remote":"10.9.0.3:6118"}"#,
         ),
         (
+            "bearer add media udp name U remoteip fe80::3%eth0",
+            r#"{"request":"bearer-add","name":"udp:U","remote":"[fe80::3]:6118"}"#,
+        ),
+        (
             "bearer remove media udp name U remoteip fd09::3 remoteport 7000",
             r#"{"request":"bearer-remove","name":"udp:U","remote":"[fd09::3]:7000"}"#,
         ),

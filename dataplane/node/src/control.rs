@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc_management::{Failure, Request, Response, serve};
 
@@ -15,11 +15,15 @@ use crate::config::BearerSpec;
 use crate::epoch::Epochs;
 use crate::mail::Sender;
 use crate::steward::{Command, Query};
+use crate::worker::STILL_HELD;
 
 /// Tools served at the same time; more are refused by closing.
 const CLIENTS_MAX: usize = 16;
 /// A worker answers between two rounds; if it does not, the tool is told.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// The kernel takes a second, or two.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(4);
+const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
 const STACK_SIZE: usize = 256 * 1024;
 
 /// Takes the connections of the control socket. Owned by the steward.
@@ -57,6 +61,9 @@ impl Control {
             .spawn(move || {
                 if let Err(error) = serve(&stream, |request| {
                     match admitted(&request, trusted, &epochs) {
+                        Ok(_) if matches!(request, Request::BearerEnable { .. }) => {
+                            enable(&worker, &request)
+                        }
                         Ok(epoch) => ask(&worker, request, epoch),
                         Err(failure) => Response::Error(failure),
                     }
@@ -100,6 +107,19 @@ fn admitted(
         errno: libc::EIO,
         text: error.to_string(),
     })
+}
+
+/// The kernel lets go of a bearer that was disabled some time later; one that is enabled at once waits for that.
+fn enable(worker: &Sender<Command>, request: &Request) -> Response {
+    let deadline = Instant::now() + RELEASE_PATIENCE;
+    loop {
+        match ask(worker, request.clone(), None) {
+            Response::Error(failure) if failure.text == STILL_HELD && Instant::now() < deadline => {
+                std::thread::sleep(RELEASE_INTERVAL);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn ask(worker: &Sender<Command>, request: Request, epoch: Option<u32>) -> Response {

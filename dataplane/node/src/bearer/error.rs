@@ -102,10 +102,10 @@ pub(crate) enum BearerError {
     /// What a UDP bearer was given does not go together.
     #[error("{}; accepted: {}", .0.problem, .0.accepted)]
     Udp(Refused),
-    /// No interface has the own address of a UDP bearer.
-    #[error("no interface has the address {wanted}; addresses here: {}", list(.existing))]
+    /// The own address of a UDP bearer is not here.
+    #[error("{missing}; addresses here: {}", list(.existing))]
     NoAddress {
-        wanted: String,
+        missing: String,
         existing: Vec<String>,
     },
     /// The addresses could not be asked for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use xtipc_xsk::FramePool;
 use xtipc_xsk::interface::{Interface, InterfaceError};
 
-use super::error::XdpError;
+use super::error::{MTU_MIN, XdpError};
 use super::ethernet::HEADER_SIZE_MAX;
 use super::nic::{EthernetBearer, Path};
 
@@ -30,6 +30,8 @@ pub(crate) enum BearerEvent {
     Stuck,
     /// The interface is gone, or in another network namespace: close the bearer.
     Gone,
+    /// The interface's packets have become too short for TIPC: close the bearer, as Linux does.
+    TooNarrow,
 }
 
 impl EthernetBearer {
@@ -41,6 +43,9 @@ impl EthernetBearer {
         };
         // Only what is reported is taken over: the next check finds the rest.
         self.interface.name = current.name;
+        if current.mtu < MTU_MIN {
+            return BearerEvent::TooNarrow;
+        }
         if current.mac != self.interface.mac {
             self.interface.mac = current.mac;
             self.follow_mac();

@@ -149,6 +149,9 @@ impl InfiniBandBearer {
         let Self { port, .. } = self;
         port.name = current.name;
         port.broadcast = current.broadcast;
+        if current.mtu < MTU_MIN {
+            return BearerEvent::TooNarrow;
+        }
         if port.address != current.address {
             port.address = current.address;
             return BearerEvent::MacChanged;

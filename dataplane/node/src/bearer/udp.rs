@@ -25,7 +25,9 @@ use super::health::BearerEvent;
 use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
 use super::{Defaults, HEADROOM, Hands};
-use crate::config::{HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec};
+use crate::config::{
+    HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec, is_for_somebody,
+};
 use crate::wait::Interest;
 use express::Express;
 
@@ -305,7 +307,8 @@ impl UdpBearer {
         let Everybody::Replicast { configured, linked } = &mut self.everybody else {
             return Err(ChangeError::Multicast);
         };
-        if remote.is_ipv4() != self.local.is_ipv4() || remote.ip().is_multicast() {
+        let of_one = is_for_somebody(remote.ip()) && !remote.ip().is_multicast();
+        if remote.is_ipv4() != self.local.is_ipv4() || !of_one {
             return Err(ChangeError::Address(remote.ip()));
         }
         if configured.contains(&remote) {
@@ -555,22 +558,25 @@ fn cluster_group(local: IpAddr, cluster_id: u32) -> IpAddr {
 /// The interface that has the own address.
 fn find(spec: &UdpSpec) -> Result<InterfaceAddress, BearerError> {
     let all = addresses().map_err(BearerError::Addresses)?;
-    let (found, wanted) = match &spec.local {
+    let (found, missing) = match &spec.local {
         Some(Local::Address(wanted)) => {
             let found = all.iter().find(|found| {
                 let scope = wanted.scope.as_deref();
                 found.ip == wanted.ip && scope.is_none_or(|scope| scope == found.interface)
             });
-            (found, wanted.to_string())
+            (found, format!("no interface has the address {wanted}"))
         }
         Some(Local::Device(device)) => {
             let found = all.iter().find(|found| found.interface == *device);
-            (found, format!("of interface {device}"))
+            (
+                found,
+                format!("there is no interface {device} with an address"),
+            )
         }
-        None => (None, "(none)".into()),
+        None => (None, "no address is given".into()),
     };
     found.cloned().ok_or_else(|| BearerError::NoAddress {
-        wanted,
+        missing,
         existing: all.iter().map(|found| found.ip.to_string()).collect(),
     })
 }

@@ -109,7 +109,12 @@ impl BearerSpec {
         };
         if !is_interface_name(interface) {
             return Err(given.refuse_value(
-                "does not name a network interface",
+                match media {
+                    MediaSpec::Ethernet(_) | MediaSpec::InfiniBand => {
+                        "does not name a network interface"
+                    }
+                    MediaSpec::Udp(_) | MediaSpec::SharedMemory(_) => "does not name a bearer",
+                },
                 format!("{SYNTAX}, IFACE and NAME of 1 to 15 characters without / : and blanks"),
             ));
         }

@@ -23,7 +23,7 @@ use xtipc_protocol::crypto::ClearText;
 use xtipc_protocol::monitor::Supervision;
 
 pub use bearer::{BearerSpec, EthernetSpec, MediaSpec, ShmSpec};
-pub(crate) use udp::{HEADERS_V4, HEADERS_V6, MTU_MAX, REMOTES_MAX};
+pub(crate) use udp::{HEADERS_V4, HEADERS_V6, MTU_LEAST, MTU_MAX, REMOTES_MAX, is_for_somebody};
 pub use udp::{Local, PORT_DEFAULT, Refused, Remote, ScopedIp, UdpSpec};
 pub use value::Value;
 

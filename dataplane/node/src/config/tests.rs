@@ -347,6 +347,14 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
         ("udp:UDP1,localip=228.0.0.1", "is no address of one node"),
         ("udp:UDP1,localip=0.0.0.0", "is no address of one node"),
         (
+            "udp:UDP1,localip=10.0.0.1,remoteip=255.255.255.255",
+            "is no address of one peer, nor of a group",
+        ),
+        (
+            "udp:a_name_of_16_char,device=eth0",
+            "does not name a bearer",
+        ),
+        (
             "udp:UDP1,localip=10.0.0.1,device=eth0",
             "device is given twice",
         ),

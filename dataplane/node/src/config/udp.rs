@@ -11,6 +11,8 @@ pub const PORT_DEFAULT: u16 = 6118;
 pub(crate) const HEADERS_V4: u32 = 28;
 pub(crate) const HEADERS_V6: u32 = 48;
 const MTU_SMALLEST: u32 = 100;
+/// The least MTU that a bearer can be given.
+pub(crate) const MTU_LEAST: u32 = HEADERS_V4 + MTU_SMALLEST;
 /// The longest datagram that fits into an IPv4 packet.
 pub(crate) const MTU_MAX: u32 = 65_507;
 /// Peers that a bearer can be given.
@@ -120,7 +122,7 @@ impl UdpSpec {
             }
             "device" => Ok(self.local.replace(Local::Device(value.into())).is_some()),
             "localport" => Ok(self.local_port.replace(port(value)?).is_some()),
-            "mtu" => match number(value, HEADERS_V4 + MTU_SMALLEST..=MTU_MAX) {
+            "mtu" => match number(value, MTU_LEAST..=MTU_MAX) {
                 Ok(mtu) => Ok(self.mtu.replace(mtu).is_some()),
                 Err((why, range)) => refused(why, range),
             },
@@ -130,6 +132,12 @@ impl UdpSpec {
             ),
             "remoteip" => {
                 let ip = scoped(value)?.ip;
+                if !is_for_somebody(ip) {
+                    return refused(
+                        "is no address of one peer, nor of a group",
+                        "an address of a peer, or a multicast group",
+                    );
+                }
                 self.remotes.push(Remote { ip, port: None });
                 Ok(false)
             }
@@ -201,6 +209,11 @@ impl UdpSpec {
             _ => Ok(()),
         }
     }
+}
+
+/// Not everybody's address, nor nobody's: a group, or one that one node can have.
+pub(crate) fn is_for_somebody(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
 }
 
 fn port(text: &str) -> Result<u16, Refused> {

@@ -23,7 +23,7 @@ use crate::steward::Query;
 use crate::wait::Backend;
 use crate::watchdog::Phase;
 
-const BROADCAST_LINK: &str = "broadcast-link";
+pub(super) const BROADCAST_LINK: &str = "broadcast-link";
 
 impl Worker {
     pub(super) fn answer(&mut self, now: Instant, query: &mut Query) -> Response {
@@ -55,7 +55,10 @@ impl Worker {
             Request::LinkGet { name } => {
                 match self.links().into_iter().find(|link| link.name == *name) {
                     Some(link) => Reply::Link(link),
-                    None => return Response::error(libc::EINVAL, ""),
+                    None => {
+                        let text = format!("Link not found: there is no link \"{name}\"");
+                        return Response::error(libc::EINVAL, text);
+                    }
                 }
             }
             Request::BearerList => Reply::Bearers(self.bearers()),
@@ -106,7 +109,7 @@ impl Worker {
         let send = self.engine.broadcast_link();
         let mut links = vec![LinkInfo {
             name: BROADCAST_LINK.into(),
-            window: send.window.into(),
+            window: self.broadcast_window.into(),
             kind: LinkKind::BroadcastSend,
             statistics: statistics(&send.stats),
         }];

@@ -87,6 +87,13 @@ impl Worker {
                     tracing::error!(bearer = name, "the interface is gone: bearer disabled");
                     self.remove_bearer(now, id)?;
                 }
+                BearerEvent::TooNarrow => {
+                    tracing::error!(
+                        bearer = name,
+                        "the interface's MTU is too small for TIPC: bearer disabled"
+                    );
+                    self.remove_bearer(now, id)?;
+                }
             }
         }
         Ok(())

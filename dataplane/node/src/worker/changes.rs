@@ -10,15 +10,20 @@ use xtipc_protocol::link::Setting;
 use xtipc_protocol::time::Instant;
 
 use super::Worker;
+use super::answers::BROADCAST_LINK;
 use super::bearers::{Enabled, bearer_setup, link_params};
 use crate::bearer::{Bearer, ChangeError, Preparation};
-use crate::config::BearerSpec;
+use crate::config::{BearerSpec, MTU_LEAST, MTU_MAX};
 
 const PRIORITIES: RangeInclusive<u32> = 0..=31;
 const TOLERANCES_MS: RangeInclusive<u32> = 50..=30_000;
 const WINDOWS: RangeInclusive<u32> = 50..=8191;
-/// Of media that have one of their own: the least that a bearer takes, and what an IP packet holds.
-const MTUS: RangeInclusive<u32> = 100..=65_507;
+/// Of media that have one of their own: what a bearer can be given.
+const MTUS: RangeInclusive<u32> = MTU_LEAST..=MTU_MAX;
+
+/// The one refusal that time alone mends.
+pub(crate) const STILL_HELD: &str =
+    "The kernel has not released the bearer that was disabled: try again in a second";
 
 /// Why a change was refused.
 struct Refusal {
@@ -87,10 +92,7 @@ impl Worker {
             return refuse(libc::EINVAL, "Already enabled");
         }
         if self.closing.iter().any(|closing| closing.name == name) {
-            return refuse(
-                libc::EBUSY,
-                "The kernel has not released the bearer that was disabled: try again in a second",
-            );
+            return refuse(libc::EBUSY, STILL_HELD);
         }
         if self.bearers.iter().all(Option::is_some) {
             return refuse(
@@ -212,6 +214,9 @@ impl Worker {
         property: Property,
         value: u32,
     ) -> Result<(), Refusal> {
+        if name == BROADCAST_LINK {
+            return self.set_broadcast_link(property, value);
+        }
         let setting = setting(property, value)?;
         let Some((node, bearer)) = self.unicast_link_named(name) else {
             return refuse(
@@ -221,6 +226,18 @@ impl Worker {
         };
         self.engine
             .set_link(now, node, bearer, setting, &mut self.host);
+        Ok(())
+    }
+
+    fn set_broadcast_link(&mut self, property: Property, value: u32) -> Result<(), Refusal> {
+        if property != Property::Window {
+            let name = property.name();
+            return refuse(
+                libc::EOPNOTSUPP,
+                format!("{BROADCAST_LINK} has no {name}: it can be given a window"),
+            );
+        }
+        self.broadcast_window = in_range(property, value, WINDOWS)? as u16;
         Ok(())
     }
 

@@ -35,7 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use xtipc_protocol::addr::{BearerId, NodeAddr, NodeId, PortId};
+use xtipc_protocol::broadcast::BROADCAST_WINDOW;
 use xtipc_protocol::engine::{Engine, NodeConfig, SESSION_UNIT};
 use xtipc_protocol::host::{Disconnect, Host, Notice};
 use xtipc_protocol::time::Instant;
@@ -61,6 +63,7 @@ use catch_up::{CatchUp, STALL_NS};
 use host::NodeHost;
 use undertaker::Undertaker;
 
+pub(crate) use changes::STILL_HELD;
 pub use quiet::Seen;
 pub use turn::{Driving, Turn};
 
@@ -236,6 +239,10 @@ struct Worker {
     listen_due_ns: u64,
     /// When a duplicate address is worth a line again.
     duplicate_due: Instant,
+    /// What an operator set, for those who ask: receivers believe in no broadcast further ahead than usual.
+    broadcast_window: u16,
+    /// Name and plane of the links that are up: one that goes down is perhaps forgotten when that is told.
+    link_texts: HashMap<(NodeAddr, BearerId), (String, char)>,
     /// What the steward's watchdog goes by.
     shortest_tolerance_ms: u32,
     catch_up: CatchUp,
@@ -318,6 +325,8 @@ impl Worker {
             care_due_ns: started_ns + CARE_INTERVAL_NS,
             listen_due_ns: started_ns,
             duplicate_due: Instant(0),
+            broadcast_window: BROADCAST_WINDOW,
+            link_texts: HashMap::new(),
             shortest_tolerance_ms: config.tolerance_ms_min(),
             catch_up: CatchUp::default(),
             awaits_workers: false,
@@ -534,9 +543,11 @@ impl Worker {
                 Notice::LinkUp(peer, bearer) => {
                     let (link, plane) = self.link_text(peer, bearer);
                     tracing::info!("Established link <{link}> on network plane {plane}");
+                    self.link_texts.insert((peer, bearer), (link, plane));
                 }
                 Notice::LinkDown(peer, reason, bearer) => {
-                    let (link, plane) = self.link_text(peer, bearer);
+                    let text = self.link_texts.remove(&(peer, bearer));
+                    let (link, plane) = text.unwrap_or_else(|| self.link_text(peer, bearer));
                     tracing::info!(?reason, "Lost link <{link}> on network plane {plane}");
                 }
                 Notice::Contact { node, up: false } => {

@@ -181,7 +181,9 @@ fn what_happens_to_the_interface_is_reported_one_by_one() {
     assert_eq!(bearer.media_addr(), MediaAddr::from_infiniband(ADDRESS));
     assert_eq!(bearer.mtu(), 1000);
     then.up = true;
-    assert_eq!(bearer.follow(then), BearerEvent::Up);
+    assert_eq!(bearer.follow(then.clone()), BearerEvent::Up);
+    then.mtu = 99;
+    assert_eq!(bearer.follow(then), BearerEvent::TooNarrow);
     // The veth pair is no IPoIB interface; to the kernel's answer there is none.
     assert_eq!(bearer.check(), BearerEvent::Gone);
 }
