@@ -147,11 +147,13 @@ struct Bearer {
 
 type PeerIndex = usize;
 
-/// Timers: one per bearer, one for all connections, one for all groups, one for all keys, two per peer.
+/// Timers: one per bearer, one for all connections, one for all groups, one for all keys, one for what all monitors
+/// have to tell, two per peer.
 const CONNECTION_TIMER: u32 = MAX_BEARERS as u32;
 const GROUP_TIMER: u32 = CONNECTION_TIMER + 1;
 const CRYPTO_TIMER: u32 = GROUP_TIMER + 1;
-const FIRST_PEER_TIMER: usize = MAX_BEARERS + 3;
+const MONITOR_TIMER: u32 = CRYPTO_TIMER + 1;
+const FIRST_PEER_TIMER: usize = MAX_BEARERS + 4;
 
 /// A TIPC node.
 pub struct Engine {
@@ -332,6 +334,7 @@ impl Engine {
                 None if timer == CONNECTION_TIMER => self.on_connection_timer(now, host),
                 None if timer == GROUP_TIMER => self.on_group_timer(now, host),
                 None if timer == CRYPTO_TIMER => self.on_crypto_timer(now, host),
+                None if timer == MONITOR_TIMER => self.tell_losses(now, host),
                 None => self.on_discovery_timer(now, BearerId(timer as u8), host),
             }
         }

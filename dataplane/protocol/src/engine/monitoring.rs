@@ -1,12 +1,15 @@
 //! What links and the monitor of their bearer tell each other (`docs/protocol/monitor.md`).
 
-use super::{Engine, PeerIndex};
-use crate::addr::{BearerId, NodeAddr};
+use super::{Engine, MONITOR_TIMER, PeerIndex};
+use crate::addr::{BearerId, MAX_BEARERS, NodeAddr};
 use crate::host::{DownReason, Host};
 use crate::monitor::{Monitor, Supervision};
 use crate::time::Instant;
-use crate::wire::{LinkProtocol, Msg};
+use crate::wire::{LinkProtocol, Msg, field};
 use std::time::Duration;
+
+/// So long losses are gathered before others are told of them: answers to the probes of one moment come within this time.
+const GATHER: Duration = Duration::from_millis(2);
 
 impl Engine {
     /// Which links are watched.
@@ -50,12 +53,13 @@ impl Engine {
         };
         let addr = peer.addr;
         if let Ok(Some(record)) = LinkProtocol::domain(msg, with_gaps) {
-            self.core.monitors[bearer.index()].on_record(addr, &record);
+            let asks = msg.flag(field::PROBE);
+            self.core.monitors[bearer.index()].on_record(now, addr, &record, asks);
             self.look_at_suspects(now, bearer, host);
         }
     }
 
-    /// A link of the bearer went down: what others go by is told at once.
+    /// A link of the bearer went down: those who go by what this node says are told soon.
     pub(super) fn on_monitored_down<H: Host>(
         &mut self,
         now: Instant,
@@ -64,12 +68,12 @@ impl Engine {
         host: &mut H,
     ) {
         let monitor = &mut self.core.monitors[bearer.index()];
-        let (is_news, is_cut_off) = (monitor.peer_down(now, addr), monitor.is_cut_off(now));
-        for index in 0..self.peers.len() {
-            if is_news {
-                self.tell_of_loss(now, index, bearer, addr, host);
-            }
-            if is_cut_off {
+        let was_cut_off = monitor.is_cut_off(now);
+        if monitor.peer_down(now, addr) {
+            self.wheel.arm(MONITOR_TIMER, now + GATHER);
+        }
+        if monitor.is_cut_off(now) && !was_cut_off {
+            for index in 0..self.peers.len() {
                 self.look_at(now, index, bearer);
             }
         }
@@ -82,13 +86,25 @@ impl Engine {
         }
     }
 
-    /// Tells a peer of a loss by a STATE that asks for an answer, if it is one that this node tells at once.
-    fn tell_of_loss<H: Host>(
+    /// Tells of all that was lost lately.
+    pub(super) fn tell_losses<H: Host>(&mut self, now: Instant, host: &mut H) {
+        for bearer in (0..MAX_BEARERS as u8).map(BearerId) {
+            if self.core.monitors[bearer.index()].take_news() {
+                for index in 0..self.peers.len() {
+                    self.tell_of_losses(now, index, bearer, host);
+                }
+            }
+        }
+    }
+
+    /// Tells a peer, if it is one that this node tells at once. Where each link is watched from both ends what others say
+    /// is but a hint, and who was not heard for long is most likely lost, too. In a ring an answer is asked for: without
+    /// it the peer would be told again.
+    fn tell_of_losses<H: Host>(
         &mut self,
         now: Instant,
         index: PeerIndex,
         bearer: BearerId,
-        lost: NodeAddr,
         host: &mut H,
     ) {
         let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host) else {
@@ -98,9 +114,15 @@ impl Engine {
             return;
         };
         let monitor = &ctx.core.monitors[bearer.index()];
-        if monitor.is_untold(peer.addr) && monitor.tells_at_once(lost, peer.addr) {
-            let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        if !monitor.is_untold(peer.addr) || !monitor.tells_at_once(now, peer.addr) {
+            return;
+        }
+        let tolerance = Duration::from_millis(link.tolerance_ms.into());
+        let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+        if monitor.is_ring() {
             link.send_probe(&mut ctx, &view);
+        } else if !monitor.watches_all(tolerance) && link.silence(now) < tolerance * 9 / 10 {
+            link.send_ack(&mut ctx, &view);
         }
     }
 

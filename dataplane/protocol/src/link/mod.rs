@@ -44,6 +44,9 @@ pub const RECEIVE_WINDOW: u16 = 8191;
 pub const TRANSIT_MAX: Duration = Duration::from_millis(50);
 /// Tolerances that a failover may take.
 const FAILOVER_TOLERANCES: u32 = 10;
+/// RESETs at the first ticks of a link that is down, and ticks from one to the next from then on.
+const RESETS_IN_A_ROW: u32 = 5;
+const RESET_EVERY: u32 = 16;
 /// Longest interval between two ticks of a link.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
@@ -575,10 +578,16 @@ impl Link {
 
     fn tick_reset<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, bcast: &BroadcastView) {
         self.reset_ticks += 1;
-        // Five RESETs in a row, then one in sixteen ticks: the peer may be gone for long. One that
+        // Some RESETs in a row, then one from time to time: the peer may be gone for long. One that
         // speaks is not gone, and does not know.
         let unaware = std::mem::take(&mut self.unaware);
-        self.reset_sent = unaware || self.reset_ticks <= 5 || self.reset_ticks.is_multiple_of(16);
+        let monitor = &ctx.core.monitors[self.bearer.index()];
+        if self.reset_ticks == 1 && monitor.has_lost_many(ctx.now) {
+            // Of many that were lost together none is hurried, nor all of them called at once.
+            self.reset_ticks += RESETS_IN_A_ROW + self.peer.0 % RESET_EVERY;
+        }
+        let in_a_row = self.reset_ticks <= RESETS_IN_A_ROW;
+        self.reset_sent = unaware || in_a_row || self.reset_ticks.is_multiple_of(RESET_EVERY);
         if self.reset_sent {
             self.leave_ignored_session();
             self.send_reset(ctx, bcast, false);
@@ -602,10 +611,12 @@ impl Link {
             state_due = bcast.state_due || self.rcv_unacked > 0 || !self.queue.transmit.is_empty();
             let idle = self.queue.snd_nxt == self.checkpoint;
             let lacks = !self.deferred.is_empty();
-            let untold = ctx.core.monitors[self.bearer.index()].is_untold(self.peer);
-            self.resting = idle && !state_due && !lacks && !untold;
+            self.resting = idle && !state_due && !lacks;
+            // What an idle peer is probed with tells it of this node's record, too.
+            let monitor = &mut ctx.core.monitors[self.bearer.index()];
+            let tells = !(idle && self.watch.asks()) && monitor.may_tell(ctx.now, self.peer);
             // A probe shows the peer what it misses at the end, and asks what is missing here.
-            probe |= untold || lacks || idle && !self.queue.transmit.is_empty();
+            probe |= tells || lacks || idle && !self.queue.transmit.is_empty();
             if idle {
                 self.restart_window();
             }

@@ -1,7 +1,7 @@
 //! Whether the peer is alive, judged by its silence (`docs/protocol/link.md`, silence).
 
 use super::TICK_MAX;
-use crate::monitor::{Pace, PackedPace};
+use crate::monitor::Pace;
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ pub(super) struct Watch {
     leads: bool,
     /// This node stood still, and what the peer thinks of it has to be found out soon.
     in_doubt: bool,
-    pace: PackedPace,
+    /// The pace, in few bytes: microseconds, 0 for no interval, and one more than the milliseconds of the round, 0 for none.
+    interval_us: u32,
+    limit_us: u32,
+    round: u16,
     /// The millisecond in which this node began to watch it as closely as now; it wraps.
     watched_ms: u32,
 }
@@ -37,7 +40,10 @@ impl Watch {
         if before.interval.is_none() || pace.limit < before.limit && !pace.founded {
             self.watched_ms = now.as_millis() as u32;
         }
-        self.pace = pace.into();
+        let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+        self.interval_us = pace.interval.map_or(0, micros);
+        self.limit_us = micros(pace.limit);
+        self.round = pace.round_ms.map_or(0, |ms| ms.saturating_add(1));
     }
 
     /// For how long the peer has not been heard.
@@ -84,6 +90,11 @@ impl Watch {
         self.pace().interval.is_some() && now >= self.next_probe(tolerance)
     }
 
+    /// The peer is asked again and again.
+    pub(super) fn asks(&self) -> bool {
+        self.pace().interval.is_some()
+    }
+
     /// When there is something to do unless the peer speaks.
     pub(super) fn next_look(&self, tolerance: Duration) -> Option<Instant> {
         let next = self.next_probe(tolerance);
@@ -91,7 +102,13 @@ impl Watch {
     }
 
     fn pace(&self) -> Pace {
-        self.pace.into()
+        let span = |micros: u32| Duration::from_micros(micros.into());
+        Pace {
+            interval: (self.interval_us > 0).then(|| span(self.interval_us)),
+            limit: span(self.limit_us),
+            founded: false,
+            round_ms: self.round.checked_sub(1),
+        }
     }
 
     /// When the silence has lasted for too long, counted from when this node began to watch it closely.
@@ -107,15 +124,24 @@ impl Watch {
         } else {
             self.probed.max(self.heard)
         };
-        last + self.probe_interval(tolerance)
+        let (interval, pace) = (self.probe_interval(tolerance), self.pace());
+        let next = last + interval;
+        match pace.round_ms {
+            Some(behind_ms) if !self.in_doubt => {
+                let since = next.0.saturating_sub(u64::from(behind_ms) * 1_000_000);
+                Instant(next.0 - since % interval.as_nanos().max(1) as u64)
+            }
+            _ => next,
+        }
     }
 
     fn probe_interval(&self, tolerance: Duration) -> Duration {
         if self.in_doubt {
             return TICK_MAX.min(tolerance / 4) / PROBES_PER_TICK_IN_DOUBT;
         }
-        let interval = self.pace().interval.unwrap_or(tolerance);
-        if self.leads {
+        let pace = self.pace();
+        let interval = pace.interval.unwrap_or(tolerance);
+        if self.leads || pace.round_ms.is_some() {
             interval
         } else {
             interval + interval / 8

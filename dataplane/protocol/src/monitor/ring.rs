@@ -1,9 +1,10 @@
 //! The ring: domains, roles, and what a record that came tells.
 
-use super::{Monitor, MonitoredNode, ONE_CAUSE};
+use super::{Monitor, MonitoredNode};
 use crate::addr::NodeAddr;
 use crate::time::Instant;
 use crate::wire::{DomainRecord, MAX_DOMAIN_MEMBERS};
+use std::time::Duration;
 
 /// Who watches a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) struct Entry {
     up: bool,
     head: bool,
     local: bool,
+    /// This node watches it, though not for what it says of others.
+    alone: bool,
     /// Members of its record, from the first on, that follow it here, too.
     applied: u8,
     /// Times it was reported lost since it was last heard.
@@ -35,6 +38,9 @@ pub(super) struct Entry {
     pub(super) peer_generation: u16,
     /// Of the own record that it said to have.
     pub(super) acked: u16,
+    /// The milliseconds in which its last record came, and the last one that asked for an answer; they wrap.
+    heard_ms: u32,
+    asked_ms: u32,
     record: Option<Box<Record>>,
 }
 
@@ -52,11 +58,14 @@ impl Entry {
             up: false,
             head: false,
             local: false,
+            alone: false,
             applied: 0,
             reports: 0,
             synchronised: false,
             peer_generation: 0,
             acked: 0,
+            heard_ms: 0,
+            asked_ms: 0,
             record: None,
         }
     }
@@ -66,11 +75,23 @@ impl Entry {
     }
 
     pub(super) fn is_watched(&self) -> bool {
-        self.local || self.head
+        self.local || self.head || self.alone
     }
 
     pub(super) fn is_suspected(&self) -> bool {
         self.reports > 0
+    }
+
+    /// It has asked for a sign of life not longer ago: most likely it goes by what this node says.
+    pub(super) fn has_asked_within(&self, span: Duration, now: Instant) -> bool {
+        is_since(self.asked_ms.wrapping_add(span.as_millis() as u32), now)
+    }
+
+    /// Its record says that it has a link to this member.
+    fn has_link_to(&self, member: usize) -> bool {
+        self.record
+            .as_ref()
+            .is_some_and(|record| is_set(record.up_map, member))
     }
 
     pub(super) fn view(&self, own: NodeAddr) -> MonitoredNode {
@@ -107,6 +128,11 @@ fn is_set(map: u64, bit: usize) -> bool {
 
 fn is_after(number: u16, other: u16) -> bool {
     (number.wrapping_sub(other)).cast_signed() > 0
+}
+
+/// Whether this millisecond is not before the moment.
+fn is_since(ms: u32, moment: Instant) -> bool {
+    ms.wrapping_sub(moment.as_millis() as u32).cast_signed() >= 0
 }
 
 /// A node and those it watches itself, of so many nodes.
@@ -154,38 +180,63 @@ impl Monitor {
             }
         };
         let generation = self.generation;
+        self.set_reports(index, 0);
         let entry = &mut self.entries[index];
         *entry = Entry::new(addr);
         entry.up = true;
         entry.acked = generation.wrapping_sub(1);
-        self.update_roles(index);
+        self.unhurried &= !self.update_roles(index);
     }
 
-    /// The link to a peer went down. True if it was one that this node watches for others, who are to be told at once.
+    /// The link to a peer went down. True if it was one that this node watches for others, who are to be told.
     pub fn peer_down(&mut self, now: Instant, addr: NodeAddr) -> bool {
         let Some(index) = self.index_of(addr) else {
             return false;
         };
         let entry = &mut self.entries[index];
         let (was_head, applied) = (entry.head, usize::from(entry.applied));
-        let was_local = entry.local && entry.up;
+        let spoke = was_head && applied > 0 && !entry.is_suspected();
+        self.losses.note(now, entry.local && entry.up, spoke);
         let before = entry.record.take();
-        *entry = Entry::new(addr);
-        if was_local {
-            self.note_own_loss(now);
-        }
-        if let Some(before) = before.filter(|_| was_head) {
+        self.set_reports(index, 0);
+        self.entries[index] = Entry::new(addr);
+        // In a mesh nobody depends on what it said.
+        if let Some(before) = before.filter(|_| was_head && self.is_ring()) {
             self.note_losses(index, &before, applied, None);
         }
-        self.update_roles(index)
+        let changed = self.update_roles(index);
+        self.note_unwatched(index);
+        self.news |= changed;
+        self.unhurried |= changed;
+        changed
     }
 
-    fn note_own_loss(&mut self, now: Instant) {
-        let (lost, since) = &mut self.own_losses;
-        if now.since(*since) > ONE_CAUSE {
-            (*lost, *since) = (0, now);
+    fn set_reports(&mut self, index: usize, reports: u8) {
+        let entry = &mut self.entries[index];
+        let was = entry.is_suspected();
+        entry.reports = reports;
+        self.suspected = self.suspected + usize::from(reports > 0) - usize::from(was);
+    }
+
+    fn suspect(&mut self, index: usize, reports: u8) {
+        self.set_reports(index, reports);
+        self.suspects.push(self.entries[index].addr);
+    }
+
+    /// A node was lost. If that leaves nobody who watches the next one that is up, this node has to look for itself.
+    fn note_unwatched(&mut self, lost: usize) {
+        let (nodes, watchers) = (self.entries.len(), self.members.len());
+        let is_down = |at: &usize| !self.entries[*at].up;
+        let behind = (1..nodes).map(|i| (lost + i) % nodes);
+        let Some(next) = behind.skip_while(is_down).next() else {
+            return;
+        };
+        let before = (1..=watchers).map(|i| (next + nodes - i) % nodes);
+        let entry = &self.entries[next];
+        let is_supervised = entry.record.is_some() && !entry.is_suspected();
+        if is_supervised && next != lost && before.take_while(is_down).count() == watchers {
+            self.suspect(next, 1);
         }
-        *lost = lost.saturating_add(1);
     }
 
     /// A peer is not known any more.
@@ -193,6 +244,7 @@ impl Monitor {
         let Some(index) = self.index_of(addr).filter(|_| addr != self.own) else {
             return;
         };
+        self.set_reports(index, 0);
         self.entries.remove(index);
         self.reapply_before(self.wrapped(index));
         self.update_own_record();
@@ -201,13 +253,24 @@ impl Monitor {
         }
     }
 
-    /// A record came in a STATE of a peer's link that is up.
-    pub fn on_record(&mut self, addr: NodeAddr, record: &DomainRecord<'_>) {
+    /// A record came in a STATE of a peer's link that is up, one that asks for an answer or another.
+    pub fn on_record(
+        &mut self,
+        now: Instant,
+        addr: NodeAddr,
+        record: &DomainRecord<'_>,
+        asks: bool,
+    ) {
         let Some(index) = self.index_of(addr).filter(|i| self.entries[*i].up) else {
             return;
         };
         let entry = &mut self.entries[index];
-        entry.reports = 0;
+        let was_in_doubt =
+            entry.is_suspected() || entry.head && !is_since(entry.heard_ms, self.losses.since());
+        entry.heard_ms = now.as_millis() as u32;
+        if asks {
+            entry.asked_ms = entry.heard_ms;
+        }
         if !entry.synchronised {
             entry.synchronised = true;
             entry.peer_generation = record.generation.wrapping_sub(1);
@@ -216,9 +279,17 @@ impl Monitor {
         if is_after(record.ack_generation, entry.acked) {
             entry.acked = record.ack_generation;
         }
-        if !is_after(record.generation, entry.peer_generation) {
-            return;
+        self.set_reports(index, 0);
+        if was_in_doubt {
+            self.assign_roles(self.head_before(index));
         }
+        if is_after(record.generation, self.entries[index].peer_generation) {
+            self.take_record(index, record);
+        }
+    }
+
+    fn take_record(&mut self, index: usize, record: &DomainRecord<'_>) {
+        let entry = &mut self.entries[index];
         entry.peer_generation = record.generation;
         let new = Record {
             up_map: record.up_map,
@@ -250,21 +321,19 @@ impl Monitor {
         let (up_map, applied) = now.unwrap_or_default();
         for i in 0..applied_before {
             let member = self.wrapped(index + 1 + i);
-            let entry = &mut self.entries[member];
-            if !entry.up || entry.addr == self.own || !is_set(before.up_map, i) {
+            let entry = &self.entries[member];
+            // Its own domain this node looks at itself, and notices together what is lost together.
+            let is_own = entry.local || entry.addr == self.own;
+            if !entry.up || is_own || !is_set(before.up_map, i) {
                 continue;
             }
             if applied == 0 || applied < i {
-                if entry.local {
-                    continue;
+                if self.is_ring() {
+                    self.suspect(member, 1);
                 }
-                entry.reports = 1;
             } else if !is_set(up_map, i) {
-                entry.reports = entry.reports.saturating_add(1);
-            } else {
-                continue;
+                self.suspect(member, entry.reports.saturating_add(1));
             }
-            self.suspects.push(entry.addr);
         }
     }
 
@@ -353,28 +422,38 @@ impl Monitor {
         let (mut head, mut covered) = (from, 0);
         let mut at = self.wrapped(from + 1);
         while at != own {
-            let covers = if head == own {
+            let is_own = head == own;
+            let covers = if is_own {
                 self.members.len()
             } else {
                 self.entries[head].applied.into()
             };
+            let is_covered = covered < covers;
+            let is_linked = is_own || self.entries[head].has_link_to(covered);
             let entry = &mut self.entries[at];
-            entry.local = covered < covers && head == own;
-            if covered < covers {
-                entry.head = false;
-            } else if entry.up {
-                if entry.head {
-                    break;
-                }
-                entry.head = true;
-                (head, covered) = (at, 0);
-                at = self.wrapped(at + 1);
-                continue;
+            // One that has not been heard since others were lost may be lost, too: who takes its place has still to be
+            // watched for as long.
+            let is_local = is_covered && is_own;
+            let is_kept = entry.head && !is_local && !is_since(entry.heard_ms, self.losses.since());
+            if entry.up && (!is_covered && entry.head || is_kept) {
+                break;
             }
-            covered += 1;
+            entry.local = is_local;
+            entry.head = entry.up && !is_covered && !entry.is_suspected();
+            entry.alone = entry.up && !entry.head && !(is_covered && is_linked);
+            if entry.head {
+                (head, covered) = (at, 0);
+            } else {
+                covered += 1;
+            }
             at = self.wrapped(at + 1);
         }
         self.list_generation = self.list_generation.wrapping_add(1);
+    }
+
+    /// Nodes that speak for others, once all is settled.
+    pub(super) fn heads(&self) -> usize {
+        (self.nodes() - 1) / (self.members.len() + 1)
     }
 }
 

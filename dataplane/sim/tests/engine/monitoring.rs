@@ -14,7 +14,8 @@ const TOLERANCE: Duration = Duration::from_millis(1500);
 fn settled(seed: u64, nodes: usize, supervision: Supervision) -> Cluster {
     let mut c = Cluster::new(seed);
     c.recipe = Recipe {
-        frames: 512,
+        // The first two packets of each link wait for their acknowledgements.
+        frames: 512 + 4 * nodes,
         ..Recipe::default()
     };
     for station in 0..nodes {
@@ -50,7 +51,7 @@ fn is_state(bytes: &[u8]) -> bool {
 /// When each of the others lost its link to a node, after that node died.
 fn losses(c: &mut Cluster, died: Instant) -> Vec<(Duration, DownReason)> {
     let mut losses = Vec::new();
-    let end = c.now + Duration::from_secs(3);
+    let end = c.now + Duration::from_millis(3500);
     while c.step(end) {
         for station in c.stations() {
             for notice in c.notices(station) {
@@ -141,6 +142,23 @@ fn a_ring_costs_little_and_its_losses_are_seen_within_the_tolerance_and_300_ms()
         let last = seen.iter().map(|(after, _)| *after).max().unwrap();
         assert!(last <= TOLERANCE + Duration::from_millis(300), "{last:?}");
     }
+}
+
+#[test]
+fn neighbours_of_a_ring_that_make_up_several_domains_are_seen_lost_within_twice_the_tolerance() {
+    let mut c = settled(7, 100, Supervision::Ring);
+    let ring: BTreeMap<_, _> = (0..100).map(|station| (c.addr(station), station)).collect();
+    for station in ring.values().skip(30).take(32) {
+        c.kill(*station);
+    }
+    let died = c.now;
+    let seen = losses(&mut c, died);
+    assert_eq!(seen.len(), 68 * 32, "each once, and no other");
+    let last = seen.iter().map(|(after, _)| *after).max().unwrap();
+    assert!(
+        last <= 2 * TOLERANCE + Duration::from_millis(300),
+        "{last:?}"
+    );
 }
 
 #[test]
