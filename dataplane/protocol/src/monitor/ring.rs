@@ -227,8 +227,8 @@ impl Monitor {
     fn note_unwatched(&mut self, lost: usize) {
         let (nodes, watchers) = (self.entries.len(), self.members.len());
         let is_down = |at: &usize| !self.entries[*at].up;
-        let behind = (1..nodes).map(|i| (lost + i) % nodes);
-        let Some(next) = behind.skip_while(is_down).next() else {
+        let mut behind = (1..nodes).map(|i| (lost + i) % nodes);
+        let Some(next) = behind.find(|at| !is_down(at)) else {
             return;
         };
         let before = (1..=watchers).map(|i| (next + nodes - i) % nodes);
