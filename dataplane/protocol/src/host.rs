@@ -124,6 +124,8 @@ pub enum Notice {
     },
     /// A socket that met congestion may send again.
     Writable(PortId),
+    /// A socket needs the part of its receive buffer that it has lent.
+    Crowded(PortId),
     /// The session key has been in use for long enough: a new one of this many random bytes is to be given to
     /// [`crate::engine::Engine::rekey`].
     RekeyDue(usize),
@@ -226,6 +228,14 @@ pub trait Host {
     /// Hands a message to a socket. The engine has checked the socket's receive limits; the host keeps
     /// the message until the socket takes it.
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P);
+
+    /// How much is in use of the part of a socket's receive buffer that it has lent: messages that the engine does not see.
+    fn lent_in_use(&self, _port: PortId) -> u64 {
+        0
+    }
+
+    /// The bindings of a service type have changed. Neither a subscriber nor who has asked for that knows of it yet.
+    fn on_bindings_changed(&mut self, _kind: u32) {}
 
     /// Tells the host something.
     fn notice(&mut self, notice: Notice);

@@ -613,7 +613,7 @@ impl Attachment {
         result
     }
 
-    /// Puts a message into the submission ring, without waiting for the verdict.
+    /// Sends a message without waiting for the verdict: by a direct channel, or into the submission ring.
     pub(crate) fn post(
         &self,
         socket: u32,
@@ -621,14 +621,36 @@ impl Attachment {
         destination: Destination,
         patience: Patience,
     ) -> Result<()> {
-        let (request, purpose) = posting(socket, destination);
-        self.submit(socket, payload, request, purpose, patience)?;
-        self.send_off();
+        self.post_many(socket, &[payload], destination, patience)?;
         Ok(())
     }
 
     /// The same for several, as far as there is room: at least for one. Gives how many.
     pub(crate) fn post_many<P: AsRef<[u8]>>(
+        &self,
+        socket: u32,
+        payloads: &[P],
+        destination: Destination,
+        patience: Patience,
+    ) -> Result<usize> {
+        if self.takes_no_channels() {
+            return self.post_to_daemon(socket, payloads, destination, patience);
+        }
+        let sent = self.send_directly(socket, Some(destination), payloads)?;
+        let rest = &payloads[sent..];
+        if rest.is_empty() {
+            return Ok(sent);
+        }
+        let posted = self.post_to_daemon(socket, rest, destination, patience);
+        self.core()?.note_sent(socket);
+        match posted {
+            Ok(posted) => Ok(sent + posted),
+            Err(_) if sent > 0 => Ok(sent),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn post_to_daemon<P: AsRef<[u8]>>(
         &self,
         socket: u32,
         payloads: &[P],

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::net::{Shutdown, shutdown};
 use xtipc_segment::application::{Receiver, Releaser, Submitter};
+use xtipc_segment::board::BoardReader;
 use xtipc_segment::{
     DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Ready, Request, Submission,
     Violation,
@@ -18,7 +19,7 @@ use xtipc_segment::{
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::buffer::Buffer;
-use crate::direct::{Direct, Offer, Outgoing};
+use crate::direct::{Direct, Leaving, Offer, Outgoing, Partners};
 use crate::pending::{Pending, Purpose};
 use crate::queues::Queues;
 use crate::seat::Seat;
@@ -77,7 +78,9 @@ pub(crate) struct Queue {
     pub(crate) direct: Option<Box<Direct>>,
     /// Which way a connection's messages go.
     pub(crate) outgoing: Outgoing,
-    /// Sends of a connection that the daemon has not answered.
+    /// Those that a datagram socket exchanges messages with.
+    pub(crate) partners: Option<Box<Partners>>,
+    /// Sends that the daemon has not answered.
     pub(crate) sends_under_way: u32,
     /// The chunk of a stream that a [`crate::Connection`] read in part, and how far.
     pub(crate) partial: Option<Partial>,
@@ -214,14 +217,16 @@ pub(crate) struct Core {
     pub(crate) stand_by: StandBy,
     /// Fruitless non-blocking receives, see [`crate::attachment`].
     pub(crate) fruitless: u32,
-    /// Sockets whose channel is offered and not mapped.
-    pub(crate) unmapped: Vec<u32>,
+    /// Sockets whose channel is offered and not mapped; the peer's port where it is one of datagrams, else 0.
+    pub(crate) unmapped: Vec<(u32, u32)>,
+    /// What tells of changed bindings, once there was an offer of a channel of datagrams.
+    pub(crate) board: Option<BoardReader>,
     /// Offers taken off the attach socket.
     pub(crate) offers: Vec<Offer>,
     /// Sockets with a direct channel.
     pub(crate) channelled: Vec<u32>,
     /// Those that were told to leave it.
-    pub(crate) leaving: Vec<u32>,
+    pub(crate) leaving: Vec<Leaving>,
     /// A thread has a conversation on the attach socket.
     pub(crate) conversing: bool,
     /// See [`xtipc_segment::attach::Welcome`]; with 0 offers are not taken either.
@@ -249,6 +254,7 @@ impl Core {
         Self {
             socket,
             unmapped: Vec::new(),
+            board: None,
             offers: Vec::new(),
             channelled: Vec::new(),
             leaving: Vec::new(),
@@ -351,7 +357,10 @@ impl Core {
                 continue;
             }
             let partial = queue.partial.iter_mut().map(|(buffer, _)| buffer);
+            let partners = queue.partners.iter_mut();
+            let later = partners.flat_map(|partners| partners.later());
             let messages = queue.messages.iter_mut().chain(&mut queue.later);
+            let messages = messages.chain(later);
             for buffer in partial.chain(messages.map(|(_, buffer)| buffer)) {
                 buffer.keep(&mut releaser)?;
             }
@@ -390,7 +399,7 @@ impl Core {
                 continue;
             };
             if meta.flags.contains(DeliveryFlags::NOTICE) {
-                let noticed = self.on_notice(meta.socket, &buffer);
+                let noticed = self.on_notice(meta.socket, meta.source, &buffer);
                 crate::lock(&self.releaser).discarded(buffer)?;
                 noticed?;
                 continue;
@@ -452,11 +461,19 @@ impl Core {
                     destination,
                 } => self.note_post(socket, completion.result, destination),
                 Purpose::Await(socket) => self.note_ready(socket, completion.values[0]),
-                Purpose::MakeChannel(socket) => self.on_made(socket, completion.result),
-                Purpose::SwitchToChannel(socket) => self.on_switched(socket, &completion),
+                Purpose::MakeChannel {
+                    socket,
+                    destination,
+                } => self.on_made(socket, destination, &completion),
+                Purpose::SwitchToChannel { socket, peer } => {
+                    self.on_switched(socket, peer, &completion);
+                }
                 Purpose::Close(socket) => {
-                    if let Some(queue) = self.queues.remove(socket) {
-                        for (_, buffer) in queue.messages.into_iter().chain(queue.later) {
+                    if let Some(mut queue) = self.queues.remove(socket) {
+                        let partners = queue.partners.take();
+                        let later = partners.into_iter().flat_map(|all| all.into_later());
+                        let messages = queue.messages.into_iter().chain(queue.later);
+                        for (_, buffer) in messages.chain(later) {
                             if let Buffer::Delivered(buffer) = buffer {
                                 crate::lock(&self.releaser).returned(buffer)?;
                             }
@@ -578,8 +595,8 @@ impl Core {
             | Purpose::Open
             | Purpose::Shutdown(_)
             | Purpose::Await(_)
-            | Purpose::MakeChannel(_)
-            | Purpose::SwitchToChannel(_)
+            | Purpose::MakeChannel { .. }
+            | Purpose::SwitchToChannel { .. }
             | Purpose::Forget => {}
         }
         let tag = self.pending.enter(purpose, staged);

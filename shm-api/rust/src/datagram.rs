@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use xtipc_segment::{
-    Destination, Importance, MESSAGE_LEN_MAX, PayloadPlace, Request, SendFlags, ServiceRange,
-    SocketAddress, SocketKind, address_of_value, option,
+    Destination, Importance, MESSAGE_LEN_MAX, Request, SendFlags, ServiceRange, SocketAddress,
+    SocketKind, address_of_value, option,
 };
 
 use crate::attachment::{Attachment, Look, Patience};
@@ -334,13 +334,11 @@ impl Datagram {
         destination: Option<Destination>,
     ) -> Result<()> {
         check_len(payload.len())?;
-        let request = |payload: PayloadPlace, flags: SendFlags| Request::Send {
-            flags,
-            destination,
-            payload,
-        };
         let patience = self.write_patience();
-        match self.attachment.send(self.id, payload, request, patience)? {
+        let sent = self
+            .attachment
+            .send_datagram(self.id, payload, destination, patience);
+        match sent? {
             0.. => Ok(()),
             result => Err(send_error(result, destination)),
         }

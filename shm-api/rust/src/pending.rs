@@ -23,9 +23,19 @@ pub(crate) enum Purpose {
     /// Tells what a socket can do.
     Await(u32),
     /// This socket is to have a direct channel.
-    MakeChannel(u32),
+    MakeChannel {
+        /// The socket.
+        socket: u32,
+        /// Where its datagrams go.
+        destination: Option<Destination>,
+    },
     /// This socket is to send by its direct channel.
-    SwitchToChannel(u32),
+    SwitchToChannel {
+        /// The socket.
+        socket: u32,
+        /// Port of the other end of one of datagrams, else 0.
+        peer: u32,
+    },
     /// This socket is gone once it arrives.
     Close(u32),
     /// Nobody.
@@ -112,8 +122,8 @@ impl Pending {
             }
             Purpose::Post { .. }
             | Purpose::Await(_)
-            | Purpose::MakeChannel(_)
-            | Purpose::SwitchToChannel(_)
+            | Purpose::MakeChannel { .. }
+            | Purpose::SwitchToChannel { .. }
             | Purpose::Close(_)
             | Purpose::Forget => {
                 self.release(tag);

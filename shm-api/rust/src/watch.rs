@@ -59,10 +59,23 @@ impl Watch {
         })
     }
 
-    /// Has the descriptor become readable with this one too.
-    pub(crate) fn add(&self, source: BorrowedFd<'_>) -> Result<()> {
-        let data = epoll::EventData::new_u64(0);
+    /// Has the descriptor become readable with this one too, which is told apart by its number if that is not 0.
+    pub(crate) fn add(&self, source: BorrowedFd<'_>, number: u32) -> Result<()> {
+        let data = epoll::EventData::new_u64(number.into());
         epoll::add(&self.pollable, source, data, epoll::EventFlags::IN).map_err(os)
+    }
+
+    /// Numbers of those that are readable, beside 0; the rest is told by the next look if there are many.
+    pub(crate) fn rung(&self) -> impl Iterator<Item = u32> {
+        let none = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        };
+        let mut events = [none; 64];
+        let at_once = rustix::event::Timespec::default();
+        let count = epoll::wait(&self.pollable, &mut events[..], Some(&at_once)).unwrap_or(0);
+        let numbers = (0..count).map(move |at| { events[at].data }.u64() as u32);
+        numbers.filter(|number| *number != 0)
     }
 
     pub(crate) fn set_again(&mut self) {

@@ -12,7 +12,8 @@
 //!              ◀─────  Described{socket, result} + the descriptor
 //!   Adopt + the handle     ─────▶
 //!              ◀─────  Adopted{result, socket, kind, listens}
-//!              ◀─────  Channel{socket, side, …} + 3 fds     unasked, before a notice at the socket tells of it
+//!              ◀─────  Channel{socket, side, …} + 3 fds     unasked, before a notice at the socket tells of it; of
+//!                                                           datagrams a fourth is that of [`crate::board`]
 //! ```
 //!
 //! A handle is one end of a pair of Unix sockets whose other end the daemon holds. Who has it may use the socket; the
@@ -141,7 +142,8 @@ pub enum Message {
         /// 1 if it takes connection requests.
         listens: u32,
     },
-    /// A direct channel to the peer of a connection. Comes with the fds of [`crate::channel::ChannelFds`].
+    /// A direct channel to the peer of a connection, or to a socket that exchanges datagrams with this one. Comes with the fds
+    /// of [`crate::channel::ChannelFds`], of datagrams also with that of the board.
     Channel(ChannelOffer),
 }
 

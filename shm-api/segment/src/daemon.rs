@@ -219,7 +219,7 @@ impl DaemonSide {
     pub fn payload(&self, submission: &Submission) -> PayloadRef {
         let place = match submission.request {
             Request::Send { payload, .. }
-            | Request::PutBack { payload }
+            | Request::PutBack { payload, .. }
             | Request::Restore { payload, .. } => payload,
             _ => PayloadPlace::default(),
         };

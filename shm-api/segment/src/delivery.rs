@@ -48,7 +48,8 @@ bitflags! {
     }
 }
 
-/// What a socket is told about its direct channel. The payload is two words of 32 bits.
+/// What a socket is told about its direct channel. The payload is two words of 32 bits. The source is the peer's address
+/// where the channel is one of datagrams, of which a socket may have several; else its port is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelNotice {
     /// There is one: the offer was sent on the attach socket.
@@ -61,6 +62,12 @@ pub enum ChannelNotice {
     /// Nothing went by it for a while, or another socket is to have one: it is to be left
     /// ([`crate::Request::LeaveChannel`]).
     Idle,
+    /// Of datagrams: what the socket sends from now on is to go by the daemon.
+    Return,
+    /// Of datagrams: both ends have left it.
+    Left,
+    /// Of datagrams: the other end is no more. What it has not consumed comes back.
+    Ended,
 }
 
 impl ChannelNotice {
@@ -70,6 +77,9 @@ impl ChannelNotice {
             Self::Made => (1u32, 0),
             Self::Switched { unacked } => (2, unacked),
             Self::Idle => (3, 0),
+            Self::Return => (4, 0),
+            Self::Left => (5, 0),
+            Self::Ended => (6, 0),
         };
         (u64::from(unacked) << 32 | u64::from(kind)).to_ne_bytes()
     }
@@ -85,6 +95,9 @@ impl ChannelNotice {
                 unacked: (word >> 32) as u32,
             }),
             3 => Ok(Self::Idle),
+            4 => Ok(Self::Return),
+            5 => Ok(Self::Left),
+            6 => Ok(Self::Ended),
             value => Err(Violation::Field {
                 field: "channel notice",
                 value,

@@ -44,6 +44,8 @@ pub mod attach;
 #[cfg(not(loom))]
 mod blocks;
 #[cfg(not(loom))]
+pub mod board;
+#[cfg(not(loom))]
 mod buffers;
 #[cfg(not(loom))]
 pub mod channel;

@@ -15,7 +15,10 @@
 
 use bitflags::bitflags;
 
-use crate::address::{Destination, Scope, ServiceAddress, ServiceRange, SocketAddress, SocketKind};
+use crate::address::{
+    Destination, Importance, Scope, ServiceAddress, ServiceRange, SocketAddress, SocketKind,
+};
+use crate::channel::Envelope;
 use crate::layout::{COMPLETION_WORDS, SUBMISSION_WORDS};
 use crate::violation::Violation;
 
@@ -239,16 +242,30 @@ pub enum Request {
         /// What is waited for.
         ready: Ready,
     },
-    /// Make a direct channel between a connected socket and its peer. The offer of it comes by the attach socket to both, and
-    /// both are told by a notice ([`crate::DeliveryFlags::NOTICE`]). -EAGAIN: not now; other errors: never.
-    MakeChannel,
+    /// Make a direct channel between a connected socket and its peer, or between a datagram socket and the one that it
+    /// sends to. The offer of it comes by the attach socket to both, and both are told by a notice
+    /// ([`crate::DeliveryFlags::NOTICE`]). The value answered is [`address_value`] of the peer of a datagram socket; there
+    /// may have been a channel already. -EAGAIN: not now; other errors: never.
+    MakeChannel {
+        /// Where the datagrams go.
+        destination: Option<Destination>,
+    },
     /// What the socket sends from now on goes by its direct channel; the peer is told by a notice behind what went by the
     /// daemon. The values answered are what is under way: units unacknowledged in the lower half, the window in the upper;
-    /// and the importance of the socket, with bit 8 if rejected messages are dropped. -EAGAIN: not now.
-    SwitchToChannel,
-    /// The socket has left its direct channel, as it was told to ([`crate::ChannelNotice::Idle`]): nothing of it is under way
-    /// there, and its memory is given back.
-    LeaveChannel,
+    /// and the importance of the socket, with bit 8 if rejected messages are dropped. Of datagrams the first value is
+    /// how much may be unread. -EAGAIN: not now.
+    SwitchToChannel {
+        /// Port of the socket at the other end, of datagrams; else 0.
+        peer: u32,
+    },
+    /// The socket has left its direct channel, as it was told to ([`crate::ChannelNotice::Idle`]): it sends nothing more
+    /// there. A connection has given its memory back; of datagrams both ends are told when both have left.
+    LeaveChannel {
+        /// Port of the socket at the other end, of datagrams; else 0.
+        peer: u32,
+        /// It was not told to: the other end has written nonsense. It is told that this one is no more.
+        at_once: bool,
+    },
     /// From now on keep the socket's descriptor readable while there is something to read, accept or be told.
     /// Readable it is made in any case: who finds nothing takes out what is in it.
     Arm,
@@ -258,6 +275,10 @@ pub enum Request {
     /// Deliver to the socket again what came by its direct channel and was not read, before it is shared. -EAGAIN: there is
     /// no room now.
     PutBack {
+        /// Who sent it, a datagram; else port 0.
+        source: SocketAddress,
+        /// What it says of itself.
+        envelope: Envelope,
         /// The message.
         payload: PayloadPlace,
     },
@@ -457,15 +478,27 @@ impl Submission {
             }
             Request::OpenPath { node } => Raw::with(OPEN_PATH, [node, 0, 0, 0]),
             Request::Await { ready } => Raw::with(AWAIT, [ready.bits(), 0, 0, 0]),
-            Request::MakeChannel => Raw::op(MAKE_CHANNEL),
-            Request::SwitchToChannel => Raw::op(SWITCH_TO_CHANNEL),
-            Request::LeaveChannel => Raw::op(LEAVE_CHANNEL),
+            Request::MakeChannel { destination } => Raw::towards(MAKE_CHANNEL, destination),
+            Request::SwitchToChannel { peer } => Raw::with(SWITCH_TO_CHANNEL, [peer, 0, 0, 0]),
+            Request::LeaveChannel { peer, at_once } => {
+                Raw::with(LEAVE_CHANNEL, [peer, at_once.into(), 0, 0])
+            }
             Request::Arm => Raw::op(ARM),
             Request::Unblock => Raw::op(UNBLOCK),
-            Request::PutBack { payload } => Raw {
+            Request::PutBack {
+                source,
+                envelope,
                 payload,
-                ..Raw::op(PUT_BACK)
-            },
+            } => {
+                let name = envelope.name.unwrap_or_default();
+                let args = [source.port, source.node, name.type_, name.instance];
+                Raw {
+                    payload,
+                    kind: envelope.name.is_some().into(),
+                    flags: envelope.importance as u16 | u16::from(envelope.droppable) << 2,
+                    ..Raw::with(PUT_BACK, args)
+                }
+            }
             Request::ClosePath { slot } => Raw::with(CLOSE_PATH, [slot, 0, 0, 0]),
             Request::Unknown { opcode } => Raw::op(opcode),
         };
@@ -499,10 +532,24 @@ impl Submission {
             },
             OPEN_SUBSCRIBER => Request::OpenSubscriber,
             OPEN_PATH => Request::OpenPath { node: a },
-            MAKE_CHANNEL => Request::MakeChannel,
-            SWITCH_TO_CHANNEL => Request::SwitchToChannel,
-            LEAVE_CHANNEL => Request::LeaveChannel,
+            MAKE_CHANNEL => Request::MakeChannel {
+                destination: Destination::decode(kind, [a, b, c])?,
+            },
+            SWITCH_TO_CHANNEL => Request::SwitchToChannel { peer: a },
+            LEAVE_CHANNEL => Request::LeaveChannel {
+                peer: a,
+                at_once: b != 0,
+            },
             PUT_BACK => Request::PutBack {
+                source: SocketAddress { port: a, node: b },
+                envelope: Envelope {
+                    importance: Importance::decode(u32::from(flags) & 3)?,
+                    droppable: flags & 4 != 0,
+                    name: (kind != 0).then_some(ServiceAddress {
+                        type_: c,
+                        instance: d,
+                    }),
+                },
                 payload: check_payload(words[4], arena)?,
             },
             CLOSE_PATH => Request::ClosePath { slot: a },
@@ -608,159 +655,4 @@ impl Completion {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn destination() -> impl Strategy<Value = Option<Destination>> {
-        any::<(u8, u32, u32, u32)>().prop_map(|(kind, a, b, c)| {
-            Some(match kind % 4 {
-                0 => return None,
-                1 => Destination::Multicast(ServiceRange {
-                    type_: a,
-                    lower: b,
-                    upper: c,
-                }),
-                2 => Destination::Service {
-                    address: ServiceAddress {
-                        type_: a,
-                        instance: b,
-                    },
-                    domain: c,
-                },
-                _ => Destination::Socket(SocketAddress { port: a, node: b }),
-            })
-        })
-    }
-
-    fn request() -> impl Strategy<Value = Request> {
-        (0u8..34, destination(), any::<[u32; 4]>(), any::<bool>()).prop_map(
-            |(which, destination, [a, b, c, _], flag)| {
-                let range = ServiceRange {
-                    type_: a,
-                    lower: b,
-                    upper: c,
-                };
-                let scope = if flag { Scope::Cluster } else { Scope::Node };
-                match which {
-                    0 => Request::OpenSocket {
-                        kind: if flag {
-                            SocketKind::Rdm
-                        } else {
-                            SocketKind::Dgram
-                        },
-                    },
-                    1 => Request::CloseSocket,
-                    2 => Request::Bind { range, scope },
-                    3 => Request::Unbind { range, scope },
-                    4 => Request::UnbindAll,
-                    5 => Request::Send {
-                        flags: if flag {
-                            SendFlags::DONTWAIT
-                        } else {
-                            SendFlags::empty()
-                        },
-                        destination,
-                        payload: PayloadPlace {
-                            offset: a % 4096,
-                            len: b % 4096,
-                        },
-                    },
-                    6 => Request::Connect {
-                        flags: if flag {
-                            SendFlags::DONTWAIT
-                        } else {
-                            SendFlags::empty()
-                        },
-                        destination,
-                    },
-                    7 => Request::SetOption {
-                        option: a,
-                        value: b,
-                    },
-                    8 => Request::GetOption { option: a },
-                    9 => Request::SetReceiveBuffer { bytes: a },
-                    10 => Request::GetName,
-                    11 => Request::Cancel { tag: pair(a, b) },
-                    12 => Request::Listen { limit: a },
-                    13 => Request::Accept {
-                        flags: if flag {
-                            SendFlags::DONTWAIT
-                        } else {
-                            SendFlags::empty()
-                        },
-                    },
-                    14 => Request::Shutdown,
-                    15 => Request::GetPeer,
-                    16 => Request::OpenSubscriber,
-                    17 => Request::JoinGroup {
-                        address: ServiceAddress {
-                            type_: a,
-                            instance: b,
-                        },
-                        scope,
-                        flags: GroupFlags::from_bits_truncate(c),
-                    },
-                    18 => Request::LeaveGroup,
-                    19 => Request::OpenPath { node: a },
-                    20 => Request::ClosePath { slot: a },
-                    21 => Request::Pair { other: a },
-                    22 => Request::GetState,
-                    23 => Request::GetNodeIdentity { node: a },
-                    24 => Request::GetLinkName {
-                        node: a,
-                        bearer: b,
-                        offset: c,
-                    },
-                    25 => Request::Await {
-                        ready: Ready::from_bits_truncate(a),
-                    },
-                    26 => Request::Receive {
-                        flags: SendFlags::empty(),
-                        len: a,
-                    },
-                    27 => Request::MakeChannel,
-                    28 => Request::SwitchToChannel,
-                    29 => Request::Arm,
-                    30 => Request::Unblock,
-                    31 => Request::Restore {
-                        id: pair(a, b),
-                        payload: PayloadPlace {
-                            offset: c % 4096,
-                            len: a % 4096,
-                        },
-                    },
-                    32 => Request::LeaveChannel,
-                    _ => Request::Unknown { opcode: 200 },
-                }
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn a_submission_reads_as_it_was_written(tag: u64, socket: u32, request in request()) {
-            let submission = Submission { tag, socket, request };
-            prop_assert_eq!(Submission::decode(&submission.encode(), 8192), Ok(submission));
-        }
-
-        #[test]
-        fn any_words_are_a_submission_with_its_payload_inside_the_arena_or_a_violation(
-            mut words in any::<[u64; SUBMISSION_WORDS]>(), opcode in 0u64..46, arena in 0u32..100_000,
-        ) {
-            words[0] = words[0] & !0xff | opcode;
-            if let Ok(Submission {
-                request: Request::Send { payload, .. } | Request::Restore { payload, .. }, ..
-            }) = Submission::decode(&words, arena)
-            {
-                prop_assert!(u64::from(payload.offset) + u64::from(payload.len) <= u64::from(arena));
-            }
-        }
-
-        #[test]
-        fn a_completion_reads_as_it_was_written(tag: u64, result: i32, values: [u64; 2]) {
-            let completion = Completion { tag, result, values };
-            prop_assert_eq!(Completion::decode(&completion.encode()), completion);
-        }
-    }
-}
+mod tests;

@@ -246,9 +246,9 @@ impl Worker {
     }
 
     fn sent_directly(&self, application: &Application) -> u64 {
-        let channels = &self.host.applications.channels;
         let ports = application.sockets.keys();
-        let sent = ports.filter_map(|port| Some(channels.get(port)?.traffic().sent));
+        let channels = ports.flat_map(|port| self.host.applications.channels_of(*port));
+        let sent = channels.map(|(_, direct)| direct.traffic().sent);
         application.sent_directly + sent.sum::<u64>()
     }
 

@@ -70,21 +70,6 @@ pub(super) struct Socket {
     pub(super) default_destination: Option<Destination>,
     /// The other one of a pair of datagram sockets.
     pub(super) twin: Option<SocketAddress>,
-    /// Of its direct channel.
-    pub(super) channel: ChannelUse,
-}
-
-/// What a socket has of a direct channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum ChannelUse {
-    #[default]
-    None,
-    /// It was offered one.
-    Offered,
-    /// It sends by it.
-    Sends,
-    /// It was told to leave it.
-    Leaves,
 }
 
 /// See the module.
@@ -152,10 +137,16 @@ impl Application {
         self.put(meta, payload);
     }
 
-    /// Tells a socket of its direct channel, behind all that was delivered to it before.
-    pub(super) fn tell_of_channel(&mut self, port: PortId, notice: ChannelNotice) {
+    /// Tells a socket of a direct channel, behind all that was delivered to it before.
+    pub(super) fn tell_of_channel(
+        &mut self,
+        port: PortId,
+        source: SocketAddress,
+        notice: ChannelNotice,
+    ) {
         let meta = Meta {
             socket: port.0,
+            source,
             flags: DeliveryFlags::NOTICE,
             ..Meta::default()
         };

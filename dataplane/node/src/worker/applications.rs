@@ -6,12 +6,14 @@ use std::os::fd::OwnedFd;
 use hashbrown::HashMap;
 use xtipc_protocol::addr::PortId;
 use xtipc_protocol::host::{Incoming, Payload};
+use xtipc_segment::ChannelNotice;
 use xtipc_segment::attach::{Message, Welcome, peer_process, receive_message, send_message};
+use xtipc_segment::board::Board;
 use xtipc_segment::daemon::DaemonSide;
 use xtipc_segment::layout::{Sizes, VERSION};
 
 use super::application::Application;
-use super::channels::Direct;
+use super::channels::{self, Channels};
 use super::sharing::SharedSockets;
 
 /// Connections that have not said what they want, at most; the oldest has to go.
@@ -54,8 +56,10 @@ pub(super) struct Applications {
     /// When the round began that is being worked on: the time stamp of what it delivers.
     pub(super) round_ns: u64,
     pub(super) shared: SharedSockets,
-    /// Sockets that have a direct channel.
-    pub(super) channels: HashMap<PortId, Direct>,
+    /// Direct channels.
+    pub(super) channels: Channels,
+    /// What changes of bindings, once there are channels of datagrams.
+    pub(super) board: Option<Board>,
 }
 
 impl Applications {
@@ -145,7 +149,8 @@ impl Applications {
         let client = self.clients.get_mut(slot)?.take();
         self.owners.retain(|_, owner| *owner != slot);
         let owners = &self.owners;
-        self.channels.retain(|port, _| owners.contains_key(port));
+        self.channels
+            .retain(|(port, _), _| owners.contains_key(port));
         client
     }
 
@@ -156,16 +161,12 @@ impl Applications {
 
     /// A socket is no more.
     pub(super) fn disown(&mut self, port: PortId) {
+        channels::end_all(self, port, ChannelNotice::Ended);
         let owner = self.owners.remove(&port);
-        self.forget_channel(port, owner);
-    }
-
-    /// A socket of this application has no direct channel any more, but what went by it counts.
-    pub(super) fn forget_channel(&mut self, port: PortId, owner: Option<Slot>) {
-        if let Some(direct) = self.channels.remove(&port)
-            && let Some(application) = owner.and_then(|slot| self.get_mut(slot))
-        {
-            application.sent_directly += direct.traffic().sent;
+        // The end of a connection is told in another way.
+        let connected = self.channels_of(port).next().map(|(peer, _)| peer);
+        if let Some(peer) = connected {
+            self.remove_channel(port, peer, owner);
         }
     }
 

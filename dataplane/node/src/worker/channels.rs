@@ -3,6 +3,9 @@
 //!
 //! The engine still has the connection: its end is told by the daemon, whoever ends it and however.
 
+mod datagrams;
+
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -12,29 +15,38 @@ use xtipc_protocol::engine::Engine;
 use xtipc_protocol::host::Incoming;
 use xtipc_protocol::port::{MESSAGE_OVERHEAD, Port};
 use xtipc_segment::attach::{ChannelOffer, Message, send_message};
+use xtipc_segment::board::Board;
 use xtipc_segment::channel::{self, ChannelFds, ChannelTraffic, ChannelView, ChannelWait, Side};
 use xtipc_segment::{
-    ChannelNotice, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
+    ChannelNotice, Destination, MESSAGE_LEN_MAX, Request, ServiceAddress, SocketAddress, Submission,
 };
 
-use super::application::{Awaited, ChannelUse, Held, Socket, incoming_of_end};
+pub(super) use datagrams::{end_all, have_return, may_carry_to, note_receive_buffer};
+
+use super::application::{Awaited, Held, incoming_of_end};
 use super::applications::{Applications, Slot};
+use super::connections::is_connected_kind;
 use super::host::NodeHost;
 use super::requests::Answer;
 use crate::clock::now_ns;
 
-/// Sockets of one attachment that have a direct channel at most: each costs it two descriptors, and memory of which the
-/// other end can make it pay for 2.5 MiB.
+/// Channels that end at one attachment, at most: each costs it two descriptors, and memory of which the other end can make
+/// it pay for 2.5 MiB.
 const CHANNELS_MAX: usize = 64;
 
 /// A channel that nothing went by for so long may be given up for another one.
 const SPARE_NS: u64 = 1_000_000_000;
 
+/// All channels, seen from both ends: by the socket and its peer.
+pub(super) type Channels = BTreeMap<(PortId, PortId), Direct>;
+
 /// What is known of the channel of a socket.
 pub(super) struct Direct {
     view: Arc<ChannelView>,
     side: Side,
-    peer: PortId,
+    /// The peer's address, by which notices tell the channel from others of datagrams. Port 0: it is that of a connection.
+    told_as: SocketAddress,
+    state: ChannelState,
     made_ns: u64,
     /// Messages that had gone by it when it was last looked at.
     seen: u64,
@@ -42,16 +54,34 @@ pub(super) struct Direct {
     idle_since_ns: u64,
 }
 
+/// How far the socket is with its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelState {
+    /// It was offered one.
+    Offered,
+    /// It sends by it.
+    Sends,
+    /// It was told to leave it.
+    Leaves,
+    /// It has left one of datagrams, but the peer has not.
+    Left,
+}
+
 impl Direct {
-    fn new(view: Arc<ChannelView>, side: Side, peer: PortId, made_ns: u64) -> Self {
+    fn new(view: &Arc<ChannelView>, side: Side, told_as: SocketAddress, made_ns: u64) -> Self {
         Self {
-            view,
+            view: Arc::clone(view),
             side,
-            peer,
+            told_as,
+            state: ChannelState::Offered,
             made_ns,
             seen: 0,
             idle_since_ns: made_ns,
         }
+    }
+
+    fn carries_datagrams(&self) -> bool {
+        self.told_as.port != 0
     }
 
     /// Notes whether something has gone by it since the last look.
@@ -97,24 +127,54 @@ impl Direct {
 }
 
 impl Applications {
-    /// Messages of a socket that its program has not received, and what they cost in its receive buffer; of a direct channel,
+    /// The channels of a socket, and their other ends: of a connection one at most.
+    pub(super) fn channels_of(
+        &self,
+        port: PortId,
+    ) -> impl DoubleEndedIterator<Item = (PortId, &Direct)> + Clone {
+        let all = (port, PortId(0))..=(port, PortId(u32::MAX));
+        let all = self.channels.range(all);
+        all.map(|(&(_, peer), direct)| (peer, direct))
+    }
+
+    /// Messages of a socket that its program has not received, and what they cost in its receive buffer; of direct channels,
     /// too, where they are in none.
     pub(super) fn receive_queue(&self, id: PortId, port: &Port) -> (u64, u64) {
-        let traffic = self.channels.get(&id).map(Direct::traffic);
-        let ChannelTraffic {
-            unread,
-            unread_bytes,
-            ..
-        } = traffic.unwrap_or_default();
-        let direct = unread_bytes + u64::from(unread) * u64::from(MESSAGE_OVERHEAD);
-        (
-            u64::from(port.waiting) + u64::from(unread),
-            port.used + direct,
-        )
+        let mut queue = (u64::from(port.waiting), port.used);
+        for (_, direct) in self.channels_of(id) {
+            let traffic = direct.traffic();
+            queue.0 += u64::from(traffic.unread);
+            queue.1 = queue.1.saturating_add(cost_of_unread(&traffic));
+        }
+        queue
+    }
+
+    /// Takes note that a socket has no such channel any more, but what went by it counts.
+    pub(super) fn remove_channel(&mut self, port: PortId, peer: PortId, owner: Option<Slot>) {
+        if let Some(direct) = self.channels.remove(&(port, peer))
+            && let Some(application) = owner.and_then(|slot| self.get_mut(slot))
+        {
+            application.sent_directly += direct.traffic().sent;
+        }
+    }
+
+    /// Tells a socket of one of its channels.
+    fn tell_of_channel(&mut self, port: PortId, told_as: SocketAddress, notice: ChannelNotice) {
+        if let Some(slot) = self.owner(port)
+            && let Some(application) = self.get_mut(slot)
+        {
+            application.tell_of_channel(port, told_as, notice);
+        }
     }
 }
 
-/// One end of a connection, and who has it.
+/// What the unread messages of a channel count in the receive buffer.
+fn cost_of_unread(traffic: &ChannelTraffic) -> u64 {
+    let overhead = u64::from(traffic.unread) * u64::from(MESSAGE_OVERHEAD);
+    traffic.unread_bytes.saturating_add(overhead)
+}
+
+/// One end of a channel, and who has it.
 struct End {
     slot: Slot,
     port: PortId,
@@ -125,67 +185,103 @@ pub(super) fn may_carry(engine: &Engine, applications: &Applications, port: Port
     peer_of(engine, applications, port).is_ok()
 }
 
-/// Offers both ends of a connection a channel.
-pub(super) fn make(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+/// Offers both ends a channel. Of datagrams the destination decides on the other end.
+pub(super) fn make(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    slot: Slot,
+    port: PortId,
+    destination: Option<Destination>,
+) -> Answer {
     let applications = &mut host.applications;
+    if !is_connected_kind(engine, port) {
+        return datagrams::make(engine, applications, slot, port, destination);
+    }
     let peer = peer_of(engine, applications, port)?;
     let own = End { slot, port };
     check_offer(applications, &own, &peer)?;
-    let ([first, second], view) = channel::create().map_err(|_| libc::EAGAIN)?;
-    offer(engine, applications, &peer, &own, 1, &second)?;
-    offer(engine, applications, &own, &peer, 0, &first)?;
-    let view = Arc::new(view);
-    let (own_port, peer_port) = (own.port, peer.port);
-    for (end, side, peer) in [
-        (own, Side::First, peer_port),
-        (peer, Side::Second, own_port),
-    ] {
-        let direct = Direct::new(Arc::clone(&view), side, peer, now_ns());
-        applications.channels.insert(end.port, direct);
-        let application = applications.get_mut(end.slot).ok_or(libc::EAGAIN)?;
-        if let Some(socket) = application.sockets.get_mut(&end.port) {
-            socket.channel = ChannelUse::Offered;
-        }
-        application.tell_of_channel(end.port, ChannelNotice::Made);
-    }
+    let offers = [
+        offer_to(engine, &own, &peer)?,
+        offer_to(engine, &peer, &own)?,
+    ];
+    let no_names = [SocketAddress::default(); 2];
+    hand_out(applications, [&own, &peer], offers, no_names)?;
     Ok([0; 2])
 }
 
-/// What a socket sends goes by its channel from now on.
-pub(super) fn switch(engine: &Engine, host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+/// Makes a channel, and tells both ends of it. `told_as`: for each the address of the other end.
+fn hand_out(
+    applications: &mut Applications,
+    [own, peer]: [&End; 2],
+    [first_offer, second_offer]: [ChannelOffer; 2],
+    [to_own, to_peer]: [SocketAddress; 2],
+) -> Result<(), i32> {
+    let ([first, second], view) = channel::create().map_err(|_| libc::EAGAIN)?;
+    offer(applications, peer, Side::Second, second_offer, &second)?;
+    offer(applications, own, Side::First, first_offer, &first)?;
+    let view = Arc::new(view);
+    for (end, other, side, told_as) in [
+        (own, peer, Side::First, to_own),
+        (peer, own, Side::Second, to_peer),
+    ] {
+        let direct = Direct::new(&view, side, told_as, now_ns());
+        let channel = (end.port, other.port);
+        applications.channels.insert(channel, direct);
+        applications.tell_of_channel(end.port, told_as, ChannelNotice::Made);
+    }
+    Ok(())
+}
+
+/// What a socket sends goes by its channel from now on: that of its connection, or that to this peer.
+pub(super) fn switch(
+    engine: &Engine,
+    host: &mut NodeHost,
+    slot: Slot,
+    port: PortId,
+    to: PortId,
+) -> Answer {
     let applications = &mut host.applications;
-    let peer = peer_of(engine, applications, port)?;
-    let connection = connection_of(engine, port)?;
-    let application = applications.get_mut(slot).ok_or(libc::EBADF)?;
+    let application = applications.get(slot).ok_or(libc::EBADF)?;
     let sends =
         |held: &Held| held.port == port && matches!(held.submission.request, Request::Send { .. });
-    if application.held.iter().any(sends)
-        || connection.nagle.held_messages() > 0
-        || !connection.owed.is_nothing()
-    {
+    if application.held.iter().any(sends) {
         return Err(libc::EAGAIN);
     }
-    let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
-    match socket.channel {
-        ChannelUse::Offered => socket.channel = ChannelUse::Sends,
-        ChannelUse::Leaves => return Err(libc::EAGAIN),
-        ChannelUse::None | ChannelUse::Sends => return Err(libc::EINVAL),
+    if to != PortId(0) {
+        return datagrams::switch(engine, applications, port, to);
+    }
+    let peer = peer_of(engine, applications, port)?;
+    let connection = connection_of(engine, port)?;
+    if connection.nagle.held_messages() > 0 || !connection.owed.is_nothing() {
+        return Err(libc::EAGAIN);
+    }
+    let direct = applications.channels.get_mut(&(port, peer.port));
+    let direct = direct.ok_or(libc::EINVAL)?;
+    match direct.state {
+        ChannelState::Offered => direct.state = ChannelState::Sends,
+        ChannelState::Leaves => return Err(libc::EAGAIN),
+        ChannelState::Sends | ChannelState::Left => return Err(libc::EINVAL),
     }
     let (unacked, window) = connection.flow.sent();
-    let receiver = applications.get_mut(peer.slot).ok_or(libc::EAGAIN)?;
-    receiver.tell_of_channel(peer.port, ChannelNotice::Switched { unacked });
+    let switched = ChannelNotice::Switched { unacked };
+    applications.tell_of_channel(peer.port, SocketAddress::default(), switched);
     let about = engine.port(port).ok_or(libc::EBADF)?;
-    let options = about.importance as u64 | u64::from(about.dest_droppable) << 8;
-    Ok([u64::from(window) << 32 | u64::from(unacked), options])
+    let flow = u64::from(window) << 32 | u64::from(unacked);
+    Ok([flow, options_of(about)])
+}
+
+/// What the library has to know of a socket that sends by a channel.
+fn options_of(port: &Port) -> u64 {
+    port.importance as u64 | u64::from(port.dest_droppable) << 8
 }
 
 /// Has the channels left by which nothing has gone for `long_ns`; 0: none.
 pub(super) fn look_for_idle(applications: &mut Applications, now_ns: u64, long_ns: u64) {
     let mut idle = Vec::new();
-    for (port, direct) in &mut applications.channels {
+    for (ends, direct) in &mut applications.channels {
         direct.look(now_ns);
         if long_ns > 0 && direct.is_idle(now_ns, long_ns) {
-            idle.push([*port, direct.peer]);
+            idle.push(*ends);
         }
     }
     for ends in idle {
@@ -194,32 +290,35 @@ pub(super) fn look_for_idle(applications: &mut Applications, now_ns: u64, long_n
 }
 
 /// Has both ends leave their channel, unless they have been told, or are no more.
-fn have_left(applications: &mut Applications, [one, other]: [PortId; 2]) {
-    for (port, peer) in [(one, other), (other, one)] {
-        // A number may be another socket's by now.
-        let direct = applications.channels.get(&port);
-        if direct.is_some_and(|direct| direct.peer == peer)
-            && let Some(slot) = applications.owner(port)
-            && let Some(application) = applications.get_mut(slot)
-            && let Some(socket) = application.sockets.get_mut(&port)
-            && matches!(socket.channel, ChannelUse::Offered | ChannelUse::Sends)
+fn have_left(applications: &mut Applications, (one, other): (PortId, PortId)) {
+    for ends in [(one, other), (other, one)] {
+        if let Some(direct) = applications.channels.get_mut(&ends)
+            && matches!(direct.state, ChannelState::Offered | ChannelState::Sends)
         {
-            socket.channel = ChannelUse::Leaves;
-            application.tell_of_channel(port, ChannelNotice::Idle);
+            direct.state = ChannelState::Leaves;
+            let told_as = direct.told_as;
+            applications.tell_of_channel(ends.0, told_as, ChannelNotice::Idle);
         }
     }
 }
 
 /// A socket has left its channel.
-pub(super) fn leave(host: &mut NodeHost, slot: Slot, port: PortId) -> Answer {
+pub(super) fn leave(
+    host: &mut NodeHost,
+    slot: Slot,
+    port: PortId,
+    peer: PortId,
+    at_once: bool,
+) -> Answer {
     let applications = &mut host.applications;
-    let application = applications.get_mut(slot).ok_or(libc::EBADF)?;
-    let socket = application.sockets.get_mut(&port).ok_or(libc::EBADF)?;
-    if socket.channel != ChannelUse::Leaves {
+    if peer != PortId(0) {
+        return datagrams::leave(applications, port, peer, at_once);
+    }
+    let (peer, direct) = applications.channels_of(port).next().ok_or(libc::EINVAL)?;
+    if direct.state != ChannelState::Leaves || direct.carries_datagrams() {
         return Err(libc::EINVAL);
     }
-    socket.channel = ChannelUse::None;
-    applications.forget_channel(port, Some(slot));
+    applications.remove_channel(port, peer, Some(slot));
     Ok([0; 2])
 }
 
@@ -233,13 +332,21 @@ pub(super) fn put_back(
     submission: &Submission,
 ) -> Answer {
     let about = engine.port(port).ok_or(libc::EBADF)?;
-    let connection = about.connection().ok_or(libc::EINVAL)?;
-    let incoming = Incoming {
-        source: connection.peer,
-        dest_name: connection.name,
-        importance: about.importance,
-        returnable: true,
-        ..incoming_of_end(0)
+    let incoming = match (about.connection(), submission.request) {
+        (Some(connection), _) => Incoming {
+            source: connection.peer,
+            dest_name: connection.name,
+            importance: about.importance,
+            returnable: true,
+            ..incoming_of_end(0)
+        },
+        (
+            None,
+            Request::PutBack {
+                source, envelope, ..
+            },
+        ) if !about.kind.is_connected() => datagrams::incoming_again(source, &envelope),
+        _ => return Err(libc::EINVAL),
     };
     let at_ns = host.applications.round_ns;
     let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
@@ -284,32 +391,35 @@ fn connection_of(engine: &Engine, port: PortId) -> Result<&Connection, i32> {
 
 /// Whether a channel can be made; of an end that has too many, the one that was idle the longest is given up for that.
 fn check_offer(applications: &mut Applications, own: &End, peer: &End) -> Result<(), i32> {
-    if let ChannelUse::Offered | ChannelUse::Sends = channel_use(applications, own)? {
+    let state = |one: &End, other: &End| {
+        let direct = applications.channels.get(&(one.port, other.port));
+        direct.map(|direct| direct.state)
+    };
+    if let Some(ChannelState::Offered | ChannelState::Sends) = state(own, peer) {
         return Err(libc::EALREADY);
     }
-    for end in [own, peer] {
-        // It has not left the last one.
-        if channel_use(applications, end)? != ChannelUse::None {
-            return Err(libc::EAGAIN);
-        }
+    // It has not left the last one.
+    if state(own, peer).or(state(peer, own)).is_some() {
+        return Err(libc::EAGAIN);
     }
     for end in [own, peer] {
-        let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
-        let all = application.sockets.iter();
-        let used = all.filter(|(_, socket)| socket.channel != ChannelUse::None);
+        let is_of_end = |ends: &(PortId, PortId)| applications.owner(ends.0) == Some(end.slot);
+        let used = applications
+            .channels
+            .iter()
+            .filter(|(ends, _)| is_of_end(ends));
         if used.clone().count() < CHANNELS_MAX {
             continue;
         }
-        let is_leaving = |(_, socket): (&PortId, &Socket)| socket.channel == ChannelUse::Leaves;
+        let is_leaving =
+            |direct: &Direct| matches!(direct.state, ChannelState::Leaves | ChannelState::Left);
         let now_ns = now_ns();
         let spare = used
             .clone()
-            .filter_map(|(port, _)| Some((*port, applications.channels.get(port)?)))
             .filter(|(_, direct)| direct.is_idle(now_ns, SPARE_NS))
-            .min_by_key(|(_, direct)| direct.idle_since_ns)
-            .map(|(port, direct)| [port, direct.peer]);
-        if let Some(ends) = spare
-            && !used.clone().any(is_leaving)
+            .min_by_key(|(_, direct)| direct.idle_since_ns);
+        if let Some((&ends, _)) = spare
+            && !used.clone().any(|(_, direct)| is_leaving(direct))
         {
             have_left(applications, ends);
         }
@@ -318,26 +428,14 @@ fn check_offer(applications: &mut Applications, own: &End, peer: &End) -> Result
     Ok(())
 }
 
-fn channel_use(applications: &Applications, end: &End) -> Result<ChannelUse, i32> {
-    let application = applications.get(end.slot).ok_or(libc::EAGAIN)?;
-    let socket = application.sockets.get(&end.port).ok_or(libc::EAGAIN)?;
-    Ok(socket.channel)
-}
-
-fn offer(
-    engine: &Engine,
-    applications: &Applications,
-    to: &End,
-    peer: &End,
-    side: u32,
-    fds: &ChannelFds,
-) -> Result<(), i32> {
+/// What an end of a connection is to know of its channel.
+fn offer_to(engine: &Engine, to: &End, peer: &End) -> Result<ChannelOffer, i32> {
     let window_of = |port| connection_of(engine, port).map(|c| c.flow.sent().1);
     let receive_buffer = engine.port(to.port).map_or(0, |port| port.receive_buffer);
     let name = connection_of(engine, to.port)?.name;
-    let offer = Message::Channel(ChannelOffer {
+    Ok(ChannelOffer {
         socket: to.port.0,
-        side,
+        side: 0,
         receive_window: window_of(peer.port)?.into(),
         next_window: advertised_window(receive_buffer).into(),
         peer: SocketAddress {
@@ -348,10 +446,23 @@ fn offer(
             type_: name.kind,
             instance: name.lower,
         }),
-    });
+    })
+}
+
+fn offer(
+    applications: &Applications,
+    to: &End,
+    side: Side,
+    offer: ChannelOffer,
+    fds: &ChannelFds,
+) -> Result<(), i32> {
+    let side = side as u32;
+    let offer = Message::Channel(ChannelOffer { side, ..offer });
     let application = applications.get(to.slot).ok_or(libc::EAGAIN)?;
+    let mut fds = fds.as_fds().to_vec();
+    fds.extend(applications.board.as_ref().map(Board::as_fd));
     // An application that takes nothing off its socket gets no channels.
-    send_message(application.connection.as_fd(), &offer, &fds.as_fds()).map_err(|_| libc::EAGAIN)
+    send_message(application.connection.as_fd(), &offer, &fds).map_err(|_| libc::EAGAIN)
 }
 
 #[cfg(test)]
@@ -362,7 +473,7 @@ mod tests {
     fn a_program_that_says_nonsense_of_its_waiting_shows_no_time_before_the_channel() {
         let ([first, _second], view) = channel::create().expect("memory and pipes");
         let program = channel::Channel::map(first, Side::First, 128).expect("a good channel");
-        let direct = Direct::new(Arc::new(view), Side::First, PortId(2), 1000);
+        let direct = Direct::new(&Arc::new(view), Side::First, SocketAddress::default(), 1000);
         assert_eq!(direct.wait(), ChannelWait::default());
         for (told, shown) in [(1, 1000), (999, 1000), (1001, 1001), (u64::MAX, u64::MAX)] {
             let wait = |since| ChannelWait {

@@ -7,6 +7,7 @@ use xtipc_protocol::time::Instant;
 use xtipc_segment::{GroupFlags, Scope, ServiceAddress};
 
 use super::applications::Slot;
+use super::channels;
 use super::host::NodeHost;
 use super::requests::{Answer, bind_errno, retry_held, scope_of};
 
@@ -27,6 +28,10 @@ pub(super) fn join(
         events: flags.contains(GroupFlags::MEMBER_EVENTS),
     };
     let joined = engine.join_group(now, port, membership, host);
+    if joined.is_ok() {
+        // A member gets nothing but what members send.
+        channels::have_return(&mut host.applications, port);
+    }
     joined.map(|()| [0; 2]).map_err(|error| match error {
         JoinError::NoSuchSocket => libc::EBADF,
         JoinError::ReservedType(_) | JoinError::Member(_) => libc::EACCES,

@@ -137,6 +137,16 @@ impl Host for NodeHost {
         self.applications.deliver(to, about, payload);
     }
 
+    fn lent_in_use(&self, port: PortId) -> u64 {
+        self.applications.lent_in_use(port)
+    }
+
+    fn on_bindings_changed(&mut self, kind: u32) {
+        if let Some(board) = &self.applications.board {
+            board.change(kind);
+        }
+    }
+
     fn notice(&mut self, notice: Notice) {
         self.notices.push(notice);
     }

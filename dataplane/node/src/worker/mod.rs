@@ -562,6 +562,7 @@ impl Worker {
                     let _ = self.own.events.send(Event::EpochWanted);
                 }
                 Notice::DuplicateAddress(addr) => self.tell_of_duplicate(now, addr),
+                Notice::Crowded(port) => channels::have_return(&mut self.host.applications, port),
                 Notice::Writable(port)
                 | Notice::Acceptable(port)
                 | Notice::Connected(port)

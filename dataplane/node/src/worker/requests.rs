@@ -126,14 +126,18 @@ fn perform(
                 Request::Accept { .. } => {
                     connections::accept(engine, host, now, slot, port, submission)
                 }
-                Request::MakeChannel => Outcome::Done(channels::make(engine, host, slot, port)),
+                Request::MakeChannel { destination } => {
+                    Outcome::Done(channels::make(engine, host, slot, port, destination))
+                }
                 Request::PutBack { .. } => {
                     Outcome::Done(channels::put_back(engine, host, slot, port, submission))
                 }
-                Request::SwitchToChannel => {
-                    Outcome::Done(channels::switch(engine, host, slot, port))
+                Request::SwitchToChannel { peer } => {
+                    Outcome::Done(channels::switch(engine, host, slot, port, PortId(peer)))
                 }
-                Request::LeaveChannel => Outcome::Done(channels::leave(host, slot, port)),
+                Request::LeaveChannel { peer, at_once } => {
+                    Outcome::Done(channels::leave(host, slot, port, PortId(peer), at_once))
+                }
                 Request::Receive { .. } => sharing::receive(host, now, slot, port, submission),
                 Request::Arm => Outcome::Done(readiness::arm(engine, host, slot, port)),
                 Request::Unblock => {
@@ -245,6 +249,7 @@ fn on_socket(
         }
         Request::SetReceiveBuffer { bytes } => {
             let set = engine.set_receive_buffer(port, bytes).ok_or(libc::EBADF)?;
+            channels::note_receive_buffer(engine, &mut host.applications, port);
             Ok([set.into(), 0])
         }
         Request::GetName => Ok([address_value(port.0, engine.own_addr().0), 0]),
@@ -295,9 +300,9 @@ fn on_socket(
         | Request::Unblock
         | Request::OpenPath { .. }
         | Request::ClosePath { .. }
-        | Request::MakeChannel
-        | Request::SwitchToChannel
-        | Request::LeaveChannel
+        | Request::MakeChannel { .. }
+        | Request::SwitchToChannel { .. }
+        | Request::LeaveChannel { .. }
         | Request::PutBack { .. }
         | Request::Unknown { .. } => Err(libc::EOPNOTSUPP),
     }
@@ -475,6 +480,12 @@ fn try_send(
         .and_then(|s| s.default_destination);
     let destination = destination.or(default).ok_or(libc::EDESTADDRREQ)?;
     let sent = engine.send(now, port, &destination_of(destination), &payload, host);
+    if sent.is_ok()
+        && channels::may_carry_to(engine, &host.applications, port, destination)
+        && let Some(application) = host.applications.get_mut(slot)
+    {
+        application.detours += 1;
+    }
     sent.map(|()| [len, 0]).map_err(send_errno)
 }
 

@@ -23,12 +23,11 @@ use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::errcode;
 use xtipc_segment::attach::{Message, send_message};
 use xtipc_segment::daemon::DeliverError;
-use xtipc_segment::{Request, SendFlags, Submission};
+use xtipc_segment::{ChannelNotice, Request, SendFlags, Submission};
 
-use super::application::{
-    Application, Awaited, ChannelUse, Role, Socket, incoming_of_end, note_consumed,
-};
+use super::application::{Application, Awaited, Role, Socket, incoming_of_end, note_consumed};
 use super::applications::{Applications, Slot};
+use super::channels;
 use super::connections::hold;
 use super::handles::{Handles, Purpose};
 use super::host::NodeHost;
@@ -223,6 +222,7 @@ impl Applications {
         let Some(kind) = engine.port(port).map(|about| about.kind) else {
             return;
         };
+        channels::end_all(self, port, ChannelNotice::Left);
         let mut queue = self.take_back(engine, slot, port);
         if let Some(first) = queue.front_mut() {
             first.start = read.min(first.bytes.len());
@@ -513,7 +513,7 @@ impl Worker {
         let described = match applications.get(slot).and_then(|a| a.sockets.get(&port)) {
             None => Err(libc::EBADF),
             Some(about) if about.role == Role::Subscriber => Err(libc::EOPNOTSUPP),
-            Some(about) if about.channel != ChannelUse::None => Err(libc::EBUSY),
+            Some(_) if applications.channels_of(port).next().is_some() => Err(libc::EBUSY),
             Some(_) if applications.shared.sockets.contains_key(&port) => Err(libc::EINVAL),
             Some(_) if applications.shared.handles.has_descriptor(port) => Err(libc::EEXIST),
             Some(_) => applications.shared.handles.add(port, Purpose::Descriptor),

@@ -16,7 +16,6 @@ use xtipc_segment::Request;
 use super::Worker;
 use super::answers::scope;
 use super::applications::Slot;
-use super::channels::Direct;
 use crate::clock::now_ns;
 
 impl Worker {
@@ -107,18 +106,26 @@ impl Worker {
         }
     }
 
+    /// All its channels together.
     fn channel(&self, id: PortId) -> Option<ChannelInfo> {
-        let traffic = self.host.applications.channels.get(&id)?.traffic();
-        Some(ChannelInfo {
+        let channels = self.host.applications.channels_of(id);
+        let channels = channels.map(|(_, direct)| direct.traffic());
+        let channels = channels.map(|traffic| ChannelInfo {
             sent: traffic.sent,
             received: traffic.received,
             unread: traffic.unread,
+        });
+        // Programs write these words.
+        channels.reduce(|sum, other| ChannelInfo {
+            sent: sum.sent.saturating_add(other.sent),
+            received: sum.received.saturating_add(other.received),
+            unread: sum.unread.saturating_add(other.unread),
         })
     }
 
     /// The same of a socket that sends by its direct channel, as far as its program says so.
     fn wait_in_channel(&self, id: PortId, socket: &Port) -> Option<SendWait> {
-        let direct = self.host.applications.channels.get(&id)?;
+        let (_, direct) = self.host.applications.channels_of(id).next()?;
         let wait = direct.wait();
         let peer = socket.connection().and_then(connection)?;
         // What is read and still in the way is memory that the peer has not let go of.
@@ -192,7 +199,8 @@ impl Worker {
                 }),
             }
         }
-        if let Some(wait) = self.host.applications.channels.get(&id).map(Direct::wait)
+        if let Some((_, direct)) = self.host.applications.channels_of(id).next()
+            && let wait = direct.wait()
             && wait.calls > 0
         {
             calls.push(WaitingCalls {

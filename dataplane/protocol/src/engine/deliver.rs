@@ -3,7 +3,7 @@
 use super::send::Message;
 use super::{Engine, PeerIndex};
 use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
-use crate::host::{DestName, DownReason, Host, Incoming, Payload};
+use crate::host::{DestName, DownReason, Host, Incoming, Notice, Payload};
 use crate::name::{Lookup, Scope, ScopeFilter, ServiceRange};
 use crate::node::Peer;
 use crate::port::{Ordered, Overdue, Port, message_cost};
@@ -502,11 +502,14 @@ fn take_datagram<H: Host, P: Payload + ?Sized>(
         Importance::System
     };
     let cost = message_cost(payload.len());
-    if !port.has_room(importance, cost) {
+    if !has_room(port, importance, cost, host) {
         port.overloads += 1;
         return Err(errcode::OVERLOAD);
     }
     port.on_waiting(cost);
+    if port.lent > 0 && port.lends_too_much() {
+        host.notice(Notice::Crowded(port.id));
+    }
     let about = Incoming {
         source: SocketAddr {
             port: PortId(header.get(field::ORIG_PORT)),
@@ -522,6 +525,17 @@ fn take_datagram<H: Host, P: Payload + ?Sized>(
     };
     host.deliver(port.id, &about, payload);
     Ok(())
+}
+
+/// Whether a message finds room beside what waits, wherever that is.
+#[inline]
+fn has_room<H: Host>(port: &Port, importance: Importance, cost: u32, host: &H) -> bool {
+    let has_room_beside = |lent: u32| port.has_room(importance, cost.saturating_add(lent));
+    match port.lent {
+        0 => has_room_beside(0),
+        lent if has_room_beside(lent) => true,
+        lent => has_room_beside(host.lent_in_use(port.id).min(lent.into()) as u32),
+    }
 }
 
 /// Counters of the way by which a packet came, and the message being put together there.

@@ -368,10 +368,14 @@ impl Engine {
             && self.inner.is_empty()
             && self.topology.is_quiet()
             && self.groups.is_idle()
+            && !self.names.has_changed()
     }
 
     #[inline(never)]
     fn settle_all<H: Host>(&mut self, now: Instant, host: &mut H) {
+        while let Some(kind) = self.names.take_changed() {
+            host.on_bindings_changed(kind);
+        }
         self.tell_untold(now, host);
         if !self.starved.is_empty() {
             let woken = &mut self.core.woken;

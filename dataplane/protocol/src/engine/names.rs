@@ -2,7 +2,7 @@
 //! of them is in `telling`.
 
 use super::{Engine, PeerIndex};
-use crate::addr::{BearerId, PortId};
+use crate::addr::{BearerId, NodeAddr, PortId, SocketAddr};
 use crate::connection::State;
 use crate::host::{DownReason, Host};
 use crate::name::{
@@ -51,6 +51,15 @@ pub enum BindError {
 }
 
 impl Engine {
+    /// The one socket that any message to this service address reaches. `None`: there is none, or others are bound, too.
+    pub fn sole_socket(&self, kind: u32, instance: u32) -> Option<SocketAddr> {
+        let (port, node) = self.names.sole(kind, instance)?;
+        Some(SocketAddr {
+            port: PortId(port),
+            node: NodeAddr(node),
+        })
+    }
+
     /// Binds a socket to a service range.
     pub fn bind<H: Host>(
         &mut self,

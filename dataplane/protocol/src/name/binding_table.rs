@@ -112,6 +112,8 @@ pub struct BindingTable {
     round: u64,
     nodes_found: Vec<u32>,
     ports_found: Vec<u32>,
+    /// Types whose bindings have changed since somebody asked.
+    changed: Vec<u32>,
 }
 
 impl BindingTable {
@@ -143,7 +145,46 @@ impl BindingTable {
             round: 0,
             nodes_found: Vec::new(),
             ports_found: Vec::new(),
+            changed: Vec::new(),
         }
+    }
+
+    /// A service type of which a binding was added or removed since it was told last; some are told more than once.
+    pub fn take_changed(&mut self) -> Option<u32> {
+        self.changed.pop()
+    }
+
+    /// Whether there is such a type.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    fn note_changed(&mut self, type_: u32) {
+        if self.changed.last() != Some(&type_) {
+            self.changed.push(type_);
+        }
+    }
+
+    /// The one socket that anything sent to this instance reaches: its port and node. `None`: nobody serves it, or others
+    /// do as well.
+    pub fn sole(&self, type_: u32, instance: u32) -> Option<(u32, u32)> {
+        let range = ServiceRange {
+            type_,
+            lower: instance,
+            upper: instance,
+        };
+        let overlap = Overlap {
+            lower: instance,
+            upper: instance,
+            reach: Reach::All,
+        };
+        let mut sockets = self
+            .publications_below(self.root(range), overlap)
+            .map(|index| self.publication(index))
+            .map(|publication| (publication.port, publication.node));
+        let first = sockets.next()?;
+        sockets.all(|other| other == first).then_some(first)
     }
 
     /// The own node number, 0 while there is none.
@@ -189,7 +230,8 @@ impl BindingTable {
             + self.range_index.allocation_size()
             + self.binding_index.allocation_size()
             + self.origin_index.allocation_size()
-            + (self.nodes_found.capacity() + self.ports_found.capacity()) * size_of::<u32>()
+            + (self.nodes_found.capacity() + self.ports_found.capacity() + self.changed.capacity())
+                * size_of::<u32>()
     }
 
     /// Adds a binding of the own node (`publication.node` is the own node number) or one learned
@@ -406,6 +448,7 @@ impl BindingTable {
             key,
             ..
         } = publication;
+        self.note_changed(range.type_);
         self.created += 1;
         let id = self.created;
         let links = [Links::UNLINKED; 3];
@@ -466,6 +509,7 @@ impl BindingTable {
             scope,
             ..
         } = self.bindings[index];
+        self.note_changed(publication.range.type_);
         let hash = self.keyed.of((range_index, port, key));
         if let Ok(entry) = self.binding_index.find_entry(hash, |&b| b == index) {
             entry.remove();

@@ -83,6 +83,8 @@ pub struct Port {
     pub src_droppable: bool,
     /// Limit of what waits for it, in bytes; each importance doubles it.
     pub receive_buffer: u32,
+    /// Bytes of that for messages which the host takes to it without the engine.
+    pub lent: u32,
     /// What waits for it, in bytes.
     pub used: u64,
     /// Messages that wait for it.
@@ -130,6 +132,7 @@ impl Port {
             dest_droppable: !kind.is_connected(),
             src_droppable: kind == SocketKind::Dgram,
             receive_buffer,
+            lent: 0,
             used: 0,
             waiting: 0,
             overloads: 0,
@@ -213,6 +216,12 @@ impl Port {
             None => u64::from(self.receive_buffer) << (importance as u32),
         };
         self.used + self.mcast_order.cost() + u64::from(cost) < limit
+    }
+
+    /// True if what waits here and what is lent may be more than messages of low importance find room for.
+    #[inline]
+    pub fn lends_too_much(&self) -> bool {
+        self.used + u64::from(self.lent) > u64::from(self.receive_buffer)
     }
 
     /// True if a send to this node (`NONE`: a broadcast) has to wait.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use xtipc_segment::application::{Wake, take_wake};
-use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, option};
+use xtipc_segment::channel::Envelope;
+use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, SocketAddress, option};
 
 use super::{Outgoing, Way};
 use crate::attachment::{Attachment, Look, Patience};
@@ -70,17 +71,41 @@ impl Attachment {
         let unread = self.core()?.leave_channel(socket)?;
         let rest = (!rest.is_empty()).then_some(rest);
         for message in rest.into_iter().chain(unread.iter().map(Vec::as_slice)) {
-            loop {
-                let request = |payload: PayloadPlace, _| Request::PutBack { payload };
-                match self.send(socket, message, request, Patience::Endless)? {
-                    0.. => break,
-                    errno if errno == -libc::EAGAIN => std::thread::yield_now(),
-                    errno => return Err(Error::from_result(errno)),
-                }
-            }
+            self.put_back(
+                socket,
+                SocketAddress::default(),
+                &Envelope::default(),
+                message,
+            )?;
         }
         self.core()?.left_channel(socket);
+        for (source, envelope, message) in self.leave_pairs(socket)? {
+            self.put_back(socket, source, &envelope, &message)?;
+        }
+        self.core()?.left_pairs(socket);
         Ok(())
+    }
+
+    /// Has the daemon deliver a message again.
+    fn put_back(
+        &self,
+        socket: u32,
+        source: SocketAddress,
+        envelope: &Envelope,
+        message: &[u8],
+    ) -> Result<()> {
+        let request = |payload: PayloadPlace, _| Request::PutBack {
+            source,
+            envelope: *envelope,
+            payload,
+        };
+        loop {
+            match self.send(socket, message, request, Patience::Endless)? {
+                0.. => return Ok(()),
+                errno if errno == -libc::EAGAIN => std::thread::yield_now(),
+                errno => return Err(Error::from_result(errno)),
+            }
+        }
     }
 
     /// Something was set that a direct channel has to know.
@@ -99,6 +124,14 @@ impl Attachment {
                 self.core()?.queue(socket)?.set_droppable(value != 0);
             }
             _ => {}
+        }
+        if let Request::Connect { .. }
+        | Request::JoinGroup { .. }
+        | Request::LeaveGroup
+        | Request::SetOption { .. } = request
+            && !self.takes_no_channels()
+        {
+            self.core()?.queue(socket)?.note_datagram_setting(request);
         }
         Ok(())
     }
@@ -135,9 +168,9 @@ impl Attachment {
         for event in &events[..count] {
             match { event.data }.u64() {
                 WAKE => wake = take_wake(self.wake.as_fd()),
-                socket => {
+                bell => {
                     if let Ok(mut core) = self.core() {
-                        core.silence(socket as u32);
+                        core.silence(bell);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! How a socket comes away from its channel: the connection ends, is going to be shared, or is idle.
 
 use xtipc_segment::channel::Sending;
-use xtipc_segment::{Meta, Request, Violation};
+use xtipc_segment::{ChannelNotice, Meta, Request, Violation};
 
 use super::{Outgoing, PAUSE};
 use crate::buffer::Buffer;
@@ -11,9 +11,18 @@ use crate::sharing::ReadPart;
 use crate::{Error, Result};
 
 /// Of an unread message that comes back.
-const RETURNED_MAX: usize = 1024;
+pub(super) const RETURNED_MAX: usize = 1024;
 /// Errcode of a socket that is not there.
-const NO_PORT: u8 = 2;
+pub(super) const NO_PORT: u8 = 2;
+
+/// What the daemon has told of the end of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    pub(super) socket: u32,
+    /// Port of the peer of one of datagrams, else 0.
+    pub(super) peer: u32,
+    pub(super) notice: ChannelNotice,
+}
 
 impl Queue {
     /// What comes next comes by the daemon.
@@ -147,12 +156,17 @@ impl Core {
         }
         self.pull_all();
         let mut leaving = std::mem::take(&mut self.leaving);
-        leaving.retain(|socket| match self.leave(*socket) {
-            Ok(has_left) => !has_left,
-            Err(violation) => {
-                // Without a daemon the connection is over anyway.
-                let _ = self.abort_connection(*socket, violation);
-                false
+        leaving.retain(|leaving| {
+            if leaving.peer != 0 {
+                return !self.leave_pair(*leaving);
+            }
+            match self.leave(leaving.socket) {
+                Ok(has_left) => !has_left,
+                Err(violation) => {
+                    // Without a daemon the connection is over anyway.
+                    let _ = self.abort_connection(leaving.socket, violation);
+                    false
+                }
             }
         });
         self.leaving = leaving;
@@ -161,7 +175,7 @@ impl Core {
     /// Goes on with leaving a channel: neither side sends anything more by it, and when what came by it was read, it is given
     /// back. Whether that is so, or the socket is no more.
     fn leave(&mut self, socket: u32) -> std::result::Result<bool, Violation> {
-        if self.unmapped.contains(&socket) {
+        if self.unmapped.contains(&(socket, 0)) {
             return Ok(false);
         }
         if !self.stop_both_ways(socket)? {
@@ -176,7 +190,10 @@ impl Core {
                 return Ok(false);
             }
         }
-        let request = |_| Request::LeaveChannel;
+        let request = |_| Request::LeaveChannel {
+            peer: 0,
+            at_once: false,
+        };
         match self.submit(socket, &[], request, Purpose::Forget) {
             Ok(Ok(_)) => {}
             // There is no room for that now.

@@ -4,13 +4,22 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll;
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
+use xtipc_segment::board::BoardReader;
 use xtipc_segment::channel::{Channel, ChannelFds, Side};
-use xtipc_segment::{ChannelNotice, Completion, DestinationName, Importance, Request, Violation};
+use xtipc_segment::{
+    ChannelNotice, Completion, Destination, DestinationName, Importance, Request, SocketAddress,
+    Violation,
+};
 
-use super::{Direct, Outgoing, PAUSE, Waits};
+use super::{Direct, Leaving, Outgoing, PAUSE, Waits};
 use crate::core::Core;
 use crate::pending::Purpose;
 use crate::{Error, Result};
+
+/// What an event of the bells is of.
+fn bell_of(socket: u32, peer: u32) -> u64 {
+    u64::from(peer) << 32 | u64::from(socket)
+}
 
 /// An offer whose notice was not seen yet.
 pub(crate) type Offer = (ChannelOffer, Vec<OwnedFd>);
@@ -22,11 +31,13 @@ impl Core {
         match &mut queue.outgoing {
             Outgoing::Daemon(left) | Outgoing::Offered(left) if *left > 0 => *left -= 1,
             Outgoing::Daemon(_) => {
-                let purpose = Purpose::MakeChannel(socket);
-                if self
-                    .submit(socket, &[], |_| Request::MakeChannel, purpose)?
-                    .is_ok()
-                {
+                let destination = None;
+                let purpose = Purpose::MakeChannel {
+                    socket,
+                    destination,
+                };
+                let request = |_| Request::MakeChannel { destination };
+                if self.submit(socket, &[], request, purpose)?.is_ok() {
                     self.queue(socket)?.outgoing = Outgoing::Asked;
                 }
             }
@@ -37,8 +48,8 @@ impl Core {
                     && let Ok(tag) = self.submit(
                         socket,
                         &[],
-                        |_| Request::SwitchToChannel,
-                        Purpose::SwitchToChannel(socket),
+                        |_| Request::SwitchToChannel { peer: 0 },
+                        Purpose::SwitchToChannel { socket, peer: 0 },
                     )?
                 {
                     self.queue(socket)?.outgoing = Outgoing::Switching(tag);
@@ -51,11 +62,19 @@ impl Core {
     }
 
     /// The daemon has made a channel, or has not.
-    pub(crate) fn on_made(&mut self, socket: u32, result: i32) {
+    pub(crate) fn on_made(
+        &mut self,
+        socket: u32,
+        destination: Option<Destination>,
+        completion: &Completion,
+    ) {
+        if let Some(destination) = destination {
+            return self.on_pair_made(socket, destination, completion);
+        }
         if let Ok(queue) = self.queue(socket)
             && queue.outgoing == Outgoing::Asked
         {
-            queue.outgoing = match -result {
+            queue.outgoing = match -completion.result {
                 // A notice follows.
                 0 | libc::EALREADY => Outgoing::Asked,
                 libc::EAGAIN => Outgoing::Daemon(PAUSE),
@@ -65,7 +84,10 @@ impl Core {
     }
 
     /// What the socket sends goes by the channel from now on, or does not.
-    pub(crate) fn on_switched(&mut self, socket: u32, completion: &Completion) {
+    pub(crate) fn on_switched(&mut self, socket: u32, peer: u32, completion: &Completion) {
+        if peer != 0 {
+            return self.on_pair_switched(socket, peer, completion);
+        }
         let Ok(queue) = self.queue(socket) else {
             return;
         };
@@ -91,14 +113,19 @@ impl Core {
     pub(crate) fn on_notice(
         &mut self,
         socket: u32,
+        peer: SocketAddress,
         payload: &[u8],
     ) -> std::result::Result<(), Violation> {
         let notice = ChannelNotice::decode(payload)?;
+        if peer.port != 0 {
+            self.on_pair_notice(socket, peer, notice);
+            return Ok(());
+        }
         let Ok(queue) = self.queue(socket) else {
             return Ok(());
         };
         match (notice, &mut queue.direct) {
-            (ChannelNotice::Made, _) => self.unmapped.push(socket),
+            (ChannelNotice::Made, _) => self.unmapped.push((socket, 0)),
             (ChannelNotice::Switched { unacked }, Some(direct)) => {
                 direct.take_over = Some(unacked);
                 queue.by_channel = true;
@@ -106,7 +133,12 @@ impl Core {
             }
             // This side has left the channel, and the peer hears of that before it sends.
             (ChannelNotice::Switched { .. }, None) => {}
-            (ChannelNotice::Idle, _) => self.leaving.push(socket),
+            (ChannelNotice::Idle, _) => self.leaving.push(Leaving {
+                socket,
+                peer: 0,
+                notice,
+            }),
+            (ChannelNotice::Return | ChannelNotice::Left | ChannelNotice::Ended, _) => {}
         }
         Ok(())
     }
@@ -128,15 +160,14 @@ impl Core {
         }
         let conversing = self.conversing;
         let mut unmapped = std::mem::take(&mut self.unmapped);
-        unmapped.retain(|socket| {
-            let offered = self
-                .offers
-                .iter()
-                .position(|offer| offer.0.socket == *socket);
+        unmapped.retain(|(socket, peer)| {
+            let offered = self.offers.iter().position(|(offer, _)| {
+                offer.socket == *socket && (*peer == 0 || offer.peer.port == *peer)
+            });
             if let Some(at) = offered {
                 let offer = self.offers.swap_remove(at);
                 // Without memory or descriptors the peer never sees this side, and all goes by the daemon.
-                let _ = self.map_channel(offer);
+                let _ = self.map_channel(offer, *peer);
             }
             offered.is_none() && conversing
         });
@@ -145,20 +176,29 @@ impl Core {
 
     /// Keeps an offer until its notice is seen, instead of an older one, whose channel did not come to be.
     pub(crate) fn note_offer(&mut self, offer: Offer) {
-        self.offers.retain(|older| older.0.socket != offer.0.socket);
+        let ends = |offer: &Offer| (offer.0.socket, offer.0.peer.port);
+        self.offers.retain(|older| ends(older) != ends(&offer));
         self.offers.push(offer);
     }
 
-    fn map_channel(&mut self, (offer, fds): Offer) -> Result<()> {
+    fn map_channel(&mut self, (offer, fds): Offer, peer: u32) -> Result<()> {
         let lacking = || Error::from_result(-libc::EMFILE);
+        if let Some(board) = fds.get(3)
+            && self.board.is_none()
+        {
+            self.board = Some(BoardReader::map(board)?);
+        }
         let fds = ChannelFds::from_fds(fds).ok_or_else(lacking)?;
         let side = Side::of_number(offer.side).ok_or_else(lacking)?;
         let channel = Channel::map(fds, side, offer.receive_window)?;
         channel.acknowledger.set_window(offer.next_window);
         let bells = self.bells()?;
-        let data = epoll::EventData::new_u64(offer.socket.into());
+        let data = epoll::EventData::new_u64(bell_of(offer.socket, peer));
         epoll::add(&bells, &channel.rung, data, epoll::EventFlags::IN)
             .map_err(std::io::Error::from)?;
+        if peer != 0 {
+            return self.add_pair(offer, channel);
+        }
         let queue = self.queue(offer.socket)?;
         queue.direct = Some(Box::new(Direct {
             channel,

@@ -11,6 +11,7 @@
 mod calls;
 mod leaving;
 mod making;
+mod pairs;
 mod receiving;
 mod sending;
 mod waits;
@@ -19,7 +20,9 @@ mod waking;
 use xtipc_segment::channel::Channel;
 use xtipc_segment::{DestinationName, Importance, SocketAddress};
 
+pub(crate) use leaving::Leaving;
 pub(crate) use making::Offer;
+pub(crate) use pairs::Partners;
 use waits::Waits;
 
 /// Messages by the daemon before it is asked again for what it could not do.

@@ -1,7 +1,7 @@
 //! What comes to a socket by its channel.
 
-use xtipc_segment::channel::{DirectBuffer, Incoming};
-use xtipc_segment::{Importance, Meta, Violation};
+use xtipc_segment::channel::{DirectBuffer, Envelope, Incoming};
+use xtipc_segment::{Meta, Violation};
 
 use super::Direct;
 use super::waits::now_ns;
@@ -39,9 +39,9 @@ impl Queue {
         self.settle_take_over();
         let direct = self.direct.as_mut()?;
         loop {
-            let (importance, buffer) = direct.channel.receiver.take_message().ok()??;
+            let (envelope, buffer) = direct.channel.receiver.take_message().ok()??;
             if !buffer.is_empty() {
-                let meta = meta_of(direct.about(now_ns()), importance, &buffer);
+                let meta = meta_of(direct.about(now_ns()), &envelope, &buffer);
                 return Some((meta, Buffer::Direct(buffer)));
             }
             buffer.consumed();
@@ -62,9 +62,9 @@ impl Queue {
         }
         let about = direct.about(now_ns());
         // What is no message is found by [`Core::pull`].
-        let _ = direct.channel.receiver.consume(max, |importance, buffer| {
+        let _ = direct.channel.receiver.consume(max, |envelope, buffer| {
             if !buffer.is_empty() {
-                each(meta_of(about, importance, &buffer), buffer);
+                each(meta_of(about, &envelope, &buffer), buffer);
             }
         });
     }
@@ -73,6 +73,10 @@ impl Queue {
     pub(crate) fn arrive(&mut self, meta: Meta, buffer: Buffer) {
         if self.by_channel {
             self.later.push_back((meta, buffer));
+        } else if self.partners.is_some()
+            && let Some(later) = self.waits_for_channel(&meta)
+        {
+            later.push_back((meta, buffer));
         } else {
             self.messages.push_back((meta, buffer));
         }
@@ -111,9 +115,9 @@ impl Direct {
     }
 }
 
-fn meta_of(about: Meta, importance: Importance, buffer: &DirectBuffer) -> Meta {
+fn meta_of(about: Meta, envelope: &Envelope, buffer: &DirectBuffer) -> Meta {
     Meta {
-        importance,
+        importance: envelope.importance,
         original_len: buffer.len() as u32,
         ..about
     }
@@ -133,6 +137,7 @@ impl Core {
                 // Without a daemon the connection is over anyway.
                 let _ = self.abort_connection(socket, violation);
             }
+            self.pull_pairs(socket);
             at += 1;
         }
         self.progress != before
@@ -164,11 +169,11 @@ impl Core {
                 }
                 // Receivers throw empty messages away (`docs/protocol/sockets.md`).
                 Some(Incoming::Message(_, buffer)) if buffer.is_empty() => buffer.consumed(),
-                Some(Incoming::Message(importance, buffer)) => {
+                Some(Incoming::Message(envelope, buffer)) => {
                     if at_ns == 0 {
                         at_ns = now_ns();
                     }
-                    let meta = meta_of(direct.about(at_ns), importance, &buffer);
+                    let meta = meta_of(direct.about(at_ns), &envelope, &buffer);
                     queue.messages.push_back((meta, Buffer::Direct(buffer)));
                     news += 1;
                 }

@@ -15,11 +15,11 @@ impl Queue {
         if let (Some(watch), Some(direct)) = (&self.watch, &mut self.direct)
             && !direct.watched
         {
-            watch.add(direct.channel.rung.as_fd())?;
+            watch.add(direct.channel.rung.as_fd(), 0)?;
             direct.watched = true;
             direct.channel.sleep.announce(true);
         }
-        Ok(())
+        self.watch_pairs()
     }
 
     /// Makes the descriptor that the program polls unreadable as far as the channel is concerned. To be followed by a look
@@ -29,6 +29,7 @@ impl Queue {
             direct.silence();
             direct.channel.sleep.announce(true);
         }
+        self.silence_pairs();
     }
 }
 
@@ -37,9 +38,11 @@ impl Core {
     pub(crate) fn announce_to_peers(&mut self) {
         for at in 0..self.channelled.len() {
             let socket = self.channelled[at];
-            if let Ok(queue) = self.queue(socket)
-                && let Some(direct) = &mut queue.direct
-            {
+            let Ok(queue) = self.queue(socket) else {
+                continue;
+            };
+            queue.announce_to_pairs();
+            if let Some(direct) = &mut queue.direct {
                 direct
                     .channel
                     .sleep
@@ -52,8 +55,11 @@ impl Core {
     pub(crate) fn awake_for_peers(&mut self) {
         for at in 0..self.channelled.len() {
             let socket = self.channelled[at];
-            if let Ok(queue) = self.queue(socket)
-                && let Some(direct) = &mut queue.direct
+            let Ok(queue) = self.queue(socket) else {
+                continue;
+            };
+            queue.awake_for_pairs();
+            if let Some(direct) = &mut queue.direct
                 && !direct.watched
             {
                 direct.channel.sleep.awake();
@@ -62,11 +68,14 @@ impl Core {
     }
 
     /// The bell of a channel has rung.
-    pub(crate) fn silence(&mut self, socket: u32) {
-        if let Ok(queue) = self.queue(socket)
-            && let Some(direct) = &queue.direct
-        {
-            direct.silence();
+    pub(crate) fn silence(&mut self, bell: u64) {
+        let (socket, peer) = (bell as u32, (bell >> 32) as u32);
+        let Ok(queue) = self.queue(socket) else {
+            return;
+        };
+        match &queue.direct {
+            Some(direct) => direct.silence(),
+            None => queue.silence_pair(peer),
         }
     }
 
@@ -84,7 +93,10 @@ impl Core {
         let Interest::Socket(socket) = interest else {
             return None;
         };
-        let queue = self.queue(socket).ok().filter(|queue| queue.by_channel)?;
+        let queue = self.queue(socket).ok()?;
+        if !queue.by_channel {
+            return queue.lookout_to_pair();
+        }
         Some(queue.direct.as_ref()?.channel.receiver.lookout())
     }
 
@@ -95,7 +107,7 @@ impl Core {
         };
         let queue = self.queue(socket).ok()?;
         if interest == Interest::Socket(socket) && !queue.by_channel {
-            return None;
+            return queue.is_pair_here();
         }
         let direct = queue.direct.as_ref()?;
         let own = direct.tell_processor();

@@ -74,11 +74,13 @@ impl Socket {
         } else {
             Patience::None
         };
-        let result = if destination.is_none() && is_connected_kind(self.kind) {
-            self.attachment
-                .send_connected(self.id, data, request, patience)?
-        } else {
-            self.attachment.send(self.id, data, request, patience)?
+        let attachment = &self.attachment;
+        let result = match is_connected_kind(self.kind) {
+            false => attachment.send_datagram(self.id, data, destination, patience)?,
+            true if destination.is_none() => {
+                attachment.send_connected(self.id, data, request, patience)?
+            }
+            true => attachment.send(self.id, data, request, patience)?,
         };
         match result {
             0.. => Ok(()),

@@ -19,7 +19,9 @@
 //!  1593344  arena of side 1
 //!
 //! message, 32 words                                          return, 1 word
-//!   0  stamp:32 length:17 importance:2 kind:3                  0  stamp:32 handle:32
+//!   0  stamp:32 length:17 importance:2 kind:3 named:1          0  stamp:32 handle:32
+//!      droppable:1
+//!   1  if it is named: service type:32 instance:32; all else one word later
 //!   1  the message itself, at most 192 bytes (kind 1),
 //!      or offset:32 handle:32 in the arena (2 copied, 3 loaned); nothing for 4, the switch back to the daemon
 //! ```
@@ -35,6 +37,7 @@
 //! Flow control is that of connections: a message counts (length + 24) / 1024 + 1 units; a sender waits while more is
 //! unacknowledged than the window, and a receiver acknowledges when a quarter of its window was consumed.
 
+mod envelope;
 mod memory;
 mod receiver;
 mod sender;
@@ -46,8 +49,9 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+pub use envelope::Envelope;
 pub use receiver::{Acknowledger, ChannelReceiver, DirectBuffer, Incoming, Lookout, SharedBytes};
-pub use sender::{ChannelSender, Loan, Sending};
+pub use sender::{ChannelSender, DATAGRAM_OVERHEAD, Loan, Sending};
 
 use crate::area::{make_memfd, seal_size, sealed_len};
 use crate::primitive::{Ordering, fence};
@@ -73,8 +77,9 @@ pub struct ChannelFds {
 }
 
 impl ChannelFds {
-    /// From the fds of a message.
-    pub fn from_fds(fds: Vec<OwnedFd>) -> Option<Self> {
+    /// From the fds of a message. Behind these there may be more of them.
+    pub fn from_fds(mut fds: Vec<OwnedFd>) -> Option<Self> {
+        fds.truncate(3);
         let [memory, bell, rung] = fds.try_into().ok()?;
         Some(Self { memory, bell, rung })
     }
@@ -221,7 +226,7 @@ pub struct Channel {
 
 impl Channel {
     /// Maps what the daemon sent. `receive_window`: units that the other side may send ahead, as far as this side has told
-    /// until now.
+    /// until now; `u32::MAX` for datagrams, of which nothing is acknowledged.
     pub fn map(fds: ChannelFds, side: Side, receive_window: u32) -> io::Result<Self> {
         if sealed_len(&fds.memory)? != CHANNEL_LEN {
             return Err(io::Error::new(

@@ -4,11 +4,11 @@ use std::ops::Deref;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::envelope::{Envelope, kind_of};
 use super::memory::{ARENA_LEN, ENTRIES, Memory};
 use super::sender::{COPIED, INLINE, LOANED, SWITCH, units};
 use super::{INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
-use crate::address::Importance;
 use crate::primitive::Ordering;
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
@@ -18,7 +18,7 @@ use crate::wake::Progress;
 #[derive(Debug)]
 pub enum Incoming {
     /// A message.
-    Message(Importance, DirectBuffer),
+    Message(Envelope, DirectBuffer),
     /// What follows comes by the daemon.
     Switch,
 }
@@ -255,14 +255,14 @@ impl ChannelReceiver {
             }
             Some(_) => Ok(self
                 .take_message()?
-                .map(|(importance, buffer)| Incoming::Message(importance, buffer))),
+                .map(|(envelope, buffer)| Incoming::Message(envelope, buffer))),
         }
     }
 
     /// The next message. `None` also if the switch is next, which stays.
-    pub fn take_message(&mut self) -> Result<Option<(Importance, DirectBuffer)>, Violation> {
+    pub fn take_message(&mut self) -> Result<Option<(Envelope, DirectBuffer)>, Violation> {
         let room = |len| self.acknowledger.lock().room(len);
-        let Some((importance, body, handle)) = self.read_next(room)? else {
+        let Some((envelope, body, handle)) = self.read_next(room)? else {
             return Ok(None);
         };
         self.messages.advance();
@@ -272,7 +272,7 @@ impl ChannelReceiver {
             acknowledger: Some(Arc::clone(&self.acknowledger)),
             is_consumed: false,
         };
-        Ok(Some((importance, buffer)))
+        Ok(Some((envelope, buffer)))
     }
 
     /// Takes messages, at most `max` and up to the switch, for a receive that hands them out at once: they are consumed. `each`
@@ -280,7 +280,7 @@ impl ChannelReceiver {
     pub fn consume(
         &mut self,
         max: usize,
-        mut each: impl FnMut(Importance, DirectBuffer),
+        mut each: impl FnMut(Envelope, DirectBuffer),
     ) -> Result<(), Violation> {
         let acknowledger = Arc::clone(&self.acknowledger);
         let mut state = acknowledger.lock();
@@ -290,7 +290,7 @@ impl ChannelReceiver {
             if taken == max {
                 break Ok(());
             }
-            let (importance, body, handle) = match self.read_next(|len| state.room(len)) {
+            let (envelope, body, handle) = match self.read_next(|len| state.room(len)) {
                 Ok(Some(next)) => next,
                 Ok(None) => break Ok(()),
                 Err(violation) => break Err(violation),
@@ -306,7 +306,7 @@ impl ChannelReceiver {
             };
             taken += 1;
             each(
-                importance,
+                envelope,
                 DirectBuffer {
                     body,
                     handle: None,
@@ -326,18 +326,18 @@ impl ChannelReceiver {
     fn read_next(
         &self,
         room: impl FnOnce(usize) -> Vec<u8>,
-    ) -> Result<Option<(Importance, Body, Option<u32>)>, Violation> {
+    ) -> Result<Option<(Envelope, Body, Option<u32>)>, Violation> {
         let from = self.side.other();
         let Some((head, entry)) = self.messages.peek(self.memory.messages(from)) else {
             return Ok(None);
         };
-        let len = (head & 0x1_ffff) as usize;
-        let importance = Importance::decode(head >> 17 & 3)?;
-        let kind = kind_of(head);
+        let word_1 = || entry[1].load(Ordering::Relaxed);
+        let (kind, len, envelope) = Envelope::decode_head(head, word_1)?;
+        let words = &entry[envelope.words()..];
         let (body, handle) = match kind {
             INLINE if len <= SHORT_MAX => {
                 // What is behind its end, too: as many words each time are read in fewer steps.
-                let word = |at: usize| entry[1 + at].load(Ordering::Relaxed).to_le_bytes();
+                let word = |at: usize| words[at].load(Ordering::Relaxed).to_le_bytes();
                 let words = std::array::from_fn(word);
                 let len = len as u8;
                 (Body::Short { words, len }, None)
@@ -345,14 +345,14 @@ impl ChannelReceiver {
             INLINE if len <= INLINE_MAX => {
                 let mut bytes = room(len);
                 bytes.resize(len.next_multiple_of(8), 0);
-                for (place, word) in bytes.chunks_exact_mut(8).zip(&entry[1..]) {
+                for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
                     place.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
                 }
                 bytes.truncate(len);
                 (Body::Own(bytes), None)
             }
             COPIED | LOANED => {
-                let word = entry[1].load(Ordering::Relaxed);
+                let word = words[0].load(Ordering::Relaxed);
                 let (offset, handle) = (word as u32 as usize, (word >> 32) as u32);
                 let fits = offset <= ARENA_LEN && len <= ARENA_LEN - offset;
                 if len > MESSAGE_LEN_MAX || !fits || handle >= ENTRIES {
@@ -388,12 +388,8 @@ impl ChannelReceiver {
                 });
             }
         };
-        Ok(Some((importance, body, handle)))
+        Ok(Some((envelope, body, handle)))
     }
-}
-
-fn kind_of(head: u32) -> u32 {
-    head >> 19
 }
 
 /// Looks for one message of a channel, the next when it was made.

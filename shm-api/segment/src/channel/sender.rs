@@ -1,7 +1,12 @@
 //! The sending end of one direction of a channel.
 
+mod datagrams;
+
 use std::sync::Arc;
 
+pub use datagrams::DATAGRAM_OVERHEAD;
+
+use super::envelope::Envelope;
 use super::memory::{ARENA_LEN, ENTRIES, Memory};
 use super::{ChannelWait, INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
@@ -17,11 +22,6 @@ pub(super) const INLINE: u32 = 1;
 pub(super) const COPIED: u32 = 2;
 pub(super) const LOANED: u32 = 3;
 pub(super) const SWITCH: u32 = 4;
-
-/// Word 0 of a message, upper half.
-pub(super) fn encode_head(kind: u32, importance: Importance, len: usize) -> u32 {
-    len as u32 | (importance as u32) << 17 | kind << 19
-}
 
 /// What a message of `len` bytes counts.
 pub(super) fn units(len: usize) -> u32 {
@@ -54,6 +54,8 @@ struct Sent {
     len: u32,
     /// Where in the arena, or in the ring.
     offset: Option<u32>,
+    /// `None`: it is no message but the switch back.
+    envelope: Option<Envelope>,
 }
 
 /// Memory of the arena that the caller fills and then sends. Dropping it without sending keeps its room taken until the
@@ -118,8 +120,9 @@ pub struct ChannelSender {
     /// Messages, and their bytes, in all.
     published: u64,
     published_bytes: u64,
-    /// Consumed by the other side, when this side last looked.
+    /// Consumed by the other side, and bytes of that, when this side last looked.
     consumed: u32,
+    consumed_bytes: u64,
     returns: StampedConsumer,
     arena: BlockMap,
     /// By handle, what is out.
@@ -147,6 +150,7 @@ impl ChannelSender {
             published: 0,
             published_bytes: 0,
             consumed: 0,
+            consumed_bytes: 0,
             returns: StampedConsumer::default(),
             arena: BlockMap::new(ARENA_LEN),
             runs: vec![None; ENTRIES as usize],
@@ -216,8 +220,18 @@ impl ChannelSender {
         if !self.is_open()? {
             return Ok(Sending::Congested);
         }
+        match self.lay_down(&Envelope::of(importance), payload)? {
+            true => Ok(Sending::Done),
+            false => {
+                self.lacking = Some(payload.len());
+                Ok(Sending::Congested)
+            }
+        }
+    }
+
+    /// Publishes a message for which the ring has room. False: the arena has none.
+    fn lay_down(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<bool, Violation> {
         if payload.len() <= INLINE_MAX {
-            let head = encode_head(INLINE, importance, payload.len());
             let write = |words: &[AtomicU64]| {
                 let (whole, rest) = payload.as_chunks();
                 let (words, last) = words.split_at(whole.len());
@@ -230,16 +244,15 @@ impl ChannelSender {
                     last[0].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
                 }
             };
-            self.publish(head, write, payload.len(), None);
-            return Ok(Sending::Done);
+            self.publish(INLINE, envelope, write, payload.len(), None);
+            return Ok(true);
         }
         let Some(mut loan) = self.loan(payload.len())? else {
-            self.lacking = Some(payload.len());
-            return Ok(Sending::Congested);
+            return Ok(false);
         };
         loan.write(0, payload);
-        self.publish_loan(COPIED, importance, &loan);
-        Ok(Sending::Done)
+        self.publish_loan(COPIED, envelope, &loan);
+        Ok(true)
     }
 
     /// Wakes the other side, if it sleeps, for the messages from this one on; whether they were in time, if it takes
@@ -315,7 +328,7 @@ impl ChannelSender {
             return Ok(Err((loan, Sending::Congested)));
         }
         let number = self.messages.next();
-        self.publish_loan(LOANED, importance, &loan);
+        self.publish_loan(LOANED, &Envelope::of(importance), &loan);
         Ok(Ok(self.call(number)))
     }
 
@@ -339,9 +352,8 @@ impl ChannelSender {
         if !self.ring_has_room()? {
             return Ok(Sending::Congested);
         }
-        let head = encode_head(SWITCH, Importance::Low, 0);
         let number = self.messages.next();
-        self.publish(head, |_| {}, 0, None);
+        self.publish(SWITCH, &Envelope::default(), |_| {}, 0, None);
         self.switched_back = true;
         Ok(self.call(number))
     }
@@ -428,7 +440,8 @@ impl ChannelSender {
             Some(offset) => self.memory.copy_out(self.side, offset as usize, &mut bytes),
             None => {
                 let entry = &self.memory.messages(self.side)[(number % ENTRIES) as usize];
-                for (chunk, word) in bytes.chunks_mut(8).zip(&entry[1..]) {
+                let front = sent.envelope.unwrap_or_default().words();
+                for (chunk, word) in bytes.chunks_mut(8).zip(&entry[front..]) {
                     let word = word.load(Ordering::Relaxed).to_le_bytes();
                     chunk.copy_from_slice(&word[..chunk.len()]);
                 }
@@ -442,16 +455,16 @@ impl ChannelSender {
         Ok(under_way < ENTRIES || self.unread()? < ENTRIES)
     }
 
-    fn publish_loan(&mut self, kind: u32, importance: Importance, loan: &Loan) {
-        let head = encode_head(kind, importance, loan.len);
+    fn publish_loan(&mut self, kind: u32, envelope: &Envelope, loan: &Loan) {
         let place = u64::from(loan.handle) << 32 | u64::from(loan.offset);
         let write = |words: &[AtomicU64]| words[0].store(place, Ordering::Relaxed);
-        self.publish(head, write, loan.len, Some(loan.offset));
+        self.publish(kind, envelope, write, loan.len, Some(loan.offset));
     }
 
     fn publish(
         &mut self,
-        head: u32,
+        kind: u32,
+        envelope: &Envelope,
         write: impl FnOnce(&[AtomicU64]),
         len: usize,
         offset: Option<u32>,
@@ -459,12 +472,21 @@ impl ChannelSender {
         let sent = Sent {
             len: len as u32,
             offset,
+            envelope: (kind != SWITCH).then_some(*envelope),
         };
         self.sent[(self.messages.next() % ENTRIES) as usize] = sent;
         self.lacking = None;
-        self.unacked += units(len);
+        self.unacked = self.unacked.wrapping_add(units(len));
         let messages = self.memory.messages(self.side);
-        self.messages.push(messages, head, write);
+        let head = envelope.encode_head(kind, len);
+        self.messages
+            .push(messages, head, |words| match envelope.name_word() {
+                None => write(words),
+                Some(name) => {
+                    words[0].store(name, Ordering::Relaxed);
+                    write(&words[1..]);
+                }
+            });
         self.published += 1;
         self.published_bytes += len as u64;
     }
