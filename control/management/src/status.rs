@@ -330,7 +330,7 @@ pub struct AttachmentInfo {
     /// Messages that it has sent by direct channels, past the daemon.
     #[serde(default)]
     pub sent_directly: u64,
-    /// These, and messages that it has given to the daemon on connections that a direct channel could carry.
+    /// These, and messages that it has given to the daemon though a direct channel could carry them.
     #[serde(default)]
     pub may_go_directly: u64,
     /// Messages dropped or rejected, by reason.

@@ -506,8 +506,9 @@ fn take_datagram<H: Host, P: Payload + ?Sized>(
         port.overloads += 1;
         return Err(errcode::OVERLOAD);
     }
+    let lent_too_much = port.lends_too_much();
     port.on_waiting(cost);
-    if port.lent > 0 && port.lends_too_much() {
+    if port.lent > 0 && !lent_too_much && port.lends_too_much() {
         host.notice(Notice::Crowded(port.id));
     }
     let about = Incoming {

@@ -5,8 +5,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xtipc_segment::Importance;
-use xtipc_segment::channel::{Channel, DirectBuffer, Incoming, Side, create};
+use xtipc_segment::channel::{Channel, DirectBuffer, Envelope, Incoming, Side, create};
+use xtipc_segment::{Importance, ServiceAddress};
 
 fuzz_target!(|input: &[u8]| {
     let ([ours, theirs], _view) = create().expect("memory and pipes");
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         rest = after;
         let [kind, a, b, len] = *step;
         let place = u64::from(a) << 8 | u64::from(b);
-        let base = match kind % 11 {
+        let base = match kind % 12 {
             0 => 1024,
             1 => 266_240,
             2 => 536_576,
@@ -61,6 +61,21 @@ fuzz_target!(|input: &[u8]| {
                 let max = usize::from(a) % 8;
                 let _ = channel.receiver.consume(max, |_, buffer| held.push(buffer));
                 held[from..].iter_mut().for_each(DirectBuffer::make_own);
+                continue;
+            }
+            10 => {
+                let envelope = Envelope {
+                    droppable: b % 2 == 0,
+                    name: (b % 3 == 0).then_some(ServiceAddress {
+                        type_: u32::from(a),
+                        instance: u32::from(b),
+                    }),
+                    ..Envelope::default()
+                };
+                let credit = place << (len % 16);
+                let payload = vec![len; place as usize];
+                let _ = channel.sender.send_datagram(&envelope, &payload, credit);
+                let _ = channel.sender.take_unread(usize::from(a) * 8);
                 continue;
             }
             _ => {

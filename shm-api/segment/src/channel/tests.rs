@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use rustix::io::{pread, pwrite};
 
-use crate::Importance;
+use crate::{Importance, ServiceAddress};
 
 const WINDOW: u32 = 128;
 
@@ -113,6 +113,76 @@ fn of_several_messages_those_are_sent_that_there_is_room_for_with_one_call() {
             .map(|buffer| &**buffer)
             .eq(payloads.iter().map(Vec::as_slice))
     );
+}
+
+/// An envelope with a name.
+fn named(instance: u32) -> Envelope {
+    Envelope {
+        importance: Importance::High,
+        droppable: instance % 2 == 1,
+        name: Some(ServiceAddress {
+            type_: 6000,
+            instance,
+        }),
+    }
+}
+
+#[test]
+fn a_datagram_tells_what_it_was_sent_to_and_comes_back_with_that_if_it_is_not_read() {
+    let (mut one, mut other, _memory) = pair();
+    let plain = Envelope::default();
+    let sizes = [1, 8, 191, 192, 193, 5000, 66_000];
+    for (number, len) in sizes.into_iter().enumerate() {
+        for envelope in [plain, named(number as u32)] {
+            let payload = vec![len as u8; len];
+            let sent = one.sender.send_datagram(&envelope, &payload, u64::MAX);
+            assert_eq!(sent, Ok(Sending::Done));
+        }
+    }
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
+    for (number, len) in sizes.into_iter().enumerate().take(3) {
+        for expected in [plain, named(number as u32)] {
+            let Ok(Some(Incoming::Message(envelope, buffer))) = other.receiver.take_next() else {
+                panic!("it was sent");
+            };
+            assert_eq!((envelope, &*buffer), (expected, &vec![len as u8; len][..]));
+            buffer.consumed();
+        }
+    }
+    let unread = one.sender.take_unread(1024).expect("honest");
+    let expected = sizes
+        .into_iter()
+        .enumerate()
+        .skip(3)
+        .flat_map(|(number, len)| {
+            let bytes = vec![len as u8; len.min(1024)];
+            [(plain, bytes.clone()), (named(number as u32), bytes)]
+        });
+    assert!(unread.into_iter().eq(expected));
+}
+
+#[test]
+fn what_is_unread_of_datagrams_counts_at_most_the_credit_and_leaves_an_entry() {
+    let (mut one, mut other, _memory) = pair();
+    let mut send = |credit, len| {
+        let sent = one
+            .sender
+            .send_datagram(&Envelope::default(), &vec![1; len], credit);
+        sent.expect("honest")
+    };
+    let cost = u64::from(DATAGRAM_OVERHEAD) + 100;
+    for _ in 0..3 {
+        assert_eq!(send(3 * cost, 100), Sending::Done);
+    }
+    assert_eq!(send(3 * cost, 100), Sending::Congested);
+    next(&mut other).expect("it was sent").consumed();
+    assert_eq!(send(3 * cost, 101), Sending::Congested);
+    assert_eq!(send(3 * cost, 100), Sending::Done);
+    for _ in 3..CHANNEL_MESSAGES - 1 {
+        assert_eq!(send(u64::MAX, 100), Sending::Done);
+    }
+    assert_eq!(send(u64::MAX, 100), Sending::Congested);
+    assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
 }
 
 #[test]
@@ -426,7 +496,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn nothing_a_peer_can_write_harms_the_other_side(
-        steps in proptest::collection::vec((0u8..7, 0u64..2048, prop_oneof![
+        steps in proptest::collection::vec((0u8..8, 0u64..2048, prop_oneof![
             any::<u64>(), 0u64..40, (1u64..5, 0u64..70_000, 0u64..4).prop_map(
                 |(kind, len, stamp)| (kind << 19 | len) << 32 | stamp
             ),
@@ -448,6 +518,10 @@ proptest! {
                     let from = held.len();
                     let _ = one.receiver.consume(word as usize % 4, |_, buffer| held.push(buffer));
                     held[from..].iter_mut().for_each(DirectBuffer::make_own);
+                }
+                6 => {
+                    let _ = one.sender.send_datagram(&named(value as u32), &vec![1; word as usize], value);
+                    let _ = one.sender.take_unread(1024);
                 }
                 _ => if let Ok(Some(Incoming::Message(_, mut buffer))) = one.receiver.take_next() {
                     buffer.consumed();

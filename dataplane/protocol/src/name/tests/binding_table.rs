@@ -53,6 +53,47 @@ fn one_socket_may_bind_a_range_several_times_and_others_may_bind_it_too() {
 }
 
 #[test]
+fn a_socket_is_the_sole_one_of_an_instance_as_long_as_no_other_is_bound_to_a_range_with_it() {
+    let p = bound(range(100, 0, 9), OWN, 1);
+    let again = Publication { key: 77, ..p };
+    let beside = bound(range(100, 10, 19), OWN, 2);
+    let mut table = table(&[p, again, beside]);
+    assert_eq!(table.sole(100, 9), Some((1, OWN)));
+    assert_eq!(table.sole(100, 10), Some((2, OWN)));
+    assert_eq!((table.sole(100, 20), table.sole(101, 9)), (None, None));
+    for other in [
+        bound(range(100, 9, 9), OWN, 3),
+        bound(range(100, 5, 15), PEER, 1),
+    ] {
+        table.publish(other).unwrap();
+        assert_eq!(table.sole(100, 9), None);
+        assert!(remove(&mut table, other).is_some());
+        assert_eq!(table.sole(100, 9), Some((1, OWN)));
+    }
+}
+
+#[test]
+fn each_type_is_told_of_which_a_binding_came_or_went() {
+    let (p, learned) = (
+        bound(range(100, 0, 9), OWN, 1),
+        bound(range(200, 0, 9), PEER, 1),
+    );
+    let mut table = table(&[p, learned]);
+    let changed = |table: &mut BindingTable| {
+        let mut types: Vec<u32> = std::iter::from_fn(|| table.take_changed()).collect();
+        types.sort_unstable();
+        types
+    };
+    assert_eq!(changed(&mut table), [100, 200]);
+    assert!(!table.has_changed());
+    table.purge_node(PEER, |_| {});
+    assert_eq!(changed(&mut table), [200]);
+    assert!(remove(&mut table, p).is_some());
+    assert!(table.publish(p).is_ok() && table.publish(p).is_err());
+    assert_eq!(changed(&mut table), [100]);
+}
+
+#[test]
 fn withdrawal_needs_exact_range_port_key_and_node_but_not_scope() {
     let p = node_scope(bound(range(100, 0, 9), OWN, 1));
     let mut table = table(&[p]);
