@@ -1,4 +1,4 @@
-//! The tests of connections, pollers and asynchronous sockets again, over direct channels.
+//! The tests of connections, groups, pollers and asynchronous sockets again, over direct channels.
 #![allow(
     clippy::duplicate_mod,
     reason = "each file has the module `host` for itself"
@@ -8,6 +8,8 @@
 mod async_sockets;
 #[path = "connections.rs"]
 mod connections;
+#[path = "groups.rs"]
+mod groups;
 #[path = "poller.rs"]
 mod poller;
 #[path = "sharing.rs"]

@@ -21,7 +21,7 @@ use xtipc_segment::application::{ApplicationSide, PathReader, Place, Releaser, W
 use xtipc_segment::attach::Welcome;
 use xtipc_segment::channel::Lookout;
 use xtipc_segment::fork::Incarnation;
-use xtipc_segment::{Completion, Destination, PathState, PayloadPlace, Ready, Request, SendFlags};
+use xtipc_segment::{Completion, PathState, PayloadPlace, Ready, Request, SendFlags};
 
 use crate::core::{Bells, Core, Failure, Interest, ThreadName};
 pub(crate) use crate::patience::Patience;
@@ -427,7 +427,7 @@ impl Attachment {
     }
 
     /// Submits a request as soon as there is room for it.
-    fn submit(
+    pub(crate) fn submit(
         &self,
         socket: u32,
         payload: &[u8],
@@ -613,70 +613,6 @@ impl Attachment {
         result
     }
 
-    /// Sends a message without waiting for the verdict: by a direct channel, or into the submission ring.
-    pub(crate) fn post(
-        &self,
-        socket: u32,
-        payload: &[u8],
-        destination: Destination,
-        patience: Patience,
-    ) -> Result<()> {
-        self.post_many(socket, &[payload], destination, patience)?;
-        Ok(())
-    }
-
-    /// The same for several, as far as there is room: at least for one. Gives how many.
-    pub(crate) fn post_many<P: AsRef<[u8]>>(
-        &self,
-        socket: u32,
-        payloads: &[P],
-        destination: Destination,
-        patience: Patience,
-    ) -> Result<usize> {
-        if self.takes_no_channels() {
-            return self.post_to_daemon(socket, payloads, destination, patience);
-        }
-        let sent = self.send_directly(socket, Some(destination), payloads)?;
-        let rest = &payloads[sent..];
-        if rest.is_empty() {
-            return Ok(sent);
-        }
-        let posted = self.post_to_daemon(socket, rest, destination, patience);
-        self.core()?.note_sent(socket);
-        match posted {
-            Ok(posted) => Ok(sent + posted),
-            Err(_) if sent > 0 => Ok(sent),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn post_to_daemon<P: AsRef<[u8]>>(
-        &self,
-        socket: u32,
-        payloads: &[P],
-        destination: Destination,
-        patience: Patience,
-    ) -> Result<usize> {
-        let Some((first, more)) = payloads.split_first() else {
-            return Ok(0);
-        };
-        let (request, purpose) = posting(socket, destination);
-        self.submit(socket, first.as_ref(), request, purpose, patience)?;
-        let mut core = self.core()?;
-        let mut posted = 1;
-        for payload in more {
-            let entered = core.enter(socket, payload.as_ref(), request, purpose)?;
-            if entered.is_err() {
-                break;
-            }
-            posted += 1;
-        }
-        core.submitter.ring_doorbell();
-        drop(core);
-        self.send_off();
-        Ok(posted)
-    }
-
     /// What the daemon shows in a path slot. Takes no lock.
     pub(crate) fn path_state(&self, slot: u32) -> Result<PathState> {
         if !self.is_ours() {
@@ -730,21 +666,4 @@ fn end_on_node_clock(left: Duration) -> Option<u64> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let end = Duration::try_from(now).ok()?.checked_add(left)?;
     u64::try_from(end.as_nanos()).ok()
-}
-
-/// The request of a posted send, and what to do with its answer.
-fn posting(
-    socket: u32,
-    destination: Destination,
-) -> (impl Fn(PayloadPlace) -> Request + Copy, Purpose) {
-    let request = move |payload| Request::Send {
-        flags: SendFlags::POSTED,
-        destination: Some(destination),
-        payload,
-    };
-    let purpose = Purpose::Post {
-        socket,
-        destination,
-    };
-    (request, purpose)
 }

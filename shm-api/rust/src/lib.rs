@@ -142,6 +142,7 @@ mod path;
 mod patience;
 mod pending;
 mod poller;
+mod posting;
 mod queues;
 mod relay;
 mod rounds;

@@ -298,17 +298,17 @@ fn what_is_consumed_at_once_is_read_up_to_the_switch_and_tells_so_once() {
     assert_eq!(one.sender.switch_back(), Ok(Sending::Done));
     let mut received = Vec::new();
     for (max, unread) in [(2, 5), (usize::MAX, 1), (1, 1)] {
-        let taken = other.receiver.consume(max, |importance, buffer| {
-            received.push((importance, buffer))
-        });
+        let taken = other
+            .receiver
+            .consume(max, |envelope, buffer| received.push((envelope, buffer)));
         taken.expect("an honest peer");
         assert_eq!(one.sender.unread(), Ok(unread));
     }
     assert_eq!(other.receiver.unread(), 0);
     let of_lens: Vec<usize> = received.iter().map(|(_, buffer)| buffer.len()).collect();
     assert_eq!(of_lens, lens);
-    for (importance, buffer) in &received[..4] {
-        assert_eq!(*importance, Importance::Low);
+    for (envelope, buffer) in &received[..4] {
+        assert_eq!(envelope.importance, Importance::Low);
         assert_eq!(buffer[..], vec![buffer.len() as u8; buffer.len()]);
     }
     assert!(matches!(other.receiver.take_message(), Ok(None)));

@@ -226,15 +226,14 @@ impl Core {
         if pair.is_unsettled() {
             return Ok(PairWay::Revoked(peer, None));
         }
-        match &mut pair.outgoing {
-            Outgoing::Switching(tag) => return Ok(PairWay::Switching(*tag)),
-            Outgoing::Offered(left) if *left > 0 => *left -= 1,
-            // What the channel still holds of earlier times shows that its reader is slow.
-            Outgoing::Offered(_)
-                if quiet
-                    && pair.channel.is_peer_present()
-                    && pair.channel.sender.unread() == Ok(0) =>
-            {
+        match pair.outgoing {
+            Outgoing::Switching(tag) => return Ok(PairWay::Switching(tag)),
+            Outgoing::Offered(0) if quiet && pair.channel.is_peer_present() => {
+                // What the channel still holds of earlier times shows that its reader is slow.
+                if pair.channel.sender.unread() != Ok(0) {
+                    pair.outgoing = Outgoing::Offered(PAUSE);
+                    return self.by_daemon_to_partner(socket);
+                }
                 let request = |_| Request::SwitchToChannel { peer };
                 let purpose = Purpose::SwitchToChannel { socket, peer };
                 if let Ok(tag) = self.submit(socket, &[], request, purpose)?
@@ -244,6 +243,7 @@ impl Core {
                     return Ok(PairWay::Switching(tag));
                 }
             }
+            Outgoing::Offered(left) => pair.outgoing = Outgoing::Offered(left.saturating_sub(1)),
             _ => {}
         }
         self.by_daemon_to_partner(socket)
