@@ -39,6 +39,8 @@ pub struct BroadcastPeer {
     rcv_unacked: u8,
     /// Ticks that told it since the last one came.
     told_ticks: u8,
+    /// How many came out of order, modulo 256: whose turn it is to tell the sender.
+    out_of_order: u8,
     /// Last of our broadcasts that the peer has received in order.
     pub acked: SeqNo,
     rcv_nxt: SeqNo,
@@ -51,7 +53,6 @@ pub struct BroadcastPeer {
     gap_told: Instant,
     /// Bit n: the peer has `acked + 1 + n` as well, out of order.
     pub acked_ahead: u64,
-    out_of_order: u32,
     /// The message being put together.
     pub assembly: Assembly,
     /// Counters of what arrives.
@@ -182,7 +183,7 @@ impl BroadcastPeer {
         let phase = ctx.core.own.0 & 0xf;
         if seqno != self.rcv_nxt || !self.told {
             self.stats.rx_deferred += 1;
-            self.out_of_order += 1;
+            self.out_of_order = self.out_of_order.wrapping_add(1);
             if self.deferred.is_empty() {
                 self.gap_told = ctx.now;
             }
@@ -191,7 +192,7 @@ impl BroadcastPeer {
                 self.stats.rx_duplicates += 1;
             }
             return BroadcastSequenced::Held {
-                nack: self.told && self.out_of_order & 0xf == phase,
+                nack: self.told && u32::from(self.out_of_order & 0xf) == phase,
             };
         }
         self.rcv_nxt = seqno.next();
