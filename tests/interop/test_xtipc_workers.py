@@ -1,4 +1,5 @@
 """Nodes with several workers: the further ones serve the AF_XDP queues of the bearers."""
+import itertools
 import os
 import time
 
@@ -99,8 +100,8 @@ class WorkersTest(SegmentTest):
         """With a worker for each of two queues, and three peers beside alpha."""
         node = self.started(f"many-{xdp}", "--workers", "3", "--xdp", xdp, queues=2)
         peers = [self.alpha] + [self.started(f"{xdp}{number}") for number in range(1, 4)]
-        for peer in peers:
-            self.await_link(peer, node)
+        for pair in itertools.combinations([node, *peers], 2):
+            self.await_link(*pair)
         self.assertEqual([queue["worker"] for queue in self.queues(node)], [1, 2])
         return node, peers
 
