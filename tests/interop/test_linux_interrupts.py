@@ -7,6 +7,8 @@ FLAGS = "--cpus", "1"
 
 class InterruptsTest(LinuxTest):
     def test_interrupts_go_to_the_worker_and_back_also_after_a_kill(self):
+        if not self.segment.full:
+            self.skipTest("boots a guest of its own: with --full")
         suite = self.segment.guest.name.removeprefix(f"{lab.PREFIX}-")
         guest = self.enter(lab.Guest(suite, self.switch, ["interrupts"], label="interrupts", share=lab.TARGET, processors=2))
         guest.wait()
