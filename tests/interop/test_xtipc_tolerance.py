@@ -83,7 +83,9 @@ class ShortToleranceTest(SegmentTest):
         return [gap for meter in self.meters for gap in meter.close()]
 
     def test_no_alarm_is_false_on_loaded_processors(self):
-        seconds = 600 if self.segment.full else 6
+        if not self.segment.full:
+            self.skipTest("ten minutes: only with --full")
+        seconds = 600
         began = time.time()
         time.sleep(seconds / 2)  # quiet links first: nothing but timers wakes the workers
         while time.time() < began + seconds:
