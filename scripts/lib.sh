@@ -99,6 +99,7 @@ need_for() {
         need "cargo_has clippy" rust-web-clippy "lints"
         need "has git" git "lists the files that the house rules are for"
         need "has valgrind" valgrind "counts the instructions of hot paths"
+        need "[ -e /usr/lib/ccache/cc ]" ccache "compiles the C of crates once for all profiles"
         ;;
     programs)
         need "[ -x /usr/bin/python3 ]" python3 "programs that are run under xtipc"

@@ -2,14 +2,16 @@
 //! them, however that ends.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::de::DeserializeOwned;
 
 /// Marks the commands of this process for its children: whose end is to be theirs.
@@ -43,8 +45,16 @@ pub(crate) struct Worker {
     /// `None`: on another host, where it ends with the connection.
     child: Option<Child>,
     input: Box<dyn Write>,
-    output: Box<dyn BufRead>,
+    output: BufReader<Box<dyn Read>>,
+    /// Of the output, to wait for it.
+    arrives: OwnedFd,
+    /// A connection to the other host, which ends with what serves there.
+    other_host: Option<OwnedFd>,
 }
+
+/// Who says nothing for so long says nothing more: what it waits for itself ended with the other side. Longer than any
+/// step, and than links may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Starts it and waits until it is ready.
@@ -58,24 +68,24 @@ impl Worker {
         let output = child.stdout.take().context("the output is piped")?;
         Self {
             name: name.into(),
+            arrives: output.as_fd().try_clone_to_owned()?,
             input: Box::new(input),
-            output: Box::new(BufReader::new(output)),
+            output: BufReader::new(Box::new(output)),
             child: Some(child),
+            other_host: None,
         }
         .greeted()
     }
 
     /// One of another host, at the other end of a connection.
-    pub(crate) fn remote(
-        name: &str,
-        output: BufReader<TcpStream>,
-        input: TcpStream,
-    ) -> Result<Self> {
+    pub(crate) fn remote(name: &str, connection: TcpStream) -> Result<Self> {
         Self {
             name: name.into(),
-            input: Box::new(input),
-            output: Box::new(output),
+            arrives: connection.as_fd().try_clone_to_owned()?,
+            input: Box::new(connection.try_clone()?),
+            output: BufReader::new(Box::new(connection)),
             child: None,
+            other_host: None,
         }
         .greeted()
     }
@@ -87,6 +97,12 @@ impl Worker {
             "{} said `{line}` instead of `{READY}`",
             self.name
         );
+        Ok(self)
+    }
+
+    /// Its answers are waited for as long as this connection lasts.
+    pub(crate) fn while_there_is(mut self, other_host: &TcpStream) -> Result<Self> {
+        self.other_host = Some(other_host.as_fd().try_clone_to_owned()?);
         Ok(self)
     }
 
@@ -108,6 +124,17 @@ impl Worker {
 
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
+        if self.output.buffer().is_empty() {
+            let mut arriving = vec![PollFd::new(&self.arrives, PollFlags::IN)];
+            let other_host = self.other_host.iter();
+            arriving.extend(other_host.map(|end| PollFd::new(end, PollFlags::RDHUP)));
+            let arrived = poll(&mut arriving, Some(&PATIENCE.try_into()?))?;
+            ensure!(arrived > 0, "{} said nothing for {PATIENCE:?}", self.name);
+            ensure!(
+                !arriving[0].revents().is_empty(),
+                "the other host's `xtipc-bench serve` has ended, or cannot be reached any more"
+            );
+        }
         self.output.read_line(&mut line)?;
         if line.is_empty() {
             let status = self.child.as_mut().map(Child::wait).transpose()?;

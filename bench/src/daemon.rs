@@ -1,8 +1,9 @@
-//! Two xtipcd, one on each side, with a link between them. Each has a process of ours beside it, on its host, that
+//! Two xtipcd, one on each side, with a link between them, or more. Each has a process of ours beside it, on its host, that
 //! started it and tells what it is asked.
 
 use std::fs;
 use std::io::BufRead;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread;
@@ -19,6 +20,8 @@ use crate::ground::Ground;
 
 /// How long a link may take: the trial of the node address is one second of it.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// Many nodes share their processors.
+const LINK_PATIENCE_EACH: Duration = Duration::from_millis(500);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// With what the daemons are started.
@@ -26,7 +29,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Settings {
     /// The program; on another host that beside the serving program.
     pub(crate) program: Option<PathBuf>,
-    /// The processor of each worker.
+    /// The processor of the worker of the first side, and of all others.
     pub(crate) cpus: [usize; 2],
     /// What an idle worker does.
     pub(crate) policy: String,
@@ -65,7 +68,7 @@ pub(crate) struct Setup {
     pub(crate) side: usize,
     /// A process in the network namespace of the side, if that is not the present one.
     pub(crate) namespace: Option<u32>,
-    pub(crate) interface: String,
+    pub(crate) bearer: String,
     pub(crate) run_directory: PathBuf,
 }
 
@@ -76,6 +79,9 @@ pub(crate) struct State {
     pub(crate) mode: BearerMode,
     /// Packets sent.
     pub(crate) tx_packets: u64,
+    /// Of the frame pool: all, and those in nobody's hands.
+    pub(crate) frames: u32,
+    pub(crate) frames_free: u32,
     /// Messages of its applications that went by direct channels, and all that could have.
     pub(crate) sent_directly: u64,
     pub(crate) may_go_directly: u64,
@@ -91,31 +97,44 @@ pub(crate) struct Daemons {
     keepers: Vec<Worker>,
 }
 
-const LINK: &str = "link";
+/// Before the number of peers to which there are to be links.
+const LINKS: &str = "links ";
 const STATE: &str = "state";
 const STOP: &str = "stop";
 
 impl Daemons {
     /// Starts both and waits for their link.
     pub(crate) fn start(ground: &Ground, settings: &Settings) -> Result<Self> {
-        let keepers = (0..2).map(|side| {
+        let mut daemons = Self::start_on(ground, 0..2, settings)?;
+        (0..2).try_for_each(|side| daemons.await_links(side, 1))?;
+        Ok(daemons)
+    }
+
+    /// Starts those of some sides.
+    pub(crate) fn start_on(
+        ground: &Ground,
+        sides: Range<usize>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let keepers = sides.map(|side| {
             let setup = Setup {
                 settings: settings.clone(),
                 side,
                 namespace: ground.namespace(side),
-                interface: ground.interface(side).into(),
+                bearer: ground.bearer(side),
                 run_directory: ground.run_directory(side),
             };
             ground.start(side, "daemon", &serde_json::to_string(&setup)?)
         });
-        let mut daemons = Self {
-            keepers: keepers.collect::<Result<_>>()?,
-        };
-        for side in 0..2 {
-            let linked: Result<State> = daemons.ask(side, LINK);
-            linked.with_context(|| format!("the daemon of side {side} has no link"))?;
-        }
-        Ok(daemons)
+        let keepers = keepers.collect::<Result<_>>()?;
+        Ok(Self { keepers })
+    }
+
+    /// Waits until a side, counted from the first of these, has links to so many peers.
+    pub(crate) fn await_links(&mut self, side: usize, peers: usize) -> Result<()> {
+        let linked = self.ask(side, &format!("{LINKS}{peers}"));
+        linked.with_context(|| format!("the daemon of side {side} has no link"))?;
+        Ok(())
     }
 
     fn ask(&mut self, side: usize, what: &str) -> Result<State> {
@@ -147,8 +166,12 @@ pub(crate) fn keep(setup: &str) -> Result<()> {
     let control = setup.run_directory.join("control.sock");
     say_ready();
     for line in std::io::stdin().lock().lines() {
-        let answer = match line?.as_str() {
-            LINK => serde_json::to_string(&await_link(&mut daemon, &control)?)?,
+        let line = line?;
+        let answer = match line.as_str() {
+            line if line.starts_with(LINKS) => {
+                let peers = line[LINKS.len()..].parse()?;
+                serde_json::to_string(&await_links(&mut daemon, &control, peers)?)?
+            }
             STATE => serde_json::to_string(&state(&daemon, &control)?)?,
             STOP => serde_json::to_string(&terminate(&mut daemon, STOP_PATIENCE)?.success())?,
             other => bail!("told to `{other}`"),
@@ -177,8 +200,8 @@ fn start(setup: &Setup) -> Result<Child> {
         .arg("--run-dir")
         .arg(&setup.run_directory)
         .args(["--identity", &format!("bench-{}", setup.side)])
-        .args(["--bearer", &format!("eth:{}", setup.interface)])
-        .args(["--cpus", &settings.cpus[setup.side].to_string()])
+        .args(["--bearer", &setup.bearer])
+        .args(["--cpus", &settings.cpus[setup.side.min(1)].to_string()])
         .args(["--policy", &settings.policy])
         .args(["--xdp", settings.mode.key()]);
     if !settings.bundling {
@@ -191,20 +214,23 @@ fn start(setup: &Setup) -> Result<Child> {
         .with_context(|| format!("cannot start {}", program.display()))
 }
 
-fn await_link(daemon: &mut Child, control: &Path) -> Result<State> {
-    let deadline = Instant::now() + LINK_PATIENCE;
+fn await_links(daemon: &mut Child, control: &Path, peers: usize) -> Result<State> {
+    let deadline = Instant::now() + LINK_PATIENCE + LINK_PATIENCE_EACH * peers as u32;
     loop {
         if let Some(status) = daemon.try_wait()? {
             bail!("the daemon ended: {status}");
         }
         let status = ask(control);
-        let linked = |status: &Status| status.peers.iter().any(|peer| peer.links_up > 0);
+        let linked = |status: &Status| {
+            let up = status.peers.iter().filter(|peer| peer.links_up > 0);
+            up.count() >= peers
+        };
         if status.as_ref().is_ok_and(linked) {
             return state(daemon, control);
         }
         ensure!(
             Instant::now() < deadline,
-            "no link after {LINK_PATIENCE:?}: {status:?}"
+            "no links to {peers} peers in time: {status:?}"
         );
         thread::sleep(Duration::from_millis(20));
     }
@@ -223,6 +249,8 @@ fn state(daemon: &Child, control: &Path) -> Result<State> {
     Ok(State {
         mode: bearer.context("the daemon has no bearer any more")?.mode,
         tx_packets: status.bearers.iter().map(|bearer| bearer.tx_packets).sum(),
+        frames: status.frames.total,
+        frames_free: status.frames.free,
         sent_directly: attachments.clone().map(|a| a.sent_directly).sum(),
         may_go_directly: attachments.map(|a| a.may_go_directly).sum(),
         processor_ns: processor_time(Pid::from_raw(daemon.id() as i32))?,

@@ -70,6 +70,34 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// By name, what makes runs differ.
+    pub(crate) fn facts(&self) -> BTreeMap<&'static str, String> {
+        let [first, second] = self.cpus;
+        let mut facts = BTreeMap::from([
+            ("version", self.version.clone()),
+            ("kernel", self.kernel.clone()),
+            ("processor", self.cpu.clone()),
+            ("processors", format!("{first} and {second}")),
+            ("mitigations", format!("{:?}", self.mitigations)),
+            ("priority", format!("{:?}", self.autogroup_nice)),
+        ]);
+        if let Some(mode) = self.bearer_mode {
+            facts.insert("mode", format!("{mode:?}"));
+        }
+        if let Some(interface) = &self.interface {
+            let driver = interface.driver.clone().unwrap_or_default();
+            let speed = interface.speed_mbit.clone().unwrap_or_default();
+            facts.insert("driver", driver);
+            facts.insert("MTU", interface.mtu.clone());
+            facts.insert("speed", speed);
+            facts.insert("queues", interface.queues.join(" "));
+            facts.insert("steering", format!("{:?}", interface.steering));
+        }
+        facts
+    }
+}
+
 impl InterfaceFacts {
     pub(crate) fn record(name: &str) -> Self {
         let device = Path::new("/sys/class/net").join(name);

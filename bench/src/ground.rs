@@ -37,9 +37,12 @@ pub(crate) enum Request {
 /// Who a serving host is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
+    pub(crate) bearer: String,
     pub(crate) interface: String,
-    pub(crate) mac: [u8; 6],
-    pub(crate) address: Ipv4Addr,
+    /// `None`: it is none of Ethernet.
+    pub(crate) mac: Option<[u8; 6]>,
+    /// `None`: it has no IPv4 address.
+    pub(crate) address: Option<Ipv4Addr>,
     /// Where its daemon's directories are made.
     pub(crate) directory: PathBuf,
     pub(crate) environment: Environment,
@@ -48,6 +51,8 @@ pub(crate) struct Description {
 /// This host and the one that serves.
 pub(crate) struct Hosts {
     peer: SocketAddr,
+    /// Lasts as long as the other host serves.
+    connection: TcpStream,
     own: Description,
     pub(crate) other: Description,
 }
@@ -55,14 +60,34 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// Asks the other host who it is.
     pub(crate) fn meet(peer: SocketAddr, own: Description) -> Result<Self> {
-        let (mut output, mut input) = open(peer, &Request::Describe)?;
+        let connection = open(peer, &Request::Describe)?;
         let mut line = String::new();
-        output.read_line(&mut line)?;
-        input.flush()?;
-        let other = serde_json::from_str(&line).with_context(|| {
-            format!("{peer} is no `xtipc-bench serve` of this version: `{line}`")
+        connection.set_read_timeout(Some(CONNECT_PATIENCE))?;
+        let said = BufReader::new(connection.try_clone()?).read_line(&mut line);
+        said.with_context(|| format!("{peer} does not answer as `xtipc-bench serve` does"))?;
+        let foreign = || {
+            format!(
+                "{peer} is no `xtipc-bench serve`: it said `{}`",
+                line.trim()
+            )
+        };
+        let said: serde_json::Value = serde_json::from_str(&line).with_context(foreign)?;
+        let version = said["environment"]["version"].as_str();
+        let version = version.with_context(foreign)?.to_owned();
+        ensure!(
+            version == own.environment.version,
+            "{peer} serves by version {version}, this is {}: both are to be the same",
+            own.environment.version
+        );
+        let other = serde_json::from_value(said).with_context(|| {
+            format!("{peer} serves by another build of version {version}: both are to be the same")
         })?;
-        Ok(Self { peer, own, other })
+        Ok(Self {
+            peer,
+            connection,
+            own,
+            other,
+        })
     }
 
     fn side(&self, side: usize) -> &Description {
@@ -70,32 +95,46 @@ impl Hosts {
     }
 }
 
-fn open(peer: SocketAddr, request: &Request) -> Result<(BufReader<TcpStream>, TcpStream)> {
-    let mut input = TcpStream::connect_timeout(&peer, CONNECT_PATIENCE)
+fn open(peer: SocketAddr, request: &Request) -> Result<TcpStream> {
+    let mut connection = TcpStream::connect_timeout(&peer, CONNECT_PATIENCE)
         .with_context(|| format!("no `xtipc-bench serve` at {peer}"))?;
-    input.set_nodelay(true)?;
-    writeln!(input, "{}", serde_json::to_string(request)?)?;
-    Ok((BufReader::new(input.try_clone()?), input))
+    watch(&connection)?;
+    writeln!(connection, "{}", serde_json::to_string(request)?)?;
+    Ok(connection)
+}
+
+/// Has the end of a connection be known also if the other host went away without a word.
+pub(crate) fn watch(connection: &TcpStream) -> Result<()> {
+    use rustix::net::sockopt;
+    connection.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(connection, true)?;
+    sockopt::set_tcp_keepidle(connection, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(connection, Duration::from_secs(2))?;
+    sockopt::set_tcp_keepcnt(connection, 3)?;
+    Ok(())
 }
 
 impl Ground {
     /// A process in this role for a side.
     pub(crate) fn start(&self, side: usize, role: &str, argument: &str) -> Result<Worker> {
         let name = format!("the {role} of side {side}");
-        match self {
+        let worker = match self {
             Self::Hosts(hosts) if side == 1 => {
                 let request = Request::Start {
                     role: role.into(),
                     argument: argument.into(),
                 };
-                let (output, input) = open(hosts.peer, &request)?;
-                Worker::remote(&name, output, input)
+                Worker::remote(&name, open(hosts.peer, &request)?)
             }
             Self::Lab(..) | Self::Hosts(_) => {
                 let mut command = own_program(role)?;
                 command.arg(argument);
                 Worker::start(&name, command)
             }
+        }?;
+        match self {
+            Self::Lab(..) => Ok(worker),
+            Self::Hosts(hosts) => worker.while_there_is(&hosts.connection),
         }
     }
 
@@ -106,10 +145,25 @@ impl Ground {
         }
     }
 
-    pub(crate) fn interface(&self, side: usize) -> &str {
+    /// Of the daemon of a side.
+    pub(crate) fn bearer(&self, side: usize) -> String {
         match self {
-            Self::Lab(..) => crate::lab::INTERFACE,
-            Self::Hosts(hosts) => &hosts.side(side).interface,
+            Self::Lab(..) => format!("eth:{}", crate::lab::INTERFACE),
+            Self::Hosts(hosts) => hosts.side(side).bearer.clone(),
+        }
+    }
+
+    /// Whether both sides have addresses for raw frames, and for TCP and UDP.
+    pub(crate) fn has_addresses(&self) -> (bool, bool) {
+        match self {
+            Self::Lab(..) => (true, true),
+            Self::Hosts(hosts) => {
+                let sides = [&hosts.own, &hosts.other];
+                (
+                    sides.iter().all(|side| side.mac.is_some()),
+                    sides.iter().all(|side| side.address.is_some()),
+                )
+            }
         }
     }
 
@@ -117,10 +171,15 @@ impl Ground {
         let mut wire = match self {
             Self::Lab(lab, _) => lab.wire(side),
             Self::Hosts(hosts) => Wire {
+                bearer: hosts.side(side).bearer.clone(),
                 interface: hosts.side(side).interface.clone(),
-                mac: hosts.side(side).mac,
-                peer_mac: hosts.side(1 - side).mac,
-                peer: hosts.side(1 - side).address,
+                // What needs an address that is not there is not measured.
+                mac: hosts.side(side).mac.unwrap_or_default(),
+                peer_mac: hosts.side(1 - side).mac.unwrap_or_default(),
+                peer: hosts
+                    .side(1 - side)
+                    .address
+                    .unwrap_or(Ipv4Addr::UNSPECIFIED),
             },
         };
         if !place.is_apart() {

@@ -9,7 +9,7 @@ use crate::calibrator::NEAR_NS_MAX;
 use crate::judge::Figure;
 use crate::report::{Report, Summary, goal_text};
 use crate::statistics::Spread;
-use crate::step::{Kind, Place, Stage};
+use crate::step::{Kind, Place, Stage, Step};
 use crate::subject::Subject;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;\
@@ -31,38 +31,57 @@ pub(crate) fn page(report: &Report) -> String {
         String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">");
     let headline = text(&report.headline());
     page += &format!("<title>xtipc-bench</title><style>{STYLE}</style></head>\n<body>\n");
-    page += &format!("<h1>What xtipc costs</h1>\n<p>{headline}</p>\n");
-    if let Some(spread) = report.calibrations().filter(|_| !report.counted) {
+    page += &format!(
+        "<h1>What xtipc costs</h1>\n<p>{headline}; {}</p>\n",
+        text(&method(report))
+    );
+    if let Some(spread) = report.calibrations().filter(|_| !report.is_counted()) {
         page += &format!(
             "<p class=\"note\">Calibrator (a round trip through shared memory between the two processors) {:.0} ns ({:.0} to \
-             {:.0}), {} rounds. Ratios are medians of pairs of one round. A pair is near if the calibrator said less than \
+             {:.0}; others took {:.1} % of its time), {} rounds. Ratios are medians of pairs of one round. A pair is near if the calibrator said less than \
              {NEAR_NS_MAX:.0} ns before it, else far; pairs around which it moved are discarded.</p>\n",
             spread.median,
             spread.least,
             spread.most,
+            100.0 * report.taken(),
             report.rounds.len()
         );
     }
     page += &ratios(report);
-    page += &latencies(report, "Round trips between two nodes", Place::Apart);
-    page += &latencies(
-        report,
-        "Round trips between two nodes on one processor",
-        Place::Crowded,
-    );
-    page += &latencies(report, "Round trips on one node", Place::Together);
-    page += &latencies(
-        report,
-        "Round trips on one node and one processor",
-        Place::OneProcessor,
-    );
+    for (title, place) in [
+        ("Round trips between two nodes", Place::Apart),
+        (
+            "Round trips between two nodes on one processor",
+            Place::Crowded,
+        ),
+        ("Round trips on one node", Place::Together),
+        (
+            "Round trips on one node and one processor",
+            Place::OneProcessor,
+        ),
+    ] {
+        page += &latencies(report, title, |step| {
+            matches!(step.kind, Kind::RoundTrip | Kind::Paced) && step.place == place
+        });
+    }
+    page += &latencies(report, "Urgent round trips beside loads", |step| {
+        step.kind == Kind::Load
+    });
     page += &by_size(report);
     page += &by_mtu(report);
     page += &by_senders(report);
-    page += &by_nodes(report);
+    page += &beside_sockets(report);
+    page += &costs(report);
     page += &all_steps(report);
     page += "</body>\n</html>\n";
     page
+}
+
+fn method(report: &Report) -> String {
+    let facts = report.method.facts();
+    facts
+        .map(|(name, value)| format!("{name} {value}"))
+        .join(", ")
 }
 
 fn ratios(report: &Report) -> String {
@@ -89,6 +108,9 @@ fn ratios(report: &Report) -> String {
             text(&goal_text(verdict).unwrap_or_default())
         );
     }
+    if rows.is_empty() {
+        return String::new();
+    }
     format!(
         "<h2>Ratios</h2>\n<table><tr><th>what</th><th>median (least to most)</th>\
          <th>near / far / discarded</th><th>goal</th></tr>\n{rows}</table>\n"
@@ -96,15 +118,13 @@ fn ratios(report: &Report) -> String {
 }
 
 /// Percentile curves: the histograms of all rounds together.
-fn latencies(report: &Report, title: &str, place: Place) -> String {
+fn latencies(report: &Report, title: &str, kept: impl Fn(&Step) -> bool) -> String {
     let (unit, scale) = report.unit_of_times();
-    let of_kind = |s: &&Summary| {
-        matches!(s.step.kind, Kind::RoundTrip | Kind::Paced) && s.step.place == place
-    };
-    let lines = report.summaries.iter().filter(of_kind).map(|summary| {
+    let kept = report.summaries.iter().filter(|s| kept(&s.step));
+    let lines = kept.map(|summary| {
         let mut counts = std::collections::BTreeMap::new();
         for figure in report.figures(summary.step) {
-            if let Figure::Times(times) = figure {
+            if let Figure::Times(times) | Figure::Load { urgent: times, .. } = figure {
                 for &(value, count) in &times.histogram {
                     *counts.entry(value).or_insert(0) += count;
                 }
@@ -227,25 +247,97 @@ fn by_senders(report: &Report) -> String {
     .to_html()
 }
 
-fn by_nodes(report: &Report) -> String {
-    let clusters = report.summaries.iter();
-    let clusters = clusters.filter(|s| s.step.kind == Kind::Cluster);
-    let points: Vec<_> = clusters
-        .map(|s| (s.step.copies as f64, 1e6 * s.spread.median))
-        .collect();
-    let lines = if points.is_empty() {
-        Vec::new()
-    } else {
-        vec![Line {
-            name: "an idle engine".into(),
-            points,
-        }]
+/// A name, and what of which figures grows.
+type Growing = (&'static str, Kind, fn(&Figure) -> Option<f64>);
+
+/// How a figure grows with the number of something: the medians of the steps that have it.
+fn growth(
+    report: &Report,
+    title: &str,
+    (x, y): ((&str, Scale), (&str, Scale)),
+    figures: &[Growing],
+) -> String {
+    let line = |&(name, kind, pick): &Growing| {
+        let steps = report.summaries.iter().filter(|s| s.step.kind == kind);
+        let points = steps.filter_map(|s| {
+            let figures = report.figures(s.step).filter_map(pick);
+            Some((s.step.copies as f64, Spread::of(figures)?.median))
+        });
+        Line {
+            name: name.into(),
+            points: points.collect(),
+        }
     };
+    let lines: Vec<_> = figures.iter().map(line).collect();
+    // One point is no curve, and what is nothing has no logarithm.
+    let lines = lines.into_iter().map(|mut line| {
+        line.points
+            .retain(|point| y.1 == Scale::Linear || point.1 > 0.0);
+        line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        line
+    });
+    let lines = lines.filter(|line| line.points.len() > 1).collect();
+    Plot { title, x, y, lines }.to_html()
+}
+
+fn costs(report: &Report) -> String {
+    let memory = growth(
+        report,
+        "Memory that sockets, and peers with their links, add to a daemon",
+        (
+            ("sockets or peers", Scale::Logarithmic),
+            ("KB", Scale::Logarithmic),
+        ),
+        &[
+            ("sockets", Kind::Idle, |figure| {
+                Some(figure.cost()?.added_bytes as f64 / 1e3)
+            }),
+            ("peers", Kind::Peers, |figure| {
+                Some(figure.cost()?.added_bytes as f64 / 1e3)
+            }),
+        ],
+    );
+    let processor = growth(
+        report,
+        "Processor time of an idle daemon by peers",
+        (("peers", Scale::Linear), ("ms per second", Scale::Linear)),
+        &[("an idle daemon", Kind::Peers, |figure| {
+            Some(1e3 * figure.cost()?.processor_share)
+        })],
+    );
+    let engine = growth(
+        report,
+        "Cost by cluster size (simulated)",
+        (
+            ("nodes", Scale::Linear),
+            ("µs of processor time per node and second", Scale::Linear),
+        ),
+        &[("an idle engine", Kind::Cluster, |figure| match figure {
+            Figure::Share(share) => Some(1e6 * share),
+            _ => None,
+        })],
+    );
+    memory + &processor + &engine
+}
+
+/// Of the sleeping round trip.
+fn beside_sockets(report: &Report) -> String {
+    let (unit, scale) = report.unit_of_times();
+    let kept = |s: &&Summary| s.step.times(1) == crate::plan::SLEEPING_XTIPC;
+    let points = report.summaries.iter().filter(kept);
+    let points = points.map(|s| (s.step.copies as f64, s.spread.median / scale));
+    let mut points: Vec<_> = points.collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let lines = vec![Line {
+        name: "p50, xtipc sleeping".into(),
+        points,
+    }];
+    let several = lines[0].points.len() > 1;
     Plot {
-        title: "Cost by cluster size (simulated)",
-        x: ("nodes", Scale::Linear),
-        y: ("µs of processor time per node and second", Scale::Linear),
-        lines,
+        title: "Round trip beside other sockets of the node",
+        x: ("sockets", Scale::Logarithmic),
+        y: (unit, Scale::Linear),
+        lines: if several { lines } else { Vec::new() },
     }
     .to_html()
 }
@@ -262,7 +354,7 @@ fn all_steps(report: &Report) -> String {
         let (unit, scale) = match summary.step.kind {
             Kind::RoundTrip | Kind::Paced => report.unit_of_times(),
             Kind::Rate | Kind::Load => ("MB/s", 1e6),
-            Kind::Idle | Kind::Cluster => ("% of a processor", 0.01),
+            Kind::Idle | Kind::Peers | Kind::Cluster => ("% of a processor", 0.01),
         };
         let _ = writeln!(
             rows,
@@ -293,6 +385,7 @@ mod tests {
     use crate::environment::Environment;
     use crate::goals::COMPARISONS;
     use crate::judge::{Measured, PAIRS_MIN, Round};
+    use crate::method::Method;
     use crate::plan::{SPINNING_TCP, SPINNING_XTIPC, UDP_RATE};
     use crate::rate::{Flow, Received, Sent};
     use crate::statistics::Times;
@@ -325,15 +418,23 @@ mod tests {
         let measured = steps.clone().map(|(step, figure)| Measured {
             step,
             figure,
-            calibration_after_ns: Calibration(120.0),
+            calibration_after: Calibration::undisturbed(120.0),
         });
         let round = Round {
-            calibration_before_ns: Calibration(120.0),
+            calibration_before: Calibration::undisturbed(120.0),
             measured: measured.into(),
         };
         let steps = steps.map(|(step, _)| step).into();
         let environment = Environment::record([0, 1], None);
-        let mut report = Report::new(environment, steps, vec![round], &COMPARISONS, PAIRS_MIN);
+        let method = Method {
+            burst_ms: 200,
+            operations: None,
+            policy: "adaptive".into(),
+            bearer: None,
+            debug_build: false,
+        };
+        let rounds = vec![round];
+        let mut report = Report::new(environment, method, steps, rounds, &COMPARISONS, PAIRS_MIN);
         report.left_out = vec![("a <step>".into(), "no & never".into())];
         report
     }

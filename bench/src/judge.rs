@@ -25,10 +25,21 @@ pub(crate) enum Figure {
     Load {
         flow: Flow,
         urgent: Times,
+        frames: Frames,
     },
     Cost(Cost),
     /// Of a processor, that one node's engine takes.
     Share(f64),
+}
+
+/// The frame pools of both daemons under load, the sender's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Frames {
+    pub(crate) total: [u32; 2],
+    /// In nobody's hands, when that was least.
+    pub(crate) free_least: [u32; 2],
+    /// Some time after the load.
+    pub(crate) free_after: [u32; 2],
 }
 
 /// Of a daemon that has nothing to do.
@@ -38,8 +49,8 @@ pub(crate) struct Cost {
     pub(crate) processor_share: f64,
     pub(crate) private_bytes: u64,
     pub(crate) resident_bytes: u64,
-    /// What the step's sockets add to the private ones beyond what the daemon has set aside.
-    pub(crate) sockets_bytes: u64,
+    /// What the step's sockets, or its peers, add to the private ones beyond what the daemon has set aside.
+    pub(crate) added_bytes: u64,
 }
 
 impl Figure {
@@ -61,6 +72,20 @@ impl Figure {
         }
     }
 
+    pub(crate) const fn cost(&self) -> Option<&Cost> {
+        match self {
+            Self::Cost(cost) => Some(cost),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn frames(&self) -> Option<&Frames> {
+        match self {
+            Self::Load { frames, .. } => Some(frames),
+            _ => None,
+        }
+    }
+
     pub(crate) const fn flow(&self) -> Option<&Flow> {
         match self {
             Self::Flow(flow) | Self::Load { flow, .. } => Some(flow),
@@ -74,7 +99,7 @@ impl Figure {
 pub(crate) struct Measured {
     pub(crate) step: Step,
     pub(crate) figure: Figure,
-    pub(crate) calibration_after_ns: Calibration,
+    pub(crate) calibration_after: Calibration,
 }
 
 impl Measured {
@@ -90,7 +115,7 @@ impl Measured {
 /// One round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Round {
-    pub(crate) calibration_before_ns: Calibration,
+    pub(crate) calibration_before: Calibration,
     pub(crate) measured: Vec<Measured>,
 }
 
@@ -103,11 +128,11 @@ impl Round {
     /// The calibrations from before one place to after another.
     fn around(&self, first: usize, last: usize) -> Vec<Calibration> {
         let before = match first {
-            0 => self.calibration_before_ns,
-            _ => self.measured[first - 1].calibration_after_ns,
+            0 => self.calibration_before,
+            _ => self.measured[first - 1].calibration_after,
         };
         let between = self.measured[first..=last].iter();
-        let between = between.map(|m| m.calibration_after_ns);
+        let between = between.map(|m| m.calibration_after);
         std::iter::once(before).chain(between).collect()
     }
 
@@ -174,7 +199,7 @@ impl Verdict {
             comparison,
             needed,
             ratio: Spread::of(steady.iter().map(|pair| pair.ratio)),
-            calibrations_ns: Spread::of(steady.iter().map(|pair| pair.calibration.0)),
+            calibrations_ns: Spread::of(steady.iter().map(|pair| pair.calibration.median)),
             near,
             far: steady.len() - near,
             discarded: disturbed.len(),
@@ -216,14 +241,14 @@ mod tests {
     /// A round of the comparison: calibration, the step it is against, calibration, the step, calibration.
     fn round(calibrations: [f64; 3], against: u64, step: u64) -> Round {
         let comparison = comparison();
-        let [before, between, after] = calibrations.map(Calibration);
-        let measured = |step, figure, calibration_after_ns| Measured {
+        let [before, between, after] = calibrations.map(Calibration::undisturbed);
+        let measured = |step, figure, calibration_after| Measured {
             step,
             figure,
-            calibration_after_ns,
+            calibration_after,
         };
         Round {
-            calibration_before_ns: before,
+            calibration_before: before,
             measured: vec![
                 measured(comparison.against, times(against), between),
                 measured(comparison.step, times(step), after),

@@ -1,7 +1,7 @@
-//! Two network namespaces joined by one veth pair.
+//! Two network namespaces joined by one veth pair, or more of them on a bridge.
 //!
 //! Nothing of it has a name in the file system: each namespace is held by a process that dies with the run, and the
-//! pair goes with its namespaces. So no end of the run, not even SIGKILL, leaves anything behind.
+//! interfaces go with their namespaces. So no end of the run, not even SIGKILL, leaves anything behind.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,26 +20,26 @@ use crate::wire::Wire;
 
 /// Name of the interface on each side.
 pub(crate) const INTERFACE: &str = "eth0";
-/// Its Ethernet address.
-const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 /// Its IP address.
 const ADDRESSES: [std::net::Ipv4Addr; 2] = [
     std::net::Ipv4Addr::new(10, 0, 0, 1),
     std::net::Ipv4Addr::new(10, 0, 0, 2),
 ];
 
-/// The two namespaces, as long as this lives.
+/// Its Ethernet address, by side.
+const fn mac_of(side: usize) -> [u8; 6] {
+    [2, 0, 0, 0, 0, side as u8 + 1]
+}
+
+/// The namespaces, as long as this lives.
 pub(crate) struct Lab {
-    holders: [Worker; 2],
+    holders: Vec<Worker>,
 }
 
 impl Lab {
     pub(crate) fn new() -> Result<Self> {
-        let holder = |side| Worker::start(side, own_program("hold")?);
-        let lab = Self {
-            holders: [holder("namespace 0")?, holder("namespace 1")?],
-        };
-        let [mac0, mac1] = MACS.map(mac_text);
+        let lab = Self::namespaces(2)?;
+        let [mac0, mac1] = [0, 1].map(|side| mac_text(mac_of(side)));
         lab.ip(
             0,
             &format!(
@@ -55,11 +55,40 @@ impl Lab {
             lab.ip(side, &format!("addr add {own}/24 dev {INTERFACE}"))?;
             lab.ip(side, "link set lo up")?;
             lab.ip(side, &format!("link set {INTERFACE} up"))?;
-            let mac = mac_text(MACS[1 - side]);
+            let mac = mac_text(mac_of(1 - side));
             lab.ip(
                 side,
                 &format!("neigh add {other} lladdr {mac} dev {INTERFACE}"),
             )?;
+        }
+        Ok(lab)
+    }
+
+    fn namespaces(count: usize) -> Result<Self> {
+        let holder = |n| Worker::start(&format!("namespace {n}"), own_program("hold")?);
+        let holders = (0..count).map(holder).collect::<Result<_>>()?;
+        Ok(Self { holders })
+    }
+
+    /// So many sides on one segment: a bridge in a namespace of its own, the last one.
+    pub(crate) fn segment(sides: usize) -> Result<Self> {
+        let lab = Self::namespaces(sides + 1)?;
+        let bridge = sides;
+        lab.ip(bridge, "link add segment type bridge mcast_snooping 0")?;
+        lab.ip(bridge, "link set segment addrgenmode none")?;
+        lab.ip(bridge, "link set segment up")?;
+        for side in 0..sides {
+            let (mac, place) = (mac_text(mac_of(side)), lab.process(bridge));
+            lab.ip(
+                side,
+                &format!(
+                    "link add {INTERFACE} address {mac} mtu {MTU} type veth peer name port{side} mtu {MTU} netns {place}"
+                ),
+            )?;
+            lab.ip(side, &format!("link set {INTERFACE} addrgenmode none"))?;
+            lab.ip(side, &format!("link set {INTERFACE} up"))?;
+            lab.ip(bridge, &format!("link set port{side} addrgenmode none"))?;
+            lab.ip(bridge, &format!("link set port{side} master segment up"))?;
         }
         Ok(lab)
     }
@@ -73,9 +102,10 @@ impl Lab {
     /// The wire as a side sees it.
     pub(crate) fn wire(&self, side: usize) -> Wire {
         Wire {
+            bearer: format!("eth:{INTERFACE}"),
             interface: INTERFACE.into(),
-            mac: MACS[side],
-            peer_mac: MACS[1 - side],
+            mac: mac_of(side),
+            peer_mac: mac_of(1 - side),
             peer: ADDRESSES[1 - side],
         }
     }

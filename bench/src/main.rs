@@ -4,11 +4,12 @@
 //! `serve` runs, each end in processes of its own, everything interleaved in rounds of one run, and judges ratios, never
 //! absolute times (`docs/results/bench.md` has the method). `compare` compares two runs.
 //!
-//! A [`step`] measures a *kind* of a *subject* ([`subject`]); [`plan`] says in which order, [`run`] does it on a [`ground`],
+//! A [`step`] measures a *kind* of a *subject* ([`subject`]); [`plan`] says in which order, [`mod@run`] does it on a [`ground`],
 //! [`judge`] makes ratios of it for the [`goals`], [`report`] and [`html`] show them.
 
 #![forbid(unsafe_code)]
 
+mod bearer;
 mod calibrator;
 mod child;
 mod cluster;
@@ -21,7 +22,9 @@ mod ground;
 mod html;
 mod judge;
 mod lab;
+mod method;
 mod options;
+mod output;
 mod part;
 mod plan;
 mod rate;
@@ -34,6 +37,8 @@ mod statistics;
 mod step;
 mod subject;
 mod wire;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -85,10 +90,27 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match CommandLine::parse().command {
+fn main() -> ExitCode {
+    match run(CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The causes in one line, and no backtrace: it is the user's to mend.
+        Err(error) => {
+            eprintln!("xtipc-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Run(options) => {
             options.check()?;
+            if options.list {
+                for step in options.steps()? {
+                    println!("{step}");
+                }
+                return Ok(());
+            }
             session::run("measure", &options.to_arguments())
         }
         Command::Serve(options) => session::run("serving", &options.to_arguments()),

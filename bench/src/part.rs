@@ -22,8 +22,8 @@ use crate::subject::iceoryx2;
 #[cfg(feature = "zeromq")]
 use crate::subject::zeromq;
 use crate::subject::{
-    Subject, Wait, connect, connection, fan, handover, kernel_tipc, loan, memory, packet, stream,
-    tcp, udp, unix, xdp, xtipc,
+    Subject, Wait, connect, connection, fan, handover, kernel_tipc, loan, look_up, memory, packet,
+    stream, tcp, udp, unix, xdp, xtipc,
 };
 use crate::wire::Wire;
 use crate::{rate, round_trip};
@@ -142,9 +142,9 @@ impl Part {
             Wait::Spinning => "busy",
         };
         let directory = self.run_directory.display();
-        let Wire { interface, .. } = &self.wire;
+        let Wire { bearer, .. } = &self.wire;
         let settings = format!(
-            "identity = \"bench-{}\"\nbearer = [\"eth:{interface}\"]\nrun_dir = \"{directory}\"\npolicy = \"{policy}\"\n\
+            "identity = \"bench-{}\"\nbearer = [\"{bearer}\"]\nrun_dir = \"{directory}\"\npolicy = \"{policy}\"\n\
              cpus = [{}]\nlog = \"warn\"\n",
             self.side, self.cpus[0]
         );
@@ -166,6 +166,7 @@ impl Part {
             Subject::XtipcLoan => loan::echo(&self.node()?, wait),
             Subject::XtipcConnect => connect::xtipc_echo(&self.node()?),
             Subject::XtipcEvent => fan::event_echo(&self.node()?),
+            Subject::XtipcLookUp => look_up::bound(&self.node()?),
             Subject::Tcp => tcp::echo(wait, size),
             Subject::TcpConnect => connect::tcp_echo(size),
             Subject::Udp => udp::echo(wait, size),
@@ -195,6 +196,7 @@ impl Part {
             Subject::XtipcLoan => Box::new(loan::Ask::new(&self.node()?, wait, size)?),
             Subject::XtipcConnect => Box::new(connect::XtipcAsk::new(&self.node()?)?),
             Subject::XtipcEvent => Box::new(fan::EventAsk::new(&self.node()?)?),
+            Subject::XtipcLookUp => Box::new(look_up::Ask::new(&self.node()?)?),
             Subject::Tcp => Box::new(tcp::Ask::new(peer, wait)?),
             Subject::TcpConnect => Box::new(connect::TcpAsk(peer)),
             Subject::Udp => Box::new(udp::Ask::new(peer, wait)?),

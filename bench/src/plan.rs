@@ -2,13 +2,13 @@
 
 use clap::ValueEnum;
 
-use crate::step::Kind::{Cluster, Idle, Load, Paced, Rate, RoundTrip};
+use crate::step::Kind::{Cluster, Idle, Load, Paced, Peers, Rate, RoundTrip};
 use crate::step::Place::{Crowded, OneProcessor, Together};
 use crate::step::{Stage, Step};
 use crate::subject::Subject::{
     Eventfd, Handover, Iceoryx2, KernelTipc, Memory, Packet, Tcp, TcpConnect, Udp, UdpFan,
     UnixSeqpacket, UnixStream, Xdp, XskRs, Xtipc, XtipcConnect, XtipcConnection, XtipcEmbedded,
-    XtipcEvent, XtipcGroup, XtipcLoan, XtipcMulticast, XtipcStream, Zeromq,
+    XtipcEvent, XtipcGroup, XtipcLoan, XtipcLookUp, XtipcMulticast, XtipcStream, Zeromq,
 };
 use crate::subject::Wait::{Sleeping, Spinning};
 
@@ -50,6 +50,9 @@ pub(crate) const MTUS: [u32; 3] = [1500, 9000, 65_535];
 const RECEIVERS: usize = 10;
 /// Sockets by which the cost of one is measured.
 const SOCKETS: usize = 10_000;
+/// How the costs of sockets and peers grow.
+const SOCKETS_OF_CURVES: [usize; 5] = [1, 10, 100, 1000, SOCKETS];
+const PEERS_OF_CURVES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 pub(crate) const fn bulk(step: Step, mtu: u32) -> Step {
     step.sized(LARGE).over(mtu)
@@ -80,6 +83,7 @@ pub(crate) const WAKE: Step = Step::new(RoundTrip, Eventfd, Sleeping).at(OneProc
 pub(crate) const CONNECT: Step = Step::new(RoundTrip, XtipcConnect, Sleeping);
 pub(crate) const TCP_CONNECT: Step = Step::new(RoundTrip, TcpConnect, Sleeping);
 pub(crate) const EVENT: Step = Step::new(RoundTrip, XtipcEvent, Sleeping);
+pub(crate) const LOOK_UP: Step = Step::new(RoundTrip, XtipcLookUp, Sleeping);
 pub(crate) const MULTICAST: Step = Step::new(Rate, XtipcMulticast, Sleeping).times(RECEIVERS);
 pub(crate) const GROUP: Step = Step::new(Rate, XtipcGroup, Sleeping).times(RECEIVERS);
 pub(crate) const UDP_FAN: Step = Step::new(Rate, UdpFan, Sleeping).times(RECEIVERS);
@@ -87,8 +91,9 @@ pub(crate) const UDP_FAN: Step = Step::new(Rate, UdpFan, Sleeping).times(RECEIVE
 pub(crate) const LOAD: Step = Step::new(Load, Xtipc, Sleeping);
 pub(crate) const IDLE: Step = Step::new(Idle, Xtipc, Sleeping).times(SOCKETS);
 
-/// Nodes of simulated clusters.
+/// Nodes of simulated clusters, and of those that take long.
 const CLUSTERS: [usize; 5] = [2, 8, 16, 32, 64];
+const LARGE_CLUSTERS: [usize; 3] = [128, 300, 1000];
 
 /// Steps that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -109,12 +114,14 @@ pub(crate) enum Set {
     Idle,
     /// Processor time of an idle node's engine by cluster size, in simulated time
     Cluster,
+    /// Curves: 1 to 10,000 sockets, 1 to 64 peers in namespaces, up to 1,000 simulated nodes. Takes minutes and 8 GB: only if named
+    Scale,
     /// For counted instructions: beside the kernel's TIPC on one processor; only with --operations
     Instructions,
 }
 
 impl Set {
-    /// All but that for instructions.
+    /// All but those that are only measured if they are named.
     pub(crate) const STANDARD: [Self; 8] = [
         Self::Wire,
         Self::Local,
@@ -196,12 +203,26 @@ impl Set {
                 let all = MTUS.into_iter().flat_map(of);
                 std::iter::once(RAW_BULK).chain(all).collect()
             }
-            Self::Setup => vec![TCP_CONNECT, CONNECT, EVENT, MULTICAST, GROUP, UDP_FAN],
+            Self::Setup => vec![
+                TCP_CONNECT,
+                CONNECT,
+                EVENT,
+                LOOK_UP,
+                MULTICAST,
+                GROUP,
+                UDP_FAN,
+            ],
             Self::Load => [1, 2, 3].map(|senders| LOAD.times(senders)).to_vec(),
             Self::Idle => vec![IDLE],
-            Self::Cluster => {
-                let of = |nodes| Step::new(Cluster, Xtipc, Sleeping).times(nodes);
-                CLUSTERS.map(of).to_vec()
+            Self::Cluster => CLUSTERS.map(cluster).to_vec(),
+            Self::Scale => {
+                let peers = |peers| Step::new(Peers, Xtipc, Sleeping).times(peers);
+                let idle = SOCKETS_OF_CURVES.map(|sockets| IDLE.times(sockets));
+                let beside = SOCKETS_OF_CURVES.map(|sockets| SLEEPING_XTIPC.times(sockets));
+                let clusters = CLUSTERS.into_iter().chain(LARGE_CLUSTERS).map(cluster);
+                let real = idle.into_iter().chain(beside);
+                let real = real.chain(PEERS_OF_CURVES.map(peers));
+                real.chain(clusters).collect()
             }
             Self::Instructions => vec![
                 SLEEPING_TCP,
@@ -221,6 +242,10 @@ impl Set {
             ],
         }
     }
+}
+
+const fn cluster(nodes: usize) -> Step {
+    Step::new(Cluster, Xtipc, Sleeping).times(nodes)
 }
 
 /// First those without daemons.
@@ -254,7 +279,7 @@ mod tests {
     #[test]
     fn each_step_has_a_name_of_its_own() {
         let mut sets = Set::STANDARD.to_vec();
-        sets.push(Set::Instructions);
+        sets.extend([Set::Scale, Set::Instructions]);
         let steps = select(&sets, &[]);
         let names: HashSet<_> = steps.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), steps.len());

@@ -108,6 +108,11 @@ impl Flow {
         Self::of(sent, received, 1, packets)
     }
 
+    /// Whether more came than was sent. Each message goes to so many `copies`.
+    pub(crate) const fn is_doubled(&self, copies: usize) -> bool {
+        self.received + self.returned > self.sent * copies as u64
+    }
+
     /// `None` if so few were received that there is no rate. Each message goes to so many `copies`.
     pub(crate) fn of(
         sent: Sent,
@@ -244,6 +249,12 @@ mod tests {
         let flow = Flow::of(sent, received, 1, None).unwrap();
         assert_eq!(flow.lost, 99);
         assert_eq!(Flow::of(sent, received, 2, None).unwrap().lost, 1099);
+        assert!(!flow.is_doubled(1));
+        let more = Received {
+            messages: 901,
+            ..received
+        };
+        assert!(Flow::of(sent, more, 1, None).unwrap().is_doubled(1));
         assert_eq!(flow.messages_per_second, 800_000.0);
         let whole = Flow::whole(sent, received, None).unwrap();
         assert_eq!(whole.messages_per_second, 400_000.0);

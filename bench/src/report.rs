@@ -3,10 +3,11 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::calibrator::NEAR_NS_MAX;
+use crate::calibrator::{Calibration, NEAR_NS_MAX};
 use crate::environment::Environment;
 use crate::goals::{Bound, Comparison};
-use crate::judge::{Figure, Round, Verdict};
+use crate::judge::{Cost, Figure, Frames, Round, Verdict};
+use crate::method::Method;
 use crate::rate::Flow;
 use crate::statistics::{Percentiles, Spread};
 use crate::step::{Kind, Step};
@@ -17,8 +18,8 @@ pub(crate) struct Report {
     pub(crate) environment: Environment,
     /// Of a run between two hosts.
     pub(crate) other_host: Option<Environment>,
-    /// Nanoseconds are instructions.
-    pub(crate) counted: bool,
+    /// With operations to count, nanoseconds are instructions.
+    pub(crate) method: Method,
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) summaries: Vec<Summary>,
     /// Steps that cannot be measured here, and why.
@@ -37,6 +38,7 @@ pub(crate) struct Summary {
 impl Report {
     pub(crate) fn new(
         environment: Environment,
+        method: Method,
         steps: Vec<Step>,
         rounds: Vec<Round>,
         comparisons: &[Comparison],
@@ -56,12 +58,17 @@ impl Report {
         Self {
             environment,
             other_host: None,
-            counted: false,
+            method,
             verdicts: verdicts.collect(),
             summaries: summaries.collect(),
             left_out: Vec::new(),
             rounds,
         }
+    }
+
+    /// Whether nanoseconds are instructions.
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.method.operations.is_some()
     }
 
     /// The figures of a step, one of each round.
@@ -71,17 +78,32 @@ impl Report {
     }
 
     /// The calibrations of the run.
-    pub(crate) fn calibrations(&self) -> Option<Spread> {
-        let befores = self.rounds.iter().map(|round| round.calibration_before_ns);
+    fn all_calibrations(&self) -> impl Iterator<Item = Calibration> {
+        let befores = self.rounds.iter().map(|round| round.calibration_before);
         let measured = self.rounds.iter().flat_map(|round| &round.measured);
-        let afters = measured.map(|measured| measured.calibration_after_ns);
-        Spread::of(befores.chain(afters).map(|calibration| calibration.0))
+        let afters = measured.map(|measured| measured.calibration_after);
+        befores.chain(afters)
+    }
+
+    /// Their medians.
+    pub(crate) fn calibrations(&self) -> Option<Spread> {
+        Spread::of(
+            self.all_calibrations()
+                .map(|calibration| calibration.median),
+        )
+    }
+
+    /// What part of their time others had.
+    pub(crate) fn taken(&self) -> f64 {
+        let of = |pick: fn(Calibration) -> f64| self.all_calibrations().map(pick).sum::<f64>();
+        (1.0 - of(|c| c.median) / of(|c| c.mean)).max(0.0)
     }
 
     pub(crate) fn print(&self) {
         self.print_environment();
         self.print_times();
         self.print_rates();
+        self.print_frames();
         self.print_costs();
         self.print_clusters();
         self.print_ratios();
@@ -101,13 +123,16 @@ impl Report {
 
     fn print_environment(&self) {
         println!("{}", self.headline());
+        let facts = self.method.facts();
+        let facts = facts.map(|(name, value)| format!("{name} {value}"));
+        println!("{}", facts.join(", "));
         if let Some(mode) = self.environment.bearer_mode {
             println!("xtipc over {mode:?}");
         }
         if let Some(other) = &self.other_host {
             println!("the other host: Linux {}, {}", other.kernel, other.cpu);
         }
-        if self.counted {
+        if self.is_counted() {
             println!("instructions are counted: one of the clock's nanoseconds is one");
             return;
         }
@@ -119,7 +144,8 @@ impl Report {
                 count,
             } = spread;
             println!(
-                "calibrator: {median:.0} ns ({least:.0} to {most:.0}, {count} times), {} rounds",
+                "calibrator: {median:.0} ns ({least:.0} to {most:.0}, {count} times; others took {:.1} % of its time), {} rounds",
+                100.0 * self.taken(),
                 self.rounds.len()
             );
         }
@@ -170,7 +196,7 @@ impl Report {
 
     /// Of tables and plots, and how many nanoseconds one is.
     pub(crate) const fn unit_of_times(&self) -> (&'static str, f64) {
-        if self.counted {
+        if self.is_counted() {
             ("thousands of instructions", 1000.0)
         } else {
             ("microseconds", 1000.0)
@@ -184,7 +210,7 @@ impl Report {
         }
         println!(
             "\nthousands of messages per second at all receivers; counts of all rounds{}",
-            if self.counted {
+            if self.is_counted() {
                 "; instructions of each message, both sides together"
             } else {
                 ""
@@ -201,7 +227,11 @@ impl Report {
             "returned",
             "lost",
             "/packet",
-            if self.counted { "  instructions" } else { "" },
+            if self.is_counted() {
+                "  instructions"
+            } else {
+                ""
+            },
         );
         for summary in steps {
             let figures = self.figures(summary.step);
@@ -225,7 +255,7 @@ impl Report {
                 sum(|flow| flow.returned),
                 sum(|flow| flow.lost),
                 per_packet.map_or(String::new(), |n| format!("{n:.2}")),
-                if self.counted {
+                if self.is_counted() {
                     format!("{:>14.0}", 1e9 / rate.median)
                 } else {
                     String::new()
@@ -235,24 +265,58 @@ impl Report {
     }
 
     fn print_costs(&self) {
-        for summary in self.steps(&[Kind::Idle]) {
-            let costs = self
-                .figures(summary.step)
-                .filter_map(|figure| match figure {
-                    Figure::Cost(cost) => Some(cost),
-                    _ => None,
-                });
-            let costs: Vec<_> = costs.collect();
-            let of = |pick: &dyn Fn(&crate::judge::Cost) -> f64| {
-                Spread::of(costs.iter().map(|cost| pick(cost))).map_or(0.0, |spread| spread.median)
+        let steps = self.steps(&[Kind::Idle, Kind::Peers]);
+        if steps.is_empty() {
+            return;
+        }
+        println!(
+            "\nan idle daemon: its processor time, memory of its own at first and with what it shares at last, and what sockets or \
+             peers with their links add to its own"
+        );
+        println!(
+            "{:<46}{:>14}{:>12}{:>14}{:>12}{:>12}",
+            "", "% of a core", "own MB", "resident MB", "added KB", "KB each"
+        );
+        for summary in steps {
+            let figures = self.figures(summary.step);
+            let costs: Vec<Cost> = figures.filter_map(|f| f.cost().copied()).collect();
+            let of = |pick: fn(&Cost) -> f64| {
+                Spread::of(costs.iter().map(pick)).map_or(0.0, |spread| spread.median)
+            };
+            let added = of(|cost| cost.added_bytes as f64) / 1e3;
+            println!(
+                "{:<46}{:>14.2}{:>12.1}{:>14.1}{:>12.0}{:>12.3}",
+                summary.name,
+                100.0 * of(|cost| cost.processor_share),
+                of(|cost| cost.private_bytes as f64) / 1e6,
+                of(|cost| cost.resident_bytes as f64) / 1e6,
+                added,
+                added / summary.step.copies as f64,
+            );
+        }
+    }
+
+    /// Of the loads.
+    fn print_frames(&self) {
+        for summary in self.steps(&[Kind::Load]) {
+            let figures = self.figures(summary.step);
+            let pools: Vec<Frames> = figures.filter_map(|f| f.frames().copied()).collect();
+            let least = |side: usize, of: fn(&Frames) -> [u32; 2]| {
+                pools.iter().map(|pool| of(pool)[side]).min().unwrap_or(0)
+            };
+            let side = |side| {
+                format!(
+                    "{} of {} free at least, {} afterwards",
+                    least(side, |pool| pool.free_least),
+                    least(side, |pool| pool.total),
+                    least(side, |pool| pool.free_after)
+                )
             };
             println!(
-                "\nan idle node with one link: {:.2} % of a processor, {:.1} MB of its own, {:.1} MB with what it shares; \
-                 10,000 sockets add {:.3} MB to its own",
-                100.0 * of(&|cost| cost.processor_share),
-                of(&|cost| cost.private_bytes as f64) / 1e6,
-                of(&|cost| cost.resident_bytes as f64) / 1e6,
-                of(&|cost| cost.sockets_bytes as f64) / 1e6,
+                "frames beside {}: the sender's {}; the receiver's {}",
+                summary.name,
+                side(0),
+                side(1)
             );
         }
     }

@@ -3,7 +3,7 @@
 //! *Closed loop*: a request leaves when the answer to the one before has come. So a stall shows as one long round trip,
 //! not as the many that an open load would have met meanwhile (*coordinated omission*): the percentiles are those
 //! of a caller that waits, and are not corrected. *Paced*: requests are due at fixed times, and the time of each counts from
-//! when it was due, also if an earlier answer was late and it could not leave in time.
+//! when it was due, also if an earlier answer was late and it could not leave in time, and all count that were due.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,18 +53,20 @@ pub(crate) fn measure(
         );
         let now = Instant::now();
         let warm = extent.is_warm(number.into(), now - begun);
+        let next_due = match interval {
+            Some(interval) if measured.is_some() || warm => due + interval,
+            Some(_) | None => now,
+        };
         if let Some(since) = measured {
             nanoseconds.record((now - due).as_nanos().try_into()?)?;
-            if extent.is_over(nanoseconds.len(), now - since) {
+            // Of what is paced, all that was due in the time counts: a stall at its end would else hide what it held up.
+            if extent.is_over(nanoseconds.len(), next_due.saturating_duration_since(since)) {
                 break;
             }
         } else if warm {
             measured = Some(now);
         }
-        due = match interval {
-            Some(interval) if measured.is_some() || warm => due + interval,
-            Some(_) | None => now,
-        };
+        due = next_due;
     }
     Ok(Times::of(&nanoseconds))
 }
@@ -72,6 +74,7 @@ pub(crate) fn measure(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::Percentiles;
 
     struct Mirror {
         delay: Duration,
@@ -143,5 +146,31 @@ mod tests {
             closed.percentiles
         );
         assert_eq!(closed.percentiles.count, 500);
+    }
+
+    /// Stands still once, after some time.
+    struct StallingAt(Instant, bool);
+
+    impl Asker for StallingAt {
+        fn ask(&mut self, message: &[u8], answer: &mut [u8]) -> Result<usize> {
+            if !self.1 && Instant::now() >= self.0 {
+                self.1 = true;
+                thread::sleep(30 * MS);
+            }
+            answer.copy_from_slice(message);
+            Ok(message.len())
+        }
+    }
+
+    /// A loop that ended by the clock would count one request of all that the stall held up.
+    #[test]
+    fn a_stall_that_outlasts_the_measurement_counts_for_all_that_was_due_in_it() {
+        let mut stalling = StallingAt(Instant::now() + 15 * MS, false);
+        let interval = Duration::from_micros(100);
+        let paced = measure(&mut stalling, 64, &Extent::Lasting(20 * MS), Some(interval));
+        let Percentiles { count, p90, .. } = paced.unwrap().percentiles;
+        assert!((195..=201).contains(&count), "{count}");
+        // Those of the last 7 ms were answered when 30 were over.
+        assert!(p90 >= 20_000_000, "{p90}");
     }
 }

@@ -4,21 +4,22 @@
 //! output, and ends with it. Whoever connects may start measurements and daemons here, and nothing else: listen on an
 //! address that only the measuring host reaches.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::bearer::{Bearer, Interface};
 use crate::child::own_program;
 use crate::environment::{Environment, InterfaceFacts};
-use crate::ground::{Description, Request};
+use crate::ground::{Description, Request, watch};
 use crate::session;
 
 /// Options of `serve`.
@@ -27,9 +28,10 @@ pub(crate) struct Options {
     /// Where to listen for the measuring host. Whoever reaches it may start measurements here
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// The interface that leads to the measuring host, which needs an IPv4 address for TCP and UDP
-    #[arg(long, value_name = "eth:INTERFACE")]
-    bearer: String,
+    /// The bearer of this host's daemon that leads to the measuring one, as xtipcd has it: eth:eth1, udp:wan,localip=10.0.0.2.
+    /// TCP, UDP and raw frames are measured through its interface
+    #[arg(long)]
+    bearer: Bearer,
     /// Where the daemon's directory is made
     #[arg(long, hide = true)]
     directory: Option<PathBuf>,
@@ -50,12 +52,9 @@ pub(crate) fn serving(options: &Options) -> Result<()> {
     let autogroup_nice = session::begin()?;
     let directory = options.directory.clone().context("no --directory")?;
     let mut environment = Environment::record([0, 1], autogroup_nice);
-    let interface = interface_of(&options.bearer)?;
-    environment.interface = Some(InterfaceFacts::record(interface));
-    let description = Description {
-        directory,
-        ..describe(&options.bearer, environment)?
-    };
+    let interface = options.bearer.interface()?.name;
+    environment.interface = Some(InterfaceFacts::record(&interface));
+    let description = describe(&options.bearer, directory, environment)?;
     let listener = TcpListener::bind(options.listen)
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     eprintln!("serving {interface} on {}", listener.local_addr()?);
@@ -71,16 +70,36 @@ pub(crate) fn serving(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Two runs at once would measure each other.
+static PRESENT: Mutex<Option<SocketAddr>> = Mutex::new(None);
+
+/// Tells who this host is, and waits for the end of the run.
+fn serve_run(connection: &mut TcpStream, description: &Description) -> Result<()> {
+    writeln!(connection, "{}", serde_json::to_string(description)?)?;
+    // Nothing comes but the end, or the loss of the other host.
+    let _ = connection.read(&mut [0; 1]);
+    Ok(())
+}
+
 fn answer(mut connection: TcpStream, description: &Description) -> Result<()> {
-    connection.set_nodelay(true)?;
+    watch(&connection)?;
+    let asking = connection.peer_addr()?;
     let mut line = String::new();
     // The asking side says no more before it has an answer: nothing else is in this buffer.
     BufReader::new(connection.try_clone()?).read_line(&mut line)?;
     let request = serde_json::from_str(&line).with_context(|| format!("asked for `{line}`"))?;
     let (role, argument) = match request {
         Request::Describe => {
-            writeln!(connection, "{}", serde_json::to_string(description)?)?;
-            return Ok(());
+            let mut present = PRESENT.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(present) = *present {
+                writeln!(connection, "busy with the run of {present}")?;
+                return Ok(());
+            }
+            *present = Some(asking);
+            drop(present);
+            let described = serve_run(&mut connection, description);
+            *PRESENT.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return described;
         }
         Request::Start { role, argument } => (role, argument),
     };
@@ -108,55 +127,19 @@ fn answer(mut connection: TcpStream, description: &Description) -> Result<()> {
     Ok(())
 }
 
-fn interface_of(bearer: &str) -> Result<&str> {
-    let interface = bearer.strip_prefix("eth:");
-    interface.with_context(|| format!("--bearer {bearer}: eth:INTERFACE is accepted"))
-}
-
 /// Who this host is on that bearer.
-pub(crate) fn describe(bearer: &str, environment: Environment) -> Result<Description> {
-    let interface = interface_of(bearer)?;
+pub(crate) fn describe(
+    bearer: &Bearer,
+    directory: PathBuf,
+    environment: Environment,
+) -> Result<Description> {
+    let Interface { name, mac, address } = bearer.interface()?;
     Ok(Description {
-        mac: mac_of(interface)?,
-        address: address_of(interface)?,
-        interface: interface.into(),
-        directory: PathBuf::new(),
+        bearer: bearer.to_string(),
+        interface: name,
+        mac,
+        address,
+        directory,
         environment,
     })
-}
-
-fn mac_of(interface: &str) -> Result<[u8; 6]> {
-    let path = format!("/sys/class/net/{interface}/address");
-    let text = fs::read_to_string(&path).with_context(|| format!("no interface {interface}"))?;
-    let bytes = text
-        .trim()
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16));
-    let bytes = bytes.collect::<Result<Vec<_>, _>>();
-    let mac = bytes.ok().and_then(|bytes| bytes.try_into().ok());
-    mac.with_context(|| format!("{interface} has no Ethernet address"))
-}
-
-fn address_of(interface: &str) -> Result<Ipv4Addr> {
-    for address in nix::ifaddrs::getifaddrs()? {
-        let ip = address.address.as_ref().and_then(|a| a.as_sockaddr_in());
-        if let (true, Some(ip)) = (address.interface_name == interface, ip) {
-            return Ok(ip.ip());
-        }
-    }
-    bail!("{interface} has no IPv4 address: TCP and UDP are measured beside")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bearer_names_an_ethernet_interface() {
-        assert_eq!(interface_of("eth:eth1").unwrap(), "eth1");
-        assert!(interface_of("eth1").is_err());
-        assert_eq!(address_of("lo").unwrap(), Ipv4Addr::LOCALHOST);
-        assert_eq!(mac_of("lo").unwrap(), [0; 6]);
-        assert!(mac_of("nonesuch").is_err());
-    }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Load,
     /// What a daemon costs that has nothing to do, and what a socket of it does.
     Idle,
+    /// The same of a daemon among [`Step::copies`] others, and what they add to its memory.
+    Peers,
     /// The same of an engine among [`Step::copies`] nodes, in simulated time.
     Cluster,
 }
@@ -77,7 +79,7 @@ pub(crate) struct Step {
     pub(crate) size: usize,
     /// Of the interfaces.
     pub(crate) mtu: u32,
-    /// Senders of a load, receivers of a multicast.
+    /// Senders of a load, receivers of a multicast, sockets of an idle daemon or beside a round trip, nodes.
     pub(crate) copies: usize,
 }
 
@@ -90,7 +92,7 @@ impl Step {
     pub(crate) const fn new(kind: Kind, subject: Subject, wait: Wait) -> Self {
         let stage = match subject {
             Subject::KernelTipc => Stage::Kernel,
-            _ if matches!(kind, Kind::Cluster) => Stage::Bare,
+            _ if matches!(kind, Kind::Cluster | Kind::Peers) => Stage::Bare,
             _ if subject.needs_daemons() => Stage::Bundling,
             _ => Stage::Bare,
         };
@@ -160,6 +162,7 @@ impl fmt::Display for Step {
             Kind::Rate => "rate",
             Kind::Load => "load",
             Kind::Idle => "idle",
+            Kind::Peers => "peers",
             Kind::Cluster => "cluster",
         };
         write!(f, "{kind} {}", self.subject)?;
@@ -169,7 +172,7 @@ impl fmt::Display for Step {
                 Stage::Single => " single",
                 _ => " bundled",
             })?,
-            Kind::Rate | Kind::Load | Kind::Idle | Kind::Cluster => {}
+            Kind::Rate | Kind::Load | Kind::Idle | Kind::Peers | Kind::Cluster => {}
         }
         match self.stage {
             Stage::Native => f.write_str(", native XDP")?,
@@ -188,9 +191,10 @@ impl fmt::Display for Step {
         if self.mtu != MTU {
             write!(f, " MTU {}", self.mtu)?;
         }
-        if self.copies != 1 {
-            write!(f, " x{}", self.copies)?;
+        match (self.kind, self.copies) {
+            (_, 1) => Ok(()),
+            (Kind::RoundTrip, sockets) => write!(f, " beside {sockets} sockets"),
+            (_, copies) => write!(f, " x{copies}"),
         }
-        Ok(())
     }
 }

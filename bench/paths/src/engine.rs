@@ -6,6 +6,7 @@ use xtipc_protocol::addr::{
     BearerId, Destination, Media, MediaAddr, NodeAddr, NodeId, PortId, SocketAddr,
 };
 use xtipc_protocol::engine::{BearerSetup, Engine, NodeConfig};
+use xtipc_protocol::host::Payload;
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::name::{Scope, ServiceRange};
 use xtipc_protocol::port::SocketKind;
@@ -19,6 +20,8 @@ const BATCH: u64 = 8;
 /// The same of messages in more fragments than this many bytes make.
 const LARGE: usize = 30_000;
 const BATCH_OF_LARGE: u64 = 1;
+/// The same of messages handed over together: as many as a request of an application has.
+const BATCH_OF_BATCH: u64 = 64;
 const TICK: Duration = Duration::from_millis(1);
 
 /// Whether messages share packets.
@@ -26,6 +29,21 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) enum Packets {
     One,
     Shared,
+    /// Shared, and the messages are handed over together.
+    Batch,
+}
+
+/// One of several messages.
+struct Copied<'a>(&'a [u8]);
+
+impl Payload for Copied<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        self.0.copy_to(offset, out);
+    }
 }
 
 struct Pair {
@@ -93,8 +111,8 @@ impl Pair {
             if host.costs.is_empty() {
                 continue;
             }
-            for (port, cost) in host.costs.drain(..) {
-                engine.on_consumed(port, cost);
+            for (port, cost, count) in host.costs.drain(..) {
+                engine.on_several_consumed(port, cost, count);
             }
             engine.acknowledge_consumed(now, host);
         }
@@ -144,14 +162,20 @@ impl Pair {
             domain: NodeAddr::NONE,
         };
         let (engine, host) = &mut self.nodes[0];
-        if packets == Packets::Shared {
+        if packets != Packets::One {
             engine.begin_gathering();
         }
-        for _ in 0..count {
-            let sent = engine.send(self.now, from.port, &to, payload, host);
-            sent.expect("the link's window has room");
+        if packets == Packets::Batch {
+            let messages = (0..count).map(|_| Copied(payload));
+            let done = engine.send_many(self.now, from.port, &to, messages, host);
+            assert_eq!(done.sent as u64, count, "the link's window has room");
+        } else {
+            for _ in 0..count {
+                let sent = engine.send(self.now, from.port, &to, payload, host);
+                sent.expect("the link's window has room");
+            }
         }
-        if packets == Packets::Shared {
+        if packets != Packets::One {
             engine.end_gathering(self.now, host);
         }
     }
@@ -165,7 +189,11 @@ fn exchange(count: u64, len: usize, packets: Packets, server: usize) {
     let port = engine.open(SocketKind::Rdm);
     let from = engine.socket_addr(port);
     let payload = vec![7; len];
-    let most = if len > LARGE { BATCH_OF_LARGE } else { BATCH };
+    let most = match packets {
+        _ if len > LARGE => BATCH_OF_LARGE,
+        Packets::Batch => BATCH_OF_BATCH,
+        Packets::One | Packets::Shared => BATCH,
+    };
     let mut left = count;
     while left > 0 {
         let batch = left.min(most);
@@ -180,6 +208,11 @@ fn exchange(count: u64, len: usize, packets: Packets, server: usize) {
 /// Messages to the other node.
 pub(crate) fn messages(count: u64, len: usize, packets: Packets) {
     exchange(count, len, packets, 1);
+}
+
+/// Small messages to the other node, handed over 64 at a time.
+pub(crate) fn messages_of_batches(count: u64) {
+    messages(count, 64, Packets::Batch);
 }
 
 /// Messages to a socket of the same node.

@@ -18,7 +18,8 @@ pub(crate) struct FixedHost {
     lens: Vec<usize>,
     /// Messages delivered, and what their sockets have to take back.
     pub(crate) delivered: u64,
-    pub(crate) costs: Vec<(PortId, u32)>,
+    /// Those alike and in a row together, as a segment tells of them.
+    pub(crate) costs: Vec<(PortId, u32, u32)>,
 }
 
 impl FixedHost {
@@ -84,7 +85,10 @@ impl Host for FixedHost {
 
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, _: &P) {
         self.delivered += 1;
-        self.costs.push((to, about.cost));
+        match self.costs.last_mut() {
+            Some((last, cost, count)) if (*last, *cost) == (to, about.cost) => *count += 1,
+            _ => self.costs.push((to, about.cost, 1)),
+        }
     }
 
     fn notice(&mut self, _: Notice) {}

@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod embedded;
 mod engine;
 mod hop;
 mod host;
+mod receiving;
 mod rings;
 
 use std::hint::black_box;
@@ -19,13 +21,14 @@ use xtipc_protocol::name::{BindingTable, Lookup, Publication, Scope, ServiceRang
 type Walk = fn(u64);
 
 /// All paths; their names are the argument.
-const PATHS: [(&str, Walk); 14] = [
+const PATHS: [(&str, Walk); 19] = [
     ("message_single", |count| {
         engine::messages(count, 64, engine::Packets::One)
     }),
     ("message_bundled", |count| {
         engine::messages(count, 64, engine::Packets::Shared)
     }),
+    ("message_of_batch", engine::messages_of_batches),
     ("message_1400", |count| {
         engine::messages(count, 1400, engine::Packets::One)
     }),
@@ -40,10 +43,14 @@ const PATHS: [(&str, Walk); 14] = [
     ("idle_millisecond", engine::idle),
     ("look_up", look_up),
     ("rings", rings::requests_and_deliveries),
+    ("rings_batch", rings::batches_and_deliveries),
+    ("receive", |count| receiving::messages(count, 1)),
+    ("receive_batch", |count| receiving::messages(count, 64)),
     ("channel", channel::messages),
     ("channel_batch", channel::batches),
     ("channel_loan", channel::loans),
     ("hop", hop::there_and_back),
+    ("embedded", embedded::round_trips),
 ];
 
 fn main() -> Result<()> {

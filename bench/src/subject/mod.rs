@@ -8,6 +8,7 @@ pub(crate) mod handover;
 pub(crate) mod iceoryx2;
 pub(crate) mod kernel_tipc;
 pub(crate) mod loan;
+pub(crate) mod look_up;
 pub(crate) mod memory;
 pub(crate) mod packet;
 pub(crate) mod stream;
@@ -41,6 +42,8 @@ pub(crate) enum Subject {
     XtipcConnect,
     /// From a request to the event of the binding that it asked for.
     XtipcEvent,
+    /// Which socket serves a name.
+    XtipcLookUp,
     /// One message for several sockets at a service range.
     XtipcMulticast,
     /// One message for several members of a group.
@@ -87,6 +90,7 @@ impl Subject {
                 | Self::XtipcStream
                 | Self::XtipcConnect
                 | Self::XtipcEvent
+                | Self::XtipcLookUp
                 | Self::XtipcMulticast
                 | Self::XtipcGroup
         )
@@ -107,6 +111,19 @@ impl Subject {
             }
             _ => None,
         }
+    }
+
+    /// Its frames have Ethernet addresses that it needs to know.
+    pub(crate) const fn needs_ethernet(self) -> bool {
+        matches!(self, Self::Xdp | Self::XskRs | Self::Packet)
+    }
+
+    /// It is told the other side by an IPv4 address.
+    pub(crate) const fn needs_ipv4(self) -> bool {
+        matches!(
+            self,
+            Self::Tcp | Self::TcpConnect | Self::Udp | Self::UdpFan | Self::Zeromq
+        )
     }
 
     /// Both ends are threads of one process.
@@ -143,6 +160,7 @@ impl fmt::Display for Subject {
             Self::XtipcStream => "xtipc stream",
             Self::XtipcConnect => "xtipc connect",
             Self::XtipcEvent => "xtipc event",
+            Self::XtipcLookUp => "xtipc look-up",
             Self::XtipcMulticast => "xtipc multicast",
             Self::XtipcGroup => "xtipc group",
             Self::Tcp => "TCP",

@@ -43,6 +43,8 @@ pub(crate) trait Rings: AsFd + Sized {
 /// One side's socket, with the program that gives it frames.
 struct Port<R> {
     header: [u8; HEADER_LEN],
+    /// Of what the other side sends here.
+    expected: [u8; HEADER_LEN],
     rings: R,
     /// Holds the attachment.
     _classifier: Classifier,
@@ -69,12 +71,16 @@ impl<R: Rings> Port<R> {
         classifier.allow_vlan(0)?;
         classifier.insert_socket(0, &rings)?;
         classifier.attach(&wire.interface, attach)?;
-        let mut header = [0; HEADER_LEN];
-        header[..6].copy_from_slice(&wire.peer_mac);
-        header[6..12].copy_from_slice(&wire.mac);
-        header[12..].copy_from_slice(&ETHERTYPE);
+        let header = |to: [u8; 6], from: [u8; 6]| {
+            let mut header = [0; HEADER_LEN];
+            header[..6].copy_from_slice(&to);
+            header[6..12].copy_from_slice(&from);
+            header[12..].copy_from_slice(&ETHERTYPE);
+            header
+        };
         Ok(Self {
-            header,
+            header: header(wire.peer_mac, wire.mac),
+            expected: header(wire.mac, wire.peer_mac),
             rings,
             _classifier: classifier,
         })
@@ -92,12 +98,16 @@ impl<R: Rings> Port<R> {
         self.rings.kick()
     }
 
+    /// Shows messages of the other side, and tells how many. Nodes on the same network send frames of TIPC, too.
     fn receive(&mut self, budget: usize, mut on_message: impl FnMut(&[u8])) -> Result<usize> {
+        let (expected, mut messages) = (self.expected, 0);
         self.rings.receive(budget, |frame| {
-            if let Some(message) = frame.get(HEADER_LEN..) {
+            if let Some(message) = frame.strip_prefix(&expected) {
+                messages += 1;
                 on_message(message);
             }
-        })
+        })?;
+        Ok(messages)
     }
 }
 

@@ -24,6 +24,8 @@ const URGENT: ServiceAddress = ServiceAddress {
 const RECEIVE_BUFFER: u32 = 16 << 20;
 /// When nothing came back for so long, nothing more will.
 const RETURNS_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a sender leaves a receiver alone that rejected messages.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 fn open(node: &Node) -> Result<Datagram> {
     let socket = Datagram::open(node, Kind::Rdm)?;
@@ -166,7 +168,10 @@ impl Source for Send {
             let posted = self.socket.post_many(rest, SERVICE)?;
             rest = &rest[posted..];
         }
-        self.take_returned()?;
+        if self.take_returned()? {
+            // The receiver is full. What comes back beyond all measure finds no room to come back.
+            thread::sleep(FULL_PAUSE);
+        }
         Ok(BATCH as u64)
     }
 

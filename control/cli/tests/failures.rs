@@ -210,7 +210,7 @@ fn a_daemon_that_goes_away_is_reported() {
             .expect("a client that reads");
     });
     let stderr = format!(
-        "the daemon at {} went away before it had answered\n",
+        "the daemon at {} closed the connection before it had answered: it has ended, or is busy with other tools\n",
         daemon.socket().display()
     );
     assert_eq!(daemon.xtipc("status"), failed(&stderr));

@@ -32,7 +32,9 @@ pub enum ClientError {
         error: io::Error,
     },
     /// The connection ended before the answer was complete.
-    #[error("the daemon at {0} went away before it had answered")]
+    #[error(
+        "the daemon at {0} closed the connection before it had answered: it has ended, or is busy with other tools"
+    )]
     WentAway(PathBuf),
     /// No answer came in time.
     #[error("the daemon at {0} did not answer within {seconds} s", seconds = PATIENCE.as_secs())]

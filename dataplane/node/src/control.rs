@@ -2,7 +2,6 @@
 //!
 //! A question never waits longer than its patience, and a crowd of silent tools cannot exhaust the daemon.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -12,12 +11,13 @@ use xtipc_management::{Failure, Request, Response, serve};
 
 use crate::bearer::Preparation;
 use crate::config::BearerSpec;
+use crate::door::Admission;
 use crate::epoch::Epochs;
 use crate::mail::Sender;
 use crate::steward::{Command, Query};
 use crate::worker::STILL_HELD;
 
-/// Tools served at the same time; more are refused by closing.
+/// Tools served at the same time; more wait for a while and are then refused by closing.
 const CLIENTS_MAX: usize = 16;
 /// A worker answers between two rounds; if it does not, the tool is told.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -45,17 +45,16 @@ impl Control {
     }
 
     /// Serves one tool on a thread of its own. `socket` blocks.
-    pub fn admit(&self, socket: OwnedFd) -> io::Result<()> {
+    pub(crate) fn admit(&self, socket: OwnedFd) -> Admission {
         if Arc::strong_count(&self.clients) > CLIENTS_MAX {
-            return Err(io::Error::other(format!(
-                "{CLIENTS_MAX} tools are connected already"
-            )));
+            let reason = "as many tools are connected as are served at the same time";
+            return Admission::NoRoom { socket, reason };
         }
         let stream = UnixStream::from(socket);
         let trusted = is_trusted(&stream);
         let (worker, epochs) = (self.worker.clone(), Arc::clone(&self.epochs));
         let counted = Arc::clone(&self.clients);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("control".into())
             .stack_size(STACK_SIZE)
             .spawn(move || {
@@ -71,8 +70,11 @@ impl Control {
                     tracing::debug!(%error, "a tool was let go");
                 }
                 drop(counted);
-            })?;
-        Ok(())
+            });
+        match thread {
+            Ok(_) => Admission::Served,
+            Err(error) => Admission::Refused(error.to_string()),
+        }
     }
 }
 
@@ -209,23 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_tools_is_refused_and_admitted_again_when_some_left() {
+    fn there_is_room_for_so_many_tools_and_for_another_when_one_has_left() {
         let (sender, _receiver) = mail::channel(4).unwrap();
         let control = Control::new(sender, epochs());
         let mut tools = Vec::new();
         for _ in 0..CLIENTS_MAX {
             let (tool, ours) = UnixStream::pair().unwrap();
-            control.admit(ours.into()).unwrap();
+            assert!(matches!(control.admit(ours.into()), Admission::Served));
             tools.push(tool);
         }
         let (_tool, ours) = UnixStream::pair().unwrap();
-        let refusal = control.admit(ours.into()).unwrap_err().to_string();
-        assert_eq!(refusal, "16 tools are connected already");
+        let Admission::NoRoom { socket, .. } = control.admit(ours.into()) else {
+            panic!("one too many");
+        };
         tools.pop();
         while Arc::strong_count(&control.clients) > CLIENTS_MAX {
             std::thread::yield_now();
         }
-        let (_tool, ours) = UnixStream::pair().unwrap();
-        control.admit(ours.into()).unwrap();
+        assert!(matches!(control.admit(socket), Admission::Served));
     }
 }

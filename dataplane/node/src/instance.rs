@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -20,6 +21,10 @@ const PID_FILE: &str = "xtipcd.pid";
 const BACKLOG: i32 = 128;
 /// A pid file can vanish between opening and locking it when its holder leaves, once for each such holder.
 const LOCK_ATTEMPTS: usize = 100;
+/// The kernel ends the io_uring of a killed process, and with it the listeners that were waited for, only after the
+/// process itself is gone.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+const LAST_BREATH_POLL: Duration = Duration::from_millis(5);
 
 /// Why the instance cannot start here.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +210,20 @@ fn write_pid(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
+/// Removes a socket without a listener, waiting for one that was just killed.
 fn remove_stale(path: &Path, socket_type: SocketType) -> Result<(), InstanceError> {
+    let end = Instant::now() + LAST_BREATH;
+    loop {
+        match try_remove_stale(path, socket_type) {
+            Err(InstanceError::SocketInUse { .. }) if Instant::now() < end => {
+                std::thread::sleep(LAST_BREATH_POLL);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_remove_stale(path: &Path, socket_type: SocketType) -> Result<(), InstanceError> {
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(system("look at", path)(e)),
@@ -325,5 +343,21 @@ mod tests {
             Err(InstanceError::NotASocket { .. })
         ));
         assert_eq!(fs::read(&file).unwrap(), b"data");
+    }
+
+    #[test]
+    fn a_listener_that_ends_a_moment_after_its_process_is_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let mut instance = Instance::hold(&base.path().join("run")).unwrap();
+        let path = base.path().join("attach.sock");
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 1).unwrap();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(LAST_BREATH / 10);
+            drop(socket);
+        });
+        instance.listen(&path, SocketType::SEQPACKET, OWN).unwrap();
+        ending.join().unwrap();
     }
 }

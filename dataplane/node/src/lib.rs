@@ -8,6 +8,7 @@ pub(crate) mod complaints;
 pub mod config;
 pub mod control;
 pub(crate) mod crew;
+pub(crate) mod door;
 pub mod embedded;
 pub mod epoch;
 pub mod instance;

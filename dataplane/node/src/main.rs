@@ -1,7 +1,7 @@
 //! The program `xtipcd`: settings and log, then the steward.
 //!
 //! Exit status: 0 after an orderly stop, 1 when it could not start or go on, 2 for wrong settings, 128 + n when
-//! a second signal n ended a stop that was under way. A panic aborts.
+//! a second signal n, not one that came together with the first, ended a stop that was under way. A panic aborts.
 
 mod log;
 

@@ -126,6 +126,11 @@ impl IdlePolicy {
         self.gave_way = took_ns > GIVEN_WAY_NS;
     }
 
+    /// Whether somebody took the core when it was last given away.
+    pub fn is_shared(&self) -> bool {
+        self.gave_way
+    }
+
     /// How long an adaptive worker spins: twice what a wake costs, within limits.
     pub fn spin_budget_ns(&self) -> u64 {
         (2 * self.wake_cost_ns).clamp(SPIN_NS_MIN, SPIN_NS_MAX)

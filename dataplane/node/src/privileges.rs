@@ -124,6 +124,18 @@ pub fn raise_memlock() -> Option<u64> {
     getrlimit(Resource::Memlock).current
 }
 
+/// Lets the process have as many descriptors as the hard limit allows: the usual soft one is for programs that call select,
+/// and each application takes a handful, each socket with a descriptor one more.
+pub fn raise_open_files() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let highest = Rlimit {
+        current: hard,
+        maximum: hard,
+    };
+    // Always allowed.
+    let _ = setrlimit(Resource::Nofile, highest);
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;

@@ -1,6 +1,6 @@
 //! The steward: the main thread, which starts and stops everything and never touches a packet.
 //!
-//! Owns the instance's run directory, signals, the listening sockets, the watchdog and the service manager's
+//! Owns the instance's run directory, signals, the listening sockets, the watchdog's thread and the service manager's
 //! notifications. Workers are told by [`Command`]s and tell by [`Event`]s; who connects is served when every worker
 //! is ready.
 
@@ -10,8 +10,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, SocketType, accept_with};
+use rustix::net::SocketType;
 use sd_notify::NotifyState;
 use xtipc_management::{Request, Response};
 
@@ -21,6 +20,7 @@ use crate::complaints::Complaints;
 use crate::config::Config;
 use crate::control::Control;
 use crate::crew::Crew;
+use crate::door::{Admission, Door};
 use crate::epoch::Epochs;
 use crate::instance::{Instance, InstanceError};
 use crate::mail::{self, Receiver, Sender};
@@ -29,8 +29,8 @@ use crate::policy::{Core, Policy};
 use crate::privileges;
 use crate::service_manager;
 use crate::signals::{Signal, Signals};
-use crate::wait::{Interest, Token, WaitError, Waiter};
-use crate::watchdog::{Pulse, Watchdog};
+use crate::wait::{Backend, Interest, Token, WaitError, Waiter};
+use crate::watchdog::{Pulse, Watchdog, Watching};
 use crate::worker::{self, Turn, WorkerConfig};
 
 /// What the steward tells worker 0. The others serve it, and end with it.
@@ -133,21 +133,18 @@ pub enum StewardError {
 const COMMANDS_MAX: usize = 64;
 /// Events of all workers; each sends three at most.
 const EVENTS_MAX: usize = 256;
-/// Connections taken between two looks at signals and watchdog; the next wait reports the rest.
-const ACCEPTS_MAX: usize = 32;
+/// How often it looks at what nothing wakes it for.
+const TICK_NS: u64 = 200_000_000;
+/// How often it looks whether there is room for who waits in a door.
+const GUEST_RETRY_NS: u64 = 2_000_000;
 const STOP_PATIENCE_NS: u64 = 5_000_000_000;
+/// Signals that come together ask for one stop: timeout(1), for one, sends to the process and to its group.
+const SAME_STOP_NS: u64 = 200_000_000;
 
 const SIGNALS: Token = Token(0);
 const EVENTS: Token = Token(1);
 const ATTACH: Token = Token(2);
 const CONTROL: Token = Token(3);
-
-/// A listening socket. Closed for a while when accepting fails, since the wait would return at once for ever.
-struct Door {
-    listener: OwnedFd,
-    token: Token,
-    open: bool,
-}
 
 struct Running {
     thread: Option<JoinHandle<()>>,
@@ -175,8 +172,9 @@ pub(crate) struct Steward {
     control: Control,
     epochs: Arc<Mutex<Epochs>>,
     doors: Vec<Door>,
-    refusals: Complaints,
-    watchdog: Watchdog,
+    stalls: Complaints,
+    pulses: Arc<[Arc<Pulse>]>,
+    watching: Watching,
     /// How often the service manager wants to hear of us, halved.
     alive_interval_ns: Option<u64>,
     alive_due_ns: u64,
@@ -202,11 +200,20 @@ pub(crate) fn start(
     if let Some(bytes) = privileges::raise_memlock() {
         tracing::debug!(bytes, "lockable memory is limited");
     }
+    // How many an application may have is its own business.
+    if turn.is_none() {
+        privileges::raise_open_files();
+    }
     let mut instance = Instance::hold(&config.run_dir)?;
     let doors = make_doors(&mut instance, &config, turn.is_none())?;
     let system = |operation| move |source| StewardError::System { operation, source };
     let config = Arc::new(config);
-    let mut waiter = Waiter::new()?;
+    let mut waiter = match turn {
+        // One of a process that has ended holds its sockets until the kernel comes round to it: an application may be
+        // started again at once.
+        Some(_) => Waiter::with_backend(Backend::Epoll)?,
+        None => Waiter::new()?,
+    };
     let (sender, events) = mail::channel(EVENTS_MAX).map_err(system("make a queue"))?;
     waiter.add(&signals, Interest::Read, SIGNALS)?;
     waiter.add(&events, Interest::Read, EVENTS)?;
@@ -230,7 +237,7 @@ pub(crate) fn start(
     let mut threads = vec![worker::spawn(WorkerConfig {
         config: Arc::clone(&config),
         placement: Arc::clone(&placement),
-        pulses,
+        pulses: Arc::clone(&pulses),
         crew,
         commands: inbox,
         events: sender.clone(),
@@ -248,6 +255,7 @@ pub(crate) fn start(
             ready: false,
         });
     }
+    let watching = Watching::start(watchdog).map_err(system("start the watchdog"))?;
     let control = Control::new(commands.clone(), Arc::clone(&epochs));
     let alive = match turn {
         Some(_) => None,
@@ -266,8 +274,9 @@ pub(crate) fn start(
         control,
         epochs,
         doors,
-        refusals: Complaints::default(),
-        watchdog,
+        stalls: Complaints::default(),
+        pulses,
+        watching,
         alive_interval_ns: alive.and_then(|ns| u64::try_from(ns).ok()),
         alive_due_ns: 0,
         stage: Stage::Starting,
@@ -288,11 +297,7 @@ fn make_doors(
     let wanted = others_attach.then_some(attach).into_iter().chain([control]);
     let made = wanted.map(|(token, path, socket_type, access)| {
         let listener = instance.listen(path, socket_type, access)?;
-        Ok(Door {
-            listener,
-            token,
-            open: false,
-        })
+        Ok(Door::new(listener, token))
     });
     made.collect()
 }
@@ -308,7 +313,15 @@ impl Steward {
         let mut ready = Vec::with_capacity(8);
         let mut tick_ns = now_ns();
         loop {
-            self.waiter.wait(Some(tick_ns), &mut ready)?;
+            let has_guests = self.doors.iter().any(Door::has_guest);
+            let due_ns = match has_guests {
+                true => tick_ns.min(now_ns() + GUEST_RETRY_NS),
+                false => tick_ns,
+            };
+            self.waiter.wait(Some(due_ns), &mut ready)?;
+            if has_guests {
+                self.retry_guests()?;
+            }
             for &token in &ready {
                 match token {
                     SIGNALS => self.on_signals()?,
@@ -317,10 +330,9 @@ impl Steward {
                 }
             }
             let now_ns = now_ns();
-            tick_ns = tick_ns.min(now_ns + self.interval_ns());
             if now_ns >= tick_ns {
                 self.on_tick(now_ns)?;
-                tick_ns = now_ns + self.interval_ns();
+                tick_ns = now_ns + self.alive_interval_ns.map_or(TICK_NS, |ns| ns.min(TICK_NS));
             }
             if self.workers.iter().all(|w| w.thread.is_none()) {
                 return self.finish();
@@ -328,18 +340,17 @@ impl Steward {
         }
     }
 
-    fn interval_ns(&self) -> u64 {
-        let watch_ns = self.watchdog.interval_ns();
-        self.alive_interval_ns
-            .map_or(watch_ns, |alive_ns| watch_ns.min(alive_ns))
-    }
-
     fn on_signals(&mut self) -> Result<(), StewardError> {
         while let Some(signal) = self.signals.next() {
             match (signal, &self.stage) {
                 (Signal::Ignored(signal), _) => tracing::debug!(signal, "ignored"),
-                (Signal::Stop(number), Stage::Stopping { .. }) => {
-                    return Err(StewardError::Forced(number));
+                (Signal::Stop(number), Stage::Stopping { until_ns }) => {
+                    let since_ns = until_ns - STOP_PATIENCE_NS;
+                    if now_ns() < since_ns + SAME_STOP_NS {
+                        tracing::debug!(signal = number, "stopping already");
+                    } else {
+                        return Err(StewardError::Forced(number));
+                    }
                 }
                 (Signal::Stop(number), Stage::Starting | Stage::Serving) => {
                     tracing::info!(signal = number, "stopping");
@@ -369,7 +380,7 @@ impl Steward {
                         .get_or_insert(StewardError::Worker { worker, reason });
                     self.stop();
                 }
-                Event::Tolerance { shortest_ms } => self.watchdog.set_tolerance(shortest_ms),
+                Event::Tolerance { shortest_ms } => self.watching.set_tolerance(shortest_ms),
                 Event::EpochWanted => self.give_epoch(),
                 Event::Stopped { worker } => self.join(worker),
             }
@@ -403,58 +414,42 @@ impl Steward {
     }
 
     fn open_doors(&mut self) -> Result<(), StewardError> {
-        for door in self.doors.iter_mut().filter(|d| !d.open) {
-            self.waiter
-                .add(&door.listener, Interest::Read, door.token)?;
-            door.open = true;
+        for door in &mut self.doors {
+            door.open(&mut self.waiter)?;
         }
         Ok(())
     }
 
     fn on_door(&mut self, token: Token) -> Result<(), StewardError> {
-        let Some(door) = self.doors.iter_mut().find(|d| d.token == token) else {
-            return Ok(());
-        };
-        for _ in 0..ACCEPTS_MAX {
-            let socket = match accept_with(&door.listener, SocketFlags::CLOEXEC) {
-                Ok(socket) => socket,
-                Err(Errno::WOULDBLOCK) => return Ok(()),
-                Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                Err(error) => {
-                    if let Some(untold) = self.refusals.occur(now_ns()) {
-                        tracing::warn!(%error, untold, "cannot accept a connection, pausing");
-                    }
-                    self.waiter.remove(token)?;
-                    door.open = false;
-                    return Ok(());
-                }
-            };
-            // Refusing is closing; the other end sees it.
-            let admitted = if token == ATTACH {
-                let command = Command::AttachClient(socket);
-                let sent = self.commands.send(command);
-                sent.map_err(|e| e.to_string())
-            } else {
-                self.control.admit(socket).map_err(|e| e.to_string())
-            };
-            if let Err(error) = admitted
-                && let Some(untold) = self.refusals.occur(now_ns())
-            {
-                tracing::warn!(error, untold, "connection refused");
-            }
+        let (commands, control) = (&self.commands, &self.control);
+        for door in self.doors.iter_mut().filter(|door| door.token() == token) {
+            door.answer(&mut self.waiter, |socket| {
+                admit(commands, control, token, socket)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn retry_guests(&mut self) -> Result<(), StewardError> {
+        let (commands, control) = (&self.commands, &self.control);
+        for door in &mut self.doors {
+            let token = door.token();
+            door.retry(&mut self.waiter, |socket| {
+                admit(commands, control, token, socket)
+            })?;
         }
         Ok(())
     }
 
     fn on_tick(&mut self, now_ns: u64) -> Result<(), StewardError> {
-        self.watchdog.tick(now_ns);
         if let Some(interval_ns) = self.alive_interval_ns
             && now_ns >= self.alive_due_ns
-            && self.watchdog.all_alive(now_ns)
+            && self.pulses.iter().all(|pulse| pulse.is_alive(now_ns))
         {
             self.alive_due_ns = now_ns + interval_ns;
             self.notify(NotifyState::Watchdog);
         }
+        self.warn_of_stalls(now_ns);
         if matches!(self.stage, Stage::Serving) {
             self.open_doors()?;
         }
@@ -466,6 +461,28 @@ impl Steward {
             }
         }
         Ok(())
+    }
+
+    /// Says which workers were late.
+    fn warn_of_stalls(&mut self, now_ns: u64) {
+        let late_ns = self.watching.late_ns();
+        for (worker, pulse) in self.pulses.iter().enumerate() {
+            let gap_ns = pulse.take_gap_ns();
+            if gap_ns <= late_ns {
+                continue;
+            }
+            let (gap_ms, limit_ms) = (gap_ns / 1_000_000, late_ns / 1_000_000);
+            match self.stalls.occur(now_ns) {
+                Some(untold) => tracing::warn!(
+                    worker,
+                    gap_ms,
+                    limit_ms,
+                    untold,
+                    "a worker stood still: too little processor time for it"
+                ),
+                None => tracing::debug!(worker, gap_ms, limit_ms, "a worker stood still"),
+            }
+        }
     }
 
     fn stop(&mut self) {
@@ -504,11 +521,33 @@ impl Steward {
         }
     }
 
-    fn finish(self) -> Result<(), StewardError> {
-        for (worker, longest_gap_ns, rescues) in self.watchdog.gaps() {
-            let longest_gap_us = longest_gap_ns / 1000;
-            tracing::info!(worker, longest_gap_us, rescues, "worker stopped");
+    fn finish(mut self) -> Result<(), StewardError> {
+        if let Some(watchdog) = self.watching.end() {
+            for (worker, longest_gap_ns, rescues) in watchdog.gaps() {
+                let longest_gap_us = longest_gap_ns / 1000;
+                tracing::info!(worker, longest_gap_us, rescues, "worker stopped");
+            }
         }
         self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Gives a connection to who serves those that come by the door of this token.
+fn admit(
+    commands: &Sender<Command>,
+    control: &Control,
+    token: Token,
+    socket: OwnedFd,
+) -> Admission {
+    if token == CONTROL {
+        return control.admit(socket);
+    }
+    match commands.send(Command::AttachClient(socket)) {
+        Ok(()) => Admission::Served,
+        Err(mail::SendError::Full(Command::AttachClient(socket))) => Admission::NoRoom {
+            socket,
+            reason: "the queue to the worker is full",
+        },
+        Err(error) => Admission::Refused(error.to_string()),
     }
 }

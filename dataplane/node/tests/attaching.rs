@@ -2,7 +2,11 @@
 
 mod host;
 
+use std::thread;
+use std::time::Duration;
+
 use host::Host;
+use rustix::process::{Pid, Signal, kill_process};
 use xtipc::{Error, Node, NodeBuilder};
 
 fn builder(host: &Host) -> NodeBuilder {
@@ -49,4 +53,22 @@ fn a_worker_that_serves_no_applications_is_refused_with_the_one_that_does() {
         panic!("{refused}");
     };
     assert_eq!(reason, "worker 3 serves no applications, worker 0 does");
+}
+
+#[test]
+fn a_crowd_of_programs_that_comes_at_once_is_attached() {
+    let host = Host::start();
+    let daemon = Pid::from_raw(host.pid().cast_signed()).unwrap();
+    // So that all of them are there before the first is served.
+    kill_process(daemon, Signal::STOP).unwrap();
+    thread::scope(|scope| {
+        let programs: Vec<_> = (0..120)
+            .map(|_| scope.spawn(|| builder(&host).attach()))
+            .collect();
+        thread::sleep(Duration::from_millis(200));
+        kill_process(daemon, Signal::CONT).unwrap();
+        for program in programs {
+            program.join().unwrap().unwrap();
+        }
+    });
 }

@@ -125,6 +125,21 @@ fn a_daemon_becomes_ready_and_leaves_nothing_in_its_run_directory_at_sigterm() {
 }
 
 #[test]
+fn signals_that_come_together_ask_for_one_orderly_stop() {
+    let host = Host::new();
+    for _ in 0..20 {
+        let mut daemon = host.start(&[]);
+        for _ in 0..10 {
+            daemon.signal(Signal::TERM);
+            // Long enough for it to take them one by one, and it is still stopping.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        assert_eq!(host.notification(), "STOPPING=1");
+        assert_eq!(daemon.exit_code(), Some(0));
+    }
+}
+
+#[test]
 fn tools_get_answers_on_the_control_socket() {
     let host = Host::new();
     let _daemon = host.start(&[]);
@@ -154,6 +169,23 @@ fn a_crowd_of_tools_that_is_refused_leaves_few_lines_in_the_log() {
     stderr.read_to_string(&mut log).unwrap();
     let lines = log.lines().filter(|line| line.contains("refused"));
     assert_eq!(lines.count(), 1, "{log}");
+}
+
+#[test]
+fn a_crowd_of_tools_that_comes_at_once_is_served() {
+    let host = Host::new();
+    let daemon = host.start(&[]);
+    // So that all of them are there before the first is served.
+    daemon.signal(Signal::STOP);
+    std::thread::scope(|scope| {
+        let tools: Vec<_> = (0..100)
+            .map(|_| scope.spawn(|| still_answers(&host)))
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        daemon.signal(Signal::CONT);
+        let failed = tools.into_iter().filter_map(|tool| tool.join().err());
+        assert_eq!(failed.count(), 0);
+    });
 }
 
 #[test]
@@ -254,6 +286,27 @@ fn a_service_manager_without_a_place_in_the_file_system_is_told_too() {
     let mut text = [0; 64];
     let n = manager.recv(&mut text).expect("a notification");
     assert_eq!(&text[..n], b"READY=1\n");
+}
+
+#[test]
+fn a_daemon_may_have_as_many_descriptors_as_the_hard_limit_allows() {
+    let host = Host::new();
+    let plain = host.command(&[]);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -Sn 64; exec "$@""#, "sh"])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env("NOTIFY_SOCKET", host.path("notify"))
+        .stderr(Stdio::null());
+    let daemon = Daemon(command.spawn().unwrap());
+    assert_eq!(host.notification(), "READY=1");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.0.id())).unwrap();
+    let files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let [soft, hard] = [0, 1].map(|word| files.unwrap().split_whitespace().nth(word));
+    assert_eq!(soft, hard, "{limits}");
 }
 
 /// Leaves two lines in the log: a program has come, and gone.

@@ -118,6 +118,28 @@ fn question_and_answer_go_past_the_daemon_and_tell_what_they_told_before() {
 }
 
 #[test]
+fn of_several_messages_that_are_posted_at_once_each_counts_towards_a_channel() {
+    let host = Host::start_with(&["--direct-after=100"]);
+    let (server, client) = (server(&host), socket_on(&host));
+    let server_address = server.local_addr().unwrap();
+    for to in [
+        Destination::from(server_address),
+        Destination::from(SERVICE),
+    ] {
+        let before = direct(&host, &client).0;
+        // The last ones ask for the channel, map it, and switch.
+        for _ in 0..6 {
+            assert_eq!(client.post_many(&[b"many"; 50], to).unwrap(), 50);
+            for _ in 0..50 {
+                assert_eq!(&*server.recv().unwrap(), b"many");
+            }
+            client.flush().unwrap();
+        }
+        assert!(direct(&host, &client).0 > before);
+    }
+}
+
+#[test]
 fn who_sleeps_is_woken_and_a_default_destination_goes_directly_too() {
     let host = direct_host();
     let server = server(&host);

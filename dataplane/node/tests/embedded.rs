@@ -9,7 +9,7 @@ use xtipc::{
     Datagram, EmbeddedNode, Error, EventKind, Kind, Node, Poller, Readiness, Scope, ServiceAddress,
     ServiceRange, Subscriber, Subscription,
 };
-use xtipc_management::Client;
+use xtipc_management::{Client, LinkFilter};
 
 const SERVICE: ServiceAddress = ServiceAddress {
     type_: 5000,
@@ -129,6 +129,135 @@ fn threads_that_do_not_make_the_rounds_get_what_is_theirs() {
         }
     });
     assert_eq!(received.into_inner(), 4 * MESSAGES);
+}
+
+fn number_of(message: &[u8]) -> u32 {
+    u32::from_ne_bytes(*message.first_chunk().unwrap())
+}
+
+/// More at once than the link takes before it hears from the other node: posts then go by the ring, and by turns with the direct
+/// way once there is room.
+#[test]
+fn what_is_posted_over_a_full_link_arrives_in_order_and_complete() {
+    const MESSAGES: u32 = 3000;
+    const SOME: u32 = 1000;
+    let wire = tempfile::tempdir().unwrap();
+    let [here, there] = ["here", "there"].map(|name| {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "identity = \"{name}\"\nrun_dir = \"{}\"\nbearer = [\"shm:wire,dir={}\"]\n",
+            directory.path().display(),
+            wire.path().display()
+        );
+        let node = EmbeddedNode::start(&settings).unwrap();
+        Own { node, directory }
+    });
+    let (own, other) = (here.attach(), there.attach());
+    let server = server(&other);
+    server.set_receive_buffer(16 << 20).unwrap();
+    let subscriber = Subscriber::open(&own).unwrap();
+    subscriber
+        .subscribe(&Subscription::bindings(SERVICE))
+        .unwrap();
+    subscriber.recv().unwrap();
+    let client = Datagram::open(&own, Kind::Rdm).unwrap();
+
+    let mut payload = [7; 1000];
+    let mut posted = 0;
+    while posted < MESSAGES {
+        let several: Vec<_> = (posted..MESSAGES.min(posted + SOME))
+            .map(|number| {
+                payload[..4].copy_from_slice(&number.to_ne_bytes());
+                payload
+            })
+            .collect();
+        posted += client.post_many(&several, SERVICE).unwrap() as u32;
+        if posted < MESSAGES {
+            payload[..4].copy_from_slice(&posted.to_ne_bytes());
+            client.post_to(&payload, SERVICE).unwrap();
+            posted += 1;
+        }
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| client.flush().unwrap());
+        for number in 0..MESSAGES {
+            let message = server.recv_timeout(PATIENCE).unwrap();
+            assert_eq!((number_of(&message), message.len()), (number, 1000));
+        }
+    });
+    let links = here.tool().link_statistics(LinkFilter::Usual).unwrap();
+    let congested = links.iter().map(|link| link.statistics.link_congestions);
+    assert!(congested.sum::<u32>() > 0, "the link was never full");
+}
+
+#[test]
+fn flush_tells_the_first_failure_of_what_was_posted() {
+    let own = Own::start("adaptive");
+    let node = own.attach();
+    let (server, client) = (server(&node), Datagram::open(&node, Kind::Rdm).unwrap());
+    let nobody = |instance| ServiceAddress {
+        type_: 5002,
+        instance,
+    };
+    client.post_to(b"x", nobody(1)).unwrap();
+    assert_eq!(client.post_many(&[b"x"; 100], nobody(2)).unwrap(), 100);
+    client.post_to(b"y", SERVICE).unwrap();
+    let said = client.flush().unwrap_err();
+    let destination = nobody(1).into();
+    assert!(
+        matches!(said, Error::Unreachable { destination: to } if to == destination),
+        "{said}"
+    );
+    client.flush().unwrap();
+    assert_eq!(*server.recv().unwrap(), *b"y");
+}
+
+/// Of threads that post at once one makes a round, and what the others post goes by the ring. Two share a socket.
+#[test]
+fn each_of_the_threads_that_post_at_once_is_received_in_its_order() {
+    const MESSAGES: u32 = 3000;
+    let own = Own::start("adaptive");
+    let node = own.attach();
+    let server = server(&node);
+    server.set_receive_buffer(16 << 20).unwrap();
+    let sockets = [(); 2].map(|()| Datagram::open(&node, Kind::Rdm).unwrap());
+    thread::scope(|scope| {
+        for (thread, socket) in (0..).zip([&sockets[0], &sockets[1], &sockets[1]]) {
+            scope.spawn(move || {
+                for number in 0..MESSAGES {
+                    let message = [thread, number].map(u32::to_ne_bytes).concat();
+                    socket.post_to(&message, SERVICE).unwrap();
+                }
+                socket.flush().unwrap();
+            });
+        }
+        let mut next = [0; 3];
+        for _ in 0..3 * MESSAGES {
+            let message = server.recv_timeout(PATIENCE).unwrap();
+            let thread = number_of(&message) as usize;
+            assert_eq!(number_of(&message[4..]), next[thread]);
+            next[thread] += 1;
+        }
+    });
+}
+
+/// Once a descriptor is looked at the helper makes the rounds, but for moments in which nobody does.
+#[test]
+fn posts_beside_the_helper_keep_their_order() {
+    const MESSAGES: u32 = 2000;
+    let own = Own::start("adaptive");
+    let node = own.attach();
+    let (server, client) = (server(&node), Datagram::open(&node, Kind::Rdm).unwrap());
+    server.as_fd().unwrap();
+    for number in 0..MESSAGES {
+        client.post_to(&number.to_ne_bytes(), SERVICE).unwrap();
+        if number % 50 == 49 {
+            for number in number - 49..=number {
+                assert_eq!(number_of(&server.recv_timeout(PATIENCE).unwrap()), number);
+            }
+        }
+    }
+    client.flush().unwrap();
 }
 
 #[test]

@@ -44,6 +44,30 @@ fn until(host: &Host, port: u32, is: impl Fn(&SocketInfo) -> bool) -> SocketInfo
 }
 
 #[test]
+fn a_message_that_had_to_wait_counts_once() {
+    let host = Host::start();
+    let (client, server, peer) = host.connect(&host.attach(), ConnectionKind::Seqpacket, SERVICE);
+    let submitted = || -> u64 {
+        let attachments = host.tool().status().unwrap().attachments;
+        attachments.iter().map(|attached| attached.submitted).sum()
+    };
+    let before = submitted();
+    thread::scope(|s| {
+        let sender = s.spawn(|| (0..4).try_for_each(|_| client.send(&[1; 60_000]).map(|_| ())));
+        let waits = |socket: &SocketInfo| {
+            let details = socket.details.as_ref();
+            details.is_some_and(|d| d.waiting.is_some())
+        };
+        until(&host, peer.port, waits);
+        for _ in 0..4 {
+            server.recv().unwrap().unwrap();
+        }
+        sender.join().unwrap().unwrap();
+    });
+    assert_eq!(submitted() - before, 4);
+}
+
+#[test]
 fn a_sender_whose_reader_does_not_read_is_shown_with_the_peer_the_window_and_the_time() {
     let host = Host::start();
     let (client, server, peer) = host.connect(&host.attach(), ConnectionKind::Seqpacket, SERVICE);

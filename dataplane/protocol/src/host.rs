@@ -41,6 +41,18 @@ pub trait Payload {
     }
 }
 
+impl<P: Payload + ?Sized> Payload for &P {
+    #[inline]
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    #[inline]
+    fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        (**self).copy_to(offset, out);
+    }
+}
+
 impl Payload for [u8] {
     fn len(&self) -> usize {
         <[u8]>::len(self)
@@ -228,6 +240,18 @@ pub trait Host {
     /// Hands a message to a socket. The engine has checked the socket's receive limits; the host keeps
     /// the message until the socket takes it.
     fn deliver<P: Payload + ?Sized>(&mut self, to: PortId, about: &Incoming, payload: &P);
+
+    /// The same of messages that differ in nothing but their bytes, and of these not in number.
+    fn deliver_all<'a, P: Payload + ?Sized + 'a>(
+        &mut self,
+        to: PortId,
+        about: &Incoming,
+        payloads: impl Iterator<Item = &'a P>,
+    ) {
+        for payload in payloads {
+            self.deliver(to, about, payload);
+        }
+    }
 
     /// How much is in use of the part of a socket's receive buffer that it has lent: messages that the engine does not see.
     fn lent_in_use(&self, _port: PortId) -> u64 {

@@ -30,7 +30,7 @@ static PID: AtomicI32 = AtomicI32::new(0);
 /// they belong to a parent.
 static NODES: Mutex<Vec<Node>> = Mutex::new(Vec::new());
 
-/// The attachment of this process. Without a daemon it is as on a kernel without TIPC.
+/// The attachment of this process. Without a daemon it is as on a kernel without TIPC; a process at its limits is told so.
 pub(crate) fn node() -> Result<Node, Errno> {
     let mut nodes = NODES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(node) = nodes.last().filter(|node| node.is_usable()) {
@@ -43,7 +43,10 @@ pub(crate) fn node() -> Result<Node, Errno> {
         }
         Err(error) => {
             tell(&error);
-            Err(Errno(libc::EAFNOSUPPORT))
+            Err(Errno(match error.errno() {
+                limit @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM) => limit,
+                _ => libc::EAFNOSUPPORT,
+            }))
         }
     }
 }

@@ -372,7 +372,9 @@ fn pour(socket: &Datagram, words: &mut Words<'_>) -> Result<String> {
     let (mut sent, mut granted, mut returned) = (0, window, 0);
     for size in sizes.iter().cycle() {
         while sent >= granted {
-            let message = socket.recv_timeout(CREDIT_TIMEOUT).context("no credit")?;
+            let message = socket.recv_timeout(CREDIT_TIMEOUT).with_context(|| {
+                format!("no credit: {sent} sent, {returned} returned, {told:?}")
+            })?;
             if message.error().is_some() {
                 returned += 1;
                 continue;

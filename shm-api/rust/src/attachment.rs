@@ -23,7 +23,8 @@ use xtipc_segment::channel::Lookout;
 use xtipc_segment::fork::Incarnation;
 use xtipc_segment::{Completion, PathState, PayloadPlace, Ready, Request, SendFlags};
 
-use crate::core::{Bells, Core, Failure, Interest, ThreadName};
+use crate::core::{Core, Failure, Interest, ThreadName};
+use crate::direct::Bells;
 pub(crate) use crate::patience::Patience;
 use crate::pending::Purpose;
 use crate::relay::Relay;
@@ -58,8 +59,8 @@ pub(crate) struct Attachment {
     /// Entries found the release ring full.
     pub(crate) overflowed: Arc<AtomicBool>,
     pub(crate) wake: Arc<OwnedFd>,
-    /// The epoll instance to sleep on instead, once there are direct channels.
-    bells: Arc<OnceLock<Arc<OwnedFd>>>,
+    /// To sleep on instead, once there are direct channels.
+    bells: Bells,
     pub(crate) relay: OnceLock<Option<Relay>>,
     /// The attach socket. Its lock is for conversations on it; polling needs none.
     pub(crate) socket: Arc<OwnedFd>,
@@ -80,13 +81,11 @@ impl Attachment {
         let overflowed = side.releaser.overflowed();
         let releaser = Arc::new(Mutex::new(side.releaser));
         let socket = Arc::new(socket);
-        let bells = Bells {
-            instance: Arc::default(),
-            wake: Arc::new(side.wake),
-        };
+        let wake = Arc::new(side.wake);
+        let bells = Bells::new(&wake);
         Ok(Self {
-            wake: Arc::clone(&bells.wake),
-            bells: Arc::clone(&bells.instance),
+            wake,
+            bells: bells.clone(),
             relay: OnceLock::new(),
             incarnation: Incarnation::current()?,
             core: Mutex::new(Core::new(
@@ -237,6 +236,14 @@ impl Attachment {
             }
             core = lock(&self.core);
         }
+        // A signal that comes while others have the processor would end no system call.
+        if !matches!(patience, Patience::UntilSignal(_)) {
+            let found;
+            (core, found) = self.stand_by_for_peer(core, interest, before);
+            if found {
+                return (core, Wake::Called);
+            }
+        }
         let budget = left.map_or(core.spin, |left| left.min(core.spin));
         // Not timed before the first look in vain: on the worker's processor most waits need only one.
         let mut begun = None;
@@ -261,7 +268,7 @@ impl Attachment {
             }
             round += 1;
             core = lock(&self.core);
-            let has_come = lookout.as_ref().is_some_and(Lookout::sees_it);
+            let has_come = lookout.as_ref().is_some_and(Lookout::sees_it) || core.is_next(interest);
             if !has_come {
                 core.dispatch();
             }
@@ -297,22 +304,24 @@ impl Attachment {
         left: Option<Duration>,
     ) -> MutexGuard<'a, Core> {
         let until_ns = left.and_then(end_on_node_clock);
-        let mut seen = Seen::Work;
+        // Of what others' rounds brought before this thread had them, no look of its own tells.
+        let mut is_first = true;
         loop {
+            let seen = driving.look();
             let over =
                 until_ns.is_some_and(|until| driving.looked_ns() >= until) || driving.is_over();
-            // What changed did so in a round.
-            if seen != Seen::Nothing || over {
+            // What changes from here on does so in a round.
+            if seen != Seen::Nothing || is_first || over {
                 let mut core = lock(&self.core);
                 core.dispatch();
                 if core.progress != before || self.ring_has_room(&mut core, interest) || over {
                     return core;
                 }
             }
+            is_first = false;
             if seen != Seen::Work {
                 driving.rest(until_ns);
             }
-            seen = driving.look();
         }
     }
 
@@ -353,14 +362,18 @@ impl Attachment {
         core.receiver.announce_sleep(wants_room);
         core.announce_to_peers();
         core.asleep = true;
-        core.dispatch();
-        core.make_room();
+        let has_come = core.is_next(interest);
+        if !has_come {
+            core.dispatch();
+            core.make_room();
+        }
         if !core.unmapped.is_empty() {
             // Another thread has the offer in hand.
             drop(core);
             thread::yield_now();
             core = lock(&self.core);
-        } else if core.progress == before
+        } else if !has_come
+            && core.progress == before
             && !self.overflowed.load(Ordering::Relaxed)
             && !self.ring_has_room(&mut core, interest)
         {
@@ -369,7 +382,10 @@ impl Attachment {
             core = lock(&self.core);
             // Of the channels whose bells were silenced nobody else hears; and what the daemon published before it ended is
             // still there.
-            core.dispatch();
+            match core.is_next(interest) {
+                true => _ = core.pull_all(),
+                false => core.dispatch(),
+            }
             if wake == Wake::Gone {
                 core.fail(Failure::Gone);
             }

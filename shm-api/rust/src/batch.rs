@@ -4,6 +4,7 @@ use crate::attachment::Attachment;
 use crate::buffer::Buffer;
 use crate::core::Custody;
 use crate::datagram::check_len;
+use crate::direct::give_way;
 use crate::{Connection, Message, Result};
 
 impl Connection {
@@ -69,7 +70,11 @@ impl Connection {
 impl Attachment {
     /// Sends by the channel of a connection as many of these as there is room for.
     fn send_more<P: AsRef<[u8]>>(&self, socket: u32, payloads: &[P]) -> Result<usize> {
-        let (sent, unclear) = self.core()?.send_all(socket, payloads)?;
+        let mut core = self.core()?;
+        let (sent, unclear) = core.send_all(socket, payloads)?;
+        let is_awaited = core.is_awaited(socket);
+        drop(core);
+        give_way(is_awaited);
         let Some(first) = unclear else {
             return Ok(sent as usize);
         };

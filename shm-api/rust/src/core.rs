@@ -5,12 +5,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::event::epoll;
 use rustix::net::{Shutdown, shutdown};
-use xtipc_segment::application::{Receiver, Releaser, Submitter};
+use xtipc_segment::application::{Receiver, Releaser, Staged, Submitter};
 use xtipc_segment::board::BoardReader;
 use xtipc_segment::{
     DeliveryFlags, Destination, Meta, PEER_SILENT, PayloadPlace, Ready, Request, Submission,
@@ -19,7 +18,7 @@ use xtipc_segment::{
 
 use crate::attachment::{SPIN_MAX, SPIN_MIN};
 use crate::buffer::Buffer;
-use crate::direct::{Direct, Leaving, Offer, Outgoing, Partners};
+use crate::direct::{Bells, Direct, Leaving, Offer, Outgoing, Partners};
 use crate::pending::{Pending, Purpose};
 use crate::queues::Queues;
 use crate::seat::Seat;
@@ -84,7 +83,7 @@ pub(crate) struct Queue {
     pub(crate) sends_under_way: u32,
     /// The chunk of a stream that a [`crate::Connection`] read in part, and how far.
     pub(crate) partial: Option<Partial>,
-    /// Posts under way.
+    /// Messages posted and under way.
     pub(crate) posts: u32,
     /// Result and destination of the first post that failed since the last flush.
     pub(crate) post_error: Option<(i32, Destination)>,
@@ -115,6 +114,11 @@ impl Queue {
             messages: VecDeque::from([(meta, buffer)]),
             ..Self::default()
         }
+    }
+
+    /// Whether a close is under way.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
     }
 
     /// Some ends of a connection are errors of the socket as well.
@@ -161,32 +165,6 @@ impl From<Failure> for Error {
     }
 }
 
-/// An epoll instance over the wake pipe, and the bells of channels as they come; made with the first of these.
-#[derive(Clone, Debug)]
-pub(crate) struct Bells {
-    pub(crate) instance: Arc<OnceLock<Arc<OwnedFd>>>,
-    pub(crate) wake: Arc<OwnedFd>,
-}
-
-/// What an event of the bells is of, instead of a socket's number.
-pub(crate) const WAKE: u64 = u64::MAX;
-
-impl Bells {
-    fn get(&self) -> Result<Arc<OwnedFd>> {
-        if let Some(instance) = self.instance.get() {
-            return Ok(Arc::clone(instance));
-        }
-        let made = || -> rustix::io::Result<OwnedFd> {
-            let instance = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            let data = epoll::EventData::new_u64(WAKE);
-            epoll::add(&instance, &*self.wake, data, epoll::EventFlags::IN)?;
-            Ok(instance)
-        };
-        let instance = Arc::new(made().map_err(std::io::Error::from)?);
-        Ok(Arc::clone(self.instance.get_or_init(|| instance)))
-    }
-}
-
 /// Tells the threads of a process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ThreadName(usize);
@@ -205,6 +183,8 @@ pub(crate) struct Core {
     pub(crate) submitter: Submitter,
     pub(crate) receiver: Receiver,
     pub(crate) pending: Pending,
+    /// Messages posted by all sockets, and under way.
+    pub(crate) posts: usize,
     pub(crate) failure: Option<Failure>,
     /// The thread that waits for the daemon, spinning or asleep. Only one does, the others are parked.
     pub(crate) driver: Option<ThreadName>,
@@ -215,6 +195,8 @@ pub(crate) struct Core {
     /// How long the driver spins before it sleeps; adapts to what spinning brings.
     pub(crate) spin: Duration,
     pub(crate) stand_by: StandBy,
+    /// The same of peers of direct channels.
+    pub(crate) stand_by_for_peers: StandBy,
     /// Fruitless non-blocking receives, see [`crate::attachment`].
     pub(crate) fruitless: u32,
     /// Sockets whose channel is offered and not mapped; the peer's port where it is one of datagrams, else 0.
@@ -233,11 +215,11 @@ pub(crate) struct Core {
     pub(crate) direct_after: u32,
     /// Count of `progress` when what was unread was last kept: since then there is nothing new to keep.
     kept_at: Option<u64>,
-    bells: Bells,
-    queues: Queues,
+    pub(crate) bells: Bells,
+    pub(crate) queues: Queues,
     parked: Vec<Parked>,
     seats: Vec<Arc<Seat>>,
-    releaser: Arc<Mutex<Releaser>>,
+    pub(crate) releaser: Arc<Mutex<Releaser>>,
     /// The attach socket.
     pub(crate) socket: Arc<OwnedFd>,
 }
@@ -264,12 +246,14 @@ impl Core {
             pending: Pending::new(submitter.requests_max()),
             submitter,
             receiver,
+            posts: 0,
             failure: None,
             driver: None,
             asleep: false,
             progress: 0,
             spin: SPIN_MAX,
             stand_by: StandBy::default(),
+            stand_by_for_peers: StandBy::default(),
             fruitless: 0,
             kept_at: None,
             queues: Queues::default(),
@@ -458,8 +442,9 @@ impl Core {
                 Purpose::Open | Purpose::Shutdown(_) => {}
                 Purpose::Post {
                     socket,
+                    messages,
                     destination,
-                } => self.note_post(socket, completion.result, destination),
+                } => self.note_post(socket, messages, completion.result, destination),
                 Purpose::Await(socket) => self.note_ready(socket, completion.values[0]),
                 Purpose::MakeChannel {
                     socket,
@@ -494,9 +479,10 @@ impl Core {
         Ok(())
     }
 
-    fn note_post(&mut self, socket: u32, result: i32, destination: Destination) {
+    fn note_post(&mut self, socket: u32, messages: u32, result: i32, destination: Destination) {
+        self.posts -= messages as usize;
         if let Some(queue) = self.queues.get_mut(socket) {
-            queue.posts -= 1;
+            queue.posts -= messages;
             if result < 0 {
                 queue.post_error.get_or_insert((result, destination));
             }
@@ -571,11 +557,8 @@ impl Core {
         request: impl FnOnce(PayloadPlace) -> Request,
         purpose: Purpose,
     ) -> Result<std::result::Result<u64, Interest>> {
-        if self.pending.is_full() {
-            return Ok(Err(Interest::AnyCompletion));
-        }
-        if !self.submitter.has_room()? {
-            return Ok(Err(Interest::Ring));
+        if let Err(interest) = self.admit()? {
+            return Ok(Err(interest));
         }
         let staged = if payload.is_empty() {
             None
@@ -585,11 +568,38 @@ impl Core {
                 None => return Ok(Err(Interest::AnyCompletion)),
             }
         };
+        self.push(socket, staged, request, purpose).map(Ok)
+    }
+
+    /// Whether a request can be entered, or what it lacks.
+    pub(crate) fn admit(&mut self) -> Result<std::result::Result<(), Interest>> {
+        Ok(if self.pending.is_full() {
+            Err(Interest::AnyCompletion)
+        } else if !self.submitter.has_room()? {
+            Err(Interest::Ring)
+        } else {
+            Ok(())
+        })
+    }
+
+    /// Puts a request that was admitted into the ring.
+    pub(crate) fn push(
+        &mut self,
+        socket: u32,
+        staged: Option<Staged>,
+        request: impl FnOnce(PayloadPlace) -> Request,
+        purpose: Purpose,
+    ) -> Result<u64> {
         let place = staged
             .as_ref()
             .map_or_else(PayloadPlace::default, |staged| staged.place());
         match purpose {
-            Purpose::Post { socket, .. } => self.queue(socket)?.posts += 1,
+            Purpose::Post {
+                socket, messages, ..
+            } => {
+                self.queue(socket)?.posts += messages;
+                self.posts += messages as usize;
+            }
             Purpose::Close(socket) => self.queue(socket)?.closing = true,
             Purpose::Call
             | Purpose::Open
@@ -606,13 +616,8 @@ impl Core {
             request: request(place),
         };
         let pushed = self.submitter.push(&submission)?;
-        debug_assert!(pushed, "room was checked above");
-        Ok(Ok(tag))
-    }
-
-    /// What a thread sleeps on that has direct channels: their bells, and the wake pipe.
-    pub(crate) fn bells(&mut self) -> Result<Arc<OwnedFd>> {
-        self.bells.get()
+        debug_assert!(pushed, "room was checked before");
+        Ok(tag)
     }
 
     /// Notes whether spinning pays.

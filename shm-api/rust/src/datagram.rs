@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use xtipc_segment::channel::DirectBuffer;
 use xtipc_segment::{
     Destination, Importance, MESSAGE_LEN_MAX, Request, SendFlags, ServiceRange, SocketAddress,
     SocketKind, address_of_value, option,
 };
 
 use crate::attachment::{Attachment, Look, Patience};
+use crate::buffer::Buffer;
 use crate::core::{Custody, Interest};
 use crate::sharing::ReadPart;
 use crate::watch::Descriptor;
@@ -201,25 +203,35 @@ impl Datagram {
             Patience::lasting(*lock(&self.read_timeout))
         };
         let before = messages.len();
-        let shared = self.attachment.take(self.id, patience, |core, id| {
-            let queue = core.queue(id)?;
-            match queue.custody {
-                Custody::Own => {}
-                Custody::InTransit => return Ok(None),
-                Custody::Shared => return Ok(Some(true)),
-            }
-            let count = queue.messages.len().min(max);
-            messages.extend(
-                queue
-                    .messages
-                    .drain(..count)
-                    .map(|(meta, buffer)| Message::new(&self.attachment, meta, buffer)),
-            );
-            let taken = &messages[before..];
-            self.attachment
-                .note_all_consumed(taken.iter().filter_map(Message::buffer))?;
-            Ok((count > 0 || max == 0).then_some(false))
-        })?;
+        let attachment = &self.attachment;
+        let shared = attachment.take_after(
+            |_| (),
+            self.id,
+            patience,
+            |core, id| {
+                let at_once = core.take_at_once(id, max, |meta, buffer| {
+                    messages.push(Message::new(attachment, meta, buffer));
+                });
+                if at_once > 0 {
+                    return Ok(Some(false));
+                }
+                core.dispatch_of_daemon();
+                let queue = core.queue(id)?;
+                match queue.custody {
+                    Custody::Own => {}
+                    Custody::InTransit => return Ok(None),
+                    Custody::Shared => return Ok(Some(true)),
+                }
+                let count = queue.messages.len().min(max);
+                let taken = queue.messages.range(..count).map(|(_, buffer)| buffer);
+                DirectBuffer::all_consumed(taken.filter_map(Buffer::as_direct));
+                let taken = queue.messages.drain(..count);
+                attachment.consume_all(taken, |meta, buffer| {
+                    messages.push(Message::new(attachment, meta, buffer));
+                })?;
+                Ok((count > 0 || max == 0).then_some(false))
+            },
+        )?;
         if shared && max > 0 {
             // The daemon is asked for one at a time.
             messages.push(self.receive(patience)?);

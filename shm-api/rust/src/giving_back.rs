@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use xtipc_segment::Meta;
 use xtipc_segment::channel::DirectBuffer;
 
 use crate::attachment::Attachment;
@@ -28,15 +29,39 @@ impl Attachment {
     }
 
     /// Tells the daemon, or the peer of a direct channel, that a message was read.
-    pub(crate) fn note_consumed(&self, buffer: &Buffer) -> Result<()> {
-        if let Buffer::Direct(buffer) = buffer {
-            buffer.consumed();
-            return Ok(());
+    pub(crate) fn consume(&self, buffer: &mut Buffer) -> Result<()> {
+        match buffer {
+            Buffer::Direct(buffer) => buffer.consumed(),
+            Buffer::Delivered(_) => {
+                let mut releaser = lock(&self.releaser);
+                buffer.consume(&mut releaser)?;
+                releaser.ring_doorbell()?;
+            }
+            Buffer::Own(_) | Buffer::Short { .. } => {}
         }
-        self.note_all_consumed([buffer])
+        Ok(())
     }
 
-    /// The same of several.
+    /// The same of several; each is then handed to `each`.
+    pub(crate) fn consume_all(
+        &self,
+        taken: impl Iterator<Item = (Meta, Buffer)>,
+        mut each: impl FnMut(Meta, Buffer),
+    ) -> Result<()> {
+        let mut releaser = None;
+        for (meta, mut buffer) in taken {
+            if matches!(buffer, Buffer::Delivered(_)) {
+                buffer.consume(releaser.get_or_insert_with(|| lock(&self.releaser)))?;
+            }
+            each(meta, buffer);
+        }
+        if let Some(mut releaser) = releaser {
+            releaser.ring_doorbell()?;
+        }
+        Ok(())
+    }
+
+    /// Tells of several that stay where they are.
     pub(crate) fn note_all_consumed<'a>(
         &self,
         buffers: impl IntoIterator<Item = &'a Buffer, IntoIter: Clone>,
@@ -51,7 +76,7 @@ impl Attachment {
             }
         }
         if let Some(mut releaser) = releaser {
-            releaser.ring_doorbell();
+            releaser.ring_doorbell()?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::connection::Inbox;
 use crate::core::{Core, Queue};
 use crate::datagram::check_len;
+use crate::direct::give_way;
 use crate::{Connection, Error, Message, Result};
 
 /// Memory for a message to be sent on one connection: [`Connection::loan`]. Its bytes are 0 or old ones of the program's own
@@ -177,7 +178,8 @@ impl Connection {
 
 /// What came of an attempt to send a loan.
 enum Attempt {
-    Sent,
+    /// The peer stands by or not.
+    Sent(bool),
     /// The message of this number is too late, or not: see [`Core::was_taken`].
     Unclear(u32),
     /// It has to wait for the peer to read.
@@ -208,7 +210,10 @@ impl Attachment {
                 core.try_loan(&mut loan)?
             };
             match attempt {
-                Attempt::Sent => return Ok(0),
+                Attempt::Sent(is_awaited) => {
+                    give_way(is_awaited);
+                    return Ok(0);
+                }
                 Attempt::Copied(bytes) => {
                     drop(loan);
                     return self.send_connected(socket, &bytes, request, patience);
@@ -241,7 +246,7 @@ impl Core {
             return Ok(Attempt::Congested);
         };
         let Some(own) = memory.take() else {
-            return Ok(Attempt::Sent);
+            return Ok(Attempt::Sent(false));
         };
         let sent = match self.send_by_channel(loan.socket, own) {
             Some(sent) => sent?,
@@ -249,7 +254,7 @@ impl Core {
         };
         Ok(match sent {
             Ok(Sending::Revoked(Some(number))) => Attempt::Unclear(number),
-            Ok(_) => Attempt::Sent,
+            Ok(_) => Attempt::Sent(self.is_awaited(loan.socket)),
             Err((own, Sending::Congested)) => {
                 *memory = Some(own);
                 Attempt::Congested

@@ -15,8 +15,8 @@ use crate::group::Member;
 ///
 /// Its memory goes back to the daemon when it is dropped, in any order. Memory that is held is not there for new
 /// messages of this process: who holds 4,096 messages or 4 MiB gets no more until some are dropped. So what is kept for
-/// long is better copied. The room it took in the socket's receive
-/// buffer is free from the moment it was received.
+/// long is better copied; one of at most 64 bytes is a copy already, and holds nothing. The room it took in the socket's
+/// receive buffer is free from the moment it was received.
 pub struct Message {
     /// To whom memory of the daemon is given back.
     attachment: Option<Arc<Attachment>>,

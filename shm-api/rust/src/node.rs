@@ -138,8 +138,9 @@ impl NodeBuilder {
         if welcome.version != VERSION {
             return Err(version_mismatch(welcome.version));
         }
-        let mut fds = SegmentFds::from_fds(fds)
-            .ok_or_else(|| protocol_error("welcome without four file descriptors"))?;
+        // The daemon sends four; the kernel leaves out those that this process has no room for.
+        let no_room = || io::Error::from_raw_os_error(libc::EMFILE);
+        let mut fds = SegmentFds::from_fds(fds).ok_or_else(no_room)?;
         let mut socket = socket;
         if let Some(place) = self.place {
             socket = place(socket)?;

@@ -13,10 +13,12 @@ pub(crate) enum Purpose {
     /// A thread waits for it, and on success this socket sends nothing more. Another one that waits to send may be the one
     /// that dispatches this, and has to find it.
     Shutdown(u32),
-    /// A message was posted; failures are kept for flush.
+    /// Messages were posted; failures are kept for flush.
     Post {
         /// The sending socket.
         socket: u32,
+        /// How many.
+        messages: u32,
         /// Where it was to go.
         destination: Destination,
     },

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use xtipc_segment::application::Wake;
 use xtipc_segment::signals;
@@ -59,12 +59,8 @@ fn watch(bells: &OwnedFd, seen: &OwnedFd, asked: &Receiver<()>) {
     // The signals of the process are for its own threads.
     signals::block_all();
     while asked.recv().is_ok() {
-        let none = epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        };
-        // What it is, or why there is nothing, finds out who is told.
-        let _ = epoll::wait(bells, &mut [none][..], None);
+        // What it is, or why there is nothing, finds out who is told: bells are heard once, by who asks the instance itself.
+        let _ = poll(&mut [PollFd::new(bells, PollFlags::IN)], None);
         let _ = rustix::io::write(seen, &1u64.to_ne_bytes());
     }
 }

@@ -1,6 +1,9 @@
 //! Who makes the rounds of the node that this process is attached to: a daemon does, or, if the node is embedded in this
 //! process, whichever of its threads waits.
 
+#[cfg(not(feature = "embedded"))]
+use xtipc_segment::Destination;
+
 #[cfg(feature = "embedded")]
 pub(crate) use own::{LookingOn, Rounds};
 #[cfg(feature = "embedded")]
@@ -36,9 +39,14 @@ mod own {
             self.node.turn().take()
         }
 
+        /// Takes the rounds over if nobody makes them now.
+        pub(crate) fn take_free(&self) -> Option<Driving<'_>> {
+            self.node.turn().take_free()
+        }
+
         /// A round, if nobody makes them now.
         pub(crate) fn make_one(&self) {
-            if let Some(mut driving) = self.node.turn().take_free() {
+            if let Some(mut driving) = self.take_free() {
                 driving.look();
             }
         }
@@ -87,6 +95,10 @@ impl Rounds {
         match *self {}
     }
 
+    pub(crate) fn take_free(&self) -> Option<Driving<'_>> {
+        match *self {}
+    }
+
     pub(crate) fn make_one(&self) {
         match *self {}
     }
@@ -108,6 +120,14 @@ pub(crate) enum Seen {
     Nothing,
     Chores,
     Work,
+}
+
+/// What came of messages that nobody posts.
+#[cfg(not(feature = "embedded"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Posted {
+    pub(crate) count: usize,
+    pub(crate) failed: Option<i32>,
 }
 
 /// Rounds of a node that is not there.
@@ -132,9 +152,25 @@ impl Driving<'_> {
     pub(crate) fn look(&mut self) -> Seen {
         match *self.0 {}
     }
+
+    pub(crate) fn post(
+        &mut self,
+        _: u32,
+        _: Destination,
+        _: &mut dyn ExactSizeIterator<Item = &[u8]>,
+    ) -> Posted {
+        match *self.0 {}
+    }
 }
 
 /// Never waits.
 #[cfg(not(feature = "embedded"))]
 #[derive(Debug)]
-pub(crate) struct LookingOn<'a>(#[expect(dead_code, reason = "never made")] &'a Rounds);
+pub(crate) struct LookingOn<'a>(&'a Rounds);
+
+#[cfg(not(feature = "embedded"))]
+impl Drop for LookingOn<'_> {
+    fn drop(&mut self) {
+        match *self.0 {}
+    }
+}

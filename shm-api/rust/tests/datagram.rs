@@ -239,15 +239,15 @@ fn a_refusal_carries_the_reason_and_a_version_mismatch_both_versions() {
         "the daemon refused: uid 7 may not attach"
     );
     let error = refusing(Message::Refused {
-        version: 9,
+        version: VERSION + 1,
         reason: String::new(),
     });
     assert!(matches!(
         error,
         Error::VersionMismatch {
             library: VERSION,
-            daemon: 9
-        }
+            daemon
+        } if daemon == VERSION + 1
     ));
     let error = refusing(Message::Watch { socket: 1 });
     assert!(error.to_string().contains("unexpected"), "{error}");
@@ -482,6 +482,76 @@ fn guards_go_in_any_order_and_held_memory_holds_messages_back() {
     while daemon.shared.consumed.load(Ordering::SeqCst) < 41 {
         client.local_addr().expect("a round of the daemon");
     }
+}
+
+#[test]
+fn held_short_messages_hold_no_memory() {
+    let daemon = FakeDaemon::with_sizes(Sizes {
+        deliveries: 16,
+        ..Sizes::default()
+    });
+    let server = bound(&attach(&daemon), SERVICE);
+    let client = open(&attach(&daemon));
+    let messages: Vec<[u8; 64]> = (0..60).map(|n| [n; 64]).collect();
+    assert_eq!(client.post_many(&messages, SERVICE).expect("post"), 60);
+    client.flush().expect("sent");
+    let mut held: Vec<_> = (0..20).map(|_| server.recv().expect("recv")).collect();
+    while held.len() < 60 {
+        server.recv_many(&mut held, 7).expect("recv");
+    }
+    for (message, sent) in held.iter().zip(&messages) {
+        assert_eq!(**message, *sent);
+    }
+    // One notice for each.
+    while daemon.shared.consumed.load(Ordering::SeqCst) < 60 {
+        client.local_addr().expect("a round of the daemon");
+    }
+}
+
+#[test]
+fn messages_of_several_sockets_come_in_order_however_they_are_received() {
+    const COUNT: usize = 200;
+    let daemon = FakeDaemon::start();
+    let node = attach(&daemon);
+    let other = ServiceAddress {
+        instance: 2,
+        ..SERVICE
+    };
+    let sockets = [bound(&node, SERVICE), bound(&node, other)];
+    let client = open(&attach(&daemon));
+    let mut expected = [Vec::new(), Vec::new()];
+    for n in 0..COUNT {
+        let message = vec![n as u8; [3, 64, 65, 0, 300, 1, 64, 2][n % 8]];
+        let to = (n / 5) % 2;
+        let sent = client.send_to(&message, [SERVICE, other][to]);
+        sent.expect("send");
+        if !message.is_empty() {
+            expected[to].push(message);
+        }
+    }
+    let mut received = [Vec::new(), Vec::new()];
+    for step in 0.. {
+        let at = step % 2;
+        let (socket, received) = (&sockets[at], &mut received[at]);
+        if received.len() < expected[at].len() {
+            match step % 3 {
+                0 => received.push(socket.recv().expect("recv")),
+                1 => received.push(socket.try_recv().expect("it is there")),
+                _ => drop(socket.recv_many(received, 4).expect("recv")),
+            }
+        } else if step > 2 * COUNT {
+            break;
+        }
+    }
+    for (received, expected) in received.iter().zip(&expected) {
+        let bytes: Vec<_> = received.iter().map(|message| message.to_vec()).collect();
+        assert_eq!(bytes, *expected);
+    }
+    // One notice for each, also for what nobody sees.
+    while daemon.shared.consumed.load(Ordering::SeqCst) < COUNT {
+        client.local_addr().expect("a round of the daemon");
+    }
+    assert_eq!(daemon.shared.consumed.load(Ordering::SeqCst), COUNT);
 }
 
 #[test]

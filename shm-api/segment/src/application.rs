@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::area::{Area, Segment, sealed_len};
+use crate::batch;
 use crate::blocks::{BlockMap, Run};
 use crate::daemon::SegmentFds;
-use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release};
+use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, encode_release, encode_run};
+use crate::handle::Handle;
 use crate::layout::{IDLE_CLASS, LayoutError, Word};
 use crate::path::PathState;
 use crate::primitive::Ordering;
@@ -25,6 +27,9 @@ use crate::ring::{Consumer, Producer};
 use crate::snapshot;
 use crate::violation::Violation;
 use crate::wake::{Progress, Sleeper, Waker, sleeps};
+
+/// Bytes of a message that is better copied than read in place.
+pub const SHORT_MAX: usize = 64;
 
 /// A segment that was received cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +100,7 @@ impl ApplicationSide {
                 segment,
                 releases: Producer::default(),
                 bell: Bell::new(&doorbell),
+                used_up: None,
                 kept: 0,
                 backlog: VecDeque::new(),
                 overflowed: Arc::default(),
@@ -170,6 +176,29 @@ impl Submitter {
         Some(Staged { run, place })
     }
 
+    /// Copies as many of these as make a batch into the arena; gives how many. `None`: no room now, or less than two make
+    /// one.
+    pub fn stage_several<P: AsRef<[u8]>>(&mut self, payloads: &[P]) -> Option<(Staged, usize)> {
+        let (count, len) = batch::extent(payloads);
+        if count < 2 {
+            return None;
+        }
+        let run = self.arena.take(len)?;
+        let place = PayloadPlace {
+            offset: run.offset() as u32,
+            len: len as u32,
+        };
+        let memory = &self.segment.application;
+        let mut at = self.segment.header.submission_arena.offset as usize + run.offset();
+        for payload in &payloads[..count] {
+            let payload = payload.as_ref();
+            memory.copy_in(at, &(payload.len() as u32).to_ne_bytes());
+            memory.copy_in(at + batch::LEN_WORD, payload);
+            at += batch::room(payload.len());
+        }
+        Some((Staged { run, place }, count))
+    }
+
     /// Makes room again.
     pub fn unstage(&mut self, staged: Staged) {
         self.arena.give_back(staged.run);
@@ -221,23 +250,37 @@ impl Receiver {
 
     /// The next message, with its memory.
     pub fn next_delivery(&mut self) -> Result<Option<(Meta, DeliveryBuffer)>, Violation> {
-        let Some(words) = self.deliveries.pop(&self.segment.deliveries())? else {
+        Ok(self.look_at_delivery()?.map(Delivery::take))
+    }
+
+    /// The next message, which stays in the ring unless it is taken.
+    #[inline(always)]
+    pub fn look_at_delivery(&mut self) -> Result<Option<Delivery<'_>>, Violation> {
+        let Some(words) = self.deliveries.front(&self.segment.deliveries())? else {
             return Ok(None);
         };
         let entry = DeliveryEntry::decode(&words, self.segment.header.delivery_arena.len)?;
-        let buffer = DeliveryBuffer(Memory::Shared {
-            segment: Arc::clone(&self.segment),
-            handle: entry.handle,
-            place: entry.payload,
-        });
-        Ok(Some((entry.meta, buffer)))
+        Ok(Some(Delivery {
+            receiver: self,
+            entry,
+        }))
+    }
+
+    #[inline]
+    fn take_out(&mut self) {
+        self.deliveries.release(&self.segment.deliveries());
+    }
+
+    /// Whether there is a completion that was not taken out.
+    pub fn has_completion(&self) -> bool {
+        let tail = self.segment.daemon.word(Word::Completion);
+        !self.completions.is_drained(tail)
     }
 
     /// Whether the daemon has published something that was not taken out.
     pub fn has_next(&self) -> bool {
-        let cursors = &self.segment.daemon;
-        !self.completions.is_drained(cursors.word(Word::Completion))
-            || !self.deliveries.is_drained(cursors.word(Word::Delivery))
+        let tail = self.segment.daemon.word(Word::Delivery);
+        self.has_completion() || !self.deliveries.is_drained(tail)
     }
 
     /// Whether messages wait for memory that others hold: whoever waits for one is to have them kept
@@ -278,6 +321,67 @@ impl Receiver {
     }
 }
 
+/// A message in the delivery ring.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    receiver: &'a mut Receiver,
+    entry: DeliveryEntry,
+}
+
+impl Delivery<'_> {
+    /// All about it but its bytes.
+    #[inline]
+    pub fn meta(&self) -> &Meta {
+        &self.entry.meta
+    }
+
+    /// Its length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.entry.payload.len as usize
+    }
+
+    /// Whether it has no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entry.payload.len == 0
+    }
+
+    /// The bytes of a message that has at most [`SHORT_MAX`], and any others behind them. `None`: it is longer, or empty.
+    #[inline]
+    pub fn short(&self) -> Option<&[u8; SHORT_MAX]> {
+        let arena = self.receiver.segment.header.delivery_arena;
+        let place = self.entry.payload;
+        let is_short = (1..=SHORT_MAX).contains(&self.len());
+        if !is_short || arena.len - place.offset < SHORT_MAX as u32 {
+            return None;
+        }
+        let at = arena.offset as usize + place.offset as usize;
+        // SAFETY: the daemon gave these bytes, which lie in one block, to this message alone and does not write them until it
+        // is returned, which consumes `self`; nobody else can write the area at all (sealed).
+        let bytes = unsafe { self.receiver.segment.daemon.bytes(at, SHORT_MAX) };
+        bytes.first_chunk()
+    }
+
+    /// Takes it out, with its memory.
+    pub fn take(self) -> (Meta, DeliveryBuffer) {
+        let buffer = DeliveryBuffer(Memory::Shared {
+            segment: Arc::clone(&self.receiver.segment),
+            handle: self.entry.handle,
+            place: self.entry.payload,
+        });
+        self.receiver.take_out();
+        (self.entry.meta, buffer)
+    }
+
+    /// Takes it out for a reader who has a copy of it. After one or several: [`Releaser::ring_doorbell`].
+    #[inline]
+    pub fn use_up(self, releaser: &mut Releaser) -> Result<(), Violation> {
+        self.receiver.take_out();
+        releaser.note_used_up(self.entry.handle)
+    }
+}
+
 /// Memory of a delivered message; only the daemon can write it, and does not until it is returned. Or that of the
 /// process, if the message is kept.
 ///
@@ -289,7 +393,7 @@ pub struct DeliveryBuffer(Memory);
 enum Memory {
     Shared {
         segment: Arc<Segment>,
-        handle: u32,
+        handle: Handle,
         place: PayloadPlace,
     },
     Kept {
@@ -310,7 +414,7 @@ impl DeliveryBuffer {
     /// How the release ring names it.
     fn id(&self) -> (u64, ReleaseKind) {
         match self.0 {
-            Memory::Shared { handle, .. } => (handle.into(), ReleaseKind::empty()),
+            Memory::Shared { handle, .. } => (handle.bits(), ReleaseKind::empty()),
             Memory::Kept { id, .. } => (id, ReleaseKind::KEPT),
         }
     }
@@ -353,12 +457,23 @@ impl PathReader {
     }
 }
 
+/// Messages that were used up in the order in which they were delivered.
+#[derive(Clone, Copy, Debug)]
+struct UsedUp {
+    first: Handle,
+    more: u8,
+    /// The message that makes it one more.
+    next: Handle,
+}
+
 /// Gives delivery buffers back to the daemon.
 #[derive(Debug)]
 pub struct Releaser {
     segment: Arc<Segment>,
     releases: Producer,
     bell: Bell,
+    /// Those used up that have no entry yet.
+    used_up: Option<UsedUp>,
     /// Messages kept so far.
     kept: u64,
     /// Entries that found the ring full. Of buffers in the arena there are never so many, but of kept messages.
@@ -373,9 +488,11 @@ impl Releaser {
         self.enter(id, kind | ReleaseKind::CONSUMED)
     }
 
-    /// Wakes the daemon if it sleeps and waits for room.
-    pub fn ring_doorbell(&mut self) {
+    /// Makes the entries that are still to be made, and wakes the daemon if it sleeps and waits for room.
+    pub fn ring_doorbell(&mut self) -> Result<(), Violation> {
+        self.enter_used_up()?;
         self.bell.ring_if_asleep(&self.segment, Progress::Room);
+        Ok(())
     }
 
     /// Gives the memory back.
@@ -386,8 +503,42 @@ impl Releaser {
 
     /// Both at once, for a message that was just delivered and that nobody needs to see.
     pub fn discarded(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
-        let (id, kind) = buffer.id();
-        self.push(id, kind | ReleaseKind::CONSUMED | ReleaseKind::RETURNED)
+        self.used_up(buffer)?;
+        self.ring_doorbell()
+    }
+
+    /// The same for a message that its reader has a copy of. After one or several: [`Releaser::ring_doorbell`].
+    pub fn used_up(&mut self, buffer: DeliveryBuffer) -> Result<(), Violation> {
+        match buffer.0 {
+            Memory::Shared { handle, .. } => self.note_used_up(handle),
+            Memory::Kept { id, .. } => self.enter(id, ReleaseKind::KEPT | ReleaseKind::CONSUMED),
+        }
+    }
+
+    #[inline]
+    fn note_used_up(&mut self, handle: Handle) -> Result<(), Violation> {
+        if let Some(run) = &mut self.used_up
+            && run.next == handle
+            && run.more < u8::MAX
+        {
+            run.more += 1;
+            run.next = handle.next();
+            return Ok(());
+        }
+        self.enter_used_up()?;
+        self.used_up = Some(UsedUp {
+            first: handle,
+            more: 0,
+            next: handle.next(),
+        });
+        Ok(())
+    }
+
+    fn enter_used_up(&mut self) -> Result<(), Violation> {
+        match self.used_up.take() {
+            Some(run) => self.enter(encode_run(run.first, run.more), ReleaseKind::USED_UP),
+            None => Ok(()),
+        }
     }
 
     /// Copies a message that nobody has read to memory of the process, and gives the shared memory back.
@@ -400,7 +551,7 @@ impl Releaser {
             bytes: Box::from(&buffer[..]),
         };
         self.kept += 1;
-        self.push(handle.into(), ReleaseKind::KEPT)
+        self.push(handle.bits(), ReleaseKind::KEPT)
     }
 
     /// Whether entries found the ring full, to be looked at without a lock. Whoever finds that is to call
@@ -426,8 +577,7 @@ impl Releaser {
 
     fn push(&mut self, id: u64, kind: ReleaseKind) -> Result<(), Violation> {
         self.enter(id, kind)?;
-        self.ring_doorbell();
-        Ok(())
+        self.ring_doorbell()
     }
 
     fn enter(&mut self, id: u64, kind: ReleaseKind) -> Result<(), Violation> {

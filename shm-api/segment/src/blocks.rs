@@ -8,13 +8,34 @@
 pub(crate) const BLOCK: usize = 256;
 
 /// A run of blocks. Empty for an empty payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     first: u32,
     count: u32,
 }
 
 impl Run {
+    /// Of no blocks, from this one on.
+    pub(crate) fn empty_at(first: u32) -> Self {
+        Self { first, count: 0 }
+    }
+
+    /// With the run that begins where this one ends.
+    #[inline]
+    pub(crate) fn and(self, next: Self) -> Self {
+        debug_assert_eq!(self.first + self.count, next.first);
+        Self {
+            count: self.count + next.count,
+            ..self
+        }
+    }
+
+    /// Its first block.
+    #[inline]
+    pub(crate) fn first(self) -> u32 {
+        self.first
+    }
+
     /// Byte offset in the arena.
     pub(crate) fn offset(self) -> usize {
         self.first as usize * BLOCK
@@ -47,7 +68,22 @@ impl BlockMap {
     }
 
     /// Takes room for `len` bytes, or `None` if no run of free blocks is long enough.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
+        // Nearly all messages are this small.
+        if (1..=BLOCK).contains(&len)
+            && let Some(word) = self.words.get_mut(self.lowest)
+            && *word != u64::MAX
+        {
+            let bit = word.trailing_ones();
+            *word |= 1 << bit;
+            let first = self.lowest as u32 * 64 + bit;
+            return Some(Run { first, count: 1 });
+        }
+        self.take_anywhere(len)
+    }
+
+    fn take_anywhere(&mut self, len: usize) -> Option<Run> {
         let count = u32::try_from(len.div_ceil(BLOCK)).ok()?;
         if count == 0 {
             return Some(Run { first: 0, count });
@@ -57,15 +93,6 @@ impl BlockMap {
         }
         while self.words.get(self.lowest) == Some(&u64::MAX) {
             self.lowest += 1;
-        }
-        if count == 1
-            && let Some(word) = self.words.get_mut(self.lowest)
-        {
-            // Nearly all messages are this small.
-            let bit = word.trailing_ones();
-            *word |= 1 << bit;
-            let first = self.lowest as u32 * 64 + bit;
-            return Some(Run { first, count });
         }
         let Some(first) = self.find(count as usize) else {
             self.too_large = count;

@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::area::{Area, make_memfd, seal_read_only, sealed_len};
-use crate::primitive::{AtomicU32, Ordering, fence};
+use crate::generation;
+use crate::primitive::AtomicU32;
 
 const WORDS: usize = 1024;
 const LEN: usize = WORDS * 4;
@@ -35,13 +36,12 @@ impl Board {
 
     /// Something was bound to an instance of this type, or is no more.
     pub fn change(&self, type_: u32) {
-        // SYNC POINT with the fence in `BoardReader::generation`.
-        word(&self.area, type_).fetch_add(1, Ordering::Release);
+        generation::change(word(&self.area, type_));
     }
 
     /// What [`BoardReader::generation`] gives now.
     pub fn generation(&self, type_: u32) -> u32 {
-        word(&self.area, type_).load(Ordering::Relaxed)
+        generation::read(word(&self.area, type_))
     }
 }
 
@@ -66,10 +66,7 @@ impl BoardReader {
 
     /// Differs from what it was before a binding of this type changed.
     pub fn generation(&self, type_: u32) -> u32 {
-        let generation = word(&self.0, type_).load(Ordering::Relaxed);
-        // SYNC POINT with the store in `Board::change`.
-        fence(Ordering::Acquire);
-        generation
+        generation::read(word(&self.0, type_))
     }
 }
 

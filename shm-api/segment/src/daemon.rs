@@ -23,8 +23,10 @@ use rustix::io::ReadWriteFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::area::{Area, Segment, make_memfd, seal_read_only, seal_size};
+use crate::batch::Messages;
 use crate::buffers::Buffers;
-use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, decode_release};
+use crate::delivery::{DeliveryEntry, Meta, ReleaseKind, decode_release, decode_run};
+use crate::handle::Handle;
 use crate::kept::{Kept, KeptMessage};
 use crate::layout::{Header, IDLE_CLASS, LayoutError, Sizes, Word};
 #[cfg(doc)]
@@ -74,8 +76,9 @@ pub enum DeliverError {
     Violation(#[from] Violation),
 }
 
-/// Notice that a delivered message left its socket's receive buffer. Exactly one per delivered message, unless
-/// [`DaemonSide::take_unread`] took the message before.
+/// Notice that a delivered message left its socket's receive buffer, or several that were delivered one directly after the
+/// other and differ in none of this. Each delivered message is in exactly one, unless [`DaemonSide::take_unread`] took the
+/// message before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumed {
     /// The socket it was delivered to.
@@ -86,6 +89,8 @@ pub struct Consumed {
     pub cookie: u64,
     /// False if the application gave the buffer back unread.
     pub read: bool,
+    /// How many messages.
+    pub count: u32,
 }
 
 /// Payload of a send, in memory the application can write at any time. Valid until the send is completed; kept longer,
@@ -111,6 +116,46 @@ impl PayloadRef {
     ///
     /// # Panics
     /// If the range is not inside the payload: ranges are computed by the daemon from [`PayloadRef::len`].
+    pub fn copy_to(&self, offset: usize, out: &mut [u8]) {
+        MessageRef::new(&self.segment, self.place).copy_to(offset, out);
+    }
+
+    /// The messages of a payload that is a batch.
+    pub fn messages(&self) -> Messages<'_> {
+        Messages::new(&self.segment, self.place)
+    }
+}
+
+/// One message of a batch, or a whole payload; as [`PayloadRef`], for as long as that is there.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRef<'a> {
+    segment: &'a Segment,
+    place: PayloadPlace,
+}
+
+impl<'a> MessageRef<'a> {
+    /// The place lies inside the submission arena.
+    #[inline]
+    pub(crate) fn new(segment: &'a Segment, place: PayloadPlace) -> Self {
+        Self { segment, place }
+    }
+
+    /// Length in bytes. Not limited to what TIPC can carry.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.place.len as usize
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.place.len == 0
+    }
+
+    /// See [`PayloadRef::copy_to`].
+    ///
+    /// # Panics
+    /// If the range is not inside the message.
+    #[inline]
     pub fn copy_to(&self, offset: usize, out: &mut [u8]) {
         assert!(
             offset <= self.len() && out.len() <= self.len() - offset,
@@ -296,8 +341,7 @@ impl DaemonSide {
             handle: buffer.handle,
             payload: buffer.place,
         };
-        let pushed = self.deliveries.push(&ring, &entry.encode())?;
-        debug_assert!(pushed, "room was checked above");
+        self.deliveries.put(&ring, &entry.encode());
         self.call_watch(meta.socket);
         self.made(Progress::Work);
         Ok(())
@@ -337,15 +381,21 @@ impl DaemonSide {
                 break;
             };
             let (id, kind) = decode_release(word)?;
-            let consumed = if kind == ReleaseKind::KEPT {
-                self.keep(handle_of(id)?)?;
+            let consumed = if kind == ReleaseKind::USED_UP {
+                let (first, more) = decode_run(id);
+                let count = u32::from(more) + 1;
+                self.buffers.use_up(first, count, &mut on_consumed)?;
+                returned += count as usize;
+                None
+            } else if kind == ReleaseKind::KEPT {
+                self.keep(Handle::from_bits(id))?;
                 returned += 1;
                 None
             } else if kind.contains(ReleaseKind::KEPT) {
                 self.kept
                     .release(id, kind.contains(ReleaseKind::CONSUMED))?
             } else {
-                let released = self.buffers.release(handle_of(id)?, kind)?;
+                let released = self.buffers.release(Handle::from_bits(id), kind)?;
                 returned += usize::from(released.returned);
                 released.consumed
             };
@@ -361,7 +411,7 @@ impl DaemonSide {
     }
 
     /// The application has copied a message out of its buffer.
-    fn keep(&mut self, handle: u32) -> Result<(), Violation> {
+    fn keep(&mut self, handle: Handle) -> Result<(), Violation> {
         let arena = self.segment.header.delivery_arena.offset as usize;
         let unread = self.buffers.keep(handle)?.map(|unread| {
             let len = unread.place.len.min(unread.meta.retained) as usize;
@@ -559,10 +609,6 @@ impl DaemonSide {
     fn made(&mut self, progress: Progress) {
         self.progress = self.progress.max(Some(progress));
     }
-}
-
-fn handle_of(id: u64) -> Result<u32, Violation> {
-    u32::try_from(id).map_err(|_| Violation::Kept { id })
 }
 
 fn wake_pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -4,17 +4,20 @@
 //! delivery, 8 words                                       release, 1 word
 //!   0  socket:32 error:8 importance:8 name kind:8 flags:8   0  id:56 kind:8 (1 consumed, 2 returned, 3 both, 4 keep,
 //!   1  source port:32 source node:32                                         5 kept one consumed, 6 kept one let go)
-//!   2  name type:32 lower:32                                   the id is a handle, or the number of a kept message
-//!   3  name upper:32 handle:32
+//!   2  name type:32 lower:32                                   the id is a handle:48 more:8, or the number of a kept
+//!   3  name upper:32 zero:32                                   message
 //!   4  payload offset:32 length:32
 //!   5  original length:32 zero:32
 //!   6  time stamp in ns, 0 if none
-//!   7  zero
+//!   7  handle:48 zero:16
 //! ```
 //!
 //! "Consumed" is the moment recv hands the message to the caller: it frees room in the socket's receive buffer.
 //! "Returned" is the moment the caller lets go of the memory. A buffer returned without having been consumed was
 //! never read.
+//!
+//! Of kind 3 an entry may be for *more* messages, which were delivered one directly after the other: the handle of each
+//! is the [`Handle::next`] of the one before. Else `more` is zero.
 //!
 //! A message can be *kept*: the application has copied it to memory of its own and gives the buffer back, though nobody
 //! has read it. From then on it goes by a number that both sides count: the first that is kept is 0, the next 1.
@@ -22,6 +25,7 @@
 use bitflags::bitflags;
 
 use crate::address::{DestinationName, Importance, SocketAddress};
+use crate::handle::{HANDLE_BITS, Handle};
 use crate::layout::DELIVERY_WORDS;
 use crate::request::{PayloadPlace, check_payload};
 use crate::violation::Violation;
@@ -138,7 +142,7 @@ pub struct Meta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeliveryEntry {
     pub(crate) meta: Meta,
-    pub(crate) handle: u32,
+    pub(crate) handle: Handle,
     pub(crate) payload: PayloadPlace,
 }
 
@@ -157,22 +161,23 @@ impl DeliveryEntry {
             pair(meta.socket, small),
             pair(meta.source.port, meta.source.node),
             pair(type_, lower),
-            pair(upper, self.handle),
+            pair(upper, 0),
             pair(self.payload.offset, self.payload.len),
             pair(meta.original_len, 0),
             meta.timestamp_ns,
-            0,
+            self.handle.bits(),
         ]
     }
 
     /// Gives the words a meaning; checks that the payload lies inside an arena of `arena` bytes.
+    #[inline]
     pub(crate) fn decode(words: &[u64; DELIVERY_WORDS], arena: u32) -> Result<Self, Violation> {
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         let [socket, small] = halves(words[0]);
         let [error, importance, name_kind, flags] = small.to_le_bytes();
         let [port, node] = halves(words[1]);
         let [type_, lower] = halves(words[2]);
-        let [upper, handle] = halves(words[3]);
+        let [upper, _] = halves(words[3]);
         Ok(Self {
             meta: Meta {
                 socket,
@@ -187,7 +192,7 @@ impl DeliveryEntry {
                 retained: 0,
                 cookie: 0,
             },
-            handle,
+            handle: Handle::from_bits(words[7] & HANDLE_MASK),
             payload: check_payload(words[4], arena)?,
         })
     }
@@ -200,10 +205,22 @@ bitflags! {
         const CONSUMED = 1;
         const RETURNED = 2;
         const KEPT = 4;
+        const USED_UP = Self::CONSUMED.bits() | Self::RETURNED.bits();
     }
 }
 
 const KIND_SHIFT: u32 = 56;
+const HANDLE_MASK: u64 = (1 << HANDLE_BITS) - 1;
+
+/// The id of a run of used up messages: the first and so many more.
+pub(crate) fn encode_run(first: Handle, more: u8) -> u64 {
+    u64::from(more) << HANDLE_BITS | first.bits()
+}
+
+pub(crate) fn decode_run(id: u64) -> (Handle, u8) {
+    let first = Handle::from_bits(id & HANDLE_MASK);
+    (first, (id >> HANDLE_BITS) as u8)
+}
 
 /// `id` has at most 56 bits.
 pub(crate) fn encode_release(id: u64, kind: ReleaseKind) -> u64 {
@@ -233,7 +250,7 @@ mod tests {
         #[test]
         fn a_delivery_reads_as_it_was_written(
             socket: u32, error: u8, importance in 0u32..4, port: u32, node: u32,
-            name_kind in 0u8..3, name: [u32; 3], handle: u32, original_len: u32, timestamp_ns: u64, flags: u8,
+            name_kind in 0u8..3, name: [u32; 3], handle in 0..1u64 << HANDLE_BITS, original_len: u32, timestamp_ns: u64, flags: u8,
         ) {
             let [type_, lower, upper] = name;
             let entry = DeliveryEntry {
@@ -254,7 +271,7 @@ mod tests {
                     retained: 0,
                     cookie: 0,
                 },
-                handle,
+                handle: Handle::from_bits(handle),
                 payload: PayloadPlace { offset: 100, len: 50 },
             };
             prop_assert_eq!(DeliveryEntry::decode(&entry.encode(), 150), Ok(entry));

@@ -65,6 +65,7 @@ impl Kept {
             cost: meta.cost,
             cookie: meta.cookie,
             read,
+            count: 1,
         }))
     }
 

@@ -25,7 +25,7 @@ use std::mem::{offset_of, size_of};
 /// First bytes of both areas.
 pub const MAGIC: [u8; 8] = *b"XTIPCSEG";
 /// Version of the layout and of the entries. Sides of different versions refuse each other.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 10;
 
 /// Words of a submission entry.
 pub(crate) const SUBMISSION_WORDS: usize = 8;

@@ -6,7 +6,9 @@
 //! | [`attach`] | messages on the attach socket: hello, welcome, refusal, fds |
 //! | [`daemon`] | the daemon's side of a segment |
 //! | [`application`] | the application's side of a segment |
+//! | [`batch`] | several messages in one payload |
 //! | [`channel`] | direct channels between two applications |
+//! | [`board`], `generation` | which service types have changed bindings, to be read without asking; model-checked with loom |
 //! | [`fork`] | telling a process from its forked children |
 //! | [`line`](mod@line) | what two nodes of one host share instead: a ring of packets each way |
 //! | [`layout`] | where everything is in memory |
@@ -26,6 +28,7 @@
 //! application, the *daemon area* by the daemon alone, which the kernel enforces. The daemon trusts nothing it reads:
 //! every index and length is read once, checked, and used from the private copy; see [`Violation`].
 
+mod generation;
 mod primitive;
 mod ring;
 mod snapshot;
@@ -42,6 +45,8 @@ mod area;
 #[cfg(not(loom))]
 pub mod attach;
 #[cfg(not(loom))]
+pub mod batch;
+#[cfg(not(loom))]
 mod blocks;
 #[cfg(not(loom))]
 pub mod board;
@@ -55,6 +60,8 @@ pub mod daemon;
 mod delivery;
 #[cfg(not(loom))]
 pub mod fork;
+#[cfg(not(loom))]
+mod handle;
 #[cfg(not(loom))]
 mod kept;
 #[cfg(not(loom))]

@@ -9,6 +9,7 @@
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
+use crate::generation;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{Consumer, Producer, RingMemory};
 use crate::stamped::{StampedConsumer, StampedProducer};
@@ -280,6 +281,41 @@ fn on_a_full_channel_no_wake_up_is_lost_either() {
         let receiver = thread::spawn(move || other.receive(3));
         channel.send(3, 1);
         receiver.join().expect("the receiver got everything");
+    });
+}
+
+#[test]
+fn who_knows_of_a_binding_sees_that_the_board_has_changed_and_who_sees_that_sees_the_binding() {
+    struct Daemon {
+        bound: AtomicU32,
+        word: AtomicU32,
+        told: AtomicU32,
+    }
+    check(4, || {
+        let daemon = Arc::new(Daemon {
+            bound: AtomicU32::new(0),
+            word: AtomicU32::new(0),
+            told: AtomicU32::new(0),
+        });
+        let passed_on = Arc::new(AtomicU32::new(0));
+        let binds = Arc::clone(&daemon);
+        let binder = thread::spawn(move || {
+            binds.bound.store(1, Ordering::Relaxed);
+            generation::change(&binds.word);
+            binds.told.store(1, Ordering::Release);
+        });
+        // Who was told tells the one that sends.
+        let (hears, passes_on) = (Arc::clone(&daemon), Arc::clone(&passed_on));
+        let other = thread::spawn(move || {
+            let told = hears.told.load(Ordering::Acquire);
+            passes_on.store(told, Ordering::Release);
+        });
+        let knows = passed_on.load(Ordering::Acquire) == 1;
+        let has_changed = generation::read(&daemon.word) != 0;
+        assert!(has_changed || !knows);
+        assert!(!has_changed || daemon.bound.load(Ordering::Relaxed) == 1);
+        binder.join().expect("no panic");
+        other.join().expect("no panic");
     });
 }
 

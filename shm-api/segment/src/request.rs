@@ -34,6 +34,9 @@ bitflags! {
         const PEEK = 4;
         /// Of a receive: a message may be taken in parts, as a stream is.
         const PARTS = 8;
+        /// Of a posted send: the payload is several messages ([`crate::batch`]), which are sent one after the other. The
+        /// result is that of the first one that fails.
+        const SEVERAL = 16;
     }
 }
 

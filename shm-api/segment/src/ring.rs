@@ -113,13 +113,18 @@ impl Producer {
         if !self.has_room(ring)? {
             return Ok(false);
         }
+        self.put(ring, words);
+        Ok(true)
+    }
+
+    /// The same where [`Self::has_room`] was found.
+    pub(crate) fn put<const W: usize>(&mut self, ring: &RingMemory<'_, W>, words: &[u64; W]) {
         for (slot, word) in ring.entry(self.tail).iter().zip(words) {
             slot.store(*word, Ordering::Relaxed);
         }
         self.tail = self.tail.wrapping_add(1);
         // SYNC POINT with the load of `tail` in `Consumer::available`.
         ring.tail.store(self.tail, Ordering::Release);
-        Ok(true)
     }
 }
 

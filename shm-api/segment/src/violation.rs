@@ -33,10 +33,10 @@ pub enum Violation {
         arena: u32,
     },
     /// A buffer was consumed or returned that is not out, or a second time.
-    #[error("delivery buffer {handle:#010x} is not out, or was already given back")]
+    #[error("delivery buffer {handle:#x} is not out, or was already given back")]
     Buffer {
         /// The handle from the release ring.
-        handle: u32,
+        handle: u64,
     },
     /// A kept message was consumed or let go that was never kept.
     #[error("message {id} was not kept")]

@@ -48,6 +48,11 @@ impl Sleeper {
         fence(Ordering::SeqCst);
     }
 
+    /// Number of the last announcement.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Says that it only waits, on a processor that the other side needs too.
     pub(crate) fn stand_by(&mut self, word: &AtomicU32, wants_room: bool) {
         let room = if wants_room { WANTS_ROOM } else { 0 };
@@ -78,7 +83,8 @@ pub(crate) fn sleeps(word: &AtomicU32) -> bool {
 
 /// Whether a side stands by.
 pub(crate) fn stands_by(word: &AtomicU32) -> bool {
-    word.load(Ordering::Relaxed) & STANDS_BY != 0
+    let seen = word.load(Ordering::Relaxed);
+    seen != REVOKED && seen & STANDS_BY != 0
 }
 
 /// What the waker has done since it last asked.

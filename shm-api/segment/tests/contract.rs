@@ -9,11 +9,14 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use xtipc_segment::application::{ApplicationSide, DeliveryBuffer, Place, drain_wake};
-use xtipc_segment::daemon::{Consumed, DaemonSide, DeliverError, SegmentFds};
+use xtipc_segment::batch::{BATCH_LEN_MAX, BATCH_MESSAGES_MAX};
+use xtipc_segment::daemon::{
+    Consumed, DaemonSide, DeliverError, MessageRef, PayloadRef, SegmentFds,
+};
 use xtipc_segment::layout::Sizes;
 use xtipc_segment::{
-    Completion, Destination, Meta, Request, SendFlags, ServiceAddress, SocketAddress, SocketKind,
-    Submission, Violation,
+    Completion, Destination, Meta, PayloadPlace, Request, SendFlags, ServiceAddress, SocketAddress,
+    SocketKind, Submission, Violation,
 };
 
 const SMALL: Sizes = Sizes {
@@ -93,6 +96,92 @@ fn a_request_arrives_with_its_payload_and_is_answered() {
     };
     assert_eq!(app.receiver.next_completion(), Ok(Some(answer)));
     assert_eq!(app.receiver.next_completion(), Ok(None));
+}
+
+fn batch_of(daemon: &DaemonSide, place: PayloadPlace) -> PayloadRef {
+    daemon.payload(&Submission {
+        tag: 1,
+        socket: 7,
+        request: Request::Send {
+            flags: SendFlags::POSTED | SendFlags::SEVERAL,
+            destination: None,
+            payload: place,
+        },
+    })
+}
+
+fn bytes_of(message: MessageRef<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; message.len()];
+    message.copy_to(0, &mut bytes);
+    bytes
+}
+
+#[test]
+fn a_batch_is_taken_message_by_message_and_what_is_left_is_a_batch() {
+    let (daemon, mut app) = pair();
+    let messages: Vec<Vec<u8>> = (0..9u8).map(|n| vec![n; 7 * usize::from(n)]).collect();
+    let (staged, count) = app.submitter.stage_several(&messages).expect("room");
+    assert_eq!(count, messages.len());
+
+    let batch = batch_of(&daemon, staged.place());
+    let mut taken = batch.messages();
+    assert_eq!(
+        taken.by_ref().nth(3).map(bytes_of),
+        Some(messages[3].clone())
+    );
+    let rest = taken.from_last().expect("honest");
+    assert_eq!(taken.map(bytes_of).collect::<Vec<_>>(), messages[4..]);
+    let again: Vec<_> = batch_of(&daemon, rest).messages().map(bytes_of).collect();
+    assert_eq!(again, messages[3..]);
+}
+
+#[test]
+fn a_batch_is_limited_by_number_and_bytes_and_of_one_message_there_is_none() {
+    let (_daemon, mut app) = pair();
+    let mut count = |len: usize, of: usize| {
+        let staged = app.submitter.stage_several(&vec![vec![1; len]; of]);
+        staged.map(|(staged, count)| {
+            assert!(staged.place().len as usize <= BATCH_LEN_MAX);
+            count
+        })
+    };
+    assert_eq!(count(1, 1000), Some(BATCH_MESSAGES_MAX));
+    assert_eq!(count(1020, 1000), Some(8));
+    assert_eq!(count(5000, 1000), None);
+    assert_eq!(count(100, 1), None);
+}
+
+#[test]
+fn lengths_beyond_a_batch_are_a_violation() {
+    let (daemon, mut app) = pair();
+    for len in [9, 1000, u32::MAX - 1, u32::MAX] {
+        let mut bytes = [4, 0, 0, 0, 5, 5, 5, 5, 0, 0, 0, 0, 6, 6, 6, 6, 6, 6, 6, 6];
+        bytes[8..12].copy_from_slice(&len.to_ne_bytes());
+        let staged = app.submitter.stage(&bytes).expect("room");
+        let batch = batch_of(&daemon, staged.place());
+        let mut taken = batch.messages();
+        assert_eq!(taken.by_ref().map(bytes_of).collect::<Vec<_>>(), [[5; 4]]);
+        assert!(
+            matches!(taken.from_last(), Err(Violation::Payload { len: said, .. }) if said == len)
+        );
+    }
+    // More messages than a batch has, and more bytes.
+    let empty = [0; 4 * (BATCH_MESSAGES_MAX + 1)];
+    for (bytes, good) in [
+        (&empty[..], BATCH_MESSAGES_MAX),
+        (&[0; BATCH_LEN_MAX + 4], 0),
+    ] {
+        let staged = app.submitter.stage(bytes).expect("room");
+        let batch = batch_of(&daemon, staged.place());
+        let mut taken = batch.messages();
+        assert_eq!(taken.by_ref().count(), good);
+        assert!(taken.from_last().is_err());
+    }
+    // No room for the length itself.
+    let staged = app.submitter.stage(&[0; 3]).expect("room");
+    let batch = batch_of(&daemon, staged.place());
+    let mut taken = batch.messages();
+    assert!(taken.next().is_none() && taken.from_last().is_err());
 }
 
 #[test]
@@ -496,7 +585,7 @@ fn a_buffer_given_back_twice_or_never_out_is_a_violation() {
     assert_eq!(
         result,
         Err(Violation::Buffer {
-            handle: first as u32
+            handle: first & !(0xff << 56)
         })
     );
 }

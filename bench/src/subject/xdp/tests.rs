@@ -30,6 +30,7 @@ fn pair() -> Option<[Wire; 2]> {
     Some([0, 1].map(|side: u8| {
         ip(&format!("link set x{side} addrgenmode none up"));
         Wire {
+            bearer: format!("eth:x{side}"),
             interface: format!("x{side}"),
             mac: [2, 0, 0, 0, 0, side],
             peer_mac: [2, 0, 0, 0, 0, 1 - side],
@@ -75,6 +76,12 @@ fn exchange<A: Rings, B: Rings>() {
     {
         let mut here = Port::<A>::open(&one).unwrap();
         let mut there = Port::<B>::open(&other).unwrap();
+        // What a third station sends is none of the measurement.
+        let own = here.header;
+        here.header[11] = 77;
+        here.push(&[7; SIZE]).unwrap();
+        here.kick().unwrap();
+        here.header = own;
         flow(&mut here, &mut there);
         flow(&mut there, &mut here);
     }

@@ -7,7 +7,6 @@
 //! Where an interrupt goes outlives the process, as rules do ([`super::steering`]): what it was is noted in the run directory
 //! before it is changed, so that the next start finds what a killed daemon left. What others have changed since stays.
 
-mod note;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -18,8 +17,8 @@ use xtipc_management::{Interrupt as InterruptInfo, Interrupts as InterruptsInfo}
 use xtipc_xsk::interface::Interface;
 
 use super::Hands;
+use super::note::{Note, Noted};
 use super::steering::one_of_each_worker;
-use note::Note;
 use system::{Interrupt, System};
 
 /// An interrupt that goes elsewhere than it did.
@@ -33,6 +32,29 @@ struct Moved {
     ours: String,
 }
 
+impl Noted for Moved {
+    const KIND: &'static str = "interrupts";
+
+    fn words(&self) -> [String; 4] {
+        let number = self.number.to_string();
+        [
+            number,
+            self.name.clone(),
+            self.before.clone(),
+            self.ours.clone(),
+        ]
+    }
+
+    fn of_words([number, name, before, ours]: [&str; 4]) -> Option<Self> {
+        Some(Self {
+            number: number.parse().ok()?,
+            name: name.to_owned(),
+            before: before.to_owned(),
+            ours: ours.to_owned(),
+        })
+    }
+}
+
 /// The interrupts of a bearer's queues. Dropping this puts them back.
 pub(super) struct Interrupts {
     system: System,
@@ -42,7 +64,7 @@ pub(super) struct Interrupts {
     kept: Option<String>,
     /// irqbalance was there when they were moved.
     balanced: bool,
-    note: Note,
+    note: Note<Moved>,
 }
 
 impl Interrupts {

@@ -20,6 +20,7 @@ mod ladder;
 mod links;
 mod napi;
 mod nic;
+mod note;
 mod occupied;
 mod queue;
 mod room;
@@ -255,7 +256,7 @@ impl Bearer {
         }
     }
 
-    /// The beginning of a round: takes back what was sent, so that the round can send with it.
+    /// At each look, also one that no round follows: takes back what was sent, so that a round can send with it.
     pub(crate) fn reclaim(&mut self, pool: &mut FramePool) {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.reclaim(pool),
@@ -274,7 +275,7 @@ impl Bearer {
         }
     }
 
-    /// Tells the time, once per round before sending.
+    /// Tells the time, at each look: before taking back what was sent, and before sending.
     pub(crate) fn set_clock(&mut self, now: Duration) {
         match &mut self.carrier {
             Carrier::Ethernet(ethernet) => ethernet.set_clock(now),

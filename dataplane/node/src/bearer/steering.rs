@@ -8,7 +8,6 @@
 //! Rules outlive the process. They are noted in the run directory before they are made, so that the next start finds what a
 //! killed daemon left. Rules that are not noted are somebody else's, and stay.
 
-mod note;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +21,37 @@ use xtipc_xsk::interface::Interface;
 
 use super::ethernet::{ETHERTYPE, Mac};
 use super::links;
-use note::Note;
+use super::note::{Note, Noted};
+
+impl Noted for Rule {
+    const KIND: &'static str = "steering";
+
+    fn words(&self) -> [String; 4] {
+        let Self {
+            vlan,
+            source,
+            source_mask,
+            queue,
+            ..
+        } = self;
+        [
+            vlan.to_string(),
+            source.to_string(),
+            source_mask.to_string(),
+            queue.to_string(),
+        ]
+    }
+
+    fn of_words([vlan, source, source_mask, queue]: [&str; 4]) -> Option<Self> {
+        Some(Self {
+            ethertype: ETHERTYPE,
+            vlan: vlan.parse().ok()?,
+            source: source.parse().ok()?,
+            source_mask: source_mask.parse().ok()?,
+            queue: queue.parse().ok()?,
+        })
+    }
+}
 
 /// A NIC's table of rules.
 trait Table {
@@ -58,7 +87,7 @@ pub(super) enum Steering {
 pub(super) struct Directed {
     ifindex: u32,
     entries: Vec<Entry>,
-    note: Note,
+    note: Note<Rule>,
 }
 
 impl Steering {
@@ -279,7 +308,7 @@ fn direct(
     table: &impl Table,
     vlan: u16,
     queues: &[u32],
-    note: &Note,
+    note: &Note<Rule>,
 ) -> Result<Vec<Entry>, Refusal> {
     let present = table.list().map_err(Refusal::NoTable)?;
     let mut about_tipc = present.iter().filter_map(|entry| entry.rule);
@@ -297,7 +326,7 @@ fn direct(
 }
 
 /// Makes these rules, all or none.
-fn make(table: &impl Table, rules: &[Rule], note: &Note) -> Result<Vec<Entry>, Refusal> {
+fn make(table: &impl Table, rules: &[Rule], note: &Note<Rule>) -> Result<Vec<Entry>, Refusal> {
     note.write(rules).map_err(Refusal::Unnoted)?;
     let mut made = Vec::with_capacity(rules.len());
     let mut insert_all = || {
@@ -326,7 +355,7 @@ fn make(table: &impl Table, rules: &[Rule], note: &Note) -> Result<Vec<Entry>, R
 }
 
 /// Removes the rules that are noted.
-fn recover(table: &impl Table, note: &Note) -> rustix::io::Result<()> {
+fn recover(table: &impl Table, note: &Note<Rule>) -> rustix::io::Result<()> {
     let noted = note.read();
     if noted.is_empty() {
         return Ok(());
@@ -341,7 +370,7 @@ fn recover(table: &impl Table, note: &Note) -> rustix::io::Result<()> {
 }
 
 /// Removes what of these is still as it was made.
-fn withdraw(table: &impl Table, ours: &[Entry], note: &Note) -> rustix::io::Result<()> {
+fn withdraw(table: &impl Table, ours: &[Entry], note: &Note<Rule>) -> rustix::io::Result<()> {
     let present = table.list()?;
     for entry in ours.iter().filter(|entry| present.contains(entry)) {
         table.remove(entry.location)?;

@@ -37,6 +37,8 @@ pub(super) struct Held {
     pub(super) port: PortId,
     /// When it began to.
     pub(super) since: Instant,
+    /// Why a message of it failed already, if it is a batch.
+    pub(super) failed: Option<i32>,
 }
 
 /// A message that found no room in the segment.
@@ -124,17 +126,22 @@ impl Application {
         }
     }
 
-    /// Delivers a message that came in the round that began at `now_ns`, or keeps it until there is room.
-    pub(super) fn deliver<P: Payload + ?Sized>(
+    /// Delivers messages that came in the round that began at `now_ns` and differ in nothing but their bytes, or keeps them
+    /// until there is room.
+    pub(super) fn deliver<'a, P: Payload + ?Sized + 'a>(
         &mut self,
         port: PortId,
         about: &Incoming,
-        payload: &P,
+        payloads: impl Iterator<Item = &'a P>,
         now_ns: u64,
     ) {
-        let meta = meta_of(port, about, payload.len(), now_ns);
-        self.delivered += 1;
-        self.put(meta, payload);
+        let mut meta = None;
+        for payload in payloads {
+            let new = || meta_of(port, about, payload.len(), now_ns);
+            let meta = meta.get_or_insert_with(new);
+            self.delivered += 1;
+            self.put(meta, payload);
+        }
     }
 
     /// Tells a socket of a direct channel, behind all that was delivered to it before.
@@ -150,13 +157,13 @@ impl Application {
             flags: DeliveryFlags::NOTICE,
             ..Meta::default()
         };
-        self.put(meta, &notice.encode()[..]);
+        self.put(&meta, &notice.encode()[..]);
     }
 
-    fn put<P: Payload + ?Sized>(&mut self, meta: Meta, payload: &P) {
+    fn put<P: Payload + ?Sized>(&mut self, meta: &Meta, payload: &P) {
         let refused = if self.parked.is_empty() {
             self.side
-                .deliver(&meta, payload.len(), |out| payload.copy_to(0, out))
+                .deliver(meta, payload.len(), |out| payload.copy_to(0, out))
         } else {
             Err(DeliverError::NoRoom)
         };
@@ -166,7 +173,7 @@ impl Application {
                 let mut bytes = vec![0; payload.len()];
                 payload.copy_to(0, &mut bytes);
                 self.parked.push_back(Parked {
-                    meta,
+                    meta: *meta,
                     payload: bytes,
                 });
                 // A program that polls descriptors only calls the library, which makes room, if it hears of something.
@@ -361,7 +368,7 @@ fn own_name_of(from: FromMember) -> DestinationName {
     })
 }
 
-/// Tells the engine of a message that left the receive buffer of its socket.
+/// Tells the engine of messages that left the receive buffer of their socket.
 pub(super) fn note_consumed(engine: &mut Engine, consumed: &Consumed) {
     // What has no cost is in no receive buffer: notices, ends, what was put back.
     if consumed.cost == 0 {
@@ -369,8 +376,12 @@ pub(super) fn note_consumed(engine: &mut Engine, consumed: &Consumed) {
     }
     let port = PortId(consumed.socket);
     match (consumed.cookie >> MEMBER_SHIFT) as u32 {
-        0 => engine.on_consumed(port, consumed.cost),
-        member => engine.on_group_read(port, MemberNo(member), consumed.cost),
+        0 => engine.on_several_consumed(port, consumed.cost, consumed.count),
+        member => {
+            for _ in 0..consumed.count {
+                engine.on_group_read(port, MemberNo(member), consumed.cost);
+            }
+        }
     }
 }
 

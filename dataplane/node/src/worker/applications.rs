@@ -1,6 +1,7 @@
 //! The attached applications: coming, going, and which of them a socket belongs to.
 
 use std::io;
+use std::iter;
 use std::os::fd::OwnedFd;
 
 use hashbrown::HashMap;
@@ -16,8 +17,12 @@ use super::application::Application;
 use super::channels::{self, Channels};
 use super::sharing::SharedSockets;
 
-/// Connections that have not said what they want, at most; the oldest has to go.
+/// With more connections that have not said what they want the oldest has to go, if it is silent for so long.
 const STRANGERS_MAX: usize = 64;
+/// A program that was started in a crowd says it when it gets a processor.
+const SILENCE_MAX_NS: u64 = 1_000_000_000;
+/// With more of them it has to go in any case.
+const CROWD_MAX: usize = 1024;
 /// Attached processes and threads at most.
 const APPLICATIONS_MAX: usize = 4096;
 
@@ -30,7 +35,11 @@ pub(super) type Slot = usize;
 /// A connection to the attach socket.
 pub(super) enum Client {
     /// Has said nothing yet.
-    Stranger(OwnedFd),
+    Stranger {
+        connection: OwnedFd,
+        /// When it came.
+        since_ns: u64,
+    },
     /// Attached.
     Attached(Box<Application>),
 }
@@ -53,6 +62,8 @@ pub(super) struct Applications {
     clients: Vec<Option<Client>>,
     /// Of a shared socket, the first of those who hold it.
     owners: HashMap<PortId, Slot>,
+    /// How often messages were handed to a socket of this node, shared ones too.
+    pub(super) deliveries: u64,
     /// When the round began that is being worked on: the time stamp of what it delivers.
     pub(super) round_ns: u64,
     pub(super) shared: SharedSockets,
@@ -64,7 +75,11 @@ pub(super) struct Applications {
 
 impl Applications {
     /// Takes a new connection; gives its slot, and the slot of a stranger that had to make room.
-    pub(super) fn admit(&mut self, connection: OwnedFd) -> Result<(Slot, Option<Slot>), io::Error> {
+    pub(super) fn admit(
+        &mut self,
+        connection: OwnedFd,
+        now_ns: u64,
+    ) -> Result<(Slot, Option<Slot>), io::Error> {
         if self.iter().count() >= APPLICATIONS_MAX {
             return Err(io::Error::other(format!(
                 "{APPLICATIONS_MAX} applications are attached already"
@@ -73,14 +88,17 @@ impl Applications {
         rustix::io::ioctl_fionbio(&connection, true)?;
         let strangers = || {
             let all = self.clients.iter().enumerate();
-            all.filter(|(_, c)| matches!(c, Some(Client::Stranger(_))))
-                .map(|(slot, _)| slot)
+            all.filter_map(|(slot, client)| match client {
+                Some(Client::Stranger { since_ns, .. }) => Some((*since_ns, slot)),
+                _ => None,
+            })
         };
-        let evicted = if strangers().count() >= STRANGERS_MAX {
-            strangers().next()
-        } else {
-            None
+        let limit = |since_ns| match now_ns.saturating_sub(since_ns) < SILENCE_MAX_NS {
+            true => CROWD_MAX,
+            false => STRANGERS_MAX,
         };
+        let oldest = strangers().min();
+        let evicted = oldest.filter(|(since_ns, _)| strangers().count() >= limit(*since_ns));
         let slot = match self.clients.iter().position(Option::is_none) {
             Some(free) => free,
             None => {
@@ -88,8 +106,12 @@ impl Applications {
                 self.clients.len() - 1
             }
         };
-        self.clients[slot] = Some(Client::Stranger(connection));
-        Ok((slot, evicted))
+        let since_ns = now_ns;
+        self.clients[slot] = Some(Client::Stranger {
+            connection,
+            since_ns,
+        });
+        Ok((slot, evicted.map(|(_, slot)| slot)))
     }
 
     /// The connection in a slot.
@@ -109,7 +131,7 @@ impl Applications {
     pub(super) fn get(&self, slot: Slot) -> Option<&Application> {
         match self.client(slot)? {
             Client::Attached(application) => Some(application),
-            Client::Stranger(_) => None,
+            Client::Stranger { .. } => None,
         }
     }
 
@@ -209,12 +231,26 @@ impl Applications {
         about: &Incoming,
         payload: &P,
     ) {
+        self.deliver_all(port, about, iter::once(payload));
+    }
+
+    /// The same of messages that differ in nothing but their bytes.
+    pub(super) fn deliver_all<'a, P: Payload + ?Sized + 'a>(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        payloads: impl Iterator<Item = &'a P>,
+    ) {
         let now_ns = self.round_ns;
-        if !self.deliver_shared(port, about, payload)
+        self.deliveries += 1;
+        if self.shared.holders(port).is_none()
             && let Some(slot) = self.owner(port)
             && let Some(application) = self.get_mut(slot)
         {
-            application.deliver(port, about, payload, now_ns);
+            return application.deliver(port, about, payloads, now_ns);
+        }
+        for payload in payloads {
+            self.deliver_shared(port, about, payload);
         }
     }
 
@@ -224,7 +260,7 @@ impl Applications {
             return Heard::Nothing;
         };
         let connection = match client {
-            Client::Stranger(connection) => &*connection,
+            Client::Stranger { connection, .. } => &*connection,
             Client::Attached(application) => &application.connection,
         };
         let message = match receive_message(std::os::fd::AsFd::as_fd(connection)) {
@@ -238,7 +274,7 @@ impl Applications {
             Err(error) => return Heard::Gone(error.to_string()),
         };
         match (message, client) {
-            ((Message::Hello { version, worker }, _), Client::Stranger(_)) => {
+            ((Message::Hello { version, worker }, _), Client::Stranger { .. }) => {
                 self.attach(slot, version, worker, about)
             }
             ((Message::Watch { socket }, _), Client::Attached(application)) => {
@@ -248,14 +284,17 @@ impl Applications {
                 }
             }
             ((message, fds), Client::Attached(_)) => Heard::Asked(message, fds),
-            ((message, _), Client::Stranger(_)) => {
+            ((message, _), Client::Stranger { .. }) => {
                 Heard::Gone(format!("said {message:?} out of turn"))
             }
         }
     }
 
     fn attach(&mut self, slot: Slot, version: u32, worker: Option<u32>, about: &Welcome) -> Heard {
-        let Some(Client::Stranger(connection)) = self.clients.get_mut(slot).and_then(Option::take)
+        let Some(Client::Stranger {
+            connection,
+            since_ns,
+        }) = self.clients.get_mut(slot).and_then(Option::take)
         else {
             return Heard::Nothing;
         };
@@ -267,7 +306,10 @@ impl Applications {
                 Heard::Attached
             }
             Err(reason) => {
-                self.clients[slot] = Some(Client::Stranger(connection));
+                self.clients[slot] = Some(Client::Stranger {
+                    connection,
+                    since_ns,
+                });
                 Heard::Gone(reason)
             }
         }
@@ -325,4 +367,38 @@ fn watch(application: &mut Application, socket: u32) -> io::Result<()> {
     let read_end = application.side.watch(socket)?;
     let fds = [std::os::fd::AsFd::as_fd(&read_end)];
     send_message(connection, &Message::Watching { socket, result: 0 }, &fds)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn of_many_strangers_the_oldest_goes_but_not_one_that_has_just_come() {
+        let mut applications = Applications::default();
+        let mut others = Vec::new();
+        let mut admit = |since_ns| {
+            let (other, ours) = UnixStream::pair().unwrap();
+            others.push(other);
+            let (_, evicted) = applications.admit(ours.into(), since_ns).unwrap();
+            if let Some(evicted) = evicted {
+                applications.remove(evicted);
+            }
+            evicted
+        };
+        for slot in 0..STRANGERS_MAX {
+            // The first slot is not the oldest's.
+            assert_eq!(admit(STRANGERS_MAX as u64 - slot as u64), None);
+        }
+        assert_eq!(admit(SILENCE_MAX_NS), None);
+        let oldest = STRANGERS_MAX - 1;
+        assert_eq!(admit(SILENCE_MAX_NS + 1), Some(oldest));
+        assert_eq!(admit(SILENCE_MAX_NS + 1), None);
+        for _ in STRANGERS_MAX + 2..CROWD_MAX {
+            assert_eq!(admit(SILENCE_MAX_NS + 1), None);
+        }
+        assert_eq!(admit(SILENCE_MAX_NS + 1), Some(oldest - 1));
+    }
 }

@@ -12,7 +12,7 @@ use super::{Failure, Source, Worker, requests};
 use crate::steward::Command;
 use crate::wait::Interest;
 
-/// Requests taken from an application in one round.
+/// Requests taken from an application in one round; of a batch each message counts.
 const SUBMIT_BUDGET: usize = 64;
 /// Ended applications that wait for their memory to be given back.
 const DEPARTED_MAX: usize = 256;
@@ -50,15 +50,23 @@ impl Worker {
             self.host.applications.hand_out_stalled();
         }
         let mut count = returned;
-        for _ in 0..SUBMIT_BUDGET {
+        let limit = returned + SUBMIT_BUDGET;
+        while count < limit {
             let Some(application) = self.host.applications.get_mut(slot) else {
                 break;
             };
             let Some(submission) = application.side.pop()? else {
                 break;
             };
+            let before = application.submitted;
             requests::execute(&mut self.engine, &mut self.host, now, slot, submission)?;
-            count += 1;
+            let after = self
+                .host
+                .applications
+                .get(slot)
+                .map_or(before, |a| a.submitted);
+            // A batch is many.
+            count += (after - before).max(1) as usize;
         }
         self.host.applications.note_awaited_reads(slot);
         Ok(count)
@@ -85,16 +93,17 @@ impl Worker {
         let commands: Vec<Command> = self.own.commands.drain().collect();
         for command in commands {
             match command {
-                Command::AttachClient(connection) => match self.host.applications.admit(connection)
-                {
-                    Ok((slot, evicted)) => {
-                        if let Some(evicted) = evicted {
-                            self.let_go(evicted, now, "said nothing");
+                Command::AttachClient(connection) => {
+                    match self.host.applications.admit(connection, now.0) {
+                        Ok((slot, evicted)) => {
+                            if let Some(evicted) = evicted {
+                                self.let_go(evicted, now, "said nothing");
+                            }
+                            self.watch_connection(slot)?;
                         }
-                        self.watch_connection(slot)?;
+                        Err(error) => tracing::warn!(%error, "application refused"),
                     }
-                    Err(error) => tracing::warn!(%error, "application refused"),
-                },
+                }
                 Command::Query(mut query) => {
                     if matches!(query.request, Request::SocketList { .. }) {
                         // What applications have read since the worker slept.
@@ -113,7 +122,7 @@ impl Worker {
 
     pub(super) fn watch_connection(&mut self, slot: Slot) -> Result<(), Failure> {
         let fd = match self.host.applications.client(slot) {
-            Some(Client::Stranger(connection)) => connection.as_fd(),
+            Some(Client::Stranger { connection, .. }) => connection.as_fd(),
             Some(Client::Attached(application)) => application.connection.as_fd(),
             None => return Ok(()),
         };
@@ -147,8 +156,8 @@ impl Worker {
     /// after a post. To give back its memory takes longer than all else, and waits until there is nothing else to do: of many that
     /// end at once each is to be closed soon.
     pub(super) fn outlive(&mut self, slot: Slot, now: Instant, reason: &str) {
-        // As much as its ring holds, in case it goes on.
-        for _ in 0..Sizes::default().submissions as usize / SUBMIT_BUDGET {
+        // As much as it can have under way, in case it goes on: its ring full, and twice as many posted messages.
+        for _ in 0..3 * Sizes::default().submissions as usize / SUBMIT_BUDGET {
             match self.serve(slot, now) {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -185,7 +194,7 @@ impl Worker {
                     tracing::debug!(pid, reason, "application detached");
                 }
             }
-            Client::Stranger(_) => tracing::debug!(reason, "connection closed"),
+            Client::Stranger { .. } => tracing::debug!(reason, "connection closed"),
         }
         Some(client)
     }

@@ -178,6 +178,7 @@ pub(super) fn hold(
             submission: *submission,
             port,
             since: now,
+            failed: None,
         });
     }
 }

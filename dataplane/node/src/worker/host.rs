@@ -137,6 +137,15 @@ impl Host for NodeHost {
         self.applications.deliver(to, about, payload);
     }
 
+    fn deliver_all<'a, P: Payload + ?Sized + 'a>(
+        &mut self,
+        to: PortId,
+        about: &Incoming,
+        payloads: impl Iterator<Item = &'a P>,
+    ) {
+        self.applications.deliver_all(to, about, payloads);
+    }
+
     fn lent_in_use(&self, port: PortId) -> u64 {
         self.applications.lent_in_use(port)
     }

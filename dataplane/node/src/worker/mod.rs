@@ -7,6 +7,7 @@
 mod answers;
 mod application;
 mod applications;
+mod batches;
 mod bearers;
 mod care;
 mod catch_up;
@@ -20,6 +21,7 @@ mod host;
 mod keys;
 mod monitors;
 mod paths;
+mod posting;
 mod queues;
 mod quiet;
 mod readiness;
@@ -59,11 +61,13 @@ use crate::watchdog::Pulse;
 use applications::{Applications, Client, Heard, Slot};
 use bearers::{Enabled, MediaValues, Slots, bearer_setup};
 use care::{close_all, own_leaks};
-use catch_up::{CatchUp, STALL_NS};
+use catch_up::{CatchUp, STALL_NS, stall_ns};
 use host::NodeHost;
+use posting::Post;
 use undertaker::Undertaker;
 
 pub(crate) use changes::STILL_HELD;
+pub use posting::Posted;
 pub use quiet::Seen;
 pub use turn::{Driving, Turn};
 
@@ -377,6 +381,11 @@ impl Worker {
 
     /// A round, with what goes before it, unless there is nothing to make one for.
     fn look(&mut self) -> Result<Seen, Failure> {
+        self.look_with(None)
+    }
+
+    /// The same, and a round in any case if there is something to post.
+    fn look_with(&mut self, post: Option<&mut Post<'_, '_>>) -> Result<Seen, Failure> {
         let now_ns = now_ns();
         if let Some(then_ns) = self.yielded_ns.take() {
             self.idle.yielded(now_ns.saturating_sub(then_ns));
@@ -388,9 +397,9 @@ impl Worker {
         if raised || now_ns >= self.listen_due_ns {
             self.listen(Instant(now_ns))?;
         }
-        let quiet = self.is_quiet(now_ns);
-        let worked = !quiet && self.round(now_ns)?;
-        if raised {
+        let quiet = !self.reclaim(now_ns) && post.is_none() && self.is_quiet(now_ns);
+        let worked = !quiet && self.round(now_ns, post)?;
+        if raised && (quiet || self.catch_up.is_over()) {
             self.own.pulse().come_down();
         }
         if quiet {
@@ -412,7 +421,7 @@ impl Worker {
         let now_ns = self.host.applications.round_ns;
         match self.idle.idle(now_ns) {
             Step::Spin => {
-                self.own.pulse().spin(now_ns);
+                self.own.pulse().spin(now_ns, self.idle.is_shared());
                 spin_loop();
             }
             // It is given the processor by the round that has something for it, and before has no use for it.
@@ -420,7 +429,7 @@ impl Worker {
                 self.own.pulse().stop_spin();
             }
             Step::Yield => {
-                self.own.pulse().spin(now_ns);
+                self.own.pulse().spin(now_ns, self.idle.is_shared());
                 if self.idle.is_yield_due() {
                     self.yielded_ns = Some(now_ns);
                     std::thread::yield_now();
@@ -436,14 +445,16 @@ impl Worker {
     /// Tells the watchdog of a round, and hears how long there was none.
     fn note_round(&mut self, now_ns: u64) {
         let gap_ns = self.own.pulse().round(now_ns);
-        if self.catch_up.after_gap(gap_ns) {
+        self.catch_up
+            .after_gap(gap_ns, stall_ns(self.shortest_tolerance_ms));
+        if gap_ns > STALL_NS {
             // What the kernel had not been told to send before the stall would look like stuck.
             self.care_due_ns = self.care_due_ns.max(now_ns + STALL_NS);
         }
     }
 
     /// One look at everything. True if there was work that came from outside.
-    fn round(&mut self, now_ns: u64) -> Result<bool, Failure> {
+    fn round(&mut self, now_ns: u64, post: Option<&mut Post<'_, '_>>) -> Result<bool, Failure> {
         self.stirred = false;
         self.timer_due_ns = None;
         let now = Instant(now_ns);
@@ -451,7 +462,11 @@ impl Worker {
         if self.own.config.bundling {
             self.engine.begin_gathering();
         }
-        let submitted = self.serve_applications(now);
+        let mut submitted = self.serve_applications(now);
+        if let Some(post) = post {
+            post.send(&mut self.engine, &mut self.host, now);
+            submitted += post.posted.count;
+        }
         if !self.catch_up.goes_on(received, drained) && !self.awaits_workers {
             // Also when no timer is due: senders may wait for frames that transmissions have given back.
             self.engine.on_time(now, &mut self.host);
@@ -483,8 +498,6 @@ impl Worker {
                 continue;
             };
             let id = BearerId(index as u8);
-            bearer.set_clock(Duration::from_nanos(now.0));
-            bearer.reclaim(&mut self.host.pool);
             if self.bearer_called {
                 bearer.on_call();
             }

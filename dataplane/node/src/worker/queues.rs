@@ -80,6 +80,7 @@ impl Server {
             self.idle.yielded(now_ns.saturating_sub(then_ns));
         }
         self.seat.pulse.round(now_ns);
+        let raised = self.seat.pulse.is_raised();
         count(&self.seat.tally.rounds);
         if now_ns >= self.listen_due_ns {
             self.waiter.wait(Some(now_ns), &mut self.ready)?;
@@ -88,6 +89,9 @@ impl Server {
         let mut worked = false;
         for served in &mut self.served {
             worked |= served.queue.serve(RECEIVE_BUDGET);
+        }
+        if raised {
+            self.seat.pulse.come_down();
         }
         if self.served.iter().any(|served| served.queue.is_closing()) {
             self.close_queues()?;
@@ -103,11 +107,11 @@ impl Server {
     fn rest(&mut self, now_ns: u64) -> Result<(), Failure> {
         match self.idle.idle(now_ns) {
             Step::Spin => {
-                self.seat.pulse.spin(now_ns);
+                self.seat.pulse.spin(now_ns, self.idle.is_shared());
                 spin_loop();
             }
             Step::Yield => {
-                self.seat.pulse.spin(now_ns);
+                self.seat.pulse.spin(now_ns, self.idle.is_shared());
                 if self.idle.is_yield_due() {
                     self.yielded_ns = Some(now_ns);
                     std::thread::yield_now();

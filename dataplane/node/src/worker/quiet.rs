@@ -4,6 +4,8 @@
 //! look is a few loads, and only if they find something, or a timer is due, a round that goes through everything. What
 //! is done outside of rounds says so ([`Worker::stirred`]); all else that a round would act on shows in memory here.
 
+use std::time::Duration;
+
 use super::Worker;
 use super::applications::Applications;
 
@@ -22,6 +24,17 @@ pub enum Seen {
 }
 
 impl Worker {
+    /// Takes back what was sent. That alone is no reason for a round: copied packets are mostly sent by the first look after the
+    /// round that they are from. True: it is one, since senders wait for frames.
+    pub(super) fn reclaim(&mut self, now_ns: u64) -> bool {
+        let before = self.host.pool.counts().free;
+        for enabled in self.bearers.iter_mut().flatten() {
+            enabled.bearer.set_clock(Duration::from_nanos(now_ns));
+            enabled.bearer.reclaim(&mut self.host.pool);
+        }
+        self.engine.awaits_frames() && self.host.pool.counts().free > before
+    }
+
     /// Whether a round at this time would find nothing to do.
     pub(super) fn is_quiet(&mut self, now_ns: u64) -> bool {
         if self.stirred

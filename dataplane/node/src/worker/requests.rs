@@ -17,7 +17,7 @@ use super::applications::{Applications, Slot};
 use super::connections::{self, is_connected_kind, is_open};
 use super::groups;
 use super::host::NodeHost;
-use super::{channels, paths, readiness, sharing};
+use super::{batches, channels, paths, readiness, sharing};
 
 /// Sockets of one attachment at most.
 pub(super) const SOCKETS_MAX: usize = 65_536;
@@ -200,9 +200,13 @@ fn on_subscriber(
     port: PortId,
     submission: &Submission,
 ) -> Answer {
-    let Request::Send { .. } = submission.request else {
-        return Err(libc::EOPNOTSUPP);
+    let is_batch = match submission.request {
+        Request::Send { flags, .. } => flags.contains(SendFlags::SEVERAL),
+        _ => true,
     };
+    if is_batch {
+        return Err(libc::EOPNOTSUPP);
+    }
     let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
     application.submitted += 1;
     let payload = Submitted(application.side.payload(submission));
@@ -427,37 +431,71 @@ fn send(
     let Some(application) = host.applications.get_mut(slot) else {
         return Outcome::Done(Err(libc::EBADF));
     };
-    let answer = if follows_a_held_one(application, application.held.len(), port, submission) {
+    let mut submission = *submission;
+    let mut failed = None;
+    let answer = if follows_a_held_one(application, application.held.len(), port, &submission) {
         Err(libc::EAGAIN)
     } else {
-        match try_send(engine, host, now, slot, port, submission) {
+        match try_send(engine, host, now, slot, port, &mut submission, &mut failed) {
             // The other end may be the application's own, and have read since.
             Err(libc::EAGAIN) if settle_reads(engine, host, now, slot) == Ok(true) => {
-                try_send(engine, host, now, slot, port, submission)
+                try_send(engine, host, now, slot, port, &mut submission, &mut failed)
             }
             answer => answer,
         }
     };
     if answer == Err(libc::EAGAIN) && !flags.contains(SendFlags::DONTWAIT) {
-        connections::hold(host, now, slot, port, submission);
+        if let Some(application) = host.applications.get_mut(slot) {
+            application.held.push_back(Held {
+                submission,
+                port,
+                since: now,
+                failed,
+            });
+        }
         return Outcome::Held;
     }
     Outcome::Done(answer)
 }
 
+/// Sends a message, or what can be sent of a batch. What has to wait does not count as submitted yet.
 fn try_send(
     engine: &mut Engine,
     host: &mut NodeHost,
     now: Instant,
     slot: Slot,
     port: PortId,
-    submission: &Submission,
+    submission: &mut Submission,
+    failed: &mut Option<i32>,
 ) -> Answer {
-    let Request::Send { destination, .. } = submission.request else {
+    let Request::Send {
+        destination, flags, ..
+    } = submission.request
+    else {
         return Err(libc::EOPNOTSUPP);
     };
+    if flags.contains(SendFlags::SEVERAL) {
+        return batches::send(engine, host, now, slot, port, submission, failed);
+    }
+    let answer = send_one(engine, host, now, slot, port, submission, destination);
+    if answer != Err(libc::EAGAIN)
+        && let Some(application) = host.applications.get_mut(slot)
+    {
+        application.submitted += 1;
+    }
+    answer
+}
+
+fn send_one(
+    engine: &mut Engine,
+    host: &mut NodeHost,
+    now: Instant,
+    slot: Slot,
+    port: PortId,
+    submission: &Submission,
+    destination: Option<xtipc_segment::Destination>,
+) -> Answer {
     let application = host.applications.get_mut(slot).ok_or(libc::EBADF)?;
-    application.submitted += 1;
     let payload = Submitted(application.side.payload(submission));
     if is_connected_kind(engine, port) && !(destination.is_some() && is_open(engine, port)) {
         let sent = engine.send_connected(now, port, &payload, host);
@@ -479,8 +517,11 @@ fn try_send(
         .get(&port)
         .and_then(|s| s.default_destination);
     let destination = destination.or(default).ok_or(libc::EDESTADDRREQ)?;
+    let delivered = host.applications.deliveries;
     let sent = engine.send(now, port, &destination_of(destination), &payload, host);
+    // The channel is asked for only where the message has not left the node.
     if sent.is_ok()
+        && host.applications.deliveries != delivered
         && channels::may_carry_to(engine, &host.applications, port, destination)
         && let Some(application) = host.applications.get_mut(slot)
     {
@@ -499,19 +540,20 @@ pub(super) fn retry_held(
 ) -> Result<(), xtipc_segment::Violation> {
     let mut at = 0;
     while let Some(application) = host.applications.get_mut(slot)
-        && let Some(&Held {
-            submission,
-            port: of,
-            ..
-        }) = application.held.get(at)
+        && let Some(held) = application.held.get(at)
     {
+        let (mut submission, mut failed, of) = (held.submission, held.failed, held.port);
         let is_send = of == port && matches!(submission.request, Request::Send { .. });
         if !is_send || follows_a_held_one(application, at, port, &submission) {
             at += 1;
             continue;
         }
-        let answer = try_send(engine, host, now, slot, port, &submission);
+        let answer = try_send(engine, host, now, slot, port, &mut submission, &mut failed);
         if answer == Err(libc::EAGAIN) {
+            let application = host.applications.get_mut(slot);
+            if let Some(held) = application.and_then(|application| application.held.get_mut(at)) {
+                (held.submission, held.failed) = (submission, failed);
+            }
             at += 1;
             continue;
         }

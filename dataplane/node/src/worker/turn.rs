@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Failure, Seen, Worker};
+use xtipc_protocol::addr::PortId;
+use xtipc_segment::Destination;
+
+use super::posting::Post;
+use super::{Failure, Posted, Seen, Worker};
 use crate::clock::now_ns;
 use crate::mail::Bell;
 
@@ -249,6 +253,24 @@ impl Driving<'_> {
     /// waiting.
     pub fn look(&mut self) -> Seen {
         self.with(Worker::look).unwrap_or(Seen::Work)
+    }
+
+    /// A round that also posts messages of a socket, in order and behind what its application has asked for: as many as need
+    /// not wait. The others, from the first that is left on, are to be requests.
+    pub fn post(
+        &mut self,
+        socket: u32,
+        destination: Destination,
+        messages: &mut dyn ExactSizeIterator<Item = &[u8]>,
+    ) -> Posted {
+        let mut post = Post {
+            port: PortId(socket),
+            destination,
+            messages,
+            posted: Posted::default(),
+        };
+        self.with(|worker| worker.look_with(Some(&mut post)));
+        post.posted
     }
 
     /// When the last look was, on the monotonic clock.

@@ -154,7 +154,7 @@ impl Engine {
             return Err(AcceptError::NotListening);
         };
         let syn = listener.pending.pop_front().ok_or(AcceptError::Nothing)?;
-        port.on_taken(syn.cost);
+        port.on_taken(syn.cost, 1);
         let accepted = self.accept_request(now, id, syn, host, own);
         self.settle(now, host);
         Ok(accepted)

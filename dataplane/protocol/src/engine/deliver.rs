@@ -12,7 +12,7 @@ use crate::seqno::SeqNo;
 use crate::stats::{Drop, Drops, LinkStats};
 use crate::time::Instant;
 use crate::wire::{
-    Bundle, Capabilities, DataType, Header, Importance, Msg, User, errcode, field, size,
+    Bundle, Capabilities, DataType, Field, Header, Importance, Msg, User, errcode, field, size,
 };
 
 /// By which way of a peer a packet came in order.
@@ -53,11 +53,7 @@ impl Engine {
             }
             (User::MsgBundler, _) => {
                 stats.rx_bundles += 1;
-                let mut count = 0;
-                for inner in Bundle::new(msg) {
-                    count += 1;
-                    self.deliver_message(now, index, inner, host);
-                }
+                let count = self.deliver_bundle(now, index, Bundle::new(msg), host);
                 let peer = self.peers.get_mut(index).and_then(Option::as_mut);
                 if let Some((stats, _)) = peer.and_then(|peer| reception(peer, via)) {
                     stats.rx_bundled += count;
@@ -84,6 +80,42 @@ impl Engine {
             (User::MsgCrypto, _) => self.on_key_given(now, index, msg),
             _ => self.deliver_message(now, index, msg, host),
         }
+    }
+
+    /// The messages of a bundle; how many there were. Datagrams in a row with one header are handed over together.
+    fn deliver_bundle<H: Host>(
+        &mut self,
+        now: Instant,
+        index: PeerIndex,
+        mut bundle: Bundle<'_>,
+        host: &mut H,
+    ) -> u32 {
+        let mut count = 0;
+        while let Some(msg) = bundle.next() {
+            count += 1;
+            let id = PortId(msg.get(field::DEST_PORT));
+            let port = match is_plain_datagram(msg) {
+                true => self.ports.get_mut(&id),
+                false => None,
+            };
+            let Some(port) = port.filter(|port| port.exchanges_datagrams()) else {
+                self.deliver_message(now, index, msg, host);
+                continue;
+            };
+            let mut next = Some(msg);
+            let more = || {
+                next.take().or_else(|| {
+                    let alike = bundle.next_alike(msg);
+                    count += u32::from(alike.is_some());
+                    alike
+                })
+            };
+            if let Some(refused) = take_datagrams(port, msg, more, host) {
+                let header = Header::of(refused);
+                self.reject(now, &header, refused.payload(), errcode::OVERLOAD, host);
+            }
+        }
+        count
     }
 
     fn deliver_assembled<H: Host>(
@@ -172,7 +204,10 @@ impl Engine {
                     self.take_group_message(now, id, header, payload, host);
                     Ok(())
                 }
-                _ => take_datagram(port, &mut self.core.drops, header, payload, host),
+                _ => {
+                    let get = |field| header.get(field);
+                    take_datagram(port, &mut self.core.drops, get, payload, host)
+                }
             };
             if let Err(code) = taken {
                 self.reject(now, header, payload, code, host);
@@ -306,7 +341,13 @@ impl Engine {
         let mut copy = *header;
         copy.set(field::DEST_PORT, id.0);
         let taken = match self.ports.get_mut(&id) {
-            Some(port) => take_datagram(port, &mut self.core.drops, &copy, payload, host),
+            Some(port) => take_datagram(
+                port,
+                &mut self.core.drops,
+                |field| copy.get(field),
+                payload,
+                host,
+            ),
             None => Err(errcode::NO_PORT),
         };
         if let Err(code) = taken {
@@ -470,17 +511,27 @@ impl Engine {
     }
 }
 
-/// Hands a message to a socket, or says why it refuses.
+/// True of a message from one socket to another that has bytes, and has not come back.
+#[inline]
+fn is_plain_datagram(msg: Msg<'_>) -> bool {
+    let of_one = matches!(msg.data_type(), DataType::Named | DataType::Direct);
+    of_one
+        && msg.user().is_data()
+        && msg.get(field::ERRCODE) == errcode::OK
+        && !msg.payload().is_empty()
+}
+
+/// Hands a message to a socket, or says why it refuses. `get` gives the fields of its header.
 #[inline]
 fn take_datagram<H: Host, P: Payload + ?Sized>(
     port: &mut Port,
     drops: &mut Drops,
-    header: &Header,
+    get: impl Fn(Field) -> u32,
     payload: &P,
     host: &mut H,
 ) -> Result<(), u32> {
-    let user = User::from_bits(header.get(field::USER));
-    let kind = DataType::from_bits(header.get(field::TYPE));
+    let user = User::from_bits(get(field::USER));
+    let kind = DataType::from_bits(get(field::TYPE));
     let takes = matches!(kind, DataType::Mcast | DataType::Named | DataType::Direct);
     if !user.is_data() || !takes || port.kind.is_connected() {
         return Err(errcode::NO_PORT);
@@ -490,14 +541,13 @@ fn take_datagram<H: Host, P: Payload + ?Sized>(
         drops.count(Drop::NotMember);
         return Ok(());
     }
-    let code = header.get(field::ERRCODE);
+    let code = get(field::ERRCODE);
     if payload.is_empty() && code == errcode::OK {
         drops.count(Drop::Empty);
         return Ok(());
     }
-    let given = Importance::from_bits(user as u32);
     let importance = if code == errcode::OK {
-        given
+        Importance::from_bits(user as u32)
     } else {
         Importance::System
     };
@@ -508,24 +558,69 @@ fn take_datagram<H: Host, P: Payload + ?Sized>(
     }
     let lent_too_much = port.lends_too_much();
     port.on_waiting(cost);
-    if port.lent > 0 && !lent_too_much && port.lends_too_much() {
-        host.notice(Notice::Crowded(port.id));
-    }
-    let about = Incoming {
-        source: SocketAddr {
-            port: PortId(header.get(field::ORIG_PORT)),
-            node: NodeAddr(header.get(field::ORIG_NODE)),
-        },
-        dest_name: dest_name(header, kind),
-        importance: given,
-        errcode: code as u8,
-        cost,
-        returnable: code == errcode::OK && header.get(field::DEST_DROPPABLE) == 0,
-        group: None,
-        refused: false,
-    };
+    tell_if_crowded(port, lent_too_much, host);
+    let about = incoming(get, cost);
     host.deliver(port.id, &about, payload);
     Ok(())
+}
+
+/// Hands datagrams with the header of `msg` to a socket, until there are no more or one finds no room: that one.
+#[inline]
+fn take_datagrams<'a, H: Host>(
+    port: &mut Port,
+    msg: Msg<'a>,
+    mut more: impl FnMut() -> Option<Msg<'a>>,
+    host: &mut H,
+) -> Option<Msg<'a>> {
+    let cost = message_cost(msg.payload().len());
+    let about = incoming(|field| msg.get(field), cost);
+    let id = port.id;
+    let lent = match port.lent {
+        0 => 0,
+        lent => host.lent_in_use(id).min(lent.into()) as u32,
+    };
+    let lent_too_much = port.lends_too_much();
+    let mut refused = None;
+    let taken = std::iter::from_fn(|| {
+        let msg = more()?;
+        if !port.has_room(about.importance, cost.saturating_add(lent)) {
+            port.overloads += 1;
+            refused = Some(msg);
+            return None;
+        }
+        port.on_waiting(cost);
+        Some(msg.payload())
+    });
+    host.deliver_all(id, &about, taken);
+    tell_if_crowded(port, lent_too_much, host);
+    refused
+}
+
+/// What a socket is told of a datagram. `get` gives the fields of its header.
+#[inline]
+fn incoming(get: impl Fn(Field) -> u32, cost: u32) -> Incoming {
+    let code = get(field::ERRCODE);
+    Incoming {
+        source: SocketAddr {
+            port: PortId(get(field::ORIG_PORT)),
+            node: NodeAddr(get(field::ORIG_NODE)),
+        },
+        dest_name: dest_name(&get, DataType::from_bits(get(field::TYPE))),
+        importance: Importance::from_bits(get(field::USER)),
+        errcode: code as u8,
+        cost,
+        returnable: code == errcode::OK && get(field::DEST_DROPPABLE) == 0,
+        group: None,
+        refused: false,
+    }
+}
+
+/// Tells the host if a socket lends too much since it took a message.
+#[inline]
+fn tell_if_crowded<H: Host>(port: &Port, lent_too_much_before: bool, host: &mut H) {
+    if port.lent > 0 && !lent_too_much_before && port.lends_too_much() {
+        host.notice(Notice::Crowded(port.id));
+    }
 }
 
 /// Whether a message finds room beside what waits, wherever that is.
@@ -568,18 +663,18 @@ fn is_twin(msg: Msg<'_>) -> bool {
 }
 
 #[inline]
-fn dest_name(header: &Header, kind: DataType) -> Option<DestName> {
+fn dest_name(get: impl Fn(Field) -> u32, kind: DataType) -> Option<DestName> {
     let (kind_field, lower) = (field::NAME_TYPE, field::NAME_LOWER);
     match kind {
         DataType::Named => Some(DestName {
-            kind: header.get(kind_field),
-            lower: header.get(lower),
-            upper: header.get(lower),
+            kind: get(kind_field),
+            lower: get(lower),
+            upper: get(lower),
         }),
         DataType::Mcast => Some(DestName {
-            kind: header.get(kind_field),
-            lower: header.get(lower),
-            upper: header.get(field::NAME_UPPER),
+            kind: get(kind_field),
+            lower: get(lower),
+            upper: get(field::NAME_UPPER),
         }),
         _ => None,
     }

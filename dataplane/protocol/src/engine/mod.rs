@@ -29,6 +29,7 @@ mod parallel;
 mod parting;
 mod receive;
 mod send;
+mod send_many;
 mod sockets;
 mod telling;
 mod topology;
@@ -47,6 +48,7 @@ pub use inner::InnerEvent;
 pub use names::BindError;
 pub use parting::{Ending, ShutdownError};
 pub use send::SendError;
+pub use send_many::SentMany;
 pub use view::{BroadcastLinkView, LinkView, PathView, PeerView, SubscriberView};
 pub use waiting::{Obstacle, Waiting};
 

@@ -120,17 +120,26 @@ impl Engine {
     /// The socket, or the subscriber, has taken a message that counted `cost`, all of it. [`Self::acknowledge_consumed`]
     /// tells the peers of connections.
     pub fn on_consumed(&mut self, id: PortId, cost: u32) {
+        self.on_several_consumed(id, cost, 1);
+    }
+
+    /// The same of `count` messages, each of which counted `cost`.
+    pub fn on_several_consumed(&mut self, id: PortId, cost: u32, count: u32) {
         let Some(port) = self.ports.get_mut(&id) else {
-            return self.on_events_read(id, cost);
+            return self.on_events_read(id, cost, count);
         };
-        port.on_taken(cost);
+        port.on_taken(cost, count);
         if let Some(connection) = port.connection_mut()
             && connection.state == State::Established
-            && connection
-                .flow
-                .on_consumed(cost.saturating_sub(MESSAGE_OVERHEAD) as usize)
         {
-            self.owe_with(id, |owed| owed.ack = true);
+            let payload = cost.saturating_sub(MESSAGE_OVERHEAD) as usize;
+            let mut is_ack_due = false;
+            for _ in 0..count {
+                is_ack_due |= connection.flow.on_consumed(payload);
+            }
+            if is_ack_due {
+                self.owe_with(id, |owed| owed.ack = true);
+            }
         }
     }
 

@@ -80,9 +80,9 @@ impl Engine {
     }
 
     /// A subscriber has read events of this cost. More are delivered at the end of the next input.
-    pub(super) fn on_events_read(&mut self, id: PortId, cost: u32) {
+    pub(super) fn on_events_read(&mut self, id: PortId, cost: u32, count: u32) {
         if let Some(reader) = self.readers.get_mut(&id) {
-            reader.unread = reader.unread.saturating_sub(cost);
+            reader.unread = reader.unread.saturating_sub(cost.saturating_mul(count));
             let blocked = self.blocked_readers.iter().position(|b| *b == id);
             if let Some(blocked) = blocked {
                 self.blocked_readers.swap_remove(blocked);

@@ -39,6 +39,11 @@ pub struct Waiting {
 }
 
 impl Engine {
+    /// Whether senders wait for frames.
+    pub fn awaits_frames(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
     /// What a socket waits for whose last message was refused.
     pub fn waiting(&self, id: PortId) -> Option<Waiting> {
         let port = self.ports.get(&id)?;

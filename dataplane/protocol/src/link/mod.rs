@@ -4,6 +4,7 @@
 //! other end has it, defers what arrives too early, and judges by silence whether the peer is alive.
 //! What arrives in order it leaves to the engine to deliver.
 
+mod alike;
 pub mod fsm;
 pub mod gap_chain;
 mod patience;

@@ -302,30 +302,10 @@ impl BindingTable {
     /// A rerouted message is looked up with the own node as domain if its header has lookup scope
     /// node, else with 0 (§1.8).
     pub fn anycast(&mut self, type_: u32, instance: u32, domain: u32) -> Lookup {
-        // Without a number the own node *is* domain 0, so a standalone node uses local lists.
-        let reach = if domain == self.own_node() {
-            Reach::Local
-        } else if domain == 0 {
-            Reach::All
-        } else {
+        let Some(reach) = self.reach_of(domain) else {
             return Lookup::Delegate { node: domain };
         };
-        let Some(service) = self.find_service(type_) else {
-            return Lookup::None;
-        };
-        let range = match self.services[service] {
-            // Of ranges of one instance each, one at most holds this one: nothing to search.
-            Service { wide: 0, .. } => self.find_range_of(service, instance, instance),
-            Service { root, .. } => {
-                let overlap = Overlap {
-                    lower: instance,
-                    upper: instance,
-                    reach,
-                };
-                self.ranges.first(root, overlap)
-            }
-        };
-        let Some(range) = range else {
+        let Some(range) = self.range_for(type_, instance, reach) else {
             return Lookup::None;
         };
         let range = self.ranges.get_mut(range);
@@ -339,6 +319,51 @@ impl BindingTable {
                 node: self.origins[found.origin].node,
             },
             None => Lookup::None,
+        }
+    }
+
+    /// Whether [`Self::anycast`] gives the same each time, as long as bindings do not change: there is one socket to choose,
+    /// or another node chooses.
+    pub fn is_anycast_constant(&self, type_: u32, instance: u32, domain: u32) -> bool {
+        let Some(reach) = self.reach_of(domain) else {
+            return true;
+        };
+        let Some(range) = self.range_for(type_, instance, reach) else {
+            return false;
+        };
+        let range = self.ranges.get(range);
+        match reach {
+            Reach::All => range.all.is_single(&self.bindings, Chain::All),
+            Reach::Local => range.local.is_single(&self.bindings, Chain::Local),
+        }
+    }
+
+    /// Which lists a look-up in this domain uses; `None`: those of another node.
+    #[inline]
+    fn reach_of(&self, domain: u32) -> Option<Reach> {
+        // Without a number the own node *is* domain 0, so a standalone node uses local lists.
+        if domain == self.own_node() {
+            Some(Reach::Local)
+        } else {
+            (domain == 0).then_some(Reach::All)
+        }
+    }
+
+    /// The range that a look-up of an instance chooses from.
+    #[inline]
+    fn range_for(&self, type_: u32, instance: u32, reach: Reach) -> Option<u32> {
+        let service = self.find_service(type_)?;
+        match self.services[service] {
+            // Of ranges of one instance each, one at most holds this one: nothing to search.
+            Service { wide: 0, .. } => self.find_range_of(service, instance, instance),
+            Service { root, .. } => {
+                let overlap = Overlap {
+                    lower: instance,
+                    upper: instance,
+                    reach,
+                };
+                self.ranges.first(root, overlap)
+            }
         }
     }
 

@@ -105,6 +105,12 @@ impl List {
         Some(first)
     }
 
+    /// Whether it has one member.
+    pub(super) fn is_single(self, bindings: &Slab<Binding>, chain: Chain) -> bool {
+        self.first()
+            .is_some_and(|first| bindings[first].links[chain as usize].next == first)
+    }
+
     pub(super) fn iter(
         self,
         bindings: &Slab<Binding>,

@@ -172,6 +172,12 @@ impl Port {
         }
     }
 
+    /// True of a datagram socket that is in no group.
+    #[inline]
+    pub fn exchanges_datagrams(&self) -> bool {
+        !self.kind.is_connected() && self.group.is_none()
+    }
+
     /// Counts a message that waits for the socket.
     #[inline]
     pub fn on_waiting(&mut self, cost: u32) {
@@ -179,11 +185,11 @@ impl Port {
         self.waiting += 1;
     }
 
-    /// Such a message waits no longer.
+    /// So many such messages wait no longer.
     #[inline]
-    pub fn on_taken(&mut self, cost: u32) {
-        self.used = self.used.saturating_sub(cost.into());
-        self.waiting = self.waiting.saturating_sub(1);
+    pub fn on_taken(&mut self, cost: u32, count: u32) {
+        self.used = self.used.saturating_sub(u64::from(cost) * u64::from(count));
+        self.waiting = self.waiting.saturating_sub(count);
     }
 
     /// True if a sender may be waiting until what waits here is read: then somebody should soon look what was.

@@ -26,6 +26,20 @@ impl<'a> Bundle<'a> {
     }
 }
 
+impl<'a> Bundle<'a> {
+    /// The next message, if its header is the same as this one's, word by word: what is told of one holds for the other.
+    #[inline]
+    pub fn next_alike(&mut self, msg: Msg<'a>) -> Option<Msg<'a>> {
+        let header = msg.header();
+        let alike = self.rest.get(..msg.size())?;
+        if !alike.starts_with(header) {
+            return None;
+        }
+        self.rest = self.rest.get(aligned(alike.len())..).unwrap_or(&[]);
+        Some(msg.with_same_header(alike))
+    }
+}
+
 impl<'a> Iterator for Bundle<'a> {
     type Item = Msg<'a>;
 

@@ -273,6 +273,19 @@ impl<'a> Msg<'a> {
         Ok(Self(&frame[..size]))
     }
 
+    /// One that begins with the header of this one, and has as many bytes.
+    #[inline]
+    pub(super) fn with_same_header(self, bytes: &'a [u8]) -> Self {
+        debug_assert!(bytes.len() == self.size() && bytes.starts_with(self.header()));
+        Self(bytes)
+    }
+
+    /// The header.
+    #[inline]
+    pub fn header(self) -> &'a [u8] {
+        &self.0[..self.header_size()]
+    }
+
     /// The whole message.
     #[inline]
     pub fn bytes(self) -> &'a [u8] {

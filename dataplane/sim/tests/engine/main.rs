@@ -1,5 +1,6 @@
 //! Whole engines against each other on a virtual segment: one file per part of the protocol.
 
+mod batches;
 mod broadcast;
 mod connections;
 mod datagrams;

@@ -4,14 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::Timespec;
 use xtipc_segment::application::{Wake, take_wake};
 use xtipc_segment::channel::Envelope;
 use xtipc_segment::{Importance, PayloadPlace, Ready, Request, SendFlags, SocketAddress, option};
 
-use super::{Outgoing, Way};
+use super::standing_by::give_way;
+use super::{Bells, Outgoing, Way};
 use crate::attachment::{Attachment, Look, Patience};
-use crate::core::{Interest, WAKE};
+use crate::core::Interest;
 use crate::relay::Relay;
 use crate::{Error, Result};
 
@@ -35,7 +36,10 @@ impl Attachment {
                 core.route(socket, payload)?
             };
             match way {
-                Way::Sent => return Ok(0),
+                Way::Sent(is_awaited) => {
+                    give_way(is_awaited);
+                    return Ok(0);
+                }
                 Way::Daemon => {
                     let result = self.send(socket, payload, &request, patience);
                     self.core()?.note_sent(socket);
@@ -154,27 +158,11 @@ impl Attachment {
             left = Some(Duration::ZERO);
         }
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let none = epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        };
-        let mut events = [none; 8];
-        let count = match epoll::wait(bells, &mut events[..], timeout.as_ref()) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => return Wake::Signal,
-            Err(_) => return Wake::Called,
-        };
-        let mut wake = Wake::Called;
-        for event in &events[..count] {
-            match { event.data }.u64() {
-                WAKE => wake = take_wake(self.wake.as_fd()),
-                bell => {
-                    if let Ok(mut core) = self.core() {
-                        core.silence(bell);
-                    }
-                }
-            }
+        match Bells::sleep(bells, timeout.as_ref()) {
+            Ok(true) => take_wake(self.wake.as_fd()),
+            Ok(false) => Wake::Called,
+            Err(rustix::io::Errno::INTR) => Wake::Signal,
+            Err(_) => Wake::Called,
         }
-        wake
     }
 }

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::epoll;
 use xtipc_segment::attach::{ChannelOffer, Message, receive_message_now};
 use xtipc_segment::board::BoardReader;
 use xtipc_segment::channel::{Channel, ChannelFds, Side};
@@ -15,11 +14,6 @@ use super::{Direct, Leaving, Outgoing, PAUSE, Waits};
 use crate::core::Core;
 use crate::pending::Purpose;
 use crate::{Error, Result};
-
-/// What an event of the bells is of.
-fn bell_of(socket: u32, peer: u32) -> u64 {
-    u64::from(peer) << 32 | u64::from(socket)
-}
 
 /// An offer whose notice was not seen yet.
 pub(crate) type Offer = (ChannelOffer, Vec<OwnedFd>);
@@ -192,10 +186,7 @@ impl Core {
         let side = Side::of_number(offer.side).ok_or_else(lacking)?;
         let channel = Channel::map(fds, side, offer.receive_window)?;
         channel.acknowledger.set_window(offer.next_window);
-        let bells = self.bells()?;
-        let data = epoll::EventData::new_u64(bell_of(offer.socket, peer));
-        epoll::add(&bells, &channel.rung, data, epoll::EventFlags::IN)
-            .map_err(std::io::Error::from)?;
+        self.bells.add(channel.rung.as_fd())?;
         if peer != 0 {
             return self.add_pair(offer, channel);
         }

@@ -8,21 +8,25 @@
 //!
 //! All of it is under the attachment's lock, but what tells the peer of consumption, which is in the messages.
 
+mod bells;
 mod calls;
 mod leaving;
 mod making;
 mod pairs;
 mod receiving;
 mod sending;
+mod standing_by;
 mod waits;
 mod waking;
 
 use xtipc_segment::channel::Channel;
 use xtipc_segment::{DestinationName, Importance, SocketAddress};
 
+pub(crate) use bells::Bells;
 pub(crate) use leaving::Leaving;
 pub(crate) use making::Offer;
 pub(crate) use pairs::Partners;
+pub(crate) use standing_by::give_way;
 use waits::Waits;
 
 /// Messages by the daemon before it is asked again for what it could not do.
@@ -50,8 +54,8 @@ pub(crate) enum Outgoing {
 
 /// What is to be done with a message to be sent.
 pub(crate) enum Way {
-    /// It was sent by the channel.
-    Sent,
+    /// It was sent by the channel, and the peer stands by or not.
+    Sent(bool),
     /// It has to wait for the peer to read.
     Congested,
     /// It has to wait for the answer to a request.

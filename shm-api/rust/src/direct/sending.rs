@@ -21,9 +21,10 @@ impl Core {
             direct.count_sends(1);
             return match direct.channel.sender.send(direct.importance, payload) {
                 Ok(outcome) => {
+                    let is_awaited = direct.channel.sender.is_awaited();
                     queue.note_outcome(outcome);
                     Ok(match outcome {
-                        Sending::Done => Way::Sent,
+                        Sending::Done => Way::Sent(is_awaited),
                         Sending::Congested => Way::Congested,
                         Sending::Revoked(number) => Way::Revoked(number),
                     })

@@ -17,7 +17,7 @@ impl Queue {
         {
             watch.add(direct.channel.rung.as_fd(), 0)?;
             direct.watched = true;
-            direct.channel.sleep.announce(true);
+            direct.channel.announce(true);
         }
         self.watch_pairs()
     }
@@ -26,8 +26,8 @@ impl Queue {
     /// at the channel.
     pub(crate) fn silence_channel(&mut self) {
         if let Some(direct) = &mut self.direct {
-            direct.silence();
-            direct.channel.sleep.announce(true);
+            direct.channel.silence();
+            direct.channel.announce(true);
         }
         self.silence_pairs();
     }
@@ -45,7 +45,6 @@ impl Core {
             if let Some(direct) = &mut queue.direct {
                 direct
                     .channel
-                    .sleep
                     .announce(direct.room_awaited || direct.watched);
             }
         }
@@ -64,18 +63,6 @@ impl Core {
             {
                 direct.channel.sleep.awake();
             }
-        }
-    }
-
-    /// The bell of a channel has rung.
-    pub(crate) fn silence(&mut self, bell: u64) {
-        let (socket, peer) = (bell as u32, (bell >> 32) as u32);
-        let Ok(queue) = self.queue(socket) else {
-            return;
-        };
-        match &queue.direct {
-            Some(direct) => direct.silence(),
-            None => queue.silence_pair(peer),
         }
     }
 
@@ -101,7 +88,7 @@ impl Core {
     }
 
     /// Whether the peer that a thread waits for is on its own processor; `None`: it waits for the daemon.
-    fn is_peer_here(&mut self, interest: Interest) -> Option<bool> {
+    pub(super) fn is_peer_here(&mut self, interest: Interest) -> Option<bool> {
         let (Interest::Socket(socket) | Interest::Room(socket)) = interest else {
             return None;
         };
@@ -116,11 +103,6 @@ impl Core {
 }
 
 impl Direct {
-    pub(super) fn silence(&self) {
-        // Empty is as good as emptied.
-        let _ = rustix::io::read(&self.channel.rung, &mut [0u8; 256]);
-    }
-
     pub(super) fn tell_processor(&self) -> u32 {
         let own = rustix::thread::sched_getcpu() as u32;
         self.channel.sleep.run_on(own);

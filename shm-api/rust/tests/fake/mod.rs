@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use xtipc_segment::attach::{self, Message, Welcome};
-use xtipc_segment::daemon::{DaemonSide, DeliverError};
+use xtipc_segment::daemon::{DaemonSide, DeliverError, MessageRef};
 use xtipc_segment::layout::{Sizes, VERSION};
 use xtipc_segment::{
     Destination, DestinationName, Importance, Meta, Request, SendFlags, ServiceRange,
@@ -261,8 +261,9 @@ impl Worker {
                 return busy;
             };
             let shared = &self.shared;
-            let returned = attachment.side.drain_releases(1000, |_| {
-                shared.consumed.fetch_add(1, Ordering::SeqCst);
+            let returned = attachment.side.drain_releases(1000, |notice| {
+                let count = notice.count as usize;
+                shared.consumed.fetch_add(count, Ordering::SeqCst);
             });
             if returned.expect("honest client") > 0 {
                 busy = true;
@@ -324,7 +325,7 @@ impl Worker {
         let (result, value) = match request {
             Request::Send {
                 flags, destination, ..
-            } => match self.send(index, submission, flags, destination) {
+            } => match self.send_all(index, submission, flags, destination) {
                 Some(result) => (result, 0),
                 None => {
                     self.held.push(Held {
@@ -396,12 +397,40 @@ impl Worker {
     }
 
     /// `None`: held.
+    /// The first result that is none, or an error.
+    fn send_all(
+        &mut self,
+        index: usize,
+        submission: &Submission,
+        flags: SendFlags,
+        destination: Option<Destination>,
+    ) -> Option<i32> {
+        let side = &self.attachments[index].as_ref().expect("it sends").side;
+        let payload = side.payload(submission);
+        let messages: Vec<Vec<u8>> = if flags.contains(SendFlags::SEVERAL) {
+            let bytes = |message: MessageRef<'_>| {
+                let mut bytes = vec![0; message.len()];
+                message.copy_to(0, &mut bytes);
+                bytes
+            };
+            payload.messages().map(bytes).collect()
+        } else {
+            let mut bytes = vec![0; payload.len()];
+            payload.copy_to(0, &mut bytes);
+            vec![bytes]
+        };
+        let send = |bytes| self.send(index, submission, flags, destination, bytes);
+        let mut results = messages.into_iter().map(send);
+        results.find(|result| *result != Some(0)).unwrap_or(Some(0))
+    }
+
     fn send(
         &mut self,
         index: usize,
         submission: &Submission,
         flags: SendFlags,
         destination: Option<Destination>,
+        bytes: Vec<u8>,
     ) -> Option<i32> {
         let Some(sender) = self.ports.get(&submission.socket) else {
             return Some(-libc::EBADF);
@@ -409,10 +438,6 @@ impl Worker {
         let Some(destination) = destination.or(sender.connected) else {
             return Some(-libc::EDESTADDRREQ);
         };
-        let side = &self.attachments[index].as_ref().expect("it sends").side;
-        let payload = side.payload(submission);
-        let mut bytes = vec![0; payload.len()];
-        payload.copy_to(0, &mut bytes);
         let mut meta = Meta {
             importance: sender.importance,
             source: SocketAddress {

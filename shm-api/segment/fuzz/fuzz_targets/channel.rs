@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
             }
             8 => {
                 let _ = channel.sender.oldest_unread(usize::from(a) * 8);
-                channel.sleep.announce(a % 2 == 0);
+                channel.announce(a % 2 == 0);
                 let _ = channel.sender.was_taken(u32::from(b));
                 if len == 255 {
                     channel.sleep.revoke();

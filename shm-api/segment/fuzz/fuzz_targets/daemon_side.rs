@@ -35,6 +35,12 @@ fn round(daemon: &mut DaemonSide) -> Result<(), Violation> {
         };
         let payload = daemon.payload(&submission);
         payload.copy_to(0, &mut vec![0; payload.len()]);
+        let mut messages = payload.messages();
+        for message in messages.by_ref() {
+            message.copy_to(0, &mut vec![0; message.len()]);
+        }
+        let rest = messages.from_last().map_or(0, |rest| rest.len as usize);
+        assert!(rest <= payload.len());
         daemon.complete(submission.tag, 0, [0, 0])?;
     }
     daemon.drain_releases(64, |_| ())?;

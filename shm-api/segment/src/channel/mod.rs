@@ -43,6 +43,7 @@ mod receiver;
 mod sender;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -89,6 +90,13 @@ impl ChannelFds {
         [self.memory.as_fd(), self.bell.as_fd(), self.rung.as_fd()]
     }
 }
+
+/// A bell is emptied by who announces its sleep, before every so many announcements: who sleeps on it until it is rung once
+/// more, however often it was before, need not empty it each time.
+const ANNOUNCEMENTS_AT_ONCE: u32 = 1024;
+/// What is in it by then at most: sender and receiver of the other side ring once for each announcement, and once at the end.
+/// More would find room, too.
+const RINGS_MAX: usize = 2 * ANNOUNCEMENTS_AT_ONCE as usize + 1;
 
 /// Makes a channel: what each of the two sides gets, and what who made it keeps.
 pub fn create() -> io::Result<([ChannelFds; 2], ChannelView)> {
@@ -259,6 +267,27 @@ impl Channel {
 }
 
 impl Channel {
+    /// Announces that a thread is about to sleep on [`Channel::rung`]. The caller then looks at the channel once more, and
+    /// sleeps only if nothing is there. `wants_room`: ring also when messages were consumed.
+    pub fn announce(&mut self, wants_room: bool) {
+        if self
+            .sleep
+            .sleeper
+            .epoch()
+            .is_multiple_of(ANNOUNCEMENTS_AT_ONCE)
+        {
+            self.silence();
+        }
+        self.sleep.announce(wants_room);
+    }
+
+    /// Empties the bell. To be followed by a look at the channel.
+    pub fn silence(&self) {
+        let mut rings = [MaybeUninit::<u8>::uninit(); RINGS_MAX];
+        // Empty is as good as emptied.
+        let _ = rustix::io::read(&self.rung, &mut rings[..]);
+    }
+
     /// Whether the other side has mapped the channel too, and will see what is sent.
     pub fn is_peer_present(&self) -> bool {
         let word = self.sleep.memory.present(self.sleep.side.other());
@@ -303,9 +332,7 @@ pub struct ChannelSleep {
 }
 
 impl ChannelSleep {
-    /// Announces that a thread is about to sleep on [`Channel::rung`]. The caller then looks at the channel once more, and
-    /// sleeps only if nothing is there. `wants_room`: ring also when messages were consumed.
-    pub fn announce(&mut self, wants_room: bool) {
+    fn announce(&mut self, wants_room: bool) {
         if self.revoked {
             return;
         }
@@ -313,7 +340,15 @@ impl ChannelSleep {
             .announce(self.memory.sleep(self.side), wants_room);
     }
 
-    /// Takes the announcement back.
+    /// Says that a thread only waits for a message, on a processor that the other side needs, too: a hint, and no
+    /// announcement.
+    pub fn stand_by(&mut self) {
+        if !self.revoked {
+            self.sleeper.stand_by(self.memory.sleep(self.side), false);
+        }
+    }
+
+    /// Takes either back.
     pub fn awake(&mut self) {
         if !self.revoked {
             self.sleeper.awake(self.memory.sleep(self.side));

@@ -9,7 +9,7 @@ use super::memory::{ARENA_LEN, ENTRIES, Memory};
 use super::sender::{COPIED, INLINE, LOANED, SWITCH, units};
 use super::{INLINE_MAX, Ringer, Side};
 use crate::MESSAGE_LEN_MAX;
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
 use crate::wake::Progress;
@@ -337,8 +337,11 @@ impl ChannelReceiver {
         let (body, handle) = match kind {
             INLINE if len <= SHORT_MAX => {
                 // What is behind its end, too: as many words each time are read in fewer steps.
-                let word = |at: usize| words[at].load(Ordering::Relaxed).to_le_bytes();
-                let words = std::array::from_fn(word);
+                let words: &[AtomicU64; SHORT_MAX / 8] =
+                    words.first_chunk().expect("entries are longer");
+                let words = words
+                    .each_ref()
+                    .map(|word| word.load(Ordering::Relaxed).to_le_bytes());
                 let len = len as u8;
                 (Body::Short { words, len }, None)
             }

@@ -15,7 +15,7 @@ use crate::blocks::{BLOCK, BlockMap, Run};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::stamped::{StampedConsumer, StampedProducer};
 use crate::violation::Violation;
-use crate::wake::{Progress, REVOKED};
+use crate::wake::{Progress, REVOKED, stands_by};
 
 /// Kinds of messages.
 pub(super) const INLINE: u32 = 1;
@@ -48,14 +48,23 @@ pub enum Sending {
     Revoked(Option<u32>),
 }
 
-/// A message that was sent, as long as it may be unread.
+/// What was sent, as long as it may be unread.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    len: u32,
-    /// Where in the arena, or in the ring.
-    offset: Option<u32>,
-    /// `None`: it is no message but the switch back.
-    envelope: Option<Envelope>,
+    /// As the entry says, which the other side may write over.
+    head: u32,
+    /// Where in the arena, if it is not in the ring.
+    offset: u32,
+    /// If it is named: its word 1.
+    name: u64,
+}
+
+impl Sent {
+    /// Kind, length and envelope.
+    fn decode(&self) -> (u32, usize, Envelope) {
+        // It was encoded here.
+        Envelope::decode_head(self.head, || self.name).unwrap_or_default()
+    }
 }
 
 /// Memory of the arena that the caller fills and then sends. Dropping it without sending keeps its room taken until the
@@ -229,7 +238,9 @@ impl ChannelSender {
         }
     }
 
-    /// Publishes a message for which the ring has room. False: the arena has none.
+    /// Publishes a message for which the ring has room. False: the arena has none. In line, so that of a connection nothing is
+    /// left of names.
+    #[inline(always)]
     fn lay_down(&mut self, envelope: &Envelope, payload: &[u8]) -> Result<bool, Violation> {
         if payload.len() <= INLINE_MAX {
             let write = |words: &[AtomicU64]| {
@@ -244,7 +255,7 @@ impl ChannelSender {
                     last[0].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
                 }
             };
-            self.publish(INLINE, envelope, write, payload.len(), None);
+            self.publish(INLINE, envelope, write, payload.len(), 0);
             return Ok(true);
         }
         let Some(mut loan) = self.loan(payload.len())? else {
@@ -272,6 +283,11 @@ impl ChannelSender {
             true => Sending::Revoked(Some(first)),
             false => Sending::Done,
         }
+    }
+
+    /// Whether the other side stands by for the processor of this one.
+    pub fn is_awaited(&self) -> bool {
+        stands_by(self.memory.sleep(self.side.other()))
     }
 
     fn is_revoked(&self) -> bool {
@@ -353,7 +369,7 @@ impl ChannelSender {
             return Ok(Sending::Congested);
         }
         let number = self.messages.next();
-        self.publish(SWITCH, &Envelope::default(), |_| {}, 0, None);
+        self.publish(SWITCH, &Envelope::default(), |_| {}, 0, 0);
         self.switched_back = true;
         Ok(self.call(number))
     }
@@ -434,13 +450,16 @@ impl ChannelSender {
     /// The message of this number, cut to `len` bytes, as long as the other side may not have consumed it.
     pub fn sent(&self, number: u32, len: usize) -> Vec<u8> {
         let sent = self.sent[(number % ENTRIES) as usize];
-        let len = len.min(sent.len as usize);
-        let mut bytes = vec![0; len];
-        match sent.offset {
-            Some(offset) => self.memory.copy_out(self.side, offset as usize, &mut bytes),
-            None => {
+        let (kind, sent_len, envelope) = sent.decode();
+        let mut bytes = vec![0; len.min(sent_len)];
+        match kind {
+            COPIED | LOANED => {
+                let offset = sent.offset as usize;
+                self.memory.copy_out(self.side, offset, &mut bytes);
+            }
+            _ => {
                 let entry = &self.memory.messages(self.side)[(number % ENTRIES) as usize];
-                let front = sent.envelope.unwrap_or_default().words();
+                let front = envelope.words();
                 for (chunk, word) in bytes.chunks_mut(8).zip(&entry[front..]) {
                     let word = word.load(Ordering::Relaxed).to_le_bytes();
                     chunk.copy_from_slice(&word[..chunk.len()]);
@@ -458,27 +477,27 @@ impl ChannelSender {
     fn publish_loan(&mut self, kind: u32, envelope: &Envelope, loan: &Loan) {
         let place = u64::from(loan.handle) << 32 | u64::from(loan.offset);
         let write = |words: &[AtomicU64]| words[0].store(place, Ordering::Relaxed);
-        self.publish(kind, envelope, write, loan.len, Some(loan.offset));
+        self.publish(kind, envelope, write, loan.len, loan.offset);
     }
 
+    #[inline]
     fn publish(
         &mut self,
         kind: u32,
         envelope: &Envelope,
         write: impl FnOnce(&[AtomicU64]),
         len: usize,
-        offset: Option<u32>,
+        offset: u32,
     ) {
-        let sent = Sent {
-            len: len as u32,
-            offset,
-            envelope: (kind != SWITCH).then_some(*envelope),
-        };
-        self.sent[(self.messages.next() % ENTRIES) as usize] = sent;
+        let head = envelope.encode_head(kind, len);
+        let sent = &mut self.sent[(self.messages.next() % ENTRIES) as usize];
+        (sent.head, sent.offset) = (head, offset);
+        if let Some(name) = envelope.name_word() {
+            sent.name = name;
+        }
         self.lacking = None;
         self.unacked = self.unacked.wrapping_add(units(len));
         let messages = self.memory.messages(self.side);
-        let head = envelope.encode_head(kind, len);
         self.messages
             .push(messages, head, |words| match envelope.name_word() {
                 None => write(words),
@@ -518,8 +537,10 @@ impl ChannelSender {
         while let Some((handle, _)) = self.returns.peek(self.memory.returns(self.side.other())) {
             self.returns.advance();
             let run = self.runs.get_mut(handle as usize).and_then(Option::take);
-            self.arena
-                .give_back(run.ok_or(Violation::Buffer { handle })?);
+            let unknown = Violation::Buffer {
+                handle: handle.into(),
+            };
+            self.arena.give_back(run.ok_or(unknown)?);
             self.handles.push(handle);
         }
         Ok(())

@@ -1,5 +1,7 @@
 use super::*;
 use proptest::prelude::*;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 use rustix::io::{pread, pwrite};
 
 use crate::{Importance, ServiceAddress};
@@ -90,7 +92,7 @@ fn a_sender_stops_at_the_window_and_goes_on_when_a_quarter_was_consumed() {
 #[test]
 fn of_several_messages_those_are_sent_that_there_is_room_for_with_one_call() {
     let (mut one, mut other, _memory) = pair();
-    other.sleep.announce(false);
+    other.announce(false);
     let payloads: Vec<Vec<u8>> = (0..=255).map(|len| vec![len as u8; len]).collect();
     let send_all = |one: &mut Channel, from: usize| {
         let payloads = payloads[from..].iter().map(Vec::as_slice);
@@ -232,7 +234,7 @@ fn the_ring_bounds_what_a_huge_window_would_allow_and_calls_the_sender_all_the_s
         sent += 1;
     }
     assert_eq!(sent, CHANNEL_MESSAGES);
-    one.sleep.announce(true);
+    one.announce(true);
     for _ in 0..127 {
         next(&mut other).expect("there are more").consumed();
     }
@@ -396,14 +398,52 @@ fn a_sleeper_is_rung_once_and_a_ringer_survives_its_end() {
     let rung = |channel: &Channel| rustix::io::read(&channel.rung, &mut [0; 8]).unwrap_or(0);
     assert!(send(&mut one, b"x"));
     assert_eq!(rung(&other), 0);
-    other.sleep.announce(false);
+    other.announce(false);
     assert!(send(&mut one, b"x"));
     assert!(send(&mut one, b"x"));
     assert_eq!(rung(&other), 1);
     next(&mut other).expect("there is one").consumed();
-    other.sleep.announce(false);
+    other.announce(false);
     drop(other);
     assert!(send(&mut one, b"x"), "no SIGPIPE");
+}
+
+#[test]
+fn a_bell_that_nobody_empties_is_heard_each_time() {
+    // One more than a pipe takes.
+    const COUNT: u32 = 65_537;
+    let (mut one, mut other, _memory) = pair();
+    let bells = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&bells, &other.rung, data, flags).expect("added");
+    let mut events = Vec::with_capacity(1);
+    for _ in 0..COUNT {
+        other.announce(false);
+        assert!(send(&mut one, b"x"));
+        let at_once = Some(&Timespec::default());
+        events.clear();
+        let heard = epoll::wait(&bells, spare_capacity(&mut events), at_once);
+        assert_eq!(heard, Ok(1));
+        next(&mut other).expect("there is one").consumed();
+    }
+}
+
+#[test]
+fn who_stands_by_is_not_rung_and_known_to_be_waiting() {
+    let (mut one, mut other, _memory) = pair();
+    assert!(!one.sender.is_awaited());
+    other.sleep.stand_by();
+    assert!(send(&mut one, b"x"));
+    assert!(one.sender.is_awaited());
+    assert!(rustix::io::read(&other.rung, &mut [0; 8]).is_err());
+    other.sleep.awake();
+    assert!(!one.sender.is_awaited());
+    other.announce(false);
+    assert!(!one.sender.is_awaited(), "it sleeps");
+    other.sleep.revoke();
+    other.sleep.stand_by();
+    assert!(!one.sender.is_awaited(), "it takes nothing more");
 }
 
 #[test]
@@ -430,7 +470,7 @@ fn a_receiver_that_takes_no_more_tells_what_it_took() {
     other.receiver.finish();
     assert_eq!(one.sender.was_taken(0), Some(true));
     assert_eq!(one.sender.was_taken(1), Some(false));
-    other.sleep.announce(true);
+    other.announce(true);
     other.sleep.awake();
     let sent = one.sender.send(Importance::Low, b"x");
     assert_eq!(sent, Ok(Sending::Revoked(None)), "for ever");

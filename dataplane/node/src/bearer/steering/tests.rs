@@ -76,7 +76,7 @@ impl Table for FakeNic {
     }
 }
 
-fn place() -> (tempfile::TempDir, Note) {
+fn place() -> (tempfile::TempDir, Note<Rule>) {
     let run_dir = tempfile::tempdir().unwrap();
     let note = Note::of(run_dir.path(), 7);
     (run_dir, note)
@@ -96,7 +96,7 @@ fn each_worker_has_a_queue_to_share() {
 }
 
 /// Made in a NIC that there is not: nothing is to be removed from it.
-fn steering_by(made: Vec<Entry>, note: Note) -> Steering {
+fn steering_by(made: Vec<Entry>, note: Note<Rule>) -> Steering {
     Steering::Rules(Directed {
         ifindex: u32::MAX,
         entries: made,

@@ -146,7 +146,9 @@ fn a_sender_without_frames_is_shown_to_wait_for_frames() {
         waits(&c, 0, from),
         Some((Some(Obstacle::Frames), Duration::ZERO))
     );
+    assert!(c.node(0).engine.awaits_frames());
     c.segment.filter = None;
     c.run_for(Duration::from_secs(2));
+    assert!(!c.node(0).engine.awaits_frames());
     c.finish();
 }

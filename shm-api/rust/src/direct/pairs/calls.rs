@@ -3,6 +3,7 @@
 use xtipc_segment::{Destination, PayloadPlace, Request, SendFlags};
 
 use super::super::Outgoing;
+use super::super::standing_by::give_way;
 use super::routing::PairWay;
 use crate::Result;
 use crate::attachment::{Attachment, Look, Patience};
@@ -52,13 +53,16 @@ impl Attachment {
                 loop {
                     let payload = payloads.get(sent).unwrap_or(payload);
                     match core.route_datagram(socket, destination, payload.as_ref())? {
-                        PairWay::Sent if sent + 1 < payloads.len() => sent += 1,
+                        PairWay::Sent(_) if sent + 1 < payloads.len() => sent += 1,
                         way => break way,
                     }
                 }
             };
             match way {
-                PairWay::Sent => sent += 1,
+                PairWay::Sent(is_awaited) => {
+                    sent += 1;
+                    give_way(is_awaited);
+                }
                 PairWay::Daemon => break,
                 PairWay::Switching(tag) => self.await_switch(socket, tag)?,
                 PairWay::Revoked(peer, number) => {

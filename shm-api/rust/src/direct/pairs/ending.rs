@@ -1,6 +1,6 @@
 //! How a socket comes away from the channel of a pair.
 
-use xtipc_segment::{ChannelNotice, DestinationName, Meta, Request, Violation};
+use xtipc_segment::{ChannelNotice, Meta, Request, Violation};
 
 use super::super::Outgoing;
 use super::super::leaving::{Leaving, NO_PORT, RETURNED_MAX};
@@ -87,8 +87,7 @@ impl Queue {
         let Some(partners) = &mut self.partners else {
             return;
         };
-        let is_it = |pair: &super::Pair| pair.peer.port == peer;
-        let Some(at) = partners.pairs.iter().position(is_it) else {
+        let Some(at) = partners.place_of(peer) else {
             return;
         };
         // If it is nonsense there is no more.
@@ -110,14 +109,8 @@ impl Queue {
             }
             let meta = Meta {
                 error: NO_PORT,
-                importance: envelope.importance,
-                source: pair.peer,
-                destination: envelope
-                    .name
-                    .map_or(DestinationName::None, DestinationName::Service),
-                original_len: bytes.len() as u32,
                 timestamp_ns: now_ns(),
-                ..Meta::default()
+                ..pair.meta_of(&envelope, bytes.len())
             };
             self.messages.push_back((meta, Buffer::Own(bytes)));
         }

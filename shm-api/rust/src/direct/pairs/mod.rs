@@ -14,8 +14,8 @@ mod sharing;
 
 use std::collections::VecDeque;
 
-use xtipc_segment::channel::Channel;
-use xtipc_segment::{Destination, Importance, Meta, SocketAddress};
+use xtipc_segment::channel::{Channel, Envelope};
+use xtipc_segment::{Destination, DestinationName, Importance, Meta, SocketAddress};
 
 use super::Outgoing;
 use crate::buffer::Buffer;
@@ -56,13 +56,33 @@ struct Pair {
     unclear: u32,
 }
 
+impl Pair {
+    /// What a message of so many bytes tells beside its bytes, which the peer has sent or not read.
+    fn meta_of(&self, envelope: &Envelope, len: usize) -> Meta {
+        Meta {
+            importance: envelope.importance,
+            source: self.peer,
+            destination: envelope
+                .name
+                .map_or(DestinationName::None, DestinationName::Service),
+            original_len: len as u32,
+            ..Meta::default()
+        }
+    }
+}
+
 impl Partners {
     fn pair(&mut self, port: u32) -> Option<&mut Pair> {
+        let at = self.place_of(port)?;
+        self.pairs.get_mut(at)
+    }
+
+    fn place_of(&mut self, port: u32) -> Option<usize> {
         let is_it = |pair: &Pair| pair.peer.port == port;
         if !self.pairs.get(self.last).is_some_and(is_it) {
             self.last = self.pairs.iter().position(is_it)?;
         }
-        self.pairs.get_mut(self.last)
+        Some(self.last)
     }
 
     /// The pair whose messages are the most likely to come next.
@@ -85,6 +105,12 @@ impl Queue {
     /// Of a datagram socket.
     fn partners(&mut self) -> &mut Partners {
         self.partners.get_or_insert_default()
+    }
+
+    /// Whether the socket has channels with others.
+    pub(crate) fn has_pairs(&self) -> bool {
+        let partners = self.partners.as_ref();
+        partners.is_some_and(|partners| !partners.pairs.is_empty())
     }
 
     fn pair(&mut self, port: u32) -> Option<&mut Pair> {

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
-use xtipc_segment::channel::{Incoming, Lookout};
-use xtipc_segment::{DestinationName, Meta, Violation};
+use xtipc_segment::channel::{Channel, Incoming, Lookout};
+use xtipc_segment::{Meta, Violation};
 
 use super::super::Outgoing;
 use super::super::waits::now_ns;
-use super::Pair;
 use crate::Result;
 use crate::buffer::Buffer;
 use crate::core::{Core, Interest, Queue};
@@ -40,7 +39,7 @@ impl Queue {
             if !pair.watched {
                 watch.add(pair.channel.rung.as_fd(), pair.peer.port)?;
                 pair.watched = true;
-                pair.channel.sleep.announce(false);
+                pair.channel.announce(false);
             }
         }
         Ok(())
@@ -53,11 +52,11 @@ impl Queue {
         };
         for port in watch.rung() {
             if let Some(pair) = partners.pair(port) {
-                pair.silence();
+                pair.channel.silence();
             }
         }
         for pair in &mut partners.pairs {
-            pair.channel.sleep.announce(false);
+            pair.channel.announce(false);
         }
     }
 
@@ -65,7 +64,7 @@ impl Queue {
     pub(in crate::direct) fn announce_to_pairs(&mut self) {
         for pair in self.pairs() {
             // Who waits for a peer to tell what it took is told by the bell in any case.
-            pair.channel.sleep.announce(false);
+            pair.channel.announce(false);
         }
     }
 
@@ -76,17 +75,16 @@ impl Queue {
         }
     }
 
-    /// The bell of a peer has rung.
-    pub(in crate::direct) fn silence_pair(&mut self, port: u32) {
-        if let Some(pair) = self.pair(port) {
-            pair.silence();
-        }
-    }
-
     /// What sees a message of the peer come that is the most likely to send one.
     pub(in crate::direct) fn lookout_to_pair(&mut self) -> Option<Lookout> {
         let pair = self.partners.as_mut()?.last()?;
         Some(pair.channel.receiver.lookout())
+    }
+
+    /// Its channel, and whether that is watched.
+    pub(in crate::direct) fn last_pair(&mut self) -> Option<(&mut Channel, bool)> {
+        let pair = self.partners.as_mut()?.last()?;
+        Some((&mut pair.channel, pair.watched))
     }
 
     /// Whether that peer is on the processor of this thread.
@@ -94,13 +92,6 @@ impl Queue {
         let pair = self.partners.as_mut()?.last()?;
         let own = pair.tell_processor();
         Some(pair.channel.sleep.processor_of_peer() == Some(own))
-    }
-}
-
-impl Pair {
-    fn silence(&self) {
-        // Empty is as good as emptied.
-        let _ = rustix::io::read(&self.channel.rung, &mut [0u8; 256]);
     }
 }
 
@@ -178,16 +169,9 @@ impl Queue {
                     // Datagrams are not loaned.
                     buffer.make_own();
                     let meta = Meta {
-                        socket: 0,
-                        importance: envelope.importance,
-                        source: pair.peer,
-                        destination: envelope
-                            .name
-                            .map_or(DestinationName::None, DestinationName::Service),
-                        original_len: buffer.len() as u32,
                         timestamp_ns: at_ns,
                         cookie: if envelope.droppable { 0 } else { RETURNABLE },
-                        ..Meta::default()
+                        ..pair.meta_of(&envelope, buffer.len())
                     };
                     self.messages.push_back((meta, Buffer::Direct(buffer)));
                 }

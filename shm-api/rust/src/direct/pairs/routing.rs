@@ -14,8 +14,8 @@ const ROUTES_MAX: usize = 64;
 
 /// What is to be done with a datagram.
 pub(crate) enum PairWay {
-    /// It was sent by the channel.
-    Sent,
+    /// It was sent by the channel, and the peer stands by or not.
+    Sent(bool),
     /// It has to wait for the answer to a request.
     Switching(u64),
     /// It has to wait for this peer to tell whether it took the message of this number, if that is this one.
@@ -142,7 +142,7 @@ impl Core {
                 let sender = &mut pair.channel.sender;
                 let sent = sender.send_datagram(&envelope, payload, pair.credit);
                 match sent {
-                    Ok(Sending::Done) => return Ok(PairWay::Sent),
+                    Ok(Sending::Done) => return Ok(PairWay::Sent(sender.is_awaited())),
                     Ok(Sending::Revoked(number)) => {
                         pair.outgoing = Outgoing::Revoked;
                         pair.unclear += u32::from(number.is_some());
@@ -214,6 +214,29 @@ impl Core {
             Leads::Asked | Leads::Nowhere => {}
         }
         Ok(())
+    }
+
+    /// So many messages to a destination were given to the daemon without their way being looked for.
+    pub(crate) fn note_posted(&mut self, socket: u32, destination: Destination, count: usize) {
+        let Ok(queue) = self.queue(socket) else {
+            return;
+        };
+        let partners = queue.partners();
+        let leads = partners.routes.get(destination);
+        let port = match (leads, destination) {
+            (Some(Leads::Counting(left)), _) => {
+                *left = left.saturating_sub(count as u32);
+                return;
+            }
+            (Some(Leads::To { port, .. }), _) => *port,
+            (None, Destination::Socket(peer)) => peer.port,
+            _ => return,
+        };
+        if let Some(pair) = partners.pair(port)
+            && let Outgoing::Offered(left) = &mut pair.outgoing
+        {
+            *left = left.saturating_sub(count as u32);
+        }
     }
 
     /// Goes a step further towards sending by the channel that there is.

@@ -1,7 +1,7 @@
 //! Datagrams: what is unread is bounded by a credit that the daemon gives, not by acknowledgements, and nobody waits: what
 //! finds no room goes by the daemon.
 
-use super::{ChannelSender, Sending};
+use super::{ChannelSender, SWITCH, Sending};
 use crate::channel::envelope::Envelope;
 use crate::channel::memory::ENTRIES;
 use crate::primitive::Ordering;
@@ -59,8 +59,8 @@ impl ChannelSender {
         let count = self.unread()?;
         let numbers = (0..count).map(|at| self.consumed.wrapping_add(at));
         let unread = numbers.filter_map(|number| {
-            let envelope = self.sent[(number % ENTRIES) as usize].envelope?;
-            Some((envelope, self.sent(number, len)))
+            let (kind, _, envelope) = self.sent[(number % ENTRIES) as usize].decode();
+            (kind != SWITCH).then(|| (envelope, self.sent(number, len)))
         });
         Ok(unread.collect())
     }
