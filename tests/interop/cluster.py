@@ -98,7 +98,7 @@ class SegmentTest(unittest.TestCase):
             return lab.until(equal, timeout_s, "equal binding tables")
         except lab.LabError:
             for node in nodes:
-                print(f"--- {node.identity}\n{node.tool('nametable', 'show')}")
+                node.show("nametable show")
             raise
 
     def await_binding(self, node, kind, lower, owner, timeout_s=3):

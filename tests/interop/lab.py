@@ -496,6 +496,11 @@ class Node:
     def tool(self, *words):
         raise NotImplementedError
 
+    def show(self, *commands):
+        """Prints what the tool says, for those who look at a failed test."""
+        for command in commands:
+            print(f"--- {self.identity}: {command}\n{self.tool(*command.split())}", flush=True)
+
     def tool_json(self, *words):
         text = self.tool("-j", *words)
         return json.loads(text) if text.strip() else []

@@ -56,7 +56,11 @@ class Load:
         for way in (0, 1):
             self.start(way, flows[way], receivers[1 - way])
         for flow in (flow for of_node in flows for flow in of_node):
-            flow.sent, flow.returned = map(int, flow.sender.driver.answer(self.seconds + 60))
+            try:
+                flow.sent, flow.returned = map(int, flow.sender.driver.answer(self.seconds + 60))
+            except lab.LabError:
+                self.describe(flow)
+                raise
         self.lasted = time.monotonic() - started
         self.sent = {flow.name: flow.sent for of_node in flows for flow in of_node}
         for way in (0, 1):
@@ -124,6 +128,15 @@ class Load:
         for node, links in zip(self.nodes, self.cost()):
             with self.test.subTest(node.identity):
                 self.test.assertLess(repeated(*links), limit)
+
+    def describe(self, flow):
+        """Where the messages of a stream may have stopped."""
+        print(f"no end of {flow.name}")
+        for node in self.nodes:
+            node.show("link list", "link stat show", "nametable show", "socket list")
+            if isinstance(node, lab.Daemon):
+                node.show("status")
+                print(f"--- {node.identity}: log\n{node.log_text()[-8000:]}", flush=True)
 
     def report(self, title):
         """One line for all streams, one for each node's link."""

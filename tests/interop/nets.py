@@ -82,8 +82,9 @@ class CutTraffic:
             traffic.run()
         finally:
             cutter.join()
-        if self.failure:
-            raise self.failure
+            # Also if the load has failed: this may say why.
+            if self.failure:
+                raise self.failure
         self.test.assertEqual(self.contacts(), before, "contact was lost")
         self.await_links()
         messages = sum(traffic.sent.values())

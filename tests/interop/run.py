@@ -157,8 +157,11 @@ def main():
     runs = [("xtipc", "test_xtipc_*.py", None)] if options.system else []
     runs += [("languages", "test_languages.py", None)] if options.languages else []
     runs += [(suite, "test_linux_*.py", suite) for suite in options.linux]
-    for label, pattern, suite in runs:
-        chosen = tests(pattern, options.words)
+    runs = [(label, suite, tests(pattern, options.words)) for label, pattern, suite in runs]
+    unknown = [word for word in options.words if not any(word in test.id() for _, _, chosen in runs for test in chosen)]
+    if unknown:
+        sys.exit(f"run.py: no test has {', '.join(unknown)} in its name")
+    for label, suite, chosen in runs:
         if not chosen:
             continue
         segment = cluster.LinuxSegment(options.full, suite) if suite else cluster.Segment(options.full)

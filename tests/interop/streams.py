@@ -41,9 +41,7 @@ class Streams:
         for stream, ((name, _, receiver, target), count) in enumerate(zip(self.flows, sent), start=1):
             result = receiver.collected(self.seconds + 90)
             if result.streams != {stream: (count, 0, 0, 0)}:
-                print(target.tool("socket", "list"))
-                if isinstance(target, lab.Daemon):
-                    print(target.tool("status"))
+                target.show("socket list", *["status"] if isinstance(target, lab.Daemon) else [])
             with self.test.subTest(name):
                 self.test.assertGreaterEqual(count, least)
                 self.test.assertEqual((result.corrupt, result.returned), (0, 0))

@@ -71,7 +71,7 @@ class LinuxGroupsTest(LinuxTest):
             yield
         except lab.Failed:
             for node in self.nodes:
-                print(f"--- {node.identity}\n{node.tool('nametable', 'show')}\n{node.tool('socket', 'list')}")
+                node.show("nametable show", "socket list")
             raise
 
     def test_members_hear_each_other_in_all_modes(self):

@@ -178,6 +178,41 @@ class ProgramsTest(SegmentTest):
         self.assertEqual((told.returncode, len(told.stderr.splitlines())), (0, 1), told.stderr)
         self.assertIn(f"{directory}/attach.sock", told.stderr)
 
+    def test_programs_learn_that_their_node_is_gone(self):
+        """Sockets are as of a connection that was reset, and new ones are those of the next node."""
+        gone = self.started("gone")
+        text = ("import errno, select, socket, threading\n"
+                "client, server = socket.socketpair(socket.AF_TIPC, socket.SOCK_SEQPACKET)\n"
+                "lone = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)\n"
+                "watch = select.poll()\n"
+                "watch.register(lone, select.POLLIN)\n"
+                "def number(call, *words):\n"
+                "    try: return call(*words)\n"
+                "    except OSError as error: return errno.errorcode[error.errno]\n"
+                "results = []\n"
+                "waiting = threading.Thread(target=lambda: results.append(number(server.recv, 1)))\n"
+                "waiting.start()\n"
+                "print('ready', flush=True)\n"
+                "[(_, events)] = watch.poll(10000)\n"
+                "waiting.join()\n"
+                "results += [number(client.send, b'x'), number(lone.recv, 1), bool(events & select.POLLHUP)]\n"
+                "print(*results, flush=True)\n"
+                "input()\n"
+                "near, far = (socket.socket(socket.AF_TIPC, socket.SOCK_RDM) for _ in range(2))\n"
+                "near.sendto(b'again', far.getsockname())\n"
+                "print(far.recv(9).decode(), flush=True)\n")
+        process = lab.spawn(gone.run_command(PYTHON, "-c", text), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        time.sleep(0.2)
+        gone.kill()
+        self.assertEqual(process.stdout.readline(), "ECONNRESET ECONNRESET ECONNRESET True\n")
+        gone.start()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "again\n")
+
     def test_what_others_preload_stays_and_other_programs_are_as_they_were(self):
         told = self.program(self.alpha, "/bin/sh", "-c", "echo $LD_PRELOAD; exec env",
                             env=dict(os.environ, LD_PRELOAD="/none/such.so"))

@@ -67,21 +67,21 @@ class StarvedWorkerTest(SegmentTest):
             node.stop()
             text = re.sub(r"\x1b\[[0-9;]*m", "", node.log_text())
             found = re.search(r"longest_gap_us=(\d+) rescues=(\d+)", text)
-            print(f"  {node.identity} {title}: longest gap {int(found[1]) / 1000:.1f} ms, set back {found[2]} times,"
+            print(f"  {node.identity} {title}: longest gap {int(found[1]) / 1000:.1f} ms, raised {found[2]} times,"
                   f" links given up {lost}")
 
-    def test_links_come_back_after_a_program_that_outweighs_the_workers(self):
-        """Nothing within SCHED_OTHER holds links of 300 ms beside 87 times the weight; what it did to them is printed."""
+    def test_links_hold_beside_a_program_that_outweighs_the_workers(self):
+        """Beside 87 times the weight nothing within SCHED_OTHER would."""
         cpu = max(os.sched_getaffinity(0))
         for policy in POLICIES if self.segment.full else POLICIES[:1]:
             with self.subTest(policy):
-                nodes, pairs = self.starved(cpu, [policy, policy])
+                nodes, _ = self.starved(cpu, [policy, policy])
                 end = self.hog(cpu, heavy=True)
-                time.sleep(60 if self.segment.full else 2)
+                time.sleep(60 if self.segment.full else 4)
                 end()
-                for one, other in pairs:
-                    self.await_link(one, other, timeout_s=2)
+                lost = sum(node.log_text().count("Lost link") for node in nodes)
                 self.report(nodes, "beside a heavy program")
+                self.assertEqual(lost, 0)
 
     def test_links_hold_beside_a_busy_program(self):
         self.beside(1)

@@ -2,7 +2,6 @@
 import contextlib
 import datetime
 import os
-import re
 import subprocess
 import time
 
@@ -41,10 +40,18 @@ class GapMeter:
         return [tuple(map(float, line.split())) for line in text.splitlines() if len(line.split()) == 2]
 
 
+def logged(node):
+    """The lines of its log with their times."""
+    for line in node.log_text().splitlines():
+        when, _, text = line.partition("Z ")
+        with contextlib.suppress(ValueError):
+            yield datetime.datetime.fromisoformat(when + "+00:00").timestamp(), text
+
+
 def losses(node, peer):
     """When it lost the link with the peer, by its log."""
-    lost = re.compile(rf"^(\S+)Z .*Lost link <{node.identity}:eth0-{peer.identity}:eth0>", re.M)
-    return [datetime.datetime.fromisoformat(when + "+00:00").timestamp() for when in lost.findall(node.log_text())]
+    lost = f"Lost link <{node.identity}:eth0-{peer.identity}:eth0>"
+    return [when for when, text in logged(node) if lost in text]
 
 
 def longest_ms(gaps, since, until):
@@ -58,14 +65,19 @@ class ShortToleranceTest(SegmentTest):
     def setUp(self):
         cpus = sorted(os.sched_getaffinity(0))
         self.cpus = [cpus[0], cpus[-1]]
-        self.nodes = [self.started(f"short-{number}", "--tolerance", str(TOLERANCE_MS), "--cpus", str(cpu))
+        self.nodes = [self.started(f"short-{number}", "--tolerance", str(TOLERANCE_MS), "--cpus", str(cpu),
+                                   "--log", "info,xtipcd::watchdog=debug")
                       for number, cpu in enumerate(self.cpus)]
         self.await_link(*self.nodes)
+        self.compute()
+        self.meters = [GapMeter(cpu) for cpu in sorted(set(self.cpus))]
+
+    def compute(self):
+        """One more program that computes on each processor."""
         for cpu in set(self.cpus):
             hog = lab.spawn(["python3", "-c", HOG.format(cpu=cpu, heavy=False)])
             self.addCleanup(hog.wait)
             self.addCleanup(hog.kill)
-        self.meters = [GapMeter(cpu) for cpu in sorted(set(self.cpus))]
 
     def traffic(self, seconds):
         """Both ways. It ends early if a link is lost: whether it should have been is for the test to say."""
@@ -85,7 +97,15 @@ class ShortToleranceTest(SegmentTest):
     def test_no_alarm_is_false_on_loaded_processors(self):
         if not self.segment.full:
             self.skipTest("ten minutes: only with --full")
-        seconds = 600
+        self.no_alarm_is_false(600)
+
+    def test_no_alarm_is_false_beside_many_that_compute(self):
+        """A worker that gives its processor away waits for the time slices of all of them, which a gap meter does not."""
+        for _ in range(5):
+            self.compute()
+        self.no_alarm_is_false(60 if self.segment.full else 10)
+
+    def no_alarm_is_false(self, seconds):
         began = time.time()
         time.sleep(seconds / 2)  # quiet links first: nothing but timers wakes the workers
         while time.time() < began + seconds:
@@ -97,6 +117,10 @@ class ShortToleranceTest(SegmentTest):
         print(f"  {ended - began:.0f} s, processors held up for at most {longest_ms(gaps, began, ended):.1f} ms,"
               f" {sum(end - begin > GAP_MS / 1000 for begin, end in gaps)} times for over {GAP_MS} ms:"
               f" {len(lost)} alarms, {len(false)} false")
+        for alarm in false:
+            for node in self.nodes:
+                near = [f"{1000 * (when - alarm):8.1f} ms {text}" for when, text in logged(node) if abs(when - alarm) < 0.3]
+                print(f"  {node.identity} at {alarm}:", *near, sep="\n    ")
         self.assertEqual(false, [])
 
     def test_the_dead_are_reported_within_twice_the_tolerance(self):

@@ -227,6 +227,26 @@ static void a_process_with_all_descriptors_it_may_have_accepts_later(void)
 }
 
 /* The number is free for whatever is opened next. */
+/* Each child is a process of its own, which opens more than one descriptor for its first socket. */
+static void a_process_with_room_for_few_descriptors_is_told_so(void)
+{
+	for (int room = 0; room < 12; room++) {
+		pid_t child = fork();
+		int status;
+		if (child == 0) {
+			struct rlimit limit;
+			int first = dup(0);
+			close(first);
+			getrlimit(RLIMIT_NOFILE, &limit);
+			limit.rlim_cur = first + room;
+			setrlimit(RLIMIT_NOFILE, &limit);
+			_exit(socket(AF_TIPC, SOCK_RDM, 0) >= 0 || errno == EMFILE ? 0 : errno);
+		}
+		CHECK(waitpid(child, &status, 0) == child);
+		CHECK(status == 0);
+	}
+}
+
 static void a_socket_is_closed_with_its_stream(void)
 {
 	char byte;
@@ -350,6 +370,7 @@ int main(void)
 	memory_that_is_none_is_refused();
 	types_that_are_none_are_refused();
 	a_process_with_all_descriptors_it_may_have_accepts_later();
+	a_process_with_room_for_few_descriptors_is_told_so();
 	a_socket_is_closed_with_its_stream();
 	a_call_goes_on_when_its_descriptor_is_closed();
 	a_signal_ends_the_wait_of_whichever_thread_gets_it();
