@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use xtipc::{
     Datagram, EmbeddedNode, Error, EventKind, Kind, Node, Poller, Readiness, Scope, ServiceAddress,
     ServiceRange, Subscriber, Subscription,
@@ -129,6 +130,56 @@ fn threads_that_do_not_make_the_rounds_get_what_is_theirs() {
         }
     });
     assert_eq!(received.into_inner(), 4 * MESSAGES);
+}
+
+/// The server finds the worker with a thread on its own processor, so it does not spin. While it asks for the worker it has let go of
+/// the lock of the attachment that it shares with the client, which dispatches for both.
+#[test]
+fn what_a_thread_dispatches_for_another_of_its_attachment_is_heard_of() {
+    const MESSAGES: u32 = 10_000;
+    let own = Own::start("sleep");
+    let shared = own.attach();
+    let (server, client) = (server(&shared), Datagram::open(&shared, Kind::Rdm).unwrap());
+    let end = ServiceAddress {
+        type_: 5003,
+        instance: 1,
+    };
+    let maker = Datagram::open(&own.attach(), Kind::Rdm).unwrap();
+    maker.bind(end, Scope::Cluster).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(0);
+            maker.recv_timeout(3 * PATIENCE).unwrap();
+        });
+        scope.spawn(|| {
+            stay_on(0);
+            for _ in 0..MESSAGES {
+                let message = server.recv_timeout(2 * PATIENCE).unwrap();
+                server.post_to(b"done", message.source()).unwrap();
+            }
+        });
+        stay_on(1);
+        for _ in 0..MESSAGES {
+            client.post_to(b"hello", SERVICE).unwrap();
+            let until = Instant::now() + PATIENCE;
+            while let Err(error) = client.try_recv() {
+                assert!(matches!(error, Error::WouldBlock), "{error}");
+                assert!(Instant::now() < until, "the server sleeps");
+            }
+        }
+        client.post_to(b"end", end).unwrap();
+    });
+}
+
+/// Keeps the calling thread on one of the processors it may use: the first, or the next where there is one.
+fn stay_on(number: usize) {
+    let allowed = sched_getaffinity(None).unwrap();
+    let processors: Vec<_> = (0..CpuSet::MAX_CPU)
+        .filter(|&processor| allowed.is_set(processor))
+        .collect();
+    let mut one = CpuSet::new();
+    one.set(processors[number % processors.len()]);
+    sched_setaffinity(None, &one).unwrap();
 }
 
 fn number_of(message: &[u8]) -> u32 {

@@ -287,7 +287,7 @@ impl Attachment {
         }
         let spun = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         let left = left.map(|left| left.saturating_sub(spun));
-        let (mut core, wake) = self.drive_asleep(core, interest, left, patience);
+        let (mut core, wake) = self.drive_asleep(core, before, interest, left, patience);
         if let Some(begun) = begun {
             core.learn(begun.elapsed() < SPIN_MAX);
         }
@@ -348,15 +348,16 @@ impl Attachment {
         }
     }
 
-    /// The same, asleep unless something has come already.
+    /// The same, asleep unless something has come since the thread looked: `before` was the progress then. The lock may have
+    /// been let go meanwhile.
     fn drive_asleep<'a>(
         &'a self,
         mut core: MutexGuard<'a, Core>,
+        before: u64,
         interest: Interest,
         left: Option<Duration>,
         patience: Patience,
     ) -> (MutexGuard<'a, Core>, Wake) {
-        let before = core.progress;
         let mut wake = Wake::Called;
         let wants_room = interest.is_room() || core.is_room_awaited();
         core.receiver.announce_sleep(wants_room);
