@@ -113,6 +113,63 @@ class LinuxKeysTest(LinuxTest):
         self.assertGreaterEqual(counts[-1] - counts[0], 8)
         self.assertNotIn("Lost link", node.log_text())
 
+    def exchange_while_keys_change(self, one, other, change, join):
+        """The two exchange under their first keys, then `change` gives both new ones, and `join` lets others in before these
+        are in use."""
+        pending = lambda: one.tool_json("node", "get", "key")[0]["pending"]
+
+        def meanwhile():
+            time.sleep(11)  # the first keys have to be in use
+            change()
+            self.assertIsNotNone(pending(), "a new key waits to be used")
+            join()
+            print(f"  pending once all have joined: {pending()}")
+        self.exchange(one, other, 27, meanwhile)
+        self.assertNotIn("Lost link", one.log_text())
+
+    def test_nodes_join_linux_with_the_master_key_while_keys_change(self):
+        if not self.segment.full:
+            self.skipTest("half a minute: only with --full")
+        self.set_key(MASTER, "master")
+        self.set_key(KEY)
+        node = self.xtipc("sealed-x", KEY, MASTER)
+        self.sealed.enable()
+        self.await_link(node, self.sealed, timeout_s=5)
+        joined = []
+
+        def change():
+            node.tool("node", "set", "key", "rekeying", "now")
+            self.set_key(SECOND)
+
+        def join():
+            for identity in ("sealed-y", "sealed-z"):
+                joined.append(self.xtipc(identity, None, MASTER))
+                for other in (node, self.sealed, *joined[:-1]):
+                    self.await_link(joined[-1], other, timeout_s=5)
+        self.exchange_while_keys_change(node, self.sealed, change, join)
+        for newcomer in joined:
+            for other in (node, self.sealed):
+                self.exchange(newcomer, other, 2)
+
+    def test_linux_joins_with_the_master_key_while_keys_change(self):
+        if not self.segment.full:
+            self.skipTest("half a minute: only with --full")
+        self.set_key(MASTER, "master")
+        one, other = (self.xtipc(identity, KEY, MASTER) for identity in ("sealed-x", "sealed-y"))
+        self.await_link(one, other, timeout_s=5)
+
+        def change():
+            for node in (one, other):
+                node.tool("node", "set", "key", "rekeying", "now")
+
+        def join():
+            self.sealed.enable()
+            for node in (one, other):
+                self.await_link(node, self.sealed, timeout_s=5)
+        self.exchange_while_keys_change(one, other, change, join)
+        for node in (one, other):
+            self.exchange(self.sealed, node, 2)
+
     def test_linux_with_another_key_or_none_is_not_let_in(self):
         node = self.xtipc("sealed-x", KEY)
         self.set_key(OTHER_KEY)

@@ -1,4 +1,5 @@
 """UDP bearers against a real Linux node: both families, with multicast and with lists of peers, beside Ethernet."""
+import tempfile
 import zlib
 
 import drive
@@ -36,10 +37,10 @@ class LinuxUdpTest(LinuxTest):
                   self.far.exec("dmesg | tail -20"), sep="\n")
             raise
 
-    def assert_all_passes(self, node, service):
-        """Bindings, messages of all sizes both ways, multicasts from both."""
+    def assert_all_passes(self, node, service, peer, there):
+        """Bindings, messages of all sizes both ways, multicasts from both; `there` drives the peer."""
         here = self.drive(node)
-        ends = [(node, here.open(), here.open()), (self.far, self.there.open(), self.there.open())]
+        ends = [(node, here.open(), here.open()), (peer, there.open(), there.open())]
         for instance, (_, receiver, _) in enumerate(ends):
             receiver.bind(service, instance, instance)
             receiver.bind(service, 7, 7)
@@ -87,7 +88,7 @@ class LinuxUdpTest(LinuxTest):
                                   " remoteip fd09::99 remoteport 7000;"
                                   "tipc bearer add media udp name R remoteip fd09::6 remoteport 7000")
                 self.await_udp_link(node)
-                self.assert_all_passes(node, 32000 + number)
+                self.assert_all_passes(node, 32000 + number, self.far, self.there)
                 bearer = node.tool_json("status")[0]["bearers"][0]
                 by_xdp = [sum(queue[way] for queue in bearer["queues"]) for way in ("rx_packets", "tx_packets")]
                 print(f"  {what}: {bearer['mode']}, packets {bearer['rx_packets'], bearer['tx_packets']}, by AF_XDP {by_xdp},"
@@ -96,15 +97,23 @@ class LinuxUdpTest(LinuxTest):
                 self.assertEqual(min(by_xdp) > 0, "AF_XDP" in what)
                 self.assertNotIn("rx-checksum", bearer["drops"])
 
-    def test_one_peer_by_ethernet_another_by_udp(self):
-        node = self.started("mixed", bearers=["eth:eth0", "udp:M,localip=10.9.0.7"], ips=["10.9.0.7/24"])
+    def test_one_peer_by_ethernet_another_by_udp_a_third_by_shared_memory(self):
+        pod = tempfile.TemporaryDirectory(prefix="xtipc-pod-")
+        self.addCleanup(pod.cleanup)
+        memory = f"shm:pod,dir={pod.name}"
+        node = self.started("mixed", bearers=["eth:eth0", "udp:M,localip=10.9.0.7", memory], ips=["10.9.0.7/24"])
+        near = self.started("near", bearers=[memory])
         self.await_udp_link(node)
-        lab.until(lambda: all(map(node.is_linked_to, ("linux", "alpha"))), LINK_UP_S, "links by Ethernet")
+        for peer in (self.linux, self.alpha, near):
+            self.await_link(node, peer)
         names = {name.split(":")[-2].split("-")[-1]: name.split(":")[1].split("-")[0] for name in node.links()}
-        self.assertEqual(names, {"far": "M", "linux": "eth0", "alpha": "eth0"})
-        self.assert_all_passes(node, 32010)
+        self.assertEqual(names, {"far": "M", "linux": "eth0", "alpha": "eth0", "near": "pod"})
+        self.assertEqual(list(near.links().values()), [True])
+        self.assert_all_passes(node, 32010, self.far, self.there)
+        self.assert_all_passes(node, 32011, near, self.drive(near))
         here = self.drive(node).open()
-        members = [(self.far, self.there.open())] + [(owner, self.drive(owner).open()) for owner in (self.linux, self.alpha)]
+        members = [(self.far, self.there.open())]
+        members += [(owner, self.drive(owner).open()) for owner in (self.linux, self.alpha, near)]
         for owner, member in members:
             member.bind(32100, 1)
             self.await_binding(node, 32100, 1, owner)
