@@ -96,10 +96,15 @@ impl Handles {
         handle.ok_or(libc::EINVAL)?.port.ok_or(libc::EBADF)
     }
 
-    /// Removes a handle whose last copy was closed: its socket, and what it was.
-    pub(super) fn take_closed(&mut self, index: usize) -> Option<(Option<PortId>, Purpose)> {
-        let slot = self.all.get_mut(index)?;
-        let handle = slot.take_if(|handle| is_closed(&handle.end))?;
+    /// Whether the last copy of a handle was closed.
+    pub(super) fn is_closed(&self, index: usize) -> bool {
+        let handle = self.all.get(index).and_then(Option::as_ref);
+        handle.is_some_and(|handle| is_closed(&handle.end))
+    }
+
+    /// Removes a handle: its socket, and what it was.
+    pub(super) fn remove(&mut self, index: usize) -> Option<(Option<PortId>, Purpose)> {
+        let handle = self.all.get_mut(index)?.take()?;
         self.free.push(index);
         if let (Some(port), Purpose::Descriptor) = (handle.port, handle.purpose) {
             self.descriptors.remove(&port);

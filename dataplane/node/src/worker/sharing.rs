@@ -583,11 +583,13 @@ impl Worker {
 
     /// The last copy of a handle was closed, perhaps. With a descriptor its socket ends, whoever uses it.
     pub(super) fn on_handle(&mut self, now: Instant, index: usize) -> Result<(), Failure> {
-        let Some((port, purpose)) = self.host.applications.shared.handles.take_closed(index) else {
+        let handles = &mut self.host.applications.shared.handles;
+        if !handles.is_closed(index) {
             return Ok(());
-        };
+        }
+        // While its descriptor is open: epoll knows it by that.
         self.waiter.remove(Source::Handle(index).token(0))?;
-        let Some(port) = port else {
+        let Some((Some(port), purpose)) = handles.remove(index) else {
             return Ok(());
         };
         let (engine, host) = (&mut self.engine, &mut self.host);
