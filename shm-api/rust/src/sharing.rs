@@ -10,6 +10,7 @@ use crate::buffer::Buffer;
 use crate::conversation::Conversation;
 use crate::core::{Custody, Interest};
 use crate::node::receive_error;
+use crate::pending::Purpose;
 use crate::{Error, Result};
 
 /// The right to use a socket, to be given to another process: a file descriptor that can be inherited or sent over a Unix
@@ -149,15 +150,29 @@ impl Attachment {
         let mut core = self.core()?;
         core.dispatch();
         let queue = core.queue(socket)?;
-        if queue.custody == Custody::InTransit {
-            queue.custody = custody;
-            if custody == Custody::Shared {
-                for (_, buffer) in std::mem::take(&mut queue.messages) {
-                    self.give_back(buffer);
-                }
-            }
-            core.tell(|interest| interest == Interest::Socket(socket));
+        if queue.custody != Custody::InTransit {
+            return Ok(());
         }
+        queue.custody = custody;
+        if custody == Custody::Shared {
+            for (_, buffer) in std::mem::take(&mut queue.messages) {
+                self.give_back(buffer);
+            }
+        }
+        core.tell(|interest| interest == Interest::Socket(socket));
+        if core.driver.is_some() {
+            drop(core);
+            self.wake_driver()?;
+        }
+        Ok(())
+    }
+
+    /// The thread that drives hears of what the daemon does alone: so it answers something.
+    fn wake_driver(&self) -> Result<()> {
+        // No request has this tag.
+        let nothing = |_| Request::Cancel { tag: 0 };
+        self.submit(0, &[], nothing, Purpose::Forget, Patience::Endless)?;
+        self.send_off();
         Ok(())
     }
 
