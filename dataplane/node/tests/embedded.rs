@@ -1,5 +1,6 @@
 //! A node inside the process of its application (`xtipc::EmbeddedNode`).
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +39,30 @@ impl Own {
     fn tool(&self) -> Client {
         Client::connect(&self.directory.path().join("control.sock")).unwrap()
     }
+}
+
+/// Two nodes that share memory, and its directory.
+fn two_nodes() -> (tempfile::TempDir, [Own; 2]) {
+    let wire = tempfile::tempdir().unwrap();
+    let nodes = ["here", "there"].map(|name| {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "identity = \"{name}\"\nrun_dir = \"{}\"\nbearer = [\"shm:wire,dir={}\"]\n",
+            directory.path().display(),
+            wire.path().display()
+        );
+        let node = EmbeddedNode::start(&settings).unwrap();
+        Own { node, directory }
+    });
+    (wire, nodes)
+}
+
+/// Returns once a socket is bound to the service.
+fn await_service(node: &Node) {
+    let subscriber = Subscriber::open(node).unwrap();
+    let wanted = Subscription::bindings(SERVICE);
+    subscriber.subscribe(&wanted).unwrap();
+    subscriber.recv().unwrap();
 }
 
 fn settings(directory: &tempfile::TempDir, policy: &str) -> String {
@@ -149,7 +174,7 @@ fn what_a_thread_dispatches_for_another_of_its_attachment_is_heard_of() {
     thread::scope(|scope| {
         scope.spawn(|| {
             stay_on(0);
-            maker.recv_timeout(3 * PATIENCE).unwrap();
+            maker.recv_timeout(60 * PATIENCE).unwrap();
         });
         scope.spawn(|| {
             stay_on(0);
@@ -192,25 +217,11 @@ fn number_of(message: &[u8]) -> u32 {
 fn what_is_posted_over_a_full_link_arrives_in_order_and_complete() {
     const MESSAGES: u32 = 3000;
     const SOME: u32 = 1000;
-    let wire = tempfile::tempdir().unwrap();
-    let [here, there] = ["here", "there"].map(|name| {
-        let directory = tempfile::tempdir().unwrap();
-        let settings = format!(
-            "identity = \"{name}\"\nrun_dir = \"{}\"\nbearer = [\"shm:wire,dir={}\"]\n",
-            directory.path().display(),
-            wire.path().display()
-        );
-        let node = EmbeddedNode::start(&settings).unwrap();
-        Own { node, directory }
-    });
+    let (_wire, [here, there]) = two_nodes();
     let (own, other) = (here.attach(), there.attach());
     let server = server(&other);
     server.set_receive_buffer(16 << 20).unwrap();
-    let subscriber = Subscriber::open(&own).unwrap();
-    subscriber
-        .subscribe(&Subscription::bindings(SERVICE))
-        .unwrap();
-    subscriber.recv().unwrap();
+    await_service(&own);
     let client = Datagram::open(&own, Kind::Rdm).unwrap();
 
     let mut payload = [7; 1000];
@@ -261,6 +272,96 @@ fn flush_tells_the_first_failure_of_what_was_posted() {
     );
     client.flush().unwrap();
     assert_eq!(*server.recv().unwrap(), *b"y");
+}
+
+/// Short ones are caught by who waits, what is long or behind another one goes through the segment. All leave the receive buffer,
+/// which they would fill twice.
+#[test]
+fn messages_of_all_sizes_arrive_in_order_however_they_are_received() {
+    const BATCHES: u32 = 1500;
+    let (_wire, [here, there]) = two_nodes();
+    let (own, other) = (here.attach(), there.attach());
+    let server = server(&other);
+    await_service(&own);
+    let client = Datagram::open(&own, Kind::Rdm).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..BATCHES {
+                let mut left = batch_of(number);
+                let mut source = None;
+                while !left.is_empty() {
+                    let mut received = Vec::new();
+                    match number % 4 {
+                        0 => received.push(server.recv_timeout(PATIENCE).unwrap()),
+                        1 => received.push(server.recv_spin(Instant::now() + PATIENCE).unwrap()),
+                        2 => _ = server.recv_many(&mut received, 3).unwrap(),
+                        _ => received.extend(server.try_recv()),
+                    }
+                    for (message, wanted) in received.iter().zip(left.drain(..received.len())) {
+                        assert_eq!(**message, wanted, "of batch {number}");
+                        source = Some(message.source());
+                    }
+                }
+                server.post_to(b"more", source.unwrap()).unwrap();
+            }
+        });
+        for number in 0..BATCHES {
+            let batch = batch_of(number);
+            assert_eq!(client.post_many(&batch, SERVICE).unwrap(), batch.len());
+            assert_eq!(*client.recv_timeout(PATIENCE).unwrap(), *b"more");
+        }
+    });
+}
+
+/// One to seven messages, most of them short.
+fn batch_of(number: u32) -> Vec<Vec<u8>> {
+    let message = |place: u32| {
+        let mixed = (number * 7 + place).wrapping_mul(0x9e37_79b9);
+        let len = match mixed >> 28 {
+            0..10 => 1 + mixed % 64,
+            10..15 => 65 + mixed % 500,
+            _ => 3000,
+        };
+        vec![mixed as u8; len as usize]
+    };
+    (0..=number % 7).map(message).collect()
+}
+
+/// Who waits for messages of a socket goes on to get what is its own when others come to use it.
+#[test]
+fn a_socket_that_is_shared_while_a_thread_waits_loses_nothing() {
+    const MESSAGES: u32 = 3000;
+    let own = Own::start("adaptive");
+    let (node, others) = (own.attach(), own.attach());
+    let server = server(&node);
+    let client = Datagram::open(&others, Kind::Rdm).unwrap();
+    let numbers = Mutex::new(Vec::new());
+    let receive = |socket: &Datagram| {
+        while let Ok(message) = socket.recv_timeout(PATIENCE)
+            && message.len() == 4
+        {
+            numbers.lock().unwrap().push(number_of(&message));
+            socket.post_to(b"had it", message.source()).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| receive(&server));
+        for number in 0..MESSAGES {
+            if number == MESSAGES / 3 {
+                let handle = server.share().unwrap();
+                let adopted = Datagram::adopt(&others, &handle).unwrap();
+                scope.spawn(move || receive(&adopted));
+            }
+            client.post_to(&number.to_ne_bytes(), SERVICE).unwrap();
+            client.recv_timeout(PATIENCE).unwrap();
+        }
+        for _ in 0..2 {
+            client.send_to(b"end", SERVICE).unwrap();
+        }
+    });
+    let mut numbers = numbers.into_inner().unwrap();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..MESSAGES));
 }
 
 /// Of threads that post at once one makes a round, and what the others post goes by the ring. Two share a socket.

@@ -679,7 +679,7 @@ fn pause(lookout: Option<&Lookout>) {
 }
 
 /// The end of a wait on the node's clock, in nanoseconds.
-fn end_on_node_clock(left: Duration) -> Option<u64> {
+pub(crate) fn end_on_node_clock(left: Duration) -> Option<u64> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let end = Duration::try_from(now).ok()?.checked_add(left)?;
     u64::try_from(end.as_nanos()).ok()

@@ -124,6 +124,7 @@
 mod attachment;
 mod batch;
 mod buffer;
+mod catching;
 mod connection;
 mod conversation;
 mod core;

@@ -2,12 +2,12 @@
 //! process, whichever of its threads waits.
 
 #[cfg(not(feature = "embedded"))]
-use xtipc_segment::Destination;
+use xtipc_segment::{Destination, Meta, application::SHORT_MAX};
 
 #[cfg(feature = "embedded")]
 pub(crate) use own::{LookingOn, Rounds};
 #[cfg(feature = "embedded")]
-pub(crate) use xtipcd::worker::{Driving, Seen};
+pub(crate) use xtipcd::worker::{Caught, Driving, Seen};
 
 #[cfg(feature = "embedded")]
 mod own {
@@ -122,6 +122,15 @@ pub(crate) enum Seen {
     Work,
 }
 
+/// What nobody catches.
+#[cfg(not(feature = "embedded"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caught {
+    pub(crate) meta: Meta,
+    pub(crate) len: u8,
+    pub(crate) bytes: [u8; SHORT_MAX],
+}
+
 /// What came of messages that nobody posts.
 #[cfg(not(feature = "embedded"))]
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +159,10 @@ impl Driving<'_> {
     }
 
     pub(crate) fn look(&mut self) -> Seen {
+        match *self.0 {}
+    }
+
+    pub(crate) fn look_for(&mut self, _: u32) -> (Seen, Option<Caught>) {
         match *self.0 {}
     }
 

@@ -19,6 +19,8 @@ impl Attachment {
         let at_once = self.core()?.take_at_once(socket, 1, each);
         if at_once > 0 {
             self.settle_releases();
+        } else if let Some((meta, buffer)) = self.catch(socket, patience) {
+            return Ok(Message::new(self, meta, buffer));
         } else {
             let len = MESSAGE_LEN_MAX;
             self.next(socket, len, patience, Queue::pop, |_, _| true, &mut taken)?;
@@ -152,6 +154,16 @@ impl Core {
             self.fail(Failure::Corrupted(violation));
         }
         taken
+    }
+
+    /// Whether the next message of a socket may be caught: nothing comes before it, and nothing else is to be dispatched.
+    pub(crate) fn may_catch(&mut self, socket: u32) -> bool {
+        let all_is_taken = !self.receiver.has_next() && !self.receiver.is_crowded();
+        all_is_taken
+            && self.may_take_at_once(socket)
+            && self
+                .queue(socket)
+                .is_ok_and(|queue| queue.messages.is_empty())
     }
 
     /// Whether the next in the ring of deliveries is what this waits for, and can be taken at once.

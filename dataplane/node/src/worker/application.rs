@@ -308,7 +308,12 @@ pub(super) fn incoming_of_end(errcode: u8) -> Incoming {
     }
 }
 
-fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
+/// Whether there is nothing to do for a message but to read it.
+pub(super) fn is_plain(about: &Incoming) -> bool {
+    about.errcode == 0 && !about.refused && about.group.is_none()
+}
+
+pub(super) fn meta_of(port: PortId, about: &Incoming, len: usize, now_ns: u64) -> Meta {
     Meta {
         socket: port.0,
         error: about.errcode,

@@ -14,6 +14,7 @@ use xtipc_segment::daemon::DaemonSide;
 use xtipc_segment::layout::{Sizes, VERSION};
 
 use super::application::Application;
+use super::catching::Catcher;
 use super::channels::{self, Channels};
 use super::sharing::SharedSockets;
 
@@ -71,6 +72,7 @@ pub(super) struct Applications {
     pub(super) channels: Channels,
     /// What changes of bindings, once there are channels of datagrams.
     pub(super) board: Option<Board>,
+    pub(super) catcher: Catcher,
 }
 
 impl Applications {
@@ -236,6 +238,37 @@ impl Applications {
 
     /// The same of messages that differ in nothing but their bytes.
     pub(super) fn deliver_all<'a, P: Payload + ?Sized + 'a>(
+        &mut self,
+        port: PortId,
+        about: &Incoming,
+        mut payloads: impl Iterator<Item = &'a P>,
+    ) {
+        if self.catcher.awaits(port)
+            && let Some(first) = payloads.next()
+            && !self.catch(port, about, first)
+        {
+            self.put_all(port, about, iter::once(first));
+        }
+        self.put_all(port, about, payloads);
+    }
+
+    /// Offers a message to who awaits it. False: it is to be delivered.
+    #[cold]
+    fn catch<P: Payload + ?Sized>(&mut self, port: PortId, about: &Incoming, payload: &P) -> bool {
+        let now_ns = self.round_ns;
+        if self.shared.holders(port).is_none()
+            && let Some(slot) = self.owner(port)
+            && let Some(Client::Attached(application)) = &mut self.clients[slot]
+            && !application.has_parked()
+            && self.catcher.offer(port, about, payload, now_ns)
+        {
+            application.delivered += 1;
+            return true;
+        }
+        false
+    }
+
+    fn put_all<'a, P: Payload + ?Sized + 'a>(
         &mut self,
         port: PortId,
         about: &Incoming,

@@ -11,6 +11,7 @@ mod batches;
 mod bearers;
 mod care;
 mod catch_up;
+mod catching;
 mod changes;
 mod channels;
 mod clients;
@@ -66,6 +67,7 @@ use host::NodeHost;
 use posting::Post;
 use undertaker::Undertaker;
 
+pub use catching::Caught;
 pub(crate) use changes::STILL_HELD;
 pub use posting::Posted;
 pub use quiet::Seen;

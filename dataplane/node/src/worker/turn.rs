@@ -13,7 +13,7 @@ use xtipc_protocol::addr::PortId;
 use xtipc_segment::Destination;
 
 use super::posting::Post;
-use super::{Failure, Posted, Seen, Worker};
+use super::{Caught, Failure, Posted, Seen, Worker};
 use crate::clock::now_ns;
 use crate::mail::Bell;
 
@@ -253,6 +253,13 @@ impl Driving<'_> {
     /// waiting.
     pub fn look(&mut self) -> Seen {
         self.with(Worker::look).unwrap_or(Seen::Work)
+    }
+
+    /// The same; of a datagram socket whose application has taken out all that was delivered, the first message that comes is
+    /// caught if it is a short one, and counts as read.
+    pub fn look_for(&mut self, socket: u32) -> (Seen, Option<Caught>) {
+        let looked = self.with(|worker| worker.look_for(PortId(socket)));
+        looked.unwrap_or((Seen::Work, None))
     }
 
     /// A round that also posts messages of a socket, in order and behind what its application has asked for: as many as need
