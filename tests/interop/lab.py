@@ -571,14 +571,14 @@ class ReadinessSocket:
 class Daemon(Node):
     """An xtipc node: a daemon in a namespace of its own, plugged into the switch at the port `identity`.
 
-    `ips` are the addresses of its interface, with their prefix lengths, and `queues` its queues.
+    `ips` are the addresses of its interface, with their prefix lengths, and `queues` its queues; `wrapper` runs the daemon.
     """
 
     interface = "eth0"
     preloads = False
 
-    def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=(), queues=1):
-        self.switch, self.identity, self.bearers = switch, identity, bearers
+    def __init__(self, switch, identity, *flags, bearers=("eth:eth0",), ips=(), queues=1, wrapper=()):
+        self.switch, self.identity, self.bearers, self.wrapper = switch, identity, bearers, wrapper
         self.namespace = Namespace(identity)
         switch.plug(self.namespace, identity, self.interface, queues)
         for ip in ips:
@@ -594,7 +594,7 @@ class Daemon(Node):
         return RUNTIME / self.instance
 
     def command(self):
-        return ["ip", "netns", "exec", self.namespace.name, TARGET / "xtipcd", "--instance", self.instance,
+        return [*self.wrapper, "ip", "netns", "exec", self.namespace.name, TARGET / "xtipcd", "--instance", self.instance,
                 "--config", "/dev/null", "--identity", self.identity,
                 *(word for bearer in self.bearers for word in ("--bearer", bearer)), *self.flags]
 

@@ -48,6 +48,12 @@ class ProgramsTest(SegmentTest):
         told = self.program(self.alpha, PYTHON, "-m", "unittest", *cases, options=["--module-listed"])
         self.assertNotIn("skipped", told)
 
+    def test_programs_run_on_a_node_that_is_refused_io_uring(self):
+        node = self.started("plain", wrapper=(sys.executable, lab.ROOT / "tests/interop/without_io_uring.py"))
+        self.assertIn("epoll", node.tool("status"))
+        self.program(node, PYTHON, "-m", "unittest", "test.test_socket.TIPCTest", options=["--module-listed"])
+        node.stop()
+
     def test_every_situation_ends_as_by_the_calls_of_the_library(self):
         wanted = {title: steps for title, steps in situations.all_situations().items()
                   if not any("far" in step for step in steps)}
