@@ -80,6 +80,8 @@ impl Worker {
                 read: true,
                 count: 1,
             };
+            // Events that wait for room may have it now.
+            self.stirred |= !self.engine.blocked_subscribers().is_empty();
             note_consumed(&mut self.engine, &consumed);
         }
         seen.map(|seen| (seen, caught))

@@ -255,8 +255,8 @@ impl Driving<'_> {
         self.with(Worker::look).unwrap_or(Seen::Work)
     }
 
-    /// The same; of a datagram socket whose application has taken out all that was delivered, the first message that comes is
-    /// caught if it is a short one, and counts as read.
+    /// The same; of a socket for datagrams or events whose application has taken out all that was delivered, the first message
+    /// that comes is caught if it is a short one, and counts as read.
     pub fn look_for(&mut self, socket: u32) -> (Seen, Option<Caught>) {
         let looked = self.with(|worker| worker.look_for(PortId(socket)));
         looked.unwrap_or((Seen::Work, None))
