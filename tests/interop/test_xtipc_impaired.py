@@ -28,8 +28,8 @@ class XtipcImpairedTest(PairTest):
         traffic.check_hardly_repeated()
 
     def test_changed_headers_break_nothing_for_longer_than_they_last(self):
-        # Both nodes are this test's own: TIPC has no checksum, so a header changed into a valid one is believed,
-        # and what it bound or sent stays until its node ends.
+        # TIPC has no checksum, so a header changed into a valid one is believed, and what it bound or withdrew stays so until
+        # the nodes lose contact; what it sent, until one of them ends. So both are this test's own.
         gamma = self.started("gamma")
         self.await_link(self.beta, gamma)
         with lab.Relay(self.switch, "gamma", corruption=2, corrupt_within=60, seed=3) as relay:
@@ -45,6 +45,11 @@ class XtipcImpairedTest(PairTest):
             for way in relay.change():
                 self.assertGreater(way["corrupted"], 40)
             self.assertGreater(self.drops(gamma) + self.drops(self.beta), before)
+            self.await_link(self.beta, gamma, timeout_s=10)
+            bearer = "media", "eth", "device", "eth0"
+            gamma.tool("bearer", "disable", *bearer)
+            lab.until(lambda: not self.beta.is_linked_to("gamma"), 5, "contact lost")
+            lab.until(lambda: lab.accepted(gamma, "bearer", "enable", *bearer), 5, "the bearer enabled again")
             self.await_link(self.beta, gamma, timeout_s=10)
             with self.without_resets(self.beta, gamma):
                 load.Load(self, 2, self.beta, gamma).run()
