@@ -39,6 +39,15 @@ class LinuxKeysTest(LinuxTest):
                  for word in (flag, self.key_file(text))]
         return self.started(identity, "--cluster-id", str(self.CLUSTER), "--state-dir", self.state.name, *files, *flags)
 
+    def xtipc_with_linux(self):
+        """An xtipc node with a link to Linux, both with a key of the cluster and the master key."""
+        self.set_key(MASTER, "master")
+        self.set_key(KEY)
+        node = self.xtipc("sealed-x", KEY, MASTER)
+        self.sealed.enable()
+        self.await_link(node, self.sealed, timeout_s=5)
+        return node
+
     def exchange(self, one, other, seconds, meanwhile=lambda: None):
         """Streams both ways while `meanwhile` happens; nothing may be lost, doubled or reordered.
 
@@ -72,11 +81,7 @@ class LinuxKeysTest(LinuxTest):
     def test_keys_change_under_traffic_with_linux(self):
         if not self.segment.full:
             self.skipTest("half a minute: only with --full")
-        self.set_key(MASTER, "master")
-        self.set_key(KEY)
-        node = self.xtipc("sealed-x", KEY, MASTER)
-        self.sealed.enable()
-        self.await_link(node, self.sealed, timeout_s=5)
+        node = self.xtipc_with_linux()
 
         def change():
             time.sleep(11)  # the first keys have to be in use
@@ -91,11 +96,7 @@ class LinuxKeysTest(LinuxTest):
     def test_keys_change_each_minute_under_traffic_with_linux(self):
         if not self.segment.full:
             self.skipTest("five minutes: only with --full")
-        self.set_key(MASTER, "master")
-        self.set_key(KEY)
-        node = self.xtipc("sealed-x", KEY, MASTER)
-        self.sealed.enable()
-        self.await_link(node, self.sealed, timeout_s=5)
+        node = self.xtipc_with_linux()
         switches = lambda: node.tool_json("node", "get", "key")[0]["switches"]
         counts = []
 
@@ -130,11 +131,7 @@ class LinuxKeysTest(LinuxTest):
     def test_nodes_join_linux_with_the_master_key_while_keys_change(self):
         if not self.segment.full:
             self.skipTest("half a minute: only with --full")
-        self.set_key(MASTER, "master")
-        self.set_key(KEY)
-        node = self.xtipc("sealed-x", KEY, MASTER)
-        self.sealed.enable()
-        self.await_link(node, self.sealed, timeout_s=5)
+        node = self.xtipc_with_linux()
         joined = []
 
         def change():
