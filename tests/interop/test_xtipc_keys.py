@@ -52,11 +52,19 @@ class XtipcKeysTest(SegmentTest):
         node.start()
         self.assertLess(first, int(epoch.read_text()))
 
+    def await_use(self, user, owner):
+        """The owner knows that the user received with its pending key: until then another may take that one's place."""
+        lab.until(lambda: user.tool_json("node", "get", "key")[0]["switches"], 5, f"{user.identity} uses the key of {owner.identity}")
+        sender, receiver = self.drive(user).open(), self.drive(owner).open()
+        sender.send(receiver.address, 0, 64)  # says so
+        self.assertIsNotNone(receiver.recv())
+
     def test_keys_by_the_tool_replace_each_other_and_go(self):
         one, other = (self.keyed(identity) for identity in ("tooled-1", "tooled-2"))
         for node in (one, other):
             node.tool("node", "set", "key", KEY)
         self.await_link(one, other)
+        self.await_use(other, one)
         with self.assertRaisesRegex(lab.LabError, "(?s)unable to initiate or attach new key.*Device or resource busy"):
             one.tool("node", "set", "key", "another_key_with_salt"[:20])
         with self.assertRaisesRegex(lab.LabError, "(?s)incorrect key length.*Key was rejected by service"):
