@@ -54,7 +54,7 @@ pub(crate) fn measure(
         let now = Instant::now();
         let warm = extent.is_warm(number.into(), now - begun);
         let next_due = match interval {
-            Some(interval) if measured.is_some() || warm => due + interval,
+            Some(interval) if measured.is_some() => due + interval,
             Some(_) | None => now,
         };
         if let Some(since) = measured {
@@ -165,12 +165,16 @@ mod tests {
     /// A loop that ended by the clock would count one request of all that the stall held up.
     #[test]
     fn a_stall_that_outlasts_the_measurement_counts_for_all_that_was_due_in_it() {
-        let mut stalling = StallingAt(Instant::now() + 15 * MS, false);
         let interval = Duration::from_micros(100);
-        let paced = measure(&mut stalling, 64, &Extent::Lasting(20 * MS), Some(interval));
-        let Percentiles { count, p90, .. } = paced.unwrap().percentiles;
-        assert!((195..=201).contains(&count), "{count}");
-        // Those of the last 7 ms were answered when 30 were over.
-        assert!(p90 >= 20_000_000, "{p90}");
+        let stalled = || {
+            let mut stalling = StallingAt(Instant::now() + 15 * MS, false);
+            let paced = measure(&mut stalling, 64, &Extent::Lasting(20 * MS), Some(interval));
+            let Percentiles { count, p90, .. } = paced.unwrap().percentiles;
+            assert!((199..=201).contains(&count), "{count}");
+            // Those of the last 7 ms were answered when 30 were over.
+            p90 >= 20_000_000
+        };
+        // On a busy machine the stall may come before the measured time.
+        assert!((0..50).any(|_| stalled()), "never in the measured time");
     }
 }
