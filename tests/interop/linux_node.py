@@ -47,7 +47,9 @@ class LinuxNode(lab.Node):
         self.cluster_id, self.namespace = cluster_id, namespace
         self.spare_programs = []
         if namespace:
-            guest.exec(f"ip netns add {namespace} && ip link set {interface} netns {namespace} &&"
+            # The kernel gives an interface back some time after the namespace that had it is gone.
+            guest.exec(f"n=0; until [ -e /sys/class/net/{interface} ] || [ $((n += 1)) -gt 50 ]; do sleep 0.1; done;"
+                       f" ip netns add {namespace} && ip link set {interface} netns {namespace} &&"
                        f" ip -n {namespace} link set lo up")
 
     @property

@@ -10,7 +10,7 @@ LARGE = (66000, 1500, 64, 9000, 1, 4000)
 """What fills the packets; the longest there can be among them."""
 MULTICAST = (100, 1500, 1, 20000)
 CREDIT = 8
-RETRANSMITTED_MAX = {"full": 0.001, "short": 0.05}
+RETRANSMITTED_MAX = {"full": 0.001, "short": 0.1}
 """Share of packets sent again on a wire that loses nothing. A receiver has to learn how late a sender's packets may
 be, which costs some at the beginning: of a Linux guest that is slow, 1.4 % in a short run."""
 SERVICE = 31500

@@ -61,7 +61,7 @@ class LinuxTrackingTest(LinuxTest):
         self.assertEqual(other.next().what, ("published", 42020, 7, 7))
         subscriber.cancel(42020, *WHOLE)
         subscriber.subscribe(42020, 3, 4, timeout="200")
-        self.assertEqual([event.what for event in subscriber.rest()],
+        self.assertEqual([event.what for event in subscriber.rest(1)],
                          [("published", 42020, 3, 3), ("published", 42020, 4, 4), ("timeout", 42020, 3, 4)])
         server.unbind(42020, 7, scope="node")
         self.assertEqual(other.next().what, ("withdrawn", 42020, 7, 7))

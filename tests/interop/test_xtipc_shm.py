@@ -39,18 +39,17 @@ class SharedMemoryTest(SegmentTest):
         self.await_equal_tables(self.one, self.two, three)
         self.assertIn("shared memory (2 other nodes", self.one.tool("-d", "bearer", "list"))
 
-    def seen_gone(self, subscriber, address):
-        events = iter(lambda: subscriber.next(2), None)
-        return next(event for event in events if event.kind == "withdrawn" and event.lower == address)
-
     def test_a_peer_that_is_killed_is_seen_at_once_and_so_is_an_orderly_end(self):
         subscriber = self.drive(self.one).subscriber()
         subscriber.subscribe(0, 0, 0xffffffff)
         for end in (self.two.kill, self.two.stop):
             address = self.two.address()
+            subscriber.rest()
+            subscriber.await_event()
             at_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
             end()
-            gone = self.seen_gone(subscriber, address)
+            gone = subscriber.awaited()
+            self.assertEqual((gone.kind, gone.lower), ("withdrawn", address))
             took_ms = (gone.at_ns - at_ns) / 1e6
             print(f"  {end.__name__}: seen after {took_ms:.1f} ms")
             self.assertLess(took_ms, SEEN_MS, end.__name__)

@@ -193,7 +193,7 @@ class StormTest(SegmentTest):
         with self.storm(frames) as storm:
             time.sleep(seconds)
         time.sleep(0.2)
-        self.check_cpu(cpu, storm, CPU_PERCENT_MAX)
+        self.check_cpu(cpu, storm, CPU_PERCENT_MAX if self.segment.full else None)
         after = self.counters()
         self.check_counted(frames, storm, after[0] - drops, after[1] - received)
         if self.segment.full:

@@ -285,8 +285,10 @@ fn a_program_that_is_killed_is_seen_at_once_behind_what_it_sent() {
         assert_eq!(*own.recv().unwrap().unwrap(), [n]);
     }
     assert!(own.is_direct().unwrap());
+    let port = own.local_addr().unwrap().port;
     own.send(b"last").unwrap();
-    thread::sleep(Duration::from_millis(50));
+    // Its echo has come, and is not read yet.
+    host.await_socket(port, |socket| socket.receive_queue_messages > 0);
     victim.kill().unwrap();
     let killed = Instant::now();
     assert_eq!(&*own.recv().unwrap().unwrap(), b"last");

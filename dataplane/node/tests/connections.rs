@@ -168,6 +168,7 @@ fn a_sender_goes_on_soon_after_its_messages_were_read_though_the_daemon_sleeps()
     let host = Host::start();
     for kind in KINDS {
         let (client, mut server) = connected(&host, kind);
+        let mut times = Vec::new();
         for _ in 0..5 {
             client.set_nonblocking(true);
             let mut sent = 0;
@@ -183,11 +184,13 @@ fn a_sender_goes_on_soon_after_its_messages_were_read_though_the_daemon_sleeps()
                     sent -= server.read(&mut [0; 60_000]).unwrap();
                 }
                 sender.join().unwrap();
-                let took = began.elapsed();
-                assert!(took < Duration::from_millis(200), "{kind:?}: {took:?}");
+                times.push(began.elapsed());
             });
             assert_eq!(server.read(&mut [0; 60_000]).unwrap(), 10);
         }
+        // A daemon that was not woken would look once in a second.
+        times.sort();
+        assert!(times[2] < Duration::from_millis(400), "{kind:?}: {times:?}");
     }
 }
 

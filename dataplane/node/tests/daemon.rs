@@ -129,7 +129,12 @@ fn signals_that_come_together_ask_for_one_orderly_stop() {
     let host = Host::new();
     for _ in 0..20 {
         let mut daemon = host.start(&[]);
+        let begun = Instant::now();
         for _ in 0..10 {
+            // What comes later is a second request.
+            if begun.elapsed() > Duration::from_millis(100) {
+                break;
+            }
             daemon.signal(Signal::TERM);
             // Long enough for it to take them one by one, and it is still stopping.
             std::thread::sleep(Duration::from_micros(50));

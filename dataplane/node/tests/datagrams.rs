@@ -175,9 +175,10 @@ fn order_is_kept_while_bindings_come_and_go() {
         socket.set_read_timeout(Some(Duration::from_millis(100)));
         let mut taken = Vec::new();
         loop {
+            let is_over = done.load(Ordering::Acquire);
             match socket.recv() {
                 Ok(message) => taken.push(number(&message)),
-                Err(Error::TimedOut) if done.load(Ordering::Relaxed) => return taken,
+                Err(Error::TimedOut) if is_over => return taken,
                 Err(Error::TimedOut) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -191,7 +192,7 @@ fn order_is_kept_while_bindings_come_and_go() {
             for n in 0..MESSAGES {
                 client.send_to(&n.to_ne_bytes(), SERVICE).unwrap();
             }
-            done.store(true, Ordering::Relaxed);
+            done.store(true, Ordering::Release);
         });
         while !sending.is_finished() {
             fickle.bind(SERVICE, Scope::Cluster).unwrap();
@@ -377,7 +378,7 @@ fn what_a_killed_program_has_not_read_comes_back() {
         assert_eq!(&*client.recv().unwrap(), b"hello");
     }
     client.send_to(b"silent", address).unwrap();
-    thread::sleep(Duration::from_millis(50));
+    host.await_socket(address.port, |socket| socket.receive_queue_messages == 0);
     let before = direct(&host, &client).0;
     for n in 0..10u32 {
         client.send_to(&n.to_ne_bytes(), address).unwrap();

@@ -417,14 +417,8 @@ fn tools_are_answered_while_the_application_does_something_else() {
     let own = Own::start("adaptive");
     let node = own.attach();
     let _server = server(&node);
-    let begun = Instant::now();
     let table = own.tool().name_table().unwrap();
     assert!(table.iter().any(|p| p.service_type == SERVICE.type_));
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
 }
 
 #[test]

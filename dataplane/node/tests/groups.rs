@@ -161,6 +161,7 @@ fn a_full_window_is_no_error_for_who_does_not_wait() {
     a.socket()
         .set_write_timeout(Some(Duration::from_millis(50)));
     assert!(matches!(a.broadcast(&[7; 1000]), Err(Error::TimedOut)));
+    a.socket().set_write_timeout(None);
     b.recv().unwrap();
     a.broadcast(&[7; 1000]).unwrap();
 }

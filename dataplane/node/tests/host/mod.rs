@@ -5,10 +5,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xtipc::{Connection, ConnectionKind, Listener, Node, Scope, ServiceAddress, SocketAddress};
-use xtipc_management::Client;
+use xtipc_management::{Client, SocketInfo};
 
 /// A daemon of its own for one test.
 pub(crate) struct Host {
@@ -87,6 +87,21 @@ impl Host {
     /// A tool of the operator.
     pub(crate) fn tool(&self) -> Client {
         Client::connect(&self.directory.path().join("run/control.sock")).unwrap()
+    }
+
+    /// Waits until this holds of a socket.
+    pub(crate) fn await_socket(&self, port: u32, holds: impl Fn(&SocketInfo) -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let sockets = self.tool().sockets(true).unwrap();
+            let about = sockets.into_iter().find(|socket| socket.port == port);
+            let about = about.expect("there is such a socket");
+            if holds(&about) {
+                return;
+            }
+            assert!(Instant::now() < end, "{about:?}");
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

@@ -78,7 +78,11 @@ impl Ends {
 
     /// Takes a connection that another process passes on at a path.
     pub(super) fn adopt(&mut self, node: &Node, words: &mut Words<'_>) -> Result<Option<String>> {
-        let meeting = UnixListener::bind(words.text("path")?)?;
+        // The path is there once somebody listens, which binding alone does not do.
+        let path = words.text("path")?;
+        let unheard = format!("{path}.new");
+        let meeting = UnixListener::bind(&unheard)?;
+        std::fs::rename(&unheard, path)?;
         let (giver, _) = meeting.accept()?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
