@@ -98,6 +98,27 @@ class XtipcNetsTest(SegmentTest):
             lab.until(lambda: len(nets.up_links(one, other)) == 2, 8, "both links again")
         self.assertNotIn("Lost contact with", one.log_text() + other.log_text())
 
+    def test_a_link_whose_interface_is_down_is_given_up_after_a_quarter_of_its_tolerance(self):
+        one, other = self.pair()
+        for node, peer in ((one, other), (other, one)):
+            lab.until(lambda: len(nets.up_links(node, peer)) == 2, 5, "both links")
+        for link in nets.up_links(one, other):
+            one.tool("link", "set", "tolerance", "4000", "link", link)
+        ways = ("the own interface", one.namespace, "eth1"), ("the other end of its wire", self.switch, "beta-2")
+        for what, namespace, interface in ways:
+            with self.subTest(what):
+                namespace.ip("link", "set", interface, "down")
+                began = time.monotonic()
+                for node, peer in ((one, other), (other, one)):
+                    lab.until(lambda: len(nets.up_links(node, peer)) == 1, 3, f"the end of the link at {node.identity}")
+                self.assertGreater(time.monotonic() - began, 0.9)
+                sender, receiver = self.drive(one).open(), self.drive(other).open()
+                sender.send(receiver.address, 1, 66000)
+                self.assertEqual(receiver.recv().size, 66000)
+                namespace.ip("link", "set", interface, "up")
+                lab.until(lambda: len(nets.up_links(one, other)) == 2, 8, "both links again")
+        self.assertNotIn("Lost contact with", one.log_text() + other.log_text())
+
     def test_an_interface_that_disappears_takes_its_bearer_and_the_other_link_carries_on(self):
         one, other = self.pair()
         for node, peer in ((one, other), (other, one)):

@@ -196,6 +196,8 @@ pub enum DownReason {
     PriorityChange,
     /// The peer announced another media address.
     MediaAddressChange,
+    /// The bearer's interface is down, or without carrier.
+    Interface,
     /// The bearer or the node stopped.
     Stopped,
     /// The peer had lost it: what it still held comes over another link.

@@ -16,9 +16,19 @@ use crate::config::{BearerSpec, Config, MediaSpec};
 pub(super) struct Enabled {
     pub(super) spec: BearerSpec,
     pub(super) bearer: Bearer,
+    /// Since when its interface has been down, or without carrier.
+    pub(super) down_since: Option<Instant>,
 }
 
 impl Enabled {
+    pub(super) fn new(spec: BearerSpec, bearer: Bearer) -> Self {
+        Self {
+            spec,
+            bearer,
+            down_since: None,
+        }
+    }
+
     pub(super) fn log_open(&self) {
         let info = self.bearer.info();
         tracing::info!(bearer = info.name, mode = ?info.mode, why = info.mode_reason, mtu = info.mtu, "bearer open");

@@ -7,9 +7,14 @@ use xtipc_protocol::time::Instant;
 use xtipc_xsk::{FramePool, Leaks};
 
 use super::bearers::Enabled;
-use super::{Failure, Source, Worker};
+use super::source::Source;
+use super::{Failure, Worker};
 use crate::bearer::{Bearer, BearerEvent, Hands};
 use crate::steward::Event;
+use crate::wait::Interest;
+
+/// How often the bearers are looked after while there are news of interfaces, of which containers make many.
+const NEWS_INTERVAL_NS: u64 = 10_000_000;
 
 impl Worker {
     /// Also hands to the further workers what is theirs to serve.
@@ -37,6 +42,21 @@ impl Worker {
         Ok(())
     }
 
+    pub(super) fn watch_interfaces(&mut self) -> Result<(), Failure> {
+        if let Some(news) = &self.interface_news {
+            let token = Source::Interfaces.token(0);
+            self.waiter.add(news, Interest::Read, token)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_interface_news(&mut self, now: Instant) {
+        if let Some(news) = &self.interface_news {
+            news.take();
+        }
+        self.care_due_ns = self.care_due_ns.min(now.0 + NEWS_INTERVAL_NS);
+    }
+
     /// Peers may change tolerances, too.
     pub(super) fn tell_tolerance(&mut self) {
         let shortest_ms = self.engine.shortest_tolerance_ms();
@@ -55,8 +75,14 @@ impl Worker {
         self.tell_tolerance();
         let pool = &mut self.host.pool;
         self.closing.retain_mut(|closing| !closing.poll(pool));
+        let mut gives_up_soon = false;
         for index in 0..self.bearers.len() {
-            let Some(Enabled { spec, bearer }) = &mut self.bearers[index] else {
+            let Some(Enabled {
+                spec,
+                bearer,
+                down_since,
+            }) = &mut self.bearers[index]
+            else {
                 continue;
             };
             let event = bearer.check(&mut self.host.pool, Duration::from_nanos(now.0));
@@ -64,10 +90,12 @@ impl Worker {
             match event {
                 BearerEvent::Fine => {}
                 BearerEvent::Down => {
-                    tracing::warn!(bearer = name, "interface is down or has no carrier")
+                    tracing::warn!(bearer = name, "interface is down or has no carrier");
+                    *down_since = Some(now);
                 }
                 BearerEvent::Up => {
                     tracing::info!(bearer = name, "interface is up");
+                    *down_since = None;
                     self.engine.search(now, id, &mut self.host);
                 }
                 BearerEvent::MacChanged | BearerEvent::MtuChanged => {
@@ -95,6 +123,15 @@ impl Worker {
                     self.remove_bearer(now, id)?;
                 }
             }
+            let down_since = self.bearers[index].as_ref().and_then(|e| e.down_since);
+            gives_up_soon |= down_since.is_some_and(|since| {
+                let (engine, host) = (&mut self.engine, &mut self.host);
+                engine.without_interface(now, id, since, host)
+            });
+        }
+        if gives_up_soon {
+            let quarter_ns = u64::from(self.shortest_tolerance_ms) * 1_000_000 / 4;
+            self.care_due_ns = self.care_due_ns.min(now.0 + quarter_ns);
         }
         Ok(())
     }

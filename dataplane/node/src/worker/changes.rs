@@ -124,7 +124,7 @@ impl Worker {
                 return refuse(libc::EINVAL, format!("Failed to enable media: {error}"));
             }
         };
-        let enabled = Enabled { spec, bearer };
+        let enabled = Enabled::new(spec, bearer);
         enabled.log_open();
         self.bearers[id.index()] = Some(enabled);
         self.watch_anew()

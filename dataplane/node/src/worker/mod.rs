@@ -19,6 +19,7 @@ mod connections;
 mod groups;
 mod handles;
 mod host;
+mod interfaces;
 mod keys;
 mod monitors;
 mod paths;
@@ -29,6 +30,7 @@ mod readiness;
 mod requests;
 mod sharing;
 mod socket_answers;
+mod source;
 mod turn;
 mod undertaker;
 
@@ -59,12 +61,14 @@ use crate::policy::{Core, IdlePolicy, Policy, Step};
 use crate::steward::{Command, Event};
 use crate::wait::{Backend, Interest, Token, Waiter};
 use crate::watchdog::Pulse;
-use applications::{Applications, Client, Heard, Slot};
+use applications::{Applications, Client, Heard};
 use bearers::{Enabled, MediaValues, Slots, bearer_setup};
 use care::{close_all, own_leaks};
 use catch_up::{CatchUp, STALL_NS, stall_ns};
 use host::NodeHost;
+use interfaces::InterfaceNews;
 use posting::Post;
+use source::Source;
 use undertaker::Undertaker;
 
 pub use catching::Caught;
@@ -175,54 +179,6 @@ fn tell_ready(worker: usize, waiter: &Waiter, events: &Sender<Event>) {
     let _ = events.send(Event::Ready { worker, wait });
 }
 
-/// What a wait reports, packed into a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Commands,
-    Bearer,
-    Connection(Slot),
-    Process(Slot),
-    DoorBell(Slot),
-    Handle(usize),
-}
-
-impl Source {
-    fn token(self, detail: u64) -> Token {
-        let (kind, slot) = match self {
-            Self::Commands => (0, 0),
-            Self::Bearer => (1, detail),
-            Self::Connection(slot) => (2, slot as u64),
-            Self::Process(slot) => (3, slot as u64),
-            Self::DoorBell(slot) => (4, slot as u64),
-            Self::Handle(index) => (5, index as u64),
-        };
-        Token(kind << 32 | slot)
-    }
-
-    /// What comes first of what is ready at once. Processes that have ended: until their sockets are closed others send to them. Commands
-    /// last: they let clients in, and one that came into the place of one that has just gone would be taken for that by what
-    /// else was told of it.
-    fn turn(self) -> u8 {
-        match self {
-            Self::Process(_) => 0,
-            Self::Commands => 2,
-            _ => 1,
-        }
-    }
-
-    fn of(token: Token) -> Self {
-        let slot = token.0 as u32 as Slot;
-        match token.0 >> 32 {
-            0 => Self::Commands,
-            1 => Self::Bearer,
-            2 => Self::Connection(slot),
-            3 => Self::Process(slot),
-            4 => Self::DoorBell(slot),
-            _ => Self::Handle(slot),
-        }
-    }
-}
-
 struct Worker {
     own: WorkerConfig,
     engine: Engine,
@@ -239,6 +195,8 @@ struct Worker {
     undertaker: Option<Undertaker>,
     /// Number of descriptors of the bearers that the waiter knows.
     bearer_fds: u64,
+    /// `None` where the system grants none: bearers are looked after once in a while all the same.
+    interface_news: Option<InterfaceNews>,
     idle: IdlePolicy,
     ready: Vec<Token>,
     care_due_ns: u64,
@@ -293,10 +251,7 @@ impl Worker {
         let mut slots = Slots::default();
         for (spec, bearer) in specs.iter().zip(bearers) {
             let id = engine.add_bearer(now, bearer_setup(&media, spec, &bearer), &mut host)?;
-            slots[id.index()] = Some(Enabled {
-                spec: spec.clone(),
-                bearer,
-            });
+            slots[id.index()] = Some(Enabled::new(spec.clone(), bearer));
         }
         if specs.is_empty() {
             engine.stand_alone(now, &mut host);
@@ -333,6 +288,7 @@ impl Worker {
             duplicate_due: Instant(0),
             broadcast_window: BROADCAST_WINDOW,
             link_texts: HashMap::new(),
+            interface_news: InterfaceNews::follow(),
             shortest_tolerance_ms: config.tolerance_ms_min(),
             catch_up: CatchUp::default(),
             awaits_workers: false,
@@ -352,6 +308,7 @@ impl Worker {
             Interest::Read,
             Source::Commands.token(0),
         )?;
+        worker.watch_interfaces()?;
         worker.watch_bearers()?;
         for enabled in worker.bearers.iter().flatten() {
             enabled.log_open();
@@ -714,6 +671,7 @@ impl Worker {
         match source {
             Source::Commands => self.on_commands(now)?,
             Source::Bearer => self.bearer_called = true,
+            Source::Interfaces => self.on_interface_news(now),
             Source::DoorBell(slot) => {
                 if let Some(application) = self.host.applications.get_mut(slot) {
                     application.side.after_sleep();

@@ -14,6 +14,9 @@ use crate::time::Instant;
 use crate::wire::{Body, Header, Importance, LinkProtocol, User, field, size};
 use std::time::Duration;
 
+/// An interface may be down for a part of the tolerance: bonds lose their carrier for a moment when they change over.
+const INTERFACE_PATIENCE: u32 = 4;
+
 impl Engine {
     /// Does what a link found out about itself demands.
     pub(super) fn act_on<H: Host>(
@@ -355,6 +358,31 @@ impl Engine {
             self.start_discovery(now, id, host);
         }
         self.settle(now, host);
+    }
+
+    /// The bearer's interface is down, or without carrier, since `since`: links over it are given up as soon as nothing
+    /// was heard by them for a quarter of their tolerance. True if some are left.
+    pub fn without_interface<H: Host>(
+        &mut self,
+        now: Instant,
+        id: BearerId,
+        since: Instant,
+        host: &mut H,
+    ) -> bool {
+        let mut left = false;
+        for index in 0..self.peers.len() {
+            let link = self.peer(index).and_then(|peer| peer.links.get(id));
+            let Some(link) = link.filter(|link| link.is_up()) else {
+                continue;
+            };
+            if link.silence(now).min(now.since(since)) < link.tolerance() / INTERFACE_PATIENCE {
+                left = true;
+            } else {
+                self.fail_link(now, index, id, DownReason::Interface, host);
+            }
+        }
+        self.settle(now, host);
+        left
     }
 
     /// The bearer's interface is up again: links that did not survive are to be found soon.

@@ -451,7 +451,8 @@ impl Link {
         TICK_MAX.min(Duration::from_millis(u64::from(self.tolerance_ms / 4)))
     }
 
-    fn tolerance(&self) -> Duration {
+    /// Tolerance in force.
+    pub fn tolerance(&self) -> Duration {
         Duration::from_millis(self.tolerance_ms.into())
     }
 

@@ -7,6 +7,7 @@ use xtipc_protocol::engine::LinkView;
 use xtipc_protocol::host::{DownReason, Notice};
 use xtipc_protocol::link::Setting;
 use xtipc_protocol::link::fsm::LinkState;
+use xtipc_protocol::time::Instant;
 use xtipc_protocol::wire::{Msg, TunnelKind, TunnelProtocol, User, field};
 use xtipc_sim::cluster::Cluster;
 use xtipc_sim::segment::{Fate, Faults, Flight, Seen};
@@ -234,6 +235,71 @@ fn a_lost_link_disturbs_nothing_whichever_it_is_and_comes_back() {
         assert!(!contact_lost(&mut c));
         c.finish();
     }
+}
+
+/// What the node does for each of its bearers whose interface is down.
+fn without_interface(c: &mut Cluster, station: usize, since: Instant) -> bool {
+    let now = c.now;
+    c.with(station, |n| {
+        n.engine
+            .without_interface(now, BearerId(0), since, &mut n.host)
+    })
+}
+
+#[test]
+fn a_link_whose_interface_is_down_is_given_up_after_a_quarter_of_its_tolerance() {
+    let mut c = settled(6, 2);
+    let (now, peer) = (c.now, c.addr(1));
+    let setting = Setting::Tolerance(30_000);
+    c.with(0, |n| {
+        n.engine
+            .set_link(now, peer, BearerId(0), setting, &mut n.host)
+    });
+    let mut streams = Streams::new(&mut c);
+    streams.flow(&mut c, 1000 * MS);
+    c.net(0).cut(0, 1);
+    let down = c.now;
+    while without_interface(&mut c, 0, down) {
+        streams.flow(&mut c, 100 * MS);
+        assert!(c.now.since(down) < 7700 * MS, "a quarter of 30 s");
+    }
+    assert!(c.now.since(down) >= 7500 * MS);
+    assert_eq!(down_reasons(&mut c, 0), [DownReason::Interface]);
+    streams.flow(&mut c, 1000 * MS);
+    assert_eq!((up(&c, 0), up(&c, 1)), (1, 1), "the peer hears of it");
+    c.net(0).heal();
+    streams.flow(&mut c, 3000 * MS);
+    assert_eq!((up(&c, 0), up(&c, 1)), (2, 2));
+    streams.finish(&mut c);
+    assert!(!contact_lost(&mut c));
+    c.finish();
+}
+
+#[test]
+fn a_carrier_lost_for_less_than_that_or_one_over_which_the_peer_is_heard_resets_nothing() {
+    let mut c = settled(7, 2);
+    c.net(0).cut(0, 1);
+    let down = c.now;
+    while c.now.since(down) < 370 * MS {
+        assert!(without_interface(&mut c, 0, down));
+        c.run_for(10 * MS);
+    }
+    c.net(0).heal();
+    c.run_for(1000 * MS);
+    let down = c.now;
+    while c.now.since(down) < 5000 * MS {
+        assert!(without_interface(&mut c, 0, down));
+        // More often than the tick, which alone is heard of an idle peer.
+        let (from, to) = (c.open(1), c.open(0));
+        c.send(1, from.port, Destination::Socket(to), &[0; 8][..])
+            .unwrap();
+        c.send(1, from.port, Destination::Socket(to), &[0; 8][..])
+            .unwrap();
+        c.run_for(50 * MS);
+    }
+    assert_eq!((up(&c, 0), up(&c, 1)), (2, 2));
+    assert!(down_reasons(&mut c, 0).is_empty());
+    c.finish();
 }
 
 #[test]
