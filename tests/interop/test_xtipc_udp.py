@@ -1,4 +1,7 @@
 """UDP bearers between xtipc nodes: enabled and given peers while the nodes run."""
+import zlib
+
+import drive
 import lab
 from cluster import LINK_UP_S, SegmentTest
 
@@ -49,11 +52,21 @@ class UdpTest(SegmentTest):
         get = lambda *words: one.tool("bearer", "get", *words, "media", "udp", "name", "V").strip()
         self.assertEqual(one.tool("bearer", "get", "media", "udp", "name", "V", "remoteip").strip(), "228.0.18.103")
         self.assertEqual((get("window"), get("priority")), ("50", "10"))
-        one.tool("bearer", "set", "mtu", "1400", "media", "udp", "name", "V")
-        self.assertEqual(get("mtu"), "1400")
-        self.await_link(one, two)
         link = next(name for name in one.links() if "-two:" in name)
-        lab.until(lambda: "MTU:1400 " in one.tool("link", "statistics", "show", "link", link), LINK_UP_S, "the other MTU")
+        before = one.tool("bearer", "get", "mtu", "media", "udp", "name", "V").strip()
+        listener = self.drive(two).listen("stream")
+        caller = self.drive(one)
+        caller.start_connect("stream", listener.address)
+        server, client = listener.accept(), caller.connected()
+        for mtu in ("1400", before):
+            one.tool("bearer", "set", "mtu", mtu, "media", "udp", "name", "V")
+            self.assertEqual(get("mtu"), mtu)
+            for node, peer in ((one, "two"), (two, "one")):
+                lab.until(lambda: f"MTU:{mtu} " in node.tool("link", "statistics", "show", "link", peer), 1, f"MTU {mtu} at both ends")
+            for sender, receiver in ((client, server), (server, client)):
+                sender.write(3, 60_000)
+                self.assertEqual(receiver.read(60_000), (60_000, zlib.crc32(drive.pattern(3, 60_000))))
+        self.assertNotIn(f"Lost link <{link}>", one.log_text())
         for words, text in ((("set", "mtu", "127"), "out-of-range"), (("set", "mtu", "65000"), "out-of-range")):
             with self.assertRaisesRegex(lab.LabError, text):
                 one.tool("bearer", *words, "media", "udp", "name", "V")

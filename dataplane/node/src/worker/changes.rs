@@ -158,14 +158,12 @@ impl Worker {
         Ok(())
     }
 
-    /// The links of the bearer begin anew with the other MTU.
     fn set_mtu(&mut self, now: Instant, id: BearerId, mtu: u32) -> Result<(), Refusal> {
         let pool = &self.host.pool;
         if let Some(Enabled { bearer, .. }) = &mut self.bearers[id.index()] {
             bearer.set_mtu(mtu, pool)?;
-            let (address, mtu) = (bearer.media_addr(), bearer.mtu());
-            let engine = &mut self.engine;
-            engine.reset_bearer(now, id, address, mtu, &mut self.host);
+            let mtu = bearer.mtu();
+            self.engine.set_bearer_mtu(now, id, mtu, &mut self.host);
         }
         Ok(())
     }

@@ -421,24 +421,22 @@ impl Engine {
         }
     }
 
-    /// Which bearers broadcasts go to, and how large they may be: one that leads to all peers, or all that lead to
-    /// some.
-    fn on_bearers_changed(&mut self) {
+    /// Which bearers broadcasts go to: one that leads to all peers, or all that lead to some. And how large they may be: as
+    /// all who hear them take.
+    pub(super) fn on_bearers_changed(&mut self) {
         let peers = self.peers.iter().flatten().filter(|p| p.is_up()).count();
         let in_use = |(id, bearer): (usize, &Option<Bearer>)| {
             let bearer = bearer.as_ref().filter(|bearer| bearer.links_up > 0)?;
-            Some((
-                BearerId(id as u8),
-                bearer.links_up as usize,
-                bearer.setup.mtu,
-            ))
+            Some((BearerId(id as u8), bearer.links_up as usize))
         };
         let in_use = || self.bearers.iter().enumerate().filter_map(in_use);
-        let primary = in_use().find(|(_, links, _)| *links == peers);
-        let chosen = || in_use().filter(|(id, ..)| primary.is_none_or(|(only, ..)| only == *id));
+        let primary = in_use().find(|(_, links)| *links == peers);
+        let chosen = in_use().filter(|(id, _)| primary.is_none_or(|(only, _)| only == *id));
         self.bcast.bearers.clear();
-        self.bcast.bearers.extend(chosen().map(|(id, ..)| id));
-        if let Some(mtu) = chosen().map(|(.., mtu)| mtu).min() {
+        self.bcast.bearers.extend(chosen.map(|(id, _)| id));
+        let links = self.peers.iter().flatten().flat_map(|p| p.links.iter());
+        let heard_by = links.filter(|l| l.is_up() && self.bcast.bearers.contains(&l.bearer));
+        if let Some(mtu) = heard_by.map(|link| link.mtu).min() {
             self.bcast.mtu = mtu;
         }
         self.core.deferred_share = self.core.table.len() / (4 * peers.max(1));

@@ -162,12 +162,13 @@ impl Engine {
             missing = peer.bcast.on_last_bcast(now, SeqNo(message.last_bcast)) && !state.probe;
         }
         let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
-        let tolerance_ms = link.tolerance_ms;
+        let (tolerance_ms, mtu) = (link.tolerance_ms, link.mtu);
         let verdict = link.on_link_protocol(&mut ctx, &message, &view);
         if missing {
             link.send_ack(&mut ctx, &view);
         }
         let is_changed = link.tolerance_ms != tolerance_ms;
+        let is_resized = link.mtu != mtu;
         self.act_on(now, index, id, verdict, host);
         if is_state {
             self.on_record(now, index, id, msg, with_gaps, host);
@@ -177,6 +178,9 @@ impl Engine {
         }
         if is_changed {
             self.rearm(index);
+        }
+        if is_resized {
+            self.on_bearers_changed();
         }
         self.look_at_synch(now, index, host);
         Ok(())

@@ -6,6 +6,7 @@ use crate::addr::{BearerId, MediaAddr, NodeAddr};
 use crate::host::{DownReason, Host};
 use crate::link::{Link, LinkParams, Setting};
 use crate::time::Instant;
+use crate::wire::size;
 
 /// Bearers with links of the same priority, as on Linux: no peer can have more links that share the load.
 const SAME_PRIORITY_MAX: usize = 2;
@@ -63,6 +64,32 @@ impl Engine {
                 self.set_peer_link(now, index, id, setting, host);
             }
         }
+        self.settle(now, host);
+    }
+
+    /// Packets of a bearer may be longer from now on, or have to be shorter; its links go on.
+    pub fn set_bearer_mtu<H: Host>(
+        &mut self,
+        now: Instant,
+        id: BearerId,
+        mtu: usize,
+        host: &mut H,
+    ) {
+        let Some(bearer) = &mut self.bearers[id.index()] else {
+            return;
+        };
+        let mtu = mtu.clamp(size::MIN_MTU, host.frame_room());
+        bearer.setup.mtu = mtu;
+        for index in 0..self.peers.len() {
+            if let Some((peer, bcast, mut ctx)) = self.at_peer(index, now, host)
+                && let Some(link) = peer.links.get_mut(id)
+            {
+                let view = peer.bcast.view(bcast.last_sent(), &ctx.core.table);
+                link.set_mtu(&mut ctx, mtu, &view);
+                self.rearm(index);
+            }
+        }
+        self.on_bearers_changed();
         self.settle(now, host);
     }
 

@@ -218,6 +218,12 @@ pub struct Link {
     /// Interface at the peer, NUL-terminated; empty until the first RESET or ACTIVATE.
     pub peer_interface: [u8; INTERFACE_NAME],
     own_mtu: u32,
+    /// As it last announced; without limit until it does.
+    peer_mtu: u32,
+    /// What its last STATE said of that.
+    peer_mtu_told: Option<u32>,
+    /// The MTU is another than RESET and ACTIVATE told: every STATE says so.
+    resized: bool,
     reset_ticks: u32,
     /// The last packet that carries one of another link.
     tunnelled_until: Option<SeqNo>,
@@ -288,6 +294,9 @@ impl Link {
             max_window: params.max_window,
             untold: Untold::default(),
             own_mtu: setup.mtu as u32,
+            peer_mtu: u32::MAX,
+            peer_mtu_told: None,
+            resized: false,
             session: SeqNo(setup.session),
             unaware: false,
             ignored: false,
@@ -341,6 +350,19 @@ impl Link {
             }
         }
         self.send_ack(ctx, bcast);
+    }
+
+    /// The bearer takes longer packets from now on, or shorter ones. What is queued stays as it is.
+    pub fn set_mtu<H: Host>(&mut self, ctx: &mut Ctx<'_, H>, mtu: usize, bcast: &BroadcastView) {
+        self.own_mtu = mtu as u32;
+        self.agree_on_mtu(self.peer_mtu);
+        self.resized = true;
+        self.send_ack(ctx, bcast);
+    }
+
+    fn agree_on_mtu(&mut self, of_peer: u32) {
+        self.peer_mtu = of_peer;
+        self.mtu = self.own_mtu.min(of_peer) as usize;
     }
 
     /// Packets that may be in flight at most.
@@ -500,7 +522,9 @@ impl Link {
         self.resting = false;
         self.checkpoint = SeqNo(0);
         self.acked_in_window = 0;
-        self.mtu = self.own_mtu as usize;
+        self.peer_mtu_told = None;
+        self.resized = false;
+        self.agree_on_mtu(u32::MAX);
         self.stats = LinkStats::default();
     }
 

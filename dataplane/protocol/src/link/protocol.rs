@@ -164,7 +164,7 @@ impl Link {
         self.peer_session = SeqNo(message.session);
         self.in_session = true;
         self.peer_bearer = message.bearer_id;
-        self.mtu = self.mtu.min(reset.max_packet as usize);
+        self.agree_on_mtu(reset.max_packet);
     }
 
     fn adopt(&mut self, tolerance_ms: u16, priority: u8) {
@@ -188,6 +188,7 @@ impl Link {
         self.state_rcv_nxt = SeqNo(message.seqno).next();
         self.stats.rx_states += 1;
         self.note_sign_of_life(ctx.now, SeqNo(message.ack));
+        self.on_told_mtu(state.max_packet);
         let priority_changes =
             (1..=31).contains(&message.priority) && message.priority != self.priority;
         self.adopt(message.tolerance_ms, message.priority);
@@ -220,6 +221,18 @@ impl Link {
             self.send_state(ctx, bcast, reason, if tail_lost { gap } else { 0 });
         }
         verdict
+    }
+
+    /// Believed when two STATEs in turn say the same: one that was damaged on its way would make packets short for as long
+    /// as the link is up.
+    fn on_told_mtu(&mut self, told: Option<u32>) {
+        let before = std::mem::replace(&mut self.peer_mtu_told, told);
+        if let Some(mtu) = told
+            && told == before
+            && mtu as usize >= size::MIN_MTU
+        {
+            self.agree_on_mtu(mtu);
+        }
     }
 
     fn acknowledge_state<H: Host>(
@@ -330,6 +343,7 @@ impl Link {
                 broadcast: bcast.blocks.blocks(),
                 unicast: blocks.blocks(),
             }),
+            max_packet: self.resized.then_some(self.own_mtu),
         };
         self.stats.tx_states += 1;
         self.stats.tx_probes += u32::from(probe);

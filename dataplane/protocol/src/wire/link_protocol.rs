@@ -74,6 +74,8 @@ pub struct State<'a> {
     pub bc_gap: u16,
     /// The gap-ack record, which peers with that capability send always.
     pub gaps: Option<GapAckRecord<'a>>,
+    /// The MTU in bytes, a multiple of four on the wire, where the sender has changed it. Linux neither writes nor reads it.
+    pub max_packet: Option<u32>,
 }
 
 /// What RESET and ACTIVATE carry.
@@ -123,6 +125,7 @@ impl<'a> LinkProtocol<'a> {
                     true => Some(GapAckRecord::parse(msg.payload())?.0),
                     false => None,
                 },
+                max_packet: Some(msg.get(f::MAX_PKT) * 4).filter(|max_packet| *max_packet > 0),
             }),
             RESET => Body::Reset(Self::parse_reset(msg)?),
             ACTIVATE => Body::Activate {
@@ -240,7 +243,8 @@ impl<'a> LinkProtocol<'a> {
                 h.set(f::KEEPALIVE, state.keepalive.into())
                     .set(f::PROBE, state.probe.into())
                     .set(f::SEQ_GAP, state.seq_gap.into())
-                    .set(f::BC_GAP, state.bc_gap.into());
+                    .set(f::BC_GAP, state.bc_gap.into())
+                    .set(f::MAX_PKT, state.max_packet.unwrap_or(0) / 4);
             }
             Body::Reset(reset) | Body::Activate { reset, .. } => {
                 h.set(f::PEER_STOPPING, reset.peer_stopping.into())

@@ -158,6 +158,7 @@ fn state_with_gaps_matches_the_worked_example() {
             seq_gap: 3,
             bc_gap: 2,
             gaps: Some(gaps),
+            max_packet: None,
         }))
     };
     assert_wire(

@@ -234,6 +234,7 @@ fn link(f: &mut Formatter<'_>, m: &LinkProtocol, domain: Option<&DomainRecord<'_
         Body::State(state) => {
             nonzero(f, "gap", state.seq_gap.into())?;
             nonzero(f, "bc_gap", state.bc_gap.into())?;
+            nonzero(f, "mtu", state.max_packet.unwrap_or(0))?;
             if let Some(gaps) = &state.gaps {
                 blocks(f, "received", gaps.unicast)?;
                 blocks(f, "bc_received", gaps.broadcast)?;

@@ -260,14 +260,18 @@ fn state() -> impl Strategy<Value = State<'static>> {
         0..8192u16,
         0..1024u16,
         proptest::option::of(gaps),
+        proptest::option::of(1..=u16::MAX),
     )
-        .prop_map(|((probe, keepalive), seq_gap, bc_gap, gaps)| State {
-            probe,
-            keepalive,
-            seq_gap,
-            bc_gap,
-            gaps,
-        })
+        .prop_map(
+            |((probe, keepalive), seq_gap, bc_gap, gaps, quarter)| State {
+                probe,
+                keepalive,
+                seq_gap,
+                bc_gap,
+                gaps,
+                max_packet: quarter.map(|quarter| u32::from(quarter) * 4),
+            },
+        )
 }
 
 fn body() -> impl Strategy<Value = Body<'static>> {

@@ -13,6 +13,7 @@ mod groups;
 mod hostile;
 mod link;
 mod monitoring;
+mod mtu;
 mod multicast_order;
 mod names;
 mod order;
