@@ -77,3 +77,14 @@ class UdpTest(SegmentTest):
         one.tool("bearer", "disable", "media", "udp", "name", "V")
         self.await_lost(two, "one")
         self.assertTrue(one.is_linked_to("alpha"))
+
+    def test_a_bearer_is_enabled_with_the_mtu_it_is_given_or_told_what_it_can_have(self):
+        one = self.started("one", ips=["10.8.0.4/24"])
+        enable = lambda mtu: one.tool("bearer", "enable", "media", "udp", "name", "V", "localip", "10.8.0.4", "mtu", mtu)
+        # The pool was made for Ethernet's 1500.
+        for mtu, accepted in (("127", "mtu=`127` .*accepted: 128 to 65507"), ("65508", "accepted: 128 to 65507"),
+                              ("9000", "mtu 9000 is more than the frame pool holds.*accepted: 128 to 4032")):
+            with self.assertRaisesRegex(lab.LabError, accepted):
+                enable(mtu)
+        enable("1300")
+        self.assertEqual(one.tool("bearer", "get", "mtu", "media", "udp", "name", "V"), "1300\n")

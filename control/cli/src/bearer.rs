@@ -31,7 +31,7 @@ pub(crate) enum BearerWordsError {
 /// The port of TIPC over UDP.
 const UDP_PORT: u16 = 6118;
 /// Keys that the daemon's text form of a bearer has, too. A remote port belongs to the remote address before it.
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "priority",
     "tolerance",
     "window",
@@ -41,6 +41,7 @@ const OPTIONS: [&str; 10] = [
     "localport",
     "remoteip",
     "remoteport",
+    "mtu",
     "dir",
 ];
 

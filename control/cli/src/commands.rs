@@ -94,6 +94,7 @@ const fn with_keys(
         meaning: Meaning::Command {
             command,
             keys,
+            added: &[],
             usage,
         },
     }
@@ -180,7 +181,7 @@ const BEARER_KEYS: &[&str] = &["media", "device", "name"];
 /// What names a peer of a UDP bearer.
 const REMOTE_KEYS: &[&str] = &["media", "name", "remoteip", "remoteport"];
 const REMOTE_USAGE: &str = " media udp name NAME remoteip IP [ remoteport PORT ]";
-/// What a new bearer is given besides. `domain` has no effect, as on Linux; those from `tolerance` on are added.
+/// What a new bearer is given besides. `domain` has no effect, as on Linux.
 const ENABLE_KEYS: &[&str] = &[
     "domain",
     "priority",
@@ -191,12 +192,8 @@ const ENABLE_KEYS: &[&str] = &[
     "localport",
     "remoteip",
     "remoteport",
-    "dir",
-    "tolerance",
-    "window",
-    "vlan",
-    "queues",
 ];
+const ENABLE_KEYS_ADDED: &[&str] = &["tolerance", "window", "mtu", "vlan", "queues", "dir"];
 
 static ROOT: &[Word<Command>] = &[
     group(
@@ -217,18 +214,21 @@ static ROOT: &[Word<Command>] = &[
                 REMOTE_KEYS,
                 REMOTE_USAGE,
             ),
-            with_keys(
-                "enable",
-                "Enable a bearer",
-                Command::BearerEnable,
-                ENABLE_KEYS,
-                " [ domain DOMAIN ] [ priority PRIORITY ] [ tolerance TOLERANCE ] [ window WINDOW ]\n  \
-                 media eth device DEVICE [ vlan VLAN ] [ queues LIST ]\n  \
-                 media udp name NAME { localip IP | device DEVICE } [ localport PORT ] \
-                 [ remoteip IP ] [ remoteport PORT ]\n  \
-                 media ib device DEVICE\n  \
-                 media shm name NAME [ dir PATH ]",
-            ),
+            Word {
+                name: "enable",
+                about: "Enable a bearer",
+                meaning: Meaning::Command {
+                    command: Command::BearerEnable,
+                    keys: ENABLE_KEYS,
+                    added: ENABLE_KEYS_ADDED,
+                    usage: " [ domain DOMAIN ] [ priority PRIORITY ] [ tolerance TOLERANCE ] [ window WINDOW ]\n  \
+                            media eth device DEVICE [ vlan VLAN ] [ queues LIST ]\n  \
+                            media udp name NAME { localip IP | device DEVICE } [ localport PORT ] \
+                            [ remoteip IP ] [ remoteport PORT ] [ mtu MTU ]\n  \
+                            media ib device DEVICE\n  \
+                            media shm name NAME [ dir PATH ]",
+                },
+            },
             with_keys(
                 "disable",
                 "Disable a bearer",
@@ -521,6 +521,16 @@ mod tests {
         assert_eq!(means("s l"), Command::SocketList);
         assert_eq!(means("st"), Command::Status);
         assert_eq!(means("status"), Command::Status);
+        let typed = parse("bearer enable m udp n U mt 1400 de eth0").expect("keys");
+        assert_eq!(
+            ["media", "name", "mtu", "device"].map(|key| typed.value(key)),
+            [Some("udp"), Some("U"), Some("1400"), Some("eth0")]
+        );
+        assert_eq!(
+            error("bearer enable m udp d eth0"),
+            "error, invalid option \"d\"\n",
+            "domain or device, as in the tool"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From words to a command: abbreviations, key/value pairs, help.
 //!
 //! A word may be shortened to any prefix that is unique among the words of the tipc tool at its level. Words of the
-//! tool that xtipc does not have stay in that list, and words that xtipc adds are tried only where none of the tool's
-//! fits, so that every abbreviation means what it means there.
+//! tool that xtipc does not have stay in that list, and words and keys that xtipc adds are tried only where none of the
+//! tool's fits, so that every abbreviation means what it means there.
 //!
 //! Reference: `docs/protocol/management.md`.
 
@@ -20,10 +20,11 @@ pub(crate) struct Word<C: 'static> {
 pub(crate) enum Meaning<C: 'static> {
     /// One of these must follow.
     Group(&'static [Word<C>]),
-    /// A command; `usage` shows the keys it takes.
+    /// A command; `usage` shows the keys it takes. Those in `added` the tipc tool does not have.
     Command {
         command: C,
         keys: &'static [&'static str],
+        added: &'static [&'static str],
         usage: &'static str,
     },
     /// As `Command`, with a number right behind the word.
@@ -116,6 +117,7 @@ pub(crate) fn resolve<C: Copy>(
         path.push_str(word.name);
         let is_setting = matches!(word.meaning, Meaning::Setting { .. });
         let mut flags: Option<&'static [&'static str]> = None;
+        let mut added: &'static [&'static str] = &[];
         let (command, keys, usage): (C, &'static [&'static str], _) = match &word.meaning {
             Meaning::Group(words) => {
                 level = words;
@@ -130,9 +132,13 @@ pub(crate) fn resolve<C: Copy>(
             Meaning::Command {
                 command,
                 keys,
+                added: not_of_the_tool,
                 usage,
+            } => {
+                added = not_of_the_tool;
+                (*command, keys, *usage)
             }
-            | Meaning::Setting {
+            Meaning::Setting {
                 command,
                 keys,
                 usage,
@@ -168,7 +174,7 @@ pub(crate) fn resolve<C: Copy>(
             command,
             number,
             first,
-            values: pairs(keys, flags.unwrap_or_default(), rest)?,
+            values: pairs(keys, added, flags.unwrap_or_default(), rest)?,
         });
     }
 }
@@ -183,6 +189,7 @@ fn number(typed: Option<&String>) -> Result<u32, GrammarError> {
 /// The key/value pairs. A command without keys ignores what follows it, as the tipc tool does.
 fn pairs<'a>(
     keys: &'static [&'static str],
+    added: &'static [&'static str],
     flags: &'static [&'static str],
     mut words: impl Iterator<Item = &'a String>,
 ) -> Result<Vec<(&'static str, String)>, GrammarError> {
@@ -191,9 +198,13 @@ fn pairs<'a>(
         return Ok(values);
     }
     while let Some(typed) = words.next() {
-        let all = keys.iter().chain(flags).copied();
-        let key = only(all.filter(|key| key.starts_with(typed.as_str())))
-            .ok_or_else(|| GrammarError::InvalidOption(typed.clone()))?;
+        let fits = |key: &&'static str| key.starts_with(typed.as_str());
+        let of_the_tool = || keys.iter().chain(flags).copied().filter(fits);
+        let key = match of_the_tool().next() {
+            Some(_) => only(of_the_tool()),
+            None => only(added.iter().copied().filter(fits)),
+        };
+        let key = key.ok_or_else(|| GrammarError::InvalidOption(typed.clone()))?;
         let value = if flags.contains(&key) {
             String::new()
         } else {

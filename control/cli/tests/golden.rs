@@ -216,8 +216,8 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-enable","bearer":"udp:U,localip=10.9.0.1,remoteip=10.9.0.2,remoteport=7000"}"#,
         ),
         (
-            "bearer enable media udp name U device eth1",
-            r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1"}"#,
+            "bearer enable media udp name U device eth1 mtu 9000",
+            r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1,mtu=9000"}"#,
         ),
         (
             "bearer enable media shm name pod dir /run/pod window 80",

@@ -8,6 +8,7 @@ mod express;
 mod hops;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use super::traffic::{Traffic, TxDrop, named};
 use super::xdp::{ClosingSockets, XdpPort};
 use super::{Defaults, HEADROOM, Hands};
 use crate::config::{
-    HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, UdpSpec, is_for_somebody,
+    HEADERS_V4, HEADERS_V6, Local, MTU_MAX, PORT_DEFAULT, REMOTES_MAX, Refused, UdpSpec,
+    is_for_somebody,
 };
 use crate::wait::Interest;
 use express::Express;
@@ -78,6 +80,15 @@ impl UdpBearer {
     ) -> Result<Self, BearerError> {
         let interface = find(spec)?;
         spec.check_family(interface.ip).map_err(BearerError::Udp)?;
+        let mtus = mtus(interface.ip, room);
+        if let Some(mtu) = spec.mtu.filter(|mtu| !mtus.contains(mtu)) {
+            return Err(BearerError::Udp(Refused {
+                problem: format!(
+                    "mtu {mtu} is more than the frame pool holds, which was made for the bearers of the start"
+                ),
+                accepted: format!("{} to {}", mtus.start(), mtus.end()),
+            }));
+        }
         let port = spec.local_port.unwrap_or(PORT_DEFAULT);
         let local = scoped(SocketAddr::new(interface.ip, port), interface.index);
         let socket = UdpSocket::open(local, BUFFER)?;
@@ -147,8 +158,14 @@ impl UdpBearer {
             ));
         }
         // In one piece they pass the kernel by.
-        if let (None, Some(express)) = (spec.mtu, &express) {
-            mtu = mtu.min(express.room());
+        if let (None, Some(express)) = (spec.mtu, &express)
+            && express.room() < mtu
+        {
+            mode_reason.push_str(&format!(
+                "; packets of {} instead of {mtu} bytes, so that they go by AF_XDP (mtu=N for longer ones)",
+                express.room()
+            ));
+            mtu = express.room();
         }
         let bearer = Self {
             socket,
@@ -338,12 +355,9 @@ impl UdpBearer {
 
     /// Makes packets longer or shorter.
     pub(super) fn set_mtu(&mut self, mtu: u32, room: usize) -> Result<(), ChangeError> {
-        let least = match self.local {
-            SocketAddr::V4(_) => HEADERS_V4,
-            SocketAddr::V6(_) => HEADERS_V6,
-        } + MTU_MIN;
-        let most = MTU_MAX.min(room as u32);
-        if !(least..=most).contains(&mtu) {
+        let mtus = mtus(self.local.ip(), room);
+        if !mtus.contains(&mtu) {
+            let (least, most) = mtus.into_inner();
             return Err(ChangeError::Mtu { least, most });
         }
         self.mtu = mtu as usize;
@@ -525,6 +539,15 @@ pub(super) fn mtu_wanted(spec: &UdpSpec) -> u32 {
         Some(Local::Address(local)) if local.ip.is_ipv6() => MTU_V6,
         _ => MTU_V4,
     })
+}
+
+/// What a bearer can be given whose packets are not longer than `room`.
+fn mtus(local: IpAddr, room: usize) -> RangeInclusive<u32> {
+    let headers = match local {
+        IpAddr::V4(_) => HEADERS_V4,
+        IpAddr::V6(_) => HEADERS_V6,
+    };
+    headers + MTU_MIN..=MTU_MAX.min(room as u32)
 }
 
 /// Link-local addresses are of an interface.

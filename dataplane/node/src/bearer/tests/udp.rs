@@ -240,7 +240,15 @@ fn whole_packets_go_by_af_xdp_where_the_interface_is_named() {
             });
             let [a, b] = &mut ends;
             assert_eq!(a.bearer.mtu(), mtu);
-            assert_eq!(a.bearer.info().mode, BearerMode::XdpGeneric);
+            let info = a.bearer.info();
+            assert_eq!(info.mode, BearerMode::XdpGeneric);
+            assert_eq!(
+                info.mode_reason
+                    .contains("packets of 1472 instead of 14000 bytes"),
+                mtu == 1472,
+                "{}",
+                info.mode_reason
+            );
             acquaint(a, b);
             let before = [by_xdp(a), by_xdp(b)];
             transfer(a, b, 2000, 100);
