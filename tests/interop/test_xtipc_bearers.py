@@ -1,4 +1,5 @@
 """Bearers that come and go while a node runs, and settings that are changed."""
+import json
 import time
 
 import lab
@@ -67,6 +68,16 @@ class XtipcBearersTest(SegmentTest):
         ):
             with self.subTest(words):
                 self.assertIn(reason, self.refusal(*words))
+
+    def test_of_three_bearers_of_the_start_the_third_has_a_lower_priority(self):
+        names = "eth:eth0", "udp:U,localip=10.8.0.7", "udp:V,localip=10.8.0.7,localport=7000"
+        three = self.started("three", bearers=names, ips=["10.8.0.7/24"])
+        bearers = json.loads(three.tool("-j", "bearer", "list"))
+        self.assertEqual([(bearer["name"], bearer["priority"]) for bearer in bearers],
+                         [("eth:eth0", 10), ("udp:U", 10), ("udp:V", 9)])
+        three.stop()
+        with self.assertRaisesRegex(lab.LabError, "two bearers have priority 0, give udp:V another"):
+            self.started("none", bearers=[f"{name},priority=0" for name in names], ips=["10.8.0.8/24"])
 
     def test_settings_take_effect_and_the_peer_hears_of_them(self):
         ends = (self.beta, self.alpha), (self.alpha, self.beta)

@@ -2,7 +2,7 @@
 
 use xtipc_management::{Media, MediaInfo};
 use xtipc_protocol::addr::{BearerId, MAX_BEARERS};
-use xtipc_protocol::engine::BearerSetup;
+use xtipc_protocol::engine::{BearerSetup, free_priority};
 use xtipc_protocol::link::LinkParams;
 use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
@@ -37,6 +37,51 @@ impl Enabled {
 
 /// By bearer id.
 pub(super) type Slots = [Option<Enabled>; MAX_BEARERS];
+
+/// There is neither the priority that a bearer is to have nor a lower one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Cannot adjust to lower: two bearers have priority {wanted}, give {name} another")]
+pub(super) struct NoPriority {
+    name: String,
+    wanted: u8,
+}
+
+/// Gives a bearer the priority it is to have, or what `free` says of it.
+pub(super) fn settle_priority(
+    spec: &mut BearerSpec,
+    media: &MediaValues,
+    free: impl FnOnce(u8) -> Option<u8>,
+) -> Result<(), NoPriority> {
+    let (name, wanted) = (spec.name(), link_params(media, spec).priority);
+    let Some(priority) = free(wanted) else {
+        return Err(NoPriority { name, wanted });
+    };
+    if priority != wanted {
+        tracing::info!(
+            bearer = name,
+            wanted,
+            priority,
+            "two bearers have the priority it was to have"
+        );
+    }
+    spec.priority = Some(priority);
+    Ok(())
+}
+
+/// The bearers of the start with their priorities, as if they were enabled one after the other.
+pub(super) fn with_priorities(
+    specs: &[BearerSpec],
+    media: &MediaValues,
+) -> Result<Vec<BearerSpec>, NoPriority> {
+    let mut settled: Vec<BearerSpec> = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let mut spec = spec.clone();
+        let taken = settled.iter().filter_map(|before| before.priority);
+        settle_priority(&mut spec, media, |wanted| free_priority(wanted, taken))?;
+        settled.push(spec);
+    }
+    Ok(settled)
+}
 
 /// Opens the bearers of the start. An interface that bearers over Ethernet and UDP both name is the former's, and the
 /// latter has its sockets.
@@ -104,7 +149,7 @@ impl MediaValues {
     }
 }
 
-pub(super) fn link_params(media: &MediaValues, spec: &BearerSpec) -> LinkParams {
+fn link_params(media: &MediaValues, spec: &BearerSpec) -> LinkParams {
     let default = media.params(spec.media.name());
     LinkParams {
         priority: spec.priority.unwrap_or(default.priority),
@@ -150,5 +195,39 @@ impl Worker {
             }
         }
         self.watch_bearers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_bearers_of_the_start_two_at_most_have_the_same_priority() {
+        let priorities = |texts: &[&str]| {
+            let specs = texts.iter().map(|text| BearerSpec::from_operator(text));
+            let specs = specs.collect::<Result<Vec<_>, _>>().unwrap();
+            let config = Config::from_text("identity = \"alone\"").unwrap();
+            let settled = with_priorities(&specs, &MediaValues::of(&config));
+            settled.map(|settled| {
+                let priorities = settled.iter().map(|spec| spec.priority);
+                priorities.collect::<Option<Vec<_>>>().unwrap()
+            })
+        };
+        for (texts, expected) in [
+            (["eth:a", "eth:b", "shm:c"], [10, 10, 9]),
+            (
+                ["eth:a,priority=1", "shm:b,priority=1", "eth:c"],
+                [1, 1, 10],
+            ),
+            (["eth:a,priority=9", "eth:b", "eth:c"], [9, 10, 10]),
+        ] {
+            assert_eq!(priorities(&texts).unwrap(), expected);
+        }
+        let refused = priorities(&["eth:a,priority=0", "eth:b,priority=0", "shm:c,priority=0"]);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "Cannot adjust to lower: two bearers have priority 0, give shm:c another"
+        );
     }
 }

@@ -11,7 +11,7 @@ use xtipc_protocol::time::Instant;
 
 use super::Worker;
 use super::answers::BROADCAST_LINK;
-use super::bearers::{Enabled, bearer_setup, link_params};
+use super::bearers::{Enabled, bearer_setup, settle_priority};
 use crate::bearer::{Bearer, ChangeError, Preparation};
 use crate::config::{BearerSpec, MTU_LEAST, MTU_MAX};
 
@@ -100,14 +100,10 @@ impl Worker {
                 format!("Max {MAX_BEARERS} bearers permitted: disable one first"),
             );
         }
-        let wanted = link_params(&self.media, &spec).priority;
-        let Some(priority) = self.engine.free_priority(wanted) else {
-            return refuse(
-                libc::EINVAL,
-                format!("Cannot adjust to lower: two bearers have priority {wanted}, give another"),
-            );
-        };
-        spec.priority = Some(priority);
+        settle_priority(&mut spec, &self.media, |wanted| {
+            self.engine.free_priority(wanted)
+        })
+        .or_else(|error| refuse(libc::EINVAL, error.to_string()))?;
         let opened = Bearer::open(
             &spec,
             self.media.defaults(&self.own.config),

@@ -52,7 +52,7 @@ use xtipc_xsk::FramePool;
 
 use crate::bearer::{self, Arrears, Bearer, ClosingBearer, StationNews};
 use crate::clock::now_ns;
-use crate::config::{BearerSpec, Config, identity_from};
+use crate::config::{Config, identity_from};
 use crate::crew::{Crew, Seat};
 use crate::epoch::Epochs;
 use crate::mail::{Receiver, Sender};
@@ -233,11 +233,11 @@ impl Worker {
     fn new(own: WorkerConfig) -> Result<Self, Failure> {
         let config = Arc::clone(&own.config);
         let config = &*config;
-        let specs: &[BearerSpec] = &config.bearers;
-        let pool_config = bearer::pool_config(specs, config.xdp, config.frames);
-        let mut pool = FramePool::new(&pool_config)?;
         let media = MediaValues::of(config);
-        let bearers = bearers::open_all(specs, media.defaults(config), &mut pool)?;
+        let specs = bearers::with_priorities(&config.bearers, &media)?;
+        let pool_config = bearer::pool_config(&specs, config.xdp, config.frames);
+        let mut pool = FramePool::new(&pool_config)?;
+        let bearers = bearers::open_all(&specs, media.defaults(config), &mut pool)?;
         let started_ns = now_ns();
         let mut host = NodeHost::new(pool, pool_config.control_reserve, Applications::default());
         let mut engine = Engine::new(node_config(config, &bearers, started_ns)?, &host);
@@ -249,11 +249,11 @@ impl Worker {
             return Err(error);
         }
         let mut slots = Slots::default();
-        for (spec, bearer) in specs.iter().zip(bearers) {
-            let id = engine.add_bearer(now, bearer_setup(&media, spec, &bearer), &mut host)?;
-            slots[id.index()] = Some(Enabled::new(spec.clone(), bearer));
+        for (spec, bearer) in specs.into_iter().zip(bearers) {
+            let id = engine.add_bearer(now, bearer_setup(&media, &spec, &bearer), &mut host)?;
+            slots[id.index()] = Some(Enabled::new(spec, bearer));
         }
-        if specs.is_empty() {
+        if config.bearers.is_empty() {
             engine.stand_alone(now, &mut host);
         }
         let core = if config.policy == Policy::Busy {

@@ -49,6 +49,7 @@ pub use names::BindError;
 pub use parting::{Ending, ShutdownError};
 pub use send::SendError;
 pub use send_many::SentMany;
+pub use tuning::free_priority;
 pub use view::{BroadcastLinkView, LinkView, PathView, PeerView, SubscriberView};
 pub use waiting::{Obstacle, Waiting};
 

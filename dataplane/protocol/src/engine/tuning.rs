@@ -11,6 +11,15 @@ use crate::wire::size;
 /// Bearers with links of the same priority, as on Linux: no peer can have more links that share the load.
 const SAME_PRIORITY_MAX: usize = 2;
 
+/// As [`Engine::free_priority`], beside bearers of these priorities.
+pub fn free_priority(wanted: u8, taken: impl Iterator<Item = u8> + Clone) -> Option<u8> {
+    let is_full = |priority| {
+        let same = taken.clone().filter(|taken| *taken == priority);
+        same.count() >= SAME_PRIORITY_MAX
+    };
+    (0..=wanted).rev().find(|priority| !is_full(*priority))
+}
+
 impl Engine {
     /// Whether broadcasts that a peer misses are sent again to that peer alone, not to all.
     pub fn set_broadcast_repair(&mut self, by_unicast: bool) {
@@ -39,12 +48,8 @@ impl Engine {
     /// The priority that a new bearer gets when `wanted` is asked for: at most two bearers have the same one. `None` if
     /// there is none below.
     pub fn free_priority(&self, wanted: u8) -> Option<u8> {
-        let is_full = |priority: u8| {
-            let bearers = self.bearers.iter().flatten();
-            let same = bearers.filter(|bearer| bearer.setup.params.priority == priority);
-            same.count() >= SAME_PRIORITY_MAX
-        };
-        (0..=wanted).rev().find(|priority| !is_full(*priority))
+        let bearers = self.bearers.iter().flatten();
+        free_priority(wanted, bearers.map(|bearer| bearer.setup.params.priority))
     }
 
     /// Changes what the links of a bearer start with. A tolerance counts for those it has, too.
