@@ -51,7 +51,7 @@ class XtipcBearersTest(SegmentTest):
         for words, reason in (
             (("bearer", "enable", *eth0), "Already enabled"),
             (("bearer", "enable", "media", "eth", "device", "eth7"), "there is no interface `eth7`; Ethernet interfaces here: eth0"),
-            (("bearer", "enable", "priority", "99", "media", "eth", "device", "eth7"), "priority=0 to 31"),
+            (("bearer", "enable", "priority", "99", "media", "eth", "device", "eth7"), "priority=0 to 32"),
             (("bearer", "disable", "media", "eth", "device", "eth7"), "Bearer not found: enabled are eth:eth0"),
             (("bearer", "set", "tolerance", "49", *eth0), "Illegal tolerance 49: 50 to 30000 ms accepted"),
             (("bearer", "set", "mtu", "1400", *eth0), "MTU property is unsupported"),
@@ -95,6 +95,10 @@ class XtipcBearersTest(SegmentTest):
         self.beta.tool("bearer", "set", "tolerance", "900", "media", "eth", "device", "eth0")
         for node, other in ends:
             lab.until(lambda: self.of_link(node, other, "tolerance") == 900, 1, f"the bearer's tolerance at {node.identity}")
+        self.beta.tool("media", "set", "priority", "6", "media", "eth")
+        self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
+        self.beta.tool("bearer", "enable", "priority", "32", "media", "eth", "device", "eth0")
+        self.assertEqual(self.beta.tool("bearer", "get", "priority", "media", "eth", "device", "eth0"), "6\n", "the media's")
         self.beta.tool("media", "set", "window", "99", "media", "eth")
         self.assertEqual(self.beta.tool("media", "get", "window", "media", "eth"), "99\n")
 

@@ -6,10 +6,12 @@ use super::ConfigError;
 use super::udp::UdpSpec;
 use super::value::{Given, Value, number, number_list};
 
-const SYNTAX: &str = "eth:IFACE[,priority=0..31][,tolerance=50..30000][,window=50..8191]\
+const SYNTAX: &str = "eth:IFACE[,priority=0..32][,tolerance=50..30000][,window=50..8191]\
                       [,vlan=1..4094][,queues=LIST], or ib:IFACE[,priority=...], or udp:NAME,localip=ADDRESS|device=IFACE[,localport=PORT]\
                       [,remoteip=ADDRESS[,remoteport=PORT]]...[,mtu=128..65507][,priority=...], or shm:NAME[,dir=PATH]\
                       [,priority=...]";
+/// As a priority: what bearers of the media have that say nothing else.
+const PRIORITY_OF_MEDIA: u8 = 32;
 /// Highest receive queue number a device can have that we would meet.
 const QUEUE_MAX: usize = 1023;
 /// A socket in it has a path of at most 107 bytes.
@@ -23,7 +25,7 @@ pub struct BearerSpec {
     pub interface: String,
     /// What carries its packets.
     pub media: MediaSpec,
-    /// Link priority, 0..=31.
+    /// Link priority, 0..=31; that of its media if not given.
     pub priority: Option<u8>,
     /// Link tolerance in milliseconds, 50..=30000.
     pub tolerance_ms: Option<u32>,
@@ -126,6 +128,7 @@ impl BearerSpec {
         for (key, value) in options {
             bearer.set(given, key, &value)?;
         }
+        bearer.priority = bearer.priority.filter(|given| *given != PRIORITY_OF_MEDIA);
         if let MediaSpec::Udp(udp) = &bearer.media {
             udp.check().map_err(|wrong| {
                 given.refuse(
@@ -149,7 +152,10 @@ impl BearerSpec {
                 .map_err(|(why, range)| wrong(why.into(), format!("{key}={range}")))
         };
         let twice = match (key, &mut self.media) {
-            ("priority", _) => replace(&mut self.priority, ranged(0..=31)?),
+            ("priority", _) => {
+                let accepted = 0..=PRIORITY_OF_MEDIA.into();
+                replace(&mut self.priority, ranged(accepted)?)
+            }
             ("tolerance", _) => replace(&mut self.tolerance_ms, ranged(50..=30_000)?),
             ("window", _) => replace(&mut self.window_max, ranged(50..=8191)?),
             ("vlan", MediaSpec::Ethernet(ethernet)) => {

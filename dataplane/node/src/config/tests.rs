@@ -270,6 +270,13 @@ fn a_bearer_carries_its_own_settings_in_any_order() {
         panic!("another media");
     };
     assert_eq!(ethernet.queues, [5]);
+    let priority = |text| bearer(text).unwrap().priority;
+    assert_eq!(priority("eth:ens3,priority=31"), Some(31));
+    assert_eq!(
+        priority("udp:U,device=ens3,priority=32"),
+        None,
+        "the media's"
+    );
 }
 
 #[test]
@@ -392,12 +399,12 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
         ("eth:eth0,", "`` in `eth:eth0,` is not known"),
         ("eth:eth0,prio=3", "`prio` in"),
         (
-            "eth:eth0,priority=32",
-            "is out of range; accepted: priority=0 to 31",
+            "eth:eth0,priority=33",
+            "is out of range; accepted: priority=0 to 32",
         ),
         (
             "eth:eth0,priority=-1",
-            "is out of range; accepted: priority=0 to 31",
+            "is out of range; accepted: priority=0 to 32",
         ),
         ("eth:eth0,tolerance=49", "accepted: tolerance=50 to 30000"),
         (
@@ -409,6 +416,7 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
         ("eth:eth0,queues=3-1", "is no list"),
         ("eth:eth0,queues=1,1", "is no list"),
         ("eth:eth0,vlan=1,vlan=2", "vlan is given twice"),
+        ("eth:eth0,priority=32,priority=5", "priority is given twice"),
         (
             "eth:eth0,queues=1,priority=2,queues=2",
             "queues is given twice",
