@@ -2,7 +2,7 @@
 //!
 //! Reference: `docs/protocol/management.md`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::commands::Command;
 use crate::grammar::Typed;
@@ -20,8 +20,12 @@ pub(crate) enum BearerWordsError {
     MissingLocal,
     #[error("error, missing remoteip\n")]
     MissingRemote,
-    #[error("error, invalid address \"{0}\": an IPv4 or IPv6 address is accepted\n")]
-    NoAddress(String),
+    #[error("UDP {side} address error: {reason}\n")]
+    NoAddress {
+        side: &'static str,
+        /// In the words of the system.
+        reason: String,
+    },
     #[error("error, invalid port \"{0}\": 1 to 65535 is accepted\n")]
     NoPort(String),
     #[error("error, missing UDP option\n")]
@@ -69,8 +73,18 @@ pub(crate) fn specification(typed: &Typed<Command>) -> Result<String, BearerWord
             (Some(_), _) => {}
         }
     }
+    let local = typed.value("localip");
+    let local = local.map(|given| ip("local", given, None)).transpose()?;
+    let like = local.map(|(ip, _)| ip);
+    let remote = typed.value("remoteip");
+    let remote = remote.map(|given| ip("remote", given, like)).transpose()?;
     for key in OPTIONS {
-        if let Some(value) = typed.value(key) {
+        let value = match key {
+            "localip" => local.map(address_text),
+            "remoteip" => remote.map(address_text),
+            _ => typed.value(key).map(str::to_owned),
+        };
+        if let Some(value) = value {
             text.push_str(&format!(",{key}={value}"));
         }
     }
@@ -79,13 +93,11 @@ pub(crate) fn specification(typed: &Typed<Command>) -> Result<String, BearerWord
 
 /// A peer of a UDP bearer.
 pub(crate) fn remote(typed: &Typed<Command>) -> Result<SocketAddr, BearerWordsError> {
-    let ip = typed
+    let given = typed
         .value("remoteip")
         .ok_or(BearerWordsError::MissingRemote)?;
-    let no_address = |_| BearerWordsError::NoAddress(ip.to_owned());
     // The interface of a link-local one is the bearer's.
-    let address = ip.split_once('%').map_or(ip, |(address, _)| address);
-    let address: IpAddr = address.parse().map_err(no_address)?;
+    let (address, _) = ip("remote", given, None)?;
     let port = match typed.value("remoteport") {
         None => UDP_PORT,
         Some(port) => match port.parse() {
@@ -94,4 +106,40 @@ pub(crate) fn remote(typed: &Typed<Command>) -> Result<SocketAddr, BearerWordsEr
         },
     };
     Ok(SocketAddr::new(address, port))
+}
+
+/// An address, and its interface if it is named behind a `%`. A name of a host is resolved by the system: here, for the
+/// daemon would stand still meanwhile. Of several addresses it is the first of the family of `like`.
+fn ip<'a>(
+    side: &'static str,
+    given: &'a str,
+    like: Option<IpAddr>,
+) -> Result<(IpAddr, Option<&'a str>), BearerWordsError> {
+    let (address, interface) = match given.split_once('%') {
+        Some((address, interface)) => (address, Some(interface)),
+        None => (given, None),
+    };
+    if let Ok(address) = address.parse() {
+        return Ok((address, interface));
+    }
+    let no_address = |reason: &str| BearerWordsError::NoAddress {
+        side,
+        reason: reason.to_owned(),
+    };
+    let found = (given, 0).to_socket_addrs().map_err(|error| {
+        let text = error.to_string();
+        no_address(text.rsplit(": ").next().unwrap_or(&text))
+    })?;
+    let found: Vec<_> = found.map(|found| found.ip()).collect();
+    let is_alike = |ip: &&IpAddr| like.is_none_or(|like| like.is_ipv4() == ip.is_ipv4());
+    let best = found.iter().find(is_alike).or(found.first());
+    let best = best.ok_or_else(|| no_address("the name has no address"))?;
+    Ok((*best, None))
+}
+
+fn address_text((ip, interface): (IpAddr, Option<&str>)) -> String {
+    match interface {
+        Some(interface) => format!("{ip}%{interface}"),
+        None => ip.to_string(),
+    }
 }

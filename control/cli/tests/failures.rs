@@ -75,8 +75,12 @@ fn words_and_keys_that_are_wrong_fail_as_in_the_tool() {
         ),
         ("bearer add media udp name U", "error, missing remoteip\n"),
         (
-            "bearer add media udp name U remoteip 10.9.0",
-            "error, invalid address \"10.9.0\": an IPv4 or IPv6 address is accepted\n",
+            "bearer add media udp name U remoteip a..b",
+            "UDP remote address error: Name or service not known\n",
+        ),
+        (
+            "bearer enable media udp name U localip a..b remoteip 10.9.0.1",
+            "UDP local address error: Name or service not known\n",
         ),
         (
             "bearer remove media udp name U remoteip 10.9.0.1 remoteport 0",

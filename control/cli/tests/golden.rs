@@ -220,6 +220,19 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1,mtu=9000"}"#,
         ),
         (
+            "bearer enable media udp name U localip 127.0.0.1 remoteip localhost",
+            r#"{"request":"bearer-enable","bearer":"udp:U,localip=127.0.0.1,remoteip=127.0.0.1"}"#,
+        ),
+        (
+            "bearer enable media udp name U localip fe80::1%eth1 remoteip fe80::2",
+            r#"{"request":"bearer-enable","bearer":"udp:U,localip=fe80::1%eth1,remoteip=fe80::2"}"#,
+        ),
+        (
+            // Not an address as it stands: the system makes one of it, as of a name.
+            "bearer add media udp name U remoteip 10.9",
+            r#"{"request":"bearer-add","name":"udp:U","remote":"10.0.0.9:6118"}"#,
+        ),
+        (
             "bearer enable media shm name pod dir /run/pod window 80",
             r#"{"request":"bearer-enable","bearer":"shm:pod,window=80,dir=/run/pod"}"#,
         ),
