@@ -63,6 +63,16 @@ class UdpXdpTest(SegmentTest):
         self.assertGreater(sent, 0.9 * all_sent)
         self.assertEqual(info["drops"], {})
 
+    def test_a_bearer_that_is_given_its_address_and_its_device_has_both(self):
+        one = self.started("one", bearers=(), ips=["10.9.7.1/24", "10.9.7.2/24"])
+        enable = lambda ip: one.tool("bearer", "enable", "media", "udp", "name", "U", "localip", ip, "device", "eth0")
+        with self.assertRaisesRegex(lab.LabError, "no interface has the address 127.0.0.1%eth0"):
+            enable("127.0.0.1")
+        enable("10.9.7.2")
+        bearer = self.bearer(one)
+        self.assertEqual(bearer["udp"]["local"], "10.9.7.2:6118")
+        self.assertTrue(bearer["mode"].startswith("xdp-"), bearer)
+
     def test_nodes_by_af_xdp_and_by_sockets_in_both_families(self):
         for family, subnet in (("4", "10.8.2."), ("6", "fd08::2:")):
             with self.subTest(f"IPv{family}"):

@@ -67,11 +67,12 @@ pub(crate) fn name(typed: &Typed<Command>) -> Result<String, BearerWordsError> {
 pub(crate) fn specification(typed: &Typed<Command>) -> Result<String, BearerWordsError> {
     let mut text = name(typed)?;
     if typed.value("media") == Some("udp") {
-        match (typed.value("localip"), typed.value("device")) {
-            (None, None) => return Err(BearerWordsError::MissingLocal),
-            (None, Some(device)) => text.push_str(&format!(",device={device}")),
-            (Some(_), _) => {}
+        let device = typed.value("device");
+        if device.is_none() && typed.value("localip").is_none() {
+            return Err(BearerWordsError::MissingLocal);
         }
+        // Of the other media it is in the name.
+        text.extend(device.map(|device| format!(",device={device}")));
     }
     let local = typed.value("localip");
     let local = local.map(|given| ip("local", given, None)).transpose()?;

@@ -228,6 +228,10 @@ fn what_changes_something_is_sent_as_it_was_typed_and_prints_nothing() {
             r#"{"request":"bearer-enable","bearer":"udp:U,localip=fe80::1%eth1,remoteip=fe80::2"}"#,
         ),
         (
+            "bearer enable media udp name U localip 10.9.0.1 device eth1",
+            r#"{"request":"bearer-enable","bearer":"udp:U,device=eth1,localip=10.9.0.1"}"#,
+        ),
+        (
             // Not an address as it stands: the system makes one of it, as of a name.
             "bearer add media udp name U remoteip 10.9",
             r#"{"request":"bearer-add","name":"udp:U","remote":"10.0.0.9:6118"}"#,

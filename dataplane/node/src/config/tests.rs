@@ -314,6 +314,13 @@ fn a_udp_bearer_has_an_own_address_and_a_list_of_peers() {
     };
     assert_eq!(udp.group_port, Some(9));
     assert_eq!(udp.local, Some(Local::Device("eth1".into())));
+    let by_sign = bearer("udp:U,localip=10.0.0.1%eth1").unwrap();
+    for both in [
+        "udp:U,localip=10.0.0.1,device=eth1",
+        "udp:U,device=eth1,localip=10.0.0.1",
+    ] {
+        assert_eq!(bearer(both).unwrap(), by_sign, "{both}");
+    }
 }
 
 #[test]
@@ -362,8 +369,16 @@ fn a_bearer_that_cannot_be_is_refused_with_the_part_that_is_wrong() {
             "does not name a bearer",
         ),
         (
-            "udp:UDP1,localip=10.0.0.1,device=eth0",
+            "udp:UDP1,localip=10.0.0.1%eth0,device=eth0",
             "device is given twice",
+        ),
+        (
+            "udp:UDP1,device=eth0,localip=10.0.0.1,device=eth1",
+            "device is given twice",
+        ),
+        (
+            "udp:UDP1,device=eth0,localip=10.0.0.1%eth0",
+            "localip is given twice",
         ),
         (
             "udp:UDP1,localip=10.0.0.1,localport=0",

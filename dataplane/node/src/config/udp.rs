@@ -21,7 +21,7 @@ pub(crate) const REMOTES_MAX: usize = 256;
 /// The own address of a UDP bearer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
-    /// This address, with the interface of a link-local one.
+    /// This address, with its interface if that is named.
     Address(ScopedIp),
     /// The first address of this interface.
     Device(String),
@@ -112,15 +112,27 @@ impl UdpSpec {
         "mtu",
     ];
 
-    /// Takes a key of [`Self::KEYS`]; true if it was given before. `remoteport` belongs to the `remoteip`
+    /// Takes a key of [`Self::KEYS`]; true if it was given before. `device` beside `localip` names the interface that has
+    /// the address, as a `%` does. `remoteport` belongs to the `remoteip`
     /// before it, or to the cluster's group.
     pub fn set(&mut self, key: &str, value: &str) -> Result<bool, Refused> {
         match key {
             "localip" => {
-                let local = Local::Address(scoped(value)?);
-                Ok(self.local.replace(local).is_some())
+                let mut local = scoped(value)?;
+                let before = match self.local.take() {
+                    Some(Local::Device(device)) if local.scope.is_none() => {
+                        local.scope = Some(device);
+                        None
+                    }
+                    before => before,
+                };
+                self.local = Some(Local::Address(local));
+                Ok(before.is_some())
             }
-            "device" => Ok(self.local.replace(Local::Device(value.into())).is_some()),
+            "device" => match &mut self.local {
+                Some(Local::Address(local)) => Ok(local.scope.replace(value.into()).is_some()),
+                local => Ok(local.replace(Local::Device(value.into())).is_some()),
+            },
             "localport" => Ok(self.local_port.replace(port(value)?).is_some()),
             "mtu" => match number(value, MTU_LEAST..=MTU_MAX) {
                 Ok(mtu) => Ok(self.mtu.replace(mtu).is_some()),
