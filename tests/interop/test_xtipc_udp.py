@@ -36,11 +36,35 @@ class UdpTest(SegmentTest):
         self.await_lost(first, "hub")
         self.assertTrue(hub.is_linked_to("second"))
         self.assertGreaterEqual(hub.link_statistics("second")[0]["rx packets"], resets["rx packets"], "the link was reset")
-        for words, text in ((("remove", "10.8.0.2"), "no configured peer"), (("add", "10.8.0.3"), "already is a peer"),
+        for words, text in ((("remove", "10.8.0.2"), "is no peer of the bearer"), (("add", "10.8.0.3"), "already is a peer"),
                             (("add", "fd08::1"), "no address of one peer"), (("add", "0.0.0.0"), "no address of one peer"),
                             (("add", "228.0.0.1"), "no address of one peer")):
             with self.assertRaisesRegex(lab.LabError, text):
                 hub.tool("bearer", words[0], "media", "udp", "name", "U", "remoteip", words[1])
+
+    def test_a_peer_that_was_removed_stays_away_until_it_is_added_again(self):
+        # `first` has no other peer, so that it searches fast when it is removed.
+        hub = self.node("hub", "10.8.0.1", "udp:U,localip=10.8.0.1,remoteip=10.8.0.2,remoteip=10.8.0.3")
+        first = self.node("first", "10.8.0.2", "udp:U,localip=10.8.0.2,remoteip=10.8.0.1")
+        second = self.node("second", "10.8.0.3", "udp:U,localip=10.8.0.3,remoteip=10.8.0.1")
+        for other in (first, second):
+            self.await_link(hub, other)
+        of_first = "media", "udp", "name", "U", "remoteip", "10.8.0.2"
+        dropped = lambda: hub.tool_json("status")[0]["bearers"][0]["drops"].get("rx-removed-peer", 0)
+        hub.tool("bearer", "remove", *of_first)
+        self.await_lost(hub, "first")
+        self.await_lost(first, "hub")
+        before = dropped()
+        lab.until(lambda: dropped() >= before + 3, 10, "discovery messages of the removed node")
+        self.assertFalse(hub.is_linked_to("first") or first.is_linked_to("hub"))
+        self.assertTrue(hub.is_linked_to("second"))
+        hub.tool("bearer", "add", *of_first)
+        self.await_link(hub, first)
+        hub.tool("bearer", "remove", *of_first)
+        self.await_lost(first, "hub")
+        hub.tool("bearer", "disable", "media", "udp", "name", "U")
+        hub.tool("bearer", "enable", *of_first[:4], "localip", "10.8.0.1", "remoteip", "10.8.0.3")
+        self.await_link(hub, first)
 
     def test_a_udp_bearer_is_enabled_tuned_and_disabled_while_the_node_runs(self):
         one = self.started("one", ips=["10.8.0.4/24"])

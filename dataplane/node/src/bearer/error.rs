@@ -173,7 +173,7 @@ pub(crate) enum ChangeError {
     #[error("{0} already is a peer of the bearer")]
     Known(SocketAddr),
     /// It is not there.
-    #[error("{0} is no configured peer of the bearer")]
+    #[error("{0} is no peer of the bearer")]
     Unknown(SocketAddr),
     /// Too short or too long.
     #[error("MTU value is out-of-range: {least} to {most} accepted")]

@@ -309,7 +309,7 @@ impl Bearer {
         self.udp()?.add_remote(remote)
     }
 
-    /// Removes a peer that was added or configured.
+    /// Removes a peer, which is not heard until it is added again.
     pub(crate) fn remove_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
         self.udp()?.remove_remote(remote)
     }

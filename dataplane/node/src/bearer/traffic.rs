@@ -59,6 +59,8 @@ pub(super) struct Traffic {
     /// Flooded to us by a bridge.
     pub(super) rx_foreign_mac: u64,
     pub(super) rx_other_vlan: u64,
+    /// From a peer that an operator has removed.
+    pub(super) rx_removed_peer: u64,
     tx_drops: [u64; TX_DROPS.len()],
 }
 
@@ -96,6 +98,7 @@ impl Traffic {
             ("rx-checksum", self.rx_checksum),
             ("rx-foreign-mac", self.rx_foreign_mac),
             ("rx-other-vlan", self.rx_other_vlan),
+            ("rx-removed-peer", self.rx_removed_peer),
         ];
         let tx = TX_DROPS.map(|(reason, name)| (name, self.tx_drops[reason as usize]));
         named(rx.into_iter().chain(tx))

@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use xtipc_ebpf::Classifier;
 use xtipc_management::{BearerInfo, BearerMode, Media, UdpAddresses};
 use xtipc_protocol::addr::MediaAddr;
@@ -49,6 +50,8 @@ enum Everybody {
         configured: Vec<SocketAddr>,
         /// Peers that have a link and were not.
         linked: Vec<SocketAddr>,
+        /// Peers that an operator has removed: not heard until they are added again, for they may know us still.
+        removed: HashSet<SocketAddr>,
     },
 }
 
@@ -113,6 +116,7 @@ impl UdpBearer {
             None => Everybody::Replicast {
                 configured: remotes,
                 linked: Vec::new(),
+                removed: HashSet::new(),
             },
         };
         let heard = match &everybody {
@@ -200,24 +204,38 @@ impl UdpBearer {
         budget: usize,
         mut sink: impl FnMut(MediaAddr, &[u8]),
     ) -> usize {
-        let mut take = |from, packet: &[u8]| sink(MediaAddr::from_udp(from), packet);
+        let must_ask_sockets = self.must_ask_sockets();
+        let traffic = &mut self.traffic;
+        let mut of_removed = 0;
+        let (group, removed) = match &mut self.everybody {
+            Everybody::Group(_, group) => (Some(group), None),
+            Everybody::Replicast { removed, .. } => (None, Some(&*removed)),
+        };
+        let removed = removed.filter(|removed| !removed.is_empty());
+        let index = self.interface.index;
+        let mut take = |from, packet: &[u8]| {
+            if removed.is_some_and(|removed| removed.contains(&scoped(from, index))) {
+                of_removed += 1;
+            } else {
+                sink(MediaAddr::from_udp(from), packet);
+            }
+        };
         let mut taken = 0;
         if let Some(express) = &mut self.express {
-            taken = express.receive(budget, &mut self.traffic, &mut take);
+            taken = express.receive(budget, traffic, &mut take);
         }
-        if !self.must_ask_sockets() {
-            return taken;
+        if must_ask_sockets {
+            self.called = false;
+            let mut take = |from, packet: &[u8]| {
+                traffic.received(packet.len());
+                take(from, packet);
+            };
+            taken += self.socket.receive(budget - taken, &mut take);
+            if let Some(group) = group {
+                taken += group.receive(budget - taken, take);
+            }
         }
-        self.called = false;
-        let traffic = &mut self.traffic;
-        let mut take = |from, packet: &[u8]| {
-            traffic.received(packet.len());
-            take(from, packet);
-        };
-        taken += self.socket.receive(budget - taken, &mut take);
-        if let Everybody::Group(_, group) = &mut self.everybody {
-            taken += group.receive(budget - taken, take);
-        }
+        self.traffic.rx_removed_peer += of_removed;
         taken
     }
 
@@ -268,7 +286,12 @@ impl UdpBearer {
                 None => self.traffic.sent(len, Err(TxDrop::Refused)),
             },
             (MediaDest::Broadcast, Everybody::Group(group, _)) => send(*group),
-            (MediaDest::Broadcast, Everybody::Replicast { configured, linked }) => {
+            (
+                MediaDest::Broadcast,
+                Everybody::Replicast {
+                    configured, linked, ..
+                },
+            ) => {
                 configured.iter().chain(linked).for_each(|to| send(*to));
             }
         }
@@ -307,7 +330,10 @@ impl UdpBearer {
             // The NIC's hash does not tell.
             port.set_linked(stations.iter().copied(), |_| None);
         }
-        let Everybody::Replicast { configured, linked } = &mut self.everybody else {
+        let Everybody::Replicast {
+            configured, linked, ..
+        } = &mut self.everybody
+        else {
             return;
         };
         let index = self.interface.index;
@@ -321,7 +347,12 @@ impl UdpBearer {
     /// Adds a peer that copies are sent to.
     pub(super) fn add_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
         let remote = scoped(remote, self.interface.index);
-        let Everybody::Replicast { configured, linked } = &mut self.everybody else {
+        let Everybody::Replicast {
+            configured,
+            linked,
+            removed,
+        } = &mut self.everybody
+        else {
             return Err(ChangeError::Multicast);
         };
         let of_one = is_for_somebody(remote.ip()) && !remote.ip().is_multicast();
@@ -336,21 +367,28 @@ impl UdpBearer {
         }
         configured.push(remote);
         linked.retain(|linked| *linked != remote);
+        removed.remove(&remote);
         Ok(())
     }
 
-    /// Sends no more copies to a peer that was added.
+    /// Sends no more copies to a peer, listed or not, and hears it no more.
     pub(super) fn remove_remote(&mut self, remote: SocketAddr) -> Result<(), ChangeError> {
         let remote = scoped(remote, self.interface.index);
-        let Everybody::Replicast { configured, .. } = &mut self.everybody else {
+        let Everybody::Replicast {
+            configured,
+            linked,
+            removed,
+        } = &mut self.everybody
+        else {
             return Err(ChangeError::Multicast);
         };
-        let before = configured.len();
-        configured.retain(|configured| *configured != remote);
-        match configured.len() < before {
-            true => Ok(()),
-            false => Err(ChangeError::Unknown(remote)),
+        if !configured.contains(&remote) && !linked.contains(&remote) {
+            return Err(ChangeError::Unknown(remote));
         }
+        configured.retain(|configured| *configured != remote);
+        linked.retain(|linked| *linked != remote);
+        removed.insert(remote);
+        Ok(())
     }
 
     /// Makes packets longer or shorter.
@@ -477,9 +515,9 @@ impl UdpBearer {
     pub(super) fn info(&self) -> BearerInfo {
         let (remotes, group_drops) = match &self.everybody {
             Everybody::Group(group, socket) => (vec![*group], socket.kernel_drops()),
-            Everybody::Replicast { configured, linked } => {
-                (configured.iter().chain(linked).copied().collect(), 0)
-            }
+            Everybody::Replicast {
+                configured, linked, ..
+            } => (configured.iter().chain(linked).copied().collect(), 0),
         };
         let express = self.express.as_deref().map(Express::info);
         let express = express.unwrap_or(BearerInfo {

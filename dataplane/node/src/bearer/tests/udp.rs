@@ -101,6 +101,48 @@ fn copies_go_to_configured_and_linked_peers_once_each() {
 }
 
 #[test]
+fn a_removed_peer_is_neither_sent_to_nor_heard_until_it_is_added_again() {
+    let Some(lab) = addressed_lab() else { return };
+    let [near, far] = ADDRESSES[1];
+    lab.ip(1, &format!("addr add fd09::3/64 dev {INTERFACE} nodad"));
+    let specs: [fn(&str, &[&str]) -> BearerSpec; 2] =
+        [udp, |local, remotes| express(local, remotes, None)];
+    for spec in specs {
+        let mut a = End::open(&lab, 0, &spec(near, &[far]), XdpMode::Auto);
+        let open = |address| End::open(&lab, 1, &udp(address, &[near]), XdpMode::Auto);
+        let mut peers = [far, "fd09::3"].map(open);
+        let stations = peers.each_ref().map(|peer| peer.bearer.media_addr());
+        let addresses = stations.map(|station| station.udp().unwrap());
+        a.bearer.set_linked(stations.iter().copied());
+        let mut passed = |a: &mut End| {
+            a.send(MediaDest::Broadcast, &[7; 60]);
+            a.flush();
+            let sent = peers.each_mut().map(|peer| peer.receive(1).len());
+            for peer in &mut peers {
+                peer.send(MediaDest::Broadcast, &[8; 60]);
+                peer.flush();
+            }
+            (sent, a.receive(2).len())
+        };
+        assert_eq!(passed(&mut a), ([1, 1], 2));
+        a.bearer.remove_remote(addresses[0]).unwrap();
+        assert_eq!(passed(&mut a), ([0, 1], 1));
+        assert_eq!(a.drops("rx-removed-peer"), 1);
+        // That had a link, without being listed.
+        a.bearer.remove_remote(addresses[1]).unwrap();
+        assert_eq!(passed(&mut a), ([0, 0], 0));
+        assert_eq!(a.drops("rx-removed-peer"), 3);
+        a.bearer.remove_remote(addresses[1]).unwrap_err();
+        for address in addresses {
+            a.bearer.add_remote(address).unwrap();
+        }
+        assert_eq!(passed(&mut a), ([1, 1], 2));
+        a.close(&lab);
+        peers.into_iter().for_each(|peer| peer.close(&lab));
+    }
+}
+
+#[test]
 fn an_address_that_goes_and_comes_back_is_heard_again_by_the_group_too() {
     let Some(lab) = addressed_lab() else { return };
     for addresses in ADDRESSES {
