@@ -109,6 +109,31 @@ class XtipcBearersTest(SegmentTest):
         self.beta.tool("bearer", "disable", "media", "eth", "device", "eth0")
         self.assertEqual(self.beta.tool("link", "monitor", "get", "threshold"), "9\n", "with no bearer")
 
+    def test_a_bearer_that_hears_nothing_says_so_and_whether_udp_gets_through(self):
+        cut = lambda port: self.switch.ip("link", "set", port, "nomaster")
+        deaf = self.enter(self.segment.daemon("deaf"))
+        cut("deaf")
+        deaf.start()
+        udp = "udp:U,localip=10.8.0.{}"
+        filtered = self.enter(self.segment.daemon("filtered", bearers=["eth:eth1", udp.format(21)], ips=["10.8.0.21/24"]))
+        self.switch.plug(filtered.namespace, "filtered-eth1", "eth1")
+        cut("filtered-eth1")
+        filtered.start()
+        other = self.started("other", bearers=[udp.format(22)], ips=["10.8.0.22/24"])
+        self.await_link(filtered, other)
+        diagnosis = lambda node: node.tool_json("status")[0]["bearers"][0].get("diagnosis")
+        self.assertEqual([diagnosis(node) for node in (deaf, filtered)], [None, None], "at once")
+        silent = "nothing was heard: ethertype 0x88CA may be filtered here, try a UDP bearer"
+        blocked = "no frame of ethertype 0x88CA gets through here, while UDP does (udp:U)"
+        for node, text in ((deaf, silent), (filtered, blocked)):
+            lab.until(lambda: diagnosis(node), 15, f"a diagnosis at {node.identity}")
+            lab.until(lambda: text in node.log_text(), 3, f"a line of {node.identity}")
+            self.assertIn(f"\n  diagnosis: {text}\n", node.tool("status"))
+        self.switch.ip("link", "set", "deaf", "master", "switch")
+        self.await_link(self.alpha, deaf)
+        self.assertEqual([diagnosis(node) for node in (deaf, other, self.alpha)], [None] * 3)
+        self.assertEqual(deaf.log_text().count(silent), 1)
+
     def test_an_mtu_too_small_for_tipc_ends_the_bearer(self):
         self.beta.namespace.ip("link", "set", "eth0", "mtu", "99")
         lab.until(lambda: self.beta.tool("bearer", "list") == "", 3, "the end of the bearer")

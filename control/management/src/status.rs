@@ -120,6 +120,9 @@ pub struct BearerInfo {
     pub mode: BearerMode,
     /// Why this path and no better one.
     pub mode_reason: String,
+    /// What is to be thought of it, if it does not do what it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<String>,
     /// Whether the interface is up and has carrier.
     pub up: bool,
     /// Own media address: MAC address, or IP address and port.

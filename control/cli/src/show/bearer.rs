@@ -42,6 +42,9 @@ pub(crate) fn details_text(bearer: &BearerInfo) -> String {
         "" => format!("  path: {}\n", path(bearer.mode)),
         reason => format!("  path: {} ({reason})\n", path(bearer.mode)),
     };
+    if let Some(diagnosis) = &bearer.diagnosis {
+        text += &format!("  diagnosis: {diagnosis}\n");
+    }
     if let Some(steering) = &bearer.steering {
         text += &format!("  steering: {} ({})\n", way(steering.way), steering.reason);
     }
@@ -202,4 +205,24 @@ pub(crate) fn media_property(
         Property::Window => ("window", media.window),
         Property::Mtu => ("mtu", media.mtu.ok_or(Error::NotOfMedia)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnosis_has_a_line_of_its_own_below_the_path() {
+        let bearer = BearerInfo {
+            diagnosis: Some("nothing was heard".into()),
+            ..BearerInfo::default()
+        };
+        let text = details_text(&bearer);
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(
+            lines[1..3],
+            ["path: AF_PACKET", "diagnosis: nothing was heard"]
+        );
+        assert!(!details_text(&BearerInfo::default()).contains("diagnosis"));
+    }
 }

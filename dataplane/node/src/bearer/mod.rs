@@ -404,6 +404,14 @@ impl Bearer {
         }
     }
 
+    /// Over Ethernet: nothing has come since it was opened, though the interface is up.
+    pub(crate) fn is_silent(&self) -> bool {
+        match &self.carrier {
+            Carrier::Ethernet(ethernet) => ethernet.is_silent(),
+            Carrier::InfiniBand(_) | Carrier::Udp(_) | Carrier::SharedMemory(_) => false,
+        }
+    }
+
     /// Makes the sockets anew after [`BearerEvent::Stuck`]. Where the kernel has not yet let go of the old ones the
     /// bearer stays without; the next check says so.
     pub(crate) fn reopen(&mut self, pool: &mut FramePool) -> Result<(), XdpError> {

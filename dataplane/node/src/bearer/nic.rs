@@ -272,6 +272,10 @@ impl EthernetBearer {
     }
 
     /// What the tools show. Worker and link defaults are the caller's to fill in.
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_up() && self.traffic.rx_packets == 0
+    }
+
     pub(super) fn info(&self) -> BearerInfo {
         let (classifier, queues, overflow) = match &self.path {
             Path::Packet(socket) => (

@@ -81,14 +81,19 @@ impl Worker {
     }
 
     fn bearers(&self) -> Vec<BearerInfo> {
-        let all = self.bearers.iter().enumerate().filter_map(|(id, slot)| {
-            let params = self.engine.bearer_params(BearerId(id as u8))?;
-            let mut info = slot.as_ref()?.bearer.info();
-            info.priority = params.priority.into();
-            info.tolerance_ms = params.tolerance_ms;
-            info.window = params.max_window.into();
-            Some(info)
-        });
+        let now = Instant(now_ns());
+        let all = (0..)
+            .map(BearerId)
+            .zip(&self.bearers)
+            .filter_map(|(id, slot)| {
+                let params = self.engine.bearer_params(id)?;
+                let mut info = slot.as_ref()?.bearer.info();
+                info.priority = params.priority.into();
+                info.tolerance_ms = params.tolerance_ms;
+                info.window = params.max_window.into();
+                info.diagnosis = self.silence(now, id);
+                Some(info)
+            });
         all.collect()
     }
 

@@ -8,6 +8,7 @@ use xtipc_protocol::time::Instant;
 use xtipc_xsk::FramePool;
 
 use super::care::close_all;
+use super::silence::Silence;
 use super::{Failure, Worker};
 use crate::bearer::{Bearer, BearerError, Defaults, MTU_V4, Preparation};
 use crate::config::{BearerSpec, Config, MediaSpec};
@@ -16,15 +17,18 @@ use crate::config::{BearerSpec, Config, MediaSpec};
 pub(super) struct Enabled {
     pub(super) spec: BearerSpec,
     pub(super) bearer: Bearer,
+    pub(super) silence: Silence,
     /// Since when its interface has been down, or without carrier.
     pub(super) down_since: Option<Instant>,
 }
 
 impl Enabled {
-    pub(super) fn new(spec: BearerSpec, bearer: Bearer) -> Self {
+    pub(super) fn new(now: Instant, spec: BearerSpec, bearer: Bearer) -> Self {
+        let silence = Silence::since(now);
         Self {
             spec,
             bearer,
+            silence,
             down_since: None,
         }
     }

@@ -80,6 +80,7 @@ impl Worker {
             let Some(Enabled {
                 spec,
                 bearer,
+                silence,
                 down_since,
             }) = &mut self.bearers[index]
             else {
@@ -96,6 +97,7 @@ impl Worker {
                 BearerEvent::Up => {
                     tracing::info!(bearer = name, "interface is up");
                     *down_since = None;
+                    silence.wait_anew(now);
                     self.engine.search(now, id, &mut self.host);
                 }
                 BearerEvent::MacChanged | BearerEvent::MtuChanged => {
@@ -133,6 +135,7 @@ impl Worker {
             let quarter_ns = u64::from(self.shortest_tolerance_ms) * 1_000_000 / 4;
             self.care_due_ns = self.care_due_ns.min(now.0 + quarter_ns);
         }
+        self.tell_silence(now);
         Ok(())
     }
 }

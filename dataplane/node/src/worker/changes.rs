@@ -120,7 +120,7 @@ impl Worker {
                 return refuse(libc::EINVAL, format!("Failed to enable media: {error}"));
             }
         };
-        let enabled = Enabled::new(spec, bearer);
+        let enabled = Enabled::new(now, spec, bearer);
         enabled.log_open();
         self.bearers[id.index()] = Some(enabled);
         self.watch_anew()

@@ -29,6 +29,7 @@ mod quiet;
 mod readiness;
 mod requests;
 mod sharing;
+mod silence;
 mod socket_answers;
 mod source;
 mod turn;
@@ -251,7 +252,7 @@ impl Worker {
         let mut slots = Slots::default();
         for (spec, bearer) in specs.into_iter().zip(bearers) {
             let id = engine.add_bearer(now, bearer_setup(&media, &spec, &bearer), &mut host)?;
-            slots[id.index()] = Some(Enabled::new(spec, bearer));
+            slots[id.index()] = Some(Enabled::new(now, spec, bearer));
         }
         if config.bearers.is_empty() {
             engine.stand_alone(now, &mut host);
