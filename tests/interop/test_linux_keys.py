@@ -78,6 +78,18 @@ class LinuxKeysTest(LinuxTest):
                 self.sealed.tool("node", "flush", "key")
                 node.stop()
 
+    def test_keys_of_single_nodes_carry_traffic_with_linux(self):
+        node = self.xtipc("sealed-x")
+        for of_node in (self.sealed, node):
+            of_node.tool("node", "set", "key", KEY, "nodeid", "sealed")
+            of_node.tool("node", "set", "key", OTHER_KEY, "nodeid", "sealed-x")
+        with self.switch.capture("other") as capture:
+            self.sealed.enable()
+            self.await_link(node, self.sealed, timeout_s=5)
+            self.exchange(node, self.sealed, 2)
+            clear = capture.find(lambda frame: frame.is_tipc and frame.source in {node.mac(), self.sealed.mac()})
+        self.assertEqual([str(frame) for frame in clear], [])
+
     def test_keys_change_under_traffic_with_linux(self):
         if not self.segment.full:
             self.skipTest("half a minute: only with --full")

@@ -1,9 +1,12 @@
 """Encrypted xtipc nodes: keys by the tool and from files, who is let in, what is kept."""
 import pathlib
 import tempfile
+import zlib
 
+import drive
 import lab
-from cluster import SegmentTest
+import nets
+from cluster import LINK_UP_S, SegmentTest
 
 KEY, MASTER = "this_is_key16_12salt", "0x" + "5a" * 36
 
@@ -23,8 +26,8 @@ class XtipcKeysTest(SegmentTest):
         path.chmod(0o600)
         return str(path)
 
-    def keyed(self, identity, *flags):
-        return self.started(identity, "--state-dir", str(self.state), *flags)
+    def keyed(self, identity, *flags, **options):
+        return self.started(identity, "--state-dir", str(self.state), *flags, **options)
 
     def test_nodes_with_the_same_key_files_talk_and_say_nothing_in_clear(self):
         flags = "--key-file", self.key_file("key", KEY), "--master-key-file", self.key_file("master", MASTER)
@@ -42,6 +45,22 @@ class XtipcKeysTest(SegmentTest):
         self.assertFalse(self.alpha.is_linked_to("sealed-1"))
         keys = one.tool_json("node", "get", "key")[0]
         self.assertTrue(keys["master"] and keys["pending"]["cluster"] and keys["sealed"] > 500, keys)
+
+    def test_sealed_messages_go_by_ethernet_and_udp_and_carry_on_when_one_link_ends(self):
+        flags = "--key-file", self.key_file("key", KEY)
+        one, other = (self.keyed(f"sealed-{number}", *flags, bearers=["eth:eth0", f"udp:U,localip=10.8.0.{number}"],
+                                 ips=[f"10.8.0.{number}/24"]) for number in (1, 2))
+        lab.until(lambda: all(len(nets.up_links(*ends)) == 2 for ends in ((one, other), (other, one))), LINK_UP_S, "both links")
+        # The last bit of the sender chooses between the links.
+        senders, receiver = [self.drive(one).open() for _ in range(8)], self.drive(other).open()
+        for change in ("disable", "enable"):
+            for seed, sender in enumerate(senders):
+                sender.send(receiver.address, seed, 66000)
+                self.assertEqual(receiver.recv().crc, zlib.crc32(drive.pattern(seed, 66000)))
+            one.tool("bearer", change, "media", "eth", "device", "eth0")
+        lab.until(lambda: len(nets.up_links(one, other)) == 2, LINK_UP_S, "both links again")
+        self.assertNotIn("Lost contact with", one.log_text())
+        self.assertGreater(one.tool_json("node", "get", "key")[0]["sealed"], 400)
 
     def test_a_restart_takes_another_epoch(self):
         flags = "--key-file", self.key_file("key", KEY)

@@ -256,10 +256,15 @@ impl Crypto {
 
     /// A node became known under this address.
     pub(crate) fn meet(&mut self, now: Instant, node: NodeAddr, id: NodeId) {
-        let given = self.given.iter().find(|(known, _)| *known == id);
-        if let Some(key) = given.map(|(_, key)| Arc::clone(key)) {
+        if let Some(key) = self.given_for(id) {
             self.of(now, node).attach(key, None);
         }
+    }
+
+    /// The key that an operator gave for another node.
+    fn given_for(&self, id: NodeId) -> Option<Arc<Key>> {
+        let given = self.given.iter().find(|(known, _)| *known == id);
+        given.map(|(_, key)| Arc::clone(key))
     }
 
     /// A node is not known any more.
@@ -315,6 +320,14 @@ impl Crypto {
                 return Err(Drop::Undecryptable);
             }
             peer.on_opened(now, slot);
+            self.stats.opened += 1;
+            return Ok(());
+        }
+        let given = match packet.sender {
+            EncryptedSender::Identity(id) if node.is_none() => self.given_for(id),
+            _ => None,
+        };
+        if given.is_some_and(|key| open(&key)) {
             self.stats.opened += 1;
             return Ok(());
         }
