@@ -118,6 +118,17 @@ def pattern(seed, size):
     return (block * (size // 251 + 1))[:size]
 
 
+def send(sock, data, to):
+    """Linux refuses a message, whole, that it has cut for a link which is lost meanwhile to one with a smaller MTU."""
+    for _ in range(3):
+        try:
+            return sock.sendto(data, to)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+    return sock.sendto(data, to)
+
+
 def stamped(stream, number, size):
     if size < STAMP_SIZE:
         return pattern(number, size)
@@ -262,7 +273,7 @@ class Driver:
                 _, told[node, port] = struct.unpack(">II", data)
                 if len(told) == int(members):
                     granted = min(told.values()) + int(window)
-            sock.sendto(stamped(stream, sent, sizes[sent % len(sizes)]), to)
+            send(sock, stamped(stream, sent, sizes[sent % len(sizes)]), to)
             sent += 1
         sock.sendto(stamped(stream, sent | END_OF_STREAM, STAMP_SIZE), to)
         return sent, returned
