@@ -142,15 +142,6 @@ class SegmentTest(unittest.TestCase):
         self.assertEqual([str(frame) for frame in resets], [], "link resets")
 
 
-def await_handed_over(queues):
-    """The queues of a node that other workers serve, once all that was received is told as handed over: who serves a queue counts
-    after it has handed over."""
-    def told():
-        found = queues()
-        return all(queue["handover"].get("rx", 0) >= queue["rx_packets"] for queue in found) and found
-    return lab.until(told, 2, "all that was received told as handed over")
-
-
 class PairTest(SegmentTest):
     """Tests that leave their second node as it was, and so share it."""
 

@@ -278,14 +278,9 @@ impl ServedQueue {
             return completed + filled > 0;
         }
         let link = &self.end.0;
-        for (shown, value) in [
-            (&link.received, self.counters.received),
-            (&link.dropped, self.counters.dropped),
-            (&link.sent, self.counters.sent),
-            (&link.owner_woken, self.counters.owner_woken),
-        ] {
-            shown.store(value, Ordering::Relaxed);
-        }
+        link.sent.store(self.counters.sent, Ordering::Relaxed);
+        link.owner_woken
+            .store(self.counters.owner_woken, Ordering::Relaxed);
         true
     }
 
@@ -304,7 +299,11 @@ impl ServedQueue {
         if taken == 0 {
             return;
         }
-        // In this order: who sees the kernel's ring empty sees what came of it.
+        let link = &self.end.0;
+        link.received
+            .store(self.counters.received, Ordering::Relaxed);
+        link.dropped.store(self.counters.dropped, Ordering::Relaxed);
+        // In this order: who has a packet sees it counted, and who sees the kernel's ring empty sees what came of it.
         self.received.publish();
         self.rx.publish();
         if self.received.must_wake() {

@@ -271,11 +271,12 @@ impl EthernetBearer {
         }
     }
 
-    /// What the tools show. Worker and link defaults are the caller's to fill in.
+    /// Nothing has come since it was opened, though the interface is up.
     pub(super) fn is_silent(&self) -> bool {
         self.is_up() && self.traffic.rx_packets == 0
     }
 
+    /// What the tools show. Worker and link defaults are the caller's to fill in.
     pub(super) fn info(&self) -> BearerInfo {
         let (classifier, queues, overflow) = match &self.path {
             Path::Packet(socket) => (
